@@ -1,0 +1,158 @@
+//! The port to a broker: deliveries in, confirmed messages out.
+//!
+//! A broker knows bytes and headers, not commands. `amqp` speaks to RabbitMQ, `memory` lives in the
+//! process; one conformance suite runs against both.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+pub mod properties;
+
+pub use properties::{Header, Properties};
+
+/// A command as the broker handed it over. It is settled once: acked, or handed back.
+#[must_use = "a delivery that is dropped comes again only when its channel closes: ack it, or hand it back"]
+pub struct Delivery {
+    pub body: Bytes,
+    pub properties: Properties,
+    pub exchange: String,
+    pub routing_key: String,
+    /// The broker delivered it before.
+    pub redelivered: bool,
+    /// It came from the queue of bulk traffic.
+    pub bulk: bool,
+    acker: Box<dyn Acker>,
+}
+
+/// What a broker adapter puts under a delivery.
+#[async_trait]
+pub trait Acker: Send + Sync {
+    /// Whether an ack can still reach the broker: false once the connection or channel it came on is gone.
+    fn usable(&self) -> bool;
+
+    /// False where the delivery turned stale: the broker will deliver it again.
+    async fn ack(&self) -> bool;
+}
+
+/// The delivery's connection is gone; the broker delivers it again.
+#[derive(Debug, thiserror::Error)]
+#[error("the delivery is stale: the broker delivers it again")]
+pub struct Stale;
+
+impl Delivery {
+    pub fn new(message: Message, redelivered: bool, bulk: bool, acker: Box<dyn Acker>) -> Self {
+        Self {
+            body: message.body,
+            properties: message.properties,
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            redelivered,
+            bulk,
+            acker,
+        }
+    }
+
+    /// Checked before every provider call: a stale delivery belongs to somebody else by now.
+    pub fn usable(&self) -> bool {
+        self.acker.usable()
+    }
+
+    pub async fn ack(self) -> Result<(), Stale> {
+        if self.acker.ack().await {
+            Ok(())
+        } else {
+            Err(Stale)
+        }
+    }
+
+    /// Leaves it unsettled. The broker gets it back, in order, when the consumer closes: a requeue of a
+    /// single delivery would let later ones of the same user pass it.
+    pub fn hand_back(self) {}
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("routing_key", &self.routing_key)
+            .field("redelivered", &self.redelivered)
+            .field("bulk", &self.bulk)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message to publish, or one that lies in a queue.
+#[derive(Clone, PartialEq)]
+pub struct Message {
+    /// Empty for the default exchange, where the routing key is a queue's name.
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: Properties,
+    pub body: Bytes,
+    /// The publisher wants to know when no queue takes it.
+    pub mandatory: bool,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the broker can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Not connected, with the reason of the last try.
+    Down {
+        reason: String,
+    },
+    Up,
+    /// Connected, but the broker takes no messages now (a memory or disk alarm).
+    Blocked {
+        reason: String,
+    },
+}
+
+/// Takes deliveries. It reconnects by itself, for ever; deliveries of a lost connection turn stale.
+#[async_trait]
+pub trait Consumer: Send {
+    /// The next delivery. `None` where no more will come (a file's end); a connection's loss is no end.
+    async fn next(&mut self) -> Option<Delivery>;
+
+    fn link(&self) -> watch::Receiver<Link>;
+
+    /// Stops taking deliveries and gives every unsettled one back in order. Call it when nothing is in
+    /// flight any more; whatever is still held is stale afterwards.
+    async fn close(self: Box<Self>);
+}
+
+/// Publishes, and answers when the broker has taken responsibility.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    async fn publish(&self, message: &Message) -> Result<(), PublishError>;
+
+    fn link(&self) -> watch::Receiver<Link>;
+
+    /// Waits for the confirms of what was published, and ends the connection.
+    async fn close(&self);
+}
+
+/// Why a message is not known to be with the broker. Publishing it again is always right for a
+/// message whose id its readers know it by.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    #[error("the broker refused the message (nack)")]
+    Nacked,
+    #[error(
+        "the broker did not confirm the message in time or the connection was lost: it may have taken it"
+    )]
+    Unconfirmed,
+    #[error("no queue takes the message")]
+    Returned,
+}

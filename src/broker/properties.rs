@@ -1,0 +1,140 @@
+//! A message's properties and headers, kept as they came.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+
+/// AMQP's basic properties. Whatever a publisher set is kept, headers of any type included.
+#[derive(Clone, PartialEq, Default)]
+pub struct Properties(BasicProperties);
+
+/// A header's value, as far as usher reads or writes headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Header {
+    Text(String),
+    Number(i64),
+}
+
+impl Properties {
+    /// A persistent message with this id.
+    pub fn persistent(message_id: &str, content_type: &str) -> Self {
+        Self(
+            BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_message_id(message_id.into())
+                .with_content_type(content_type.into()),
+        )
+    }
+
+    pub fn from_amqp(properties: BasicProperties) -> Self {
+        Self(properties)
+    }
+
+    pub fn amqp(&self) -> &BasicProperties {
+        &self.0
+    }
+
+    pub fn message_id(&self) -> Option<&str> {
+        self.0.message_id().as_ref().map(|id| id.as_str())
+    }
+
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.0.correlation_id().as_ref().map(|id| id.as_str())
+    }
+
+    pub fn reply_to(&self) -> Option<&str> {
+        self.0
+            .reply_to()
+            .as_ref()
+            .map(|queue| queue.as_str())
+            .filter(|queue| !queue.is_empty())
+    }
+
+    pub fn content_type(&self) -> Option<&str> {
+        self.0.content_type().as_ref().map(|kind| kind.as_str())
+    }
+
+    pub fn message_type(&self) -> Option<&str> {
+        self.0.kind().as_ref().map(|kind| kind.as_str())
+    }
+
+    pub fn with_correlation_id(self, id: &str) -> Self {
+        Self(self.0.with_correlation_id(id.into()))
+    }
+
+    pub fn with_message_type(self, name: &str) -> Self {
+        Self(self.0.with_type(name.into()))
+    }
+
+    pub fn with_reply_to(self, queue: &str) -> Self {
+        Self(self.0.with_reply_to(queue.into()))
+    }
+
+    pub fn with_timestamp(self, epoch_seconds: u64) -> Self {
+        Self(self.0.with_timestamp(epoch_seconds))
+    }
+
+    pub fn header(&self, name: &str) -> Option<Header> {
+        let table = self.0.headers().as_ref()?;
+        match table.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(Header::Text(text.to_string())),
+            AMQPValue::ShortString(text) => Some(Header::Text(text.to_string())),
+            AMQPValue::ShortShortInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::ShortShortUInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::ShortInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::ShortUInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::LongInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::LongUInt(n) => Some(Header::Number((*n).into())),
+            AMQPValue::LongLongInt(n) => Some(Header::Number(*n)),
+            _ => None,
+        }
+    }
+
+    pub fn header_text(&self, name: &str) -> Option<String> {
+        match self.header(name)? {
+            Header::Text(text) => Some(text),
+            Header::Number(_) => None,
+        }
+    }
+
+    pub fn with_headers(self, headers: impl IntoIterator<Item = (String, Header)>) -> Self {
+        let mut table: BTreeMap<_, _> = self.0.headers().clone().unwrap_or_default().inner().clone();
+        for (name, value) in headers {
+            let value = match value {
+                Header::Text(text) => AMQPValue::LongString(text.into()),
+                Header::Number(n) => AMQPValue::LongLongInt(n),
+            };
+            table.insert(name.into(), value);
+        }
+        Self(self.0.with_headers(FieldTable::from(table)))
+    }
+
+    /// Fit to be published again by somebody else: without what the broker would act on. A `user_id`
+    /// that is not the connection's is refused, an `expiration` would delete the message, a `priority`
+    /// would reorder it.
+    pub fn for_another_publish(self) -> Self {
+        let mut kept = BasicProperties::default().with_delivery_mode(2);
+        let old = self.0;
+        macro_rules! keep {
+            ($($get:ident => $with:ident),*) => { $(
+                if let Some(value) = old.$get().clone() {
+                    kept = kept.$with(value);
+                }
+            )* };
+        }
+        keep!(content_type => with_content_type, content_encoding => with_content_encoding,
+            headers => with_headers, correlation_id => with_correlation_id, reply_to => with_reply_to,
+            message_id => with_message_id, timestamp => with_timestamp, kind => with_type, app_id => with_app_id);
+        Self(kept)
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Properties")
+            .field("message_id", &self.message_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,20 @@
+//! What crosses the wire: the command in, the event and the dead letter out.
+//!
+//! Everything here is plain data. A command is checked once, when its bytes are
+//! decoded; behind that door no invalid command can exist.
+
+pub mod checked;
+pub mod command;
+pub mod dead_letter;
+pub mod decode;
+pub mod event;
+pub mod extension;
+pub mod failure;
+pub mod outcome;
+pub mod schema;
+
+pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, UserId, Version};
+pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
+pub use decode::{BODY_BYTES_MAX, Ident, decode};
+pub use failure::{Failure, Fault, Reason};
+pub use outcome::Outcome;

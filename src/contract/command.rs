@@ -1,0 +1,254 @@
+//! The command: which user, at which provider, gets which fields.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
+
+use super::checked::{BatchId, Email, Locale, Phone, ProviderName, Text, UserId, Version, deserialize_with};
+use super::extension::{MattrUpdate, SivoUpdate, ZitadelUpdate};
+
+/// The idempotency key of a command.
+pub type CommandId = Uuid;
+
+/// Which of the two streams of commands a delivery belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrafficClass {
+    /// Somebody waits for it.
+    Interactive,
+    /// A migration: it takes the pace that interactive traffic leaves.
+    Bulk,
+}
+
+impl TrafficClass {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// One command, as published. It can only be made by `decode`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "UpdateUser", extend("$id" = "urn:usher:schemas/update-user.v1.json"))]
+pub struct UpdateUser {
+    /// The idempotency key: a command that comes again under the same id is not applied again.
+    #[serde(deserialize_with = "command_id")]
+    pub id: CommandId,
+    /// The configured provider's name; the first part of the routing key.
+    pub provider: ProviderName,
+    /// The provider's own id of the user; the rest of the routing key.
+    pub user_id: UserId,
+    /// What to set (a value) and what to clear (null).
+    pub update: Update,
+    /// The version that the user must still have. Sivo requires it; providers without version checks refuse it.
+    #[serde(default)]
+    pub expected_version: Option<Version>,
+    /// Groups the commands of one migration.
+    #[serde(default)]
+    pub batch_id: Option<BatchId>,
+    /// When the publisher made the command.
+    #[serde(default, deserialize_with = "timestamp")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub issued_at: Option<Timestamp>,
+    /// Past this moment the command is not started any more.
+    #[serde(default, deserialize_with = "timestamp")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What to do with one field. A field that the command leaves out is left as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    Set(T),
+    Clear,
+}
+
+impl<T> fmt::Debug for Change<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set(_) => "Set(<redacted>)",
+            Self::Clear => "Clear",
+        })
+    }
+}
+
+impl<T> Change<T> {
+    /// The new value; `None` clears.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Clear => None,
+        }
+    }
+}
+
+/// The fields to change: those that all providers share, and under a provider kind's name what it alone has.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct Update {
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub username: Option<Change<Text>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Email>")]
+    pub email: Option<Change<Email>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Phone>")]
+    pub phone: Option<Change<Phone>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub given_name: Option<Change<Text>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub family_name: Option<Change<Text>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub display_name: Option<Change<Text>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub nickname: Option<Change<Text>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Locale>")]
+    pub locale: Option<Change<Locale>>,
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "ZitadelUpdate")]
+    pub zitadel: Option<ZitadelUpdate>,
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "SivoUpdate")]
+    pub sivo: Option<SivoUpdate>,
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "MattrUpdate")]
+    pub mattr: Option<MattrUpdate>,
+}
+
+/// A field that every provider kind may have, under its name in the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    Username,
+    Email,
+    Phone,
+    GivenName,
+    FamilyName,
+    DisplayName,
+    Nickname,
+    Locale,
+}
+
+impl Field {
+    pub const ALL: [Self; 8] = [
+        Self::Username,
+        Self::Email,
+        Self::Phone,
+        Self::GivenName,
+        Self::FamilyName,
+        Self::DisplayName,
+        Self::Nickname,
+        Self::Locale,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Username => "username",
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::GivenName => "givenName",
+            Self::FamilyName => "familyName",
+            Self::DisplayName => "displayName",
+            Self::Nickname => "nickname",
+            Self::Locale => "locale",
+        }
+    }
+
+    /// Where the field stands in a command.
+    pub fn pointer(self) -> String {
+        format!("/update/{}", self.name())
+    }
+}
+
+impl Update {
+    /// The change to one shared field: absent, set (`Some`) or cleared (`None`).
+    pub fn shared(&self, field: Field) -> Option<Option<&str>> {
+        fn text<'a, T>(change: &'a Option<Change<T>>, text: fn(&'a T) -> &'a str) -> Option<Option<&'a str>> {
+            change.as_ref().map(|change| change.value().map(text))
+        }
+        match field {
+            Field::Username => text(&self.username, Text::as_str),
+            Field::Email => text(&self.email, Email::as_str),
+            Field::Phone => text(&self.phone, Phone::as_str),
+            Field::GivenName => text(&self.given_name, Text::as_str),
+            Field::FamilyName => text(&self.family_name, Text::as_str),
+            Field::DisplayName => text(&self.display_name, Text::as_str),
+            Field::Nickname => text(&self.nickname, Text::as_str),
+            Field::Locale => text(&self.locale, Locale::as_str),
+        }
+    }
+
+    /// Every shared field that the command changes, with its new value (`None` clears).
+    pub fn shared_changes(&self) -> impl Iterator<Item = (Field, Option<&str>)> {
+        Field::ALL
+            .into_iter()
+            .filter_map(|field| self.shared(field).map(|value| (field, value)))
+    }
+
+    /// Names of everything the command changes, for events. Never a value.
+    pub fn field_names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.shared_changes().map(|(field, _)| field.name()).collect();
+        names.extend(self.zitadel.iter().flat_map(ZitadelUpdate::field_names));
+        names.extend(self.sivo.iter().flat_map(SivoUpdate::field_names));
+        names.extend(self.mattr.iter().flat_map(MattrUpdate::field_names));
+        names
+    }
+}
+
+/// For a field where null clears and absence leaves alone. serde calls this only when the key is there.
+pub(super) fn change<'de, D, T>(deserializer: D) -> Result<Option<Change<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let value = Option::<T>::deserialize(deserializer)?;
+    Ok(Some(value.map_or(Change::Clear, Change::Set)))
+}
+
+/// For a member where null means nothing and is refused.
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+fn command_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandId, D::Error> {
+    deserialize_with(
+        deserializer,
+        "a UUID such as 018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e",
+        parse_command_id,
+    )
+}
+
+/// The hyphenated form alone: the id stands in events, and one id must not have several spellings.
+pub(super) fn parse_command_id(text: &str) -> Option<CommandId> {
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    struct Moment(Timestamp);
+    impl<'de> Deserialize<'de> for Moment {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserialize_with(
+                deserializer,
+                "a moment in RFC 3339 form, such as 2026-11-21T10:00:00Z",
+                |text| text.parse().ok().map(Moment),
+            )
+        }
+    }
+    Ok(Option::<Moment>::deserialize(deserializer)?.map(|moment| moment.0))
+}

@@ -1,0 +1,304 @@
+//! The door: bytes in, a valid command or a refusal that says where and how to mend it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use serde_json::error::Category;
+use serde_path_to_error::{Path, Segment};
+use uuid::Uuid;
+
+use super::checked::{BatchId, UserId};
+use super::command::{CommandId, Field, UpdateUser, parse_command_id};
+use super::failure::{Failure, Reason};
+
+/// A larger body is refused unread.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Event ids of commands that have no id of their own are made under this name space.
+const NAMELESS: Uuid = Uuid::from_u128(0x5b0f_6c52_41d9_5f0a_9b86_6d1c_3a7e_9f10);
+
+/// Reads a command.
+pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Failure::new(
+            Reason::Oversized,
+            format!("the body has {} bytes; send at most {BODY_BYTES_MAX}", body.len()),
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let command: UpdateUser =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| refusal(error.path(), error.inner()))?;
+    json.end().map_err(|error| refusal_of_syntax(&error))?;
+    if command.update.field_names().is_empty() {
+        return Err(invalid(
+            "/update",
+            "no field is named; send at least one field to set or to clear",
+        ));
+    }
+    Ok(command)
+}
+
+fn invalid(pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+    Failure::new(Reason::Invalid, detail).at(pointer)
+}
+
+fn refusal(path: &Path, error: &serde_json::Error) -> Failure {
+    match error.classify() {
+        Category::Data => refusal_of_data(path, &error.to_string()),
+        Category::Syntax | Category::Eof | Category::Io => refusal_of_syntax(error),
+    }
+}
+
+fn refusal_of_syntax(error: &serde_json::Error) -> Failure {
+    Failure::new(
+        Reason::Undecodable,
+        format!(
+            "the body is not JSON: it breaks at line {}, column {}; send one JSON object in UTF-8",
+            error.line(),
+            error.column()
+        ),
+    )
+}
+
+/// serde's messages quote the input before the words `, expected `; what follows them is ours and quotes nothing.
+fn refusal_of_data(path: &Path, message: &str) -> Failure {
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message, |(message, _)| message);
+    let mut pointer = pointer(path);
+    if let Some(name) = quoted(message, "missing field `") {
+        pointer.push('/');
+        pointer.push_str(name);
+        return invalid(pointer, "the member is required; add it");
+    }
+    if let Some(name) = quoted(message, "duplicate field `") {
+        if !pointer.ends_with(&format!("/{name}")) {
+            pointer.push('/');
+            pointer.push_str(name);
+        }
+        return invalid(pointer, "the member stands twice; keep one");
+    }
+    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
+    let detail = match expected {
+        Some(known) if message.starts_with("unknown field") => {
+            format!("no such member is known here; remove it, or use {known}")
+        }
+        Some(expected) => format!("not what belongs here; send {expected}"),
+        None if message.starts_with("unknown field") => "no such member is known here; remove it".into(),
+        None => "not what belongs here; see `usher schema command`".into(),
+    };
+    invalid(pointer, detail)
+}
+
+fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
+    message.strip_prefix(prefix)?.split('`').next()
+}
+
+/// A JSON pointer. A key that does not look like a name may be somebody's data and is not repeated.
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                let name = !key.is_empty()
+                    && key.len() <= 40
+                    && key
+                        .bytes()
+                        .all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-');
+                pointer.push_str(if name { key } else { "*" });
+            }
+            Segment::Unknown => pointer.push('*'),
+        }
+    }
+    pointer
+}
+
+/// Who a delivery is about, as far as it can be told, for its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ident {
+    /// What its event ids are made from: the command's id, or else the AMQP `message_id`, or else the body.
+    pub key: Uuid,
+    /// The command's id, or else the AMQP `message_id`.
+    pub command_id: Option<String>,
+    pub user_id: Option<String>,
+    pub batch_id: Option<BatchId>,
+    pub fields: Vec<&'static str>,
+    /// How often an operator has sent it again.
+    pub redrives: u32,
+}
+
+impl Ident {
+    pub fn of(command: &UpdateUser, redrives: u32) -> Self {
+        Self {
+            key: command.id,
+            command_id: Some(command.id.to_string()),
+            user_id: Some(command.user_id.as_str().into()),
+            batch_id: command.batch_id.clone(),
+            fields: command.update.field_names(),
+            redrives,
+        }
+    }
+
+    /// What can be told of a body that was refused.
+    pub fn of_refused(body: &[u8], message_id: Option<&str>, redrives: u32) -> Self {
+        let json = (body.len() <= BODY_BYTES_MAX)
+            .then(|| serde_json::from_slice::<Value>(body).ok())
+            .flatten()
+            .unwrap_or(Value::Null);
+        let member = |name: &str| json.get(name).and_then(Value::as_str);
+        let id: Option<CommandId> = member("id").and_then(parse_command_id);
+        let message_id = message_id.filter(|id| !id.is_empty());
+        let named: BTreeSet<&str> = json
+            .get("update")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|update| update.keys().map(String::as_str))
+            .collect();
+        Self {
+            key: id.unwrap_or_else(|| match message_id {
+                Some(message_id) => message_id
+                    .parse()
+                    .unwrap_or_else(|_| Uuid::new_v5(&NAMELESS, message_id.as_bytes())),
+                None => Uuid::new_v5(&NAMELESS, body),
+            }),
+            command_id: id.map(|id| id.to_string()).or(message_id.map(String::from)),
+            user_id: member("userId")
+                .and_then(UserId::parse)
+                .map(|user_id| user_id.as_str().into()),
+            batch_id: member("batchId").and_then(BatchId::parse),
+            fields: Field::ALL
+                .into_iter()
+                .map(Field::name)
+                .filter(|name| named.contains(name))
+                .collect(),
+            redrives,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_update(update: &str) -> String {
+        format!(
+            r#"{{"id":"018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e","provider":"p","userId":"u","update":{update}}}"#
+        )
+    }
+
+    #[track_caller]
+    fn refused(body: &str) -> (Reason, String, String) {
+        let failure = decode(body.as_bytes()).unwrap_err();
+        (
+            failure.reason,
+            failure.pointer.unwrap_or_default(),
+            failure.detail.into_owned(),
+        )
+    }
+
+    #[test]
+    fn null_clears_and_absence_leaves_alone() {
+        let command = decode(with_update(r#"{"phone":null,"email":"a@b.example"}"#).as_bytes()).unwrap();
+        assert_eq!(command.update.shared(Field::Phone), Some(None));
+        assert_eq!(command.update.shared(Field::Email), Some(Some("a@b.example")));
+        assert_eq!(command.update.shared(Field::Locale), None);
+        assert_eq!(command.update.field_names(), ["email", "phone"]);
+    }
+
+    #[test]
+    fn refusals_name_the_pointer_and_the_mend_and_quote_no_value() {
+        let cases = [
+            (
+                with_update(r#"{"email":"s3cret"}"#),
+                "/update/email",
+                "an e-mail address",
+            ),
+            (
+                with_update(r#"{"email":5150}"#),
+                "/update/email",
+                "an e-mail address",
+            ),
+            (with_update(r#"{"emial":"s3cret"}"#), "/update/emial", "`email`"),
+            (with_update(r#"{"s3cret@x":1}"#), "/update/*", "no such member"),
+            (
+                with_update(r#"{"phone":"+61, expected s3cret"}"#),
+                "/update/phone",
+                "E.164",
+            ),
+            (with_update("{}"), "/update", "at least one field"),
+            (with_update(r#"{"zitadel":{}}"#), "/update", "at least one field"),
+            (
+                with_update(r#"{"zitadel":null}"#),
+                "/update/zitadel",
+                "ZitadelUpdate",
+            ),
+            (
+                with_update(r#"{"email":"a@b.example","email":"s3cret"}"#),
+                "/update/email",
+                "twice",
+            ),
+            (
+                with_update(r#"{"zitadel":{"password":{"password":"s3cret","hash":"s3cret"}}}"#),
+                "/update/zitadel/password",
+                "exactly one of",
+            ),
+            (
+                with_update(r#"{"zitadel":{"phoneVerification":{"verified":false}}}"#),
+                "/update/zitadel/phoneVerification/verified",
+                "send true",
+            ),
+            (r#"{"id":"s3cret"}"#.into(), "/id", "a UUID"),
+            ("{}".into(), "/id", "required"),
+            ("[]".into(), "", "UpdateUser"),
+        ];
+        for (body, pointer, mend) in cases {
+            let (reason, at, detail) = refused(&body);
+            assert_eq!(reason, Reason::Invalid, "{body}");
+            assert_eq!(at, pointer, "{body}");
+            assert!(detail.contains(mend), "{body}: {detail}");
+            assert!(
+                !detail.contains("s3cret") && !detail.contains("5150"),
+                "{body}: {detail}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_undecodable() {
+        for body in ["", "{", "s3cret", "{} {}", "\u{feff}{}", &"[".repeat(4000)] {
+            let (reason, _, detail) = refused(body);
+            assert!(matches!(reason, Reason::Undecodable | Reason::Invalid), "{body}");
+            assert!(!detail.contains("s3cret"), "{detail}");
+        }
+        assert_eq!(decode(&[0xff, 0xfe]).unwrap_err().reason, Reason::Undecodable);
+        let twice = format!("{} {{}}", with_update(r#"{"nickname":"x"}"#));
+        assert_eq!(refused(&twice).0, Reason::Undecodable);
+    }
+
+    #[test]
+    fn a_large_body_is_refused_unread() {
+        assert_eq!(
+            decode(&vec![b'{'; BODY_BYTES_MAX + 1]).unwrap_err().reason,
+            Reason::Oversized
+        );
+    }
+
+    #[test]
+    fn a_refused_body_is_identified_as_far_as_it_can_be_told() {
+        let body = with_update(r#"{"email":"nope","phone":"x"}"#);
+        let ident = Ident::of_refused(body.as_bytes(), Some("m1"), 0);
+        assert_eq!(
+            ident.command_id.as_deref(),
+            Some("018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e")
+        );
+        assert_eq!(ident.fields, ["email", "phone"]);
+        let by_message_id = Ident::of_refused(b"{", Some("m1"), 0);
+        assert_eq!(by_message_id.command_id.as_deref(), Some("m1"));
+        let nameless = Ident::of_refused(b"{", None, 0);
+        assert_eq!(nameless.command_id, None);
+        assert_eq!(nameless, Ident::of_refused(b"{", None, 0));
+        assert_ne!(nameless.key, Ident::of_refused(b"[", None, 0).key);
+    }
+}

@@ -1,0 +1,260 @@
+//! The event: CloudEvents 1.0 in structured mode, with an id that a repeat keeps.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::checked::{BatchId, ProviderName};
+use super::decode::Ident;
+use super::failure::Reason;
+use super::outcome::{Outcome, Settlement};
+
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    Start,
+    Success,
+    Fail,
+}
+
+impl EventType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "USER_UPDATE_START",
+            Self::Success => "USER_UPDATE_SUCCESS",
+            Self::Fail => "USER_UPDATE_FAIL",
+        }
+    }
+
+    /// The middle of the event's routing key.
+    pub fn routing_word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Success => "success",
+            Self::Fail => "fail",
+        }
+    }
+
+    /// The same command, type and number of redrives give the same id, whoever publishes and how often.
+    pub fn id(self, ident: &Ident) -> Uuid {
+        let name = format!("{}:{}", self.as_str(), ident.redrives);
+        Uuid::new_v5(&ident.key, name.as_bytes())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "UserUpdateEvent", extend("$id" = SCHEMA_ID))]
+pub struct Event {
+    #[schemars(extend("const" = "1.0"))]
+    pub specversion: String,
+    /// Repeats of an event carry the same id.
+    pub id: Uuid,
+    /// `/usher/<provider>`
+    pub source: String,
+    /// The user's id at the provider, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub time: Timestamp,
+    #[schemars(extend("const" = "application/json"))]
+    pub datacontenttype: String,
+    pub dataschema: String,
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "data")]
+pub enum EventBody {
+    /// The command's turn has come.
+    #[serde(rename = "USER_UPDATE_START")]
+    Start(Started),
+    /// The user is as asked.
+    #[serde(rename = "USER_UPDATE_SUCCESS")]
+    Success(Succeeded),
+    /// The command ended as a dead letter.
+    #[serde(rename = "USER_UPDATE_FAIL")]
+    Fail(Failed),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// The command's id; of a command that could not be read the AMQP `message_id`, or null.
+    pub command_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BatchId")]
+    pub batch_id: Option<BatchId>,
+    /// Names of the fields that the command changes, never their values.
+    pub fields: Vec<String>,
+    /// Whether the broker delivered the command before.
+    pub redelivered: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Succeeded {
+    #[serde(flatten)]
+    pub command: Started,
+    /// Calls that were spent on the command.
+    pub attempts: u32,
+    /// From the command's turn to its outcome.
+    pub duration_ms: u64,
+    /// False where the user already was as asked.
+    pub changed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    #[serde(flatten)]
+    pub command: Started,
+    /// Calls that were spent on the command.
+    pub attempts: u32,
+    /// From the command's turn to its outcome.
+    pub duration_ms: u64,
+    pub error: EventError,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventError {
+    pub reason: Reason,
+    /// The provider's HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16")]
+    pub status: Option<u16>,
+    /// The provider's own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub code: Option<String>,
+    /// Where in the command, as a JSON pointer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub pointer: Option<String>,
+}
+
+impl Event {
+    pub fn start(provider: &ProviderName, ident: &Ident, redelivered: bool, now: Timestamp) -> Self {
+        let body = EventBody::Start(started(ident, redelivered));
+        Self::new(provider, ident, EventType::Start, body, now)
+    }
+
+    pub fn terminal(
+        provider: &ProviderName,
+        ident: &Ident,
+        redelivered: bool,
+        settlement: &Settlement,
+        now: Timestamp,
+    ) -> Self {
+        let command = started(ident, redelivered);
+        let attempts = settlement.attempts;
+        let duration_ms = millis(settlement.duration);
+        let body = match &settlement.outcome {
+            Outcome::Success { changed } => EventBody::Success(Succeeded {
+                command,
+                attempts,
+                duration_ms,
+                changed: *changed,
+            }),
+            Outcome::Failure(failure) => EventBody::Fail(Failed {
+                command,
+                attempts,
+                duration_ms,
+                error: EventError {
+                    reason: failure.reason,
+                    status: failure.status,
+                    code: failure.code.clone(),
+                    pointer: failure.pointer.clone(),
+                },
+            }),
+        };
+        Self::new(provider, ident, settlement.outcome.event_type(), body, now)
+    }
+
+    fn new(
+        provider: &ProviderName,
+        ident: &Ident,
+        event_type: EventType,
+        body: EventBody,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            specversion: "1.0".into(),
+            id: event_type.id(ident),
+            source: format!("/usher/{provider}"),
+            subject: ident.user_id.clone(),
+            time: now.round(jiff::Unit::Millisecond).unwrap_or(now),
+            datacontenttype: "application/json".into(),
+            dataschema: SCHEMA_ID.into(),
+            body,
+        }
+    }
+
+    pub fn event_type(&self) -> EventType {
+        match self.body {
+            EventBody::Start(_) => EventType::Start,
+            EventBody::Success(_) => EventType::Success,
+            EventBody::Fail(_) => EventType::Fail,
+        }
+    }
+}
+
+fn started(ident: &Ident, redelivered: bool) -> Started {
+    Started {
+        command_id: ident.command_id.clone(),
+        batch_id: ident.batch_id.clone(),
+        fields: ident.fields.iter().copied().map(String::from).collect(),
+        redelivered,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Failure;
+
+    fn ident(redrives: u32) -> Ident {
+        Ident::of_refused(
+            br#"{"id":"018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e","userId":"u"}"#,
+            None,
+            redrives,
+        )
+    }
+
+    #[test]
+    fn an_event_id_is_the_commands_the_types_and_the_redrives() {
+        assert_eq!(EventType::Fail.id(&ident(0)), EventType::Fail.id(&ident(0)));
+        assert_ne!(EventType::Fail.id(&ident(0)), EventType::Success.id(&ident(0)));
+        assert_ne!(EventType::Fail.id(&ident(0)), EventType::Fail.id(&ident(1)));
+    }
+
+    #[test]
+    fn a_fail_event_is_written_and_read_as_the_contract_shows_it() {
+        let settlement = Settlement {
+            outcome: Outcome::Failure(Failure::new(Reason::Conflict, "detail").at("/update/email")),
+            attempts: 3,
+            duration: Duration::from_millis(5231),
+        };
+        let provider = ProviderName::parse("zitadel-eu").unwrap();
+        let event = Event::terminal(&provider, &ident(0), false, &settlement, Timestamp::UNIX_EPOCH);
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["type"], "USER_UPDATE_FAIL");
+        assert_eq!(json["source"], "/usher/zitadel-eu");
+        assert_eq!(json["subject"], "u");
+        assert_eq!(json["data"]["durationMs"], 5231);
+        assert_eq!(
+            json["data"]["error"],
+            serde_json::json!({ "reason": "conflict", "pointer": "/update/email" })
+        );
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}

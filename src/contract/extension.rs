@@ -1,0 +1,226 @@
+//! What one provider kind alone has, under `update.<kind>`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::checked::{Secret, Text};
+use super::command::{Change, change, present};
+
+/// Names of the members that are there, as events give them.
+macro_rules! present_names {
+    ($self:ident, $kind:literal, $($member:ident => $name:literal),*) => {
+        [$(($self.$member.is_some(), concat!($kind, ".", $name))),*]
+            .into_iter()
+            .filter_map(|(present, name)| present.then_some(name))
+    };
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct ZitadelUpdate {
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Gender")]
+    pub gender: Option<Gender>,
+    /// What becomes of the new e-mail address's verification; needs `email` beside it.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Verification<SendCode>")]
+    pub email_verification: Option<Verification<SendCode>>,
+    /// What becomes of the new phone number's verification; needs `phone` beside it.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Verification<Nothing>")]
+    pub phone_verification: Option<Verification<Nothing>>,
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Password")]
+    pub password: Option<Password>,
+}
+
+impl ZitadelUpdate {
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+        present_names!(self, "zitadel", gender => "gender", email_verification => "emailVerification",
+            phone_verification => "phoneVerification", password => "password")
+    }
+
+    /// Whether codes come back, which only the publisher's `reply_to` may get.
+    pub fn returns_code(&self) -> bool {
+        matches!(self.email_verification, Some(Verification::ReturnCode(_)))
+            || matches!(self.phone_verification, Some(Verification::ReturnCode(_)))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Gender {
+    Female,
+    Male,
+    Diverse,
+}
+
+/// Exactly one of the three.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Verification<S> {
+    /// The provider sends the user a code.
+    SendCode(S),
+    /// The provider returns the code; it goes to the publisher's `reply_to` and nowhere else.
+    ReturnCode(Nothing),
+    /// The publisher has verified it already.
+    Verified(True),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SendCode {
+    /// The link in the mail; the provider fills in `{{.UserID}}`, `{{.Code}}` and `{{.OrgID}}`.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Text")]
+    pub url_template: Option<Text>,
+}
+
+/// An empty object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The value `true`. To leave something unverified, leave the member out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "bool")]
+#[schemars(with = "bool", extend("const" = true))]
+pub struct True;
+
+impl TryFrom<bool> for True {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        value.then_some(Self).ok_or("invalid value: false, expected true")
+    }
+}
+
+/// A new password: in the clear or hashed, proven by the current one, by a code, or by the worker's own permission.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(try_from = "PasswordMembers")]
+#[schemars(with = "PasswordMembers")]
+pub struct Password {
+    pub new: NewPassword,
+    pub change_required: bool,
+    pub proof: Option<PasswordProof>,
+}
+
+#[derive(Debug, Clone)]
+pub enum NewPassword {
+    Plain(Secret),
+    Hash(Secret),
+}
+
+#[derive(Debug, Clone)]
+pub enum PasswordProof {
+    Current(Secret),
+    Code(Secret),
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend(
+    "oneOf" = [{ "required": ["password"] }, { "required": ["hash"] }],
+    "not" = { "required": ["currentPassword", "verificationCode"] }
+))]
+struct PasswordMembers {
+    /// The new password; or else `hash`.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Secret")]
+    password: Option<Secret>,
+    /// The new password's hash in modular crypt format; or else `password`.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Secret")]
+    hash: Option<Secret>,
+    /// Whether the user must change it at the next login.
+    change_required: bool,
+    /// The present password; or else `verificationCode`, or neither.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Secret")]
+    current_password: Option<Secret>,
+    /// A code that the user was sent; or else `currentPassword`, or neither.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Secret")]
+    verification_code: Option<Secret>,
+}
+
+impl TryFrom<PasswordMembers> for Password {
+    type Error = &'static str;
+
+    fn try_from(members: PasswordMembers) -> Result<Self, Self::Error> {
+        let new = match (members.password, members.hash) {
+            (Some(plain), None) => NewPassword::Plain(plain),
+            (None, Some(hash)) => NewPassword::Hash(hash),
+            _ => return Err("invalid value: members, expected exactly one of `password` and `hash`"),
+        };
+        let proof = match (members.current_password, members.verification_code) {
+            (None, None) => None,
+            (Some(current), None) => Some(PasswordProof::Current(current)),
+            (None, Some(code)) => Some(PasswordProof::Code(code)),
+            _ => {
+                return Err(
+                    "invalid value: members, expected at most one of `currentPassword` and `verificationCode`",
+                );
+            }
+        };
+        Ok(Self {
+            new,
+            change_required: members.change_required,
+            proof,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct SivoUpdate {
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    pub metadata: Option<Change<Map<String, Value>>>,
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Vec<Text>>")]
+    pub lists: Option<Change<Vec<Text>>>,
+}
+
+impl SivoUpdate {
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+        present_names!(self, "sivo", metadata => "metadata", lists => "lists")
+    }
+}
+
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct MattrUpdate {
+    /// Claims to set, by name; null clears one.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Map<String, Value>")]
+    pub claims: Option<Map<String, Value>>,
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "AuthenticationProvider")]
+    pub authentication_provider: Option<AuthenticationProvider>,
+}
+
+impl std::fmt::Debug for MattrUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MattrUpdate(<redacted>)")
+    }
+}
+
+impl MattrUpdate {
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+        present_names!(self, "mattr", claims => "claims", authentication_provider => "authenticationProvider")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthenticationProvider {
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Text")]
+    pub provider_id: Option<Text>,
+    pub subject_id: Text,
+}

@@ -1,0 +1,143 @@
+//! Why a command ended badly, and whose fault a provider's answer is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The closed list of reasons for a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The body is not JSON.
+    Undecodable,
+    /// The body is JSON, but no valid command.
+    Invalid,
+    /// The configured provider can't take, or can't clear, a field of the command.
+    UnsupportedField,
+    /// The body is larger than 256 KiB.
+    Oversized,
+    /// `expiresAt` had passed before the first call.
+    Expired,
+    /// The provider refused the values.
+    Rejected,
+    /// The provider lets the worker change other users, but not this one.
+    Forbidden,
+    /// The provider has no such user.
+    NotFound,
+    /// A value is taken by another user, or the user's state forbids the change.
+    Conflict,
+    /// The user has another version than `expectedVersion`.
+    VersionConflict,
+    /// The provider kept failing on this command while it answered others.
+    RetriesExhausted,
+    /// It cannot be known whether the provider applied the command, and sending it again could do harm.
+    OutcomeUnknown,
+    /// Handling the command broke the worker.
+    Poison,
+}
+
+impl Reason {
+    pub const ALL: [Self; 13] = [
+        Self::Undecodable,
+        Self::Invalid,
+        Self::UnsupportedField,
+        Self::Oversized,
+        Self::Expired,
+        Self::Rejected,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::VersionConflict,
+        Self::RetriesExhausted,
+        Self::OutcomeUnknown,
+        Self::Poison,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::Invalid => "invalid",
+            Self::UnsupportedField => "unsupported_field",
+            Self::Oversized => "oversized",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::VersionConflict => "version_conflict",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Poison => "poison",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A command's bad end: what the FAIL event and the dead letter say. It quotes no value of the command
+/// and nothing of the provider's body but a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: Reason,
+    /// What is wrong and what to do about it.
+    pub detail: Cow<'static, str>,
+    /// Where in the command, as a JSON pointer.
+    pub pointer: Option<String>,
+    /// The provider's HTTP status.
+    pub status: Option<u16>,
+    /// The provider's own code.
+    pub code: Option<String>,
+}
+
+impl Failure {
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            pointer: None,
+            status: None,
+            code: None,
+        }
+    }
+
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if let Some(pointer) = &self.pointer {
+            write!(f, " at {pointer}")?;
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+/// Whose fault a provider's answer is: the first column of the decision that the handler takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The command's: it ends with this reason.
+    Command(Reason),
+    /// The worker's: the provider does not accept its credentials (401).
+    Credentials,
+    /// Open: this user's, or everybody's (403).
+    Denied,
+    /// Nobody's: the pace is too high (429). The provider may say how long to wait.
+    Throttled { retry_after: Option<Duration> },
+    /// The provider's: the request never reached it.
+    Unreachable,
+    /// The provider's: 5xx or an answer that cannot be read. The request may have been applied.
+    Broken,
+    /// The request was sent and no answer came: it may have been applied.
+    Unknown,
+}

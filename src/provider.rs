@@ -1,0 +1,116 @@
+//! The port to an identity provider.
+//!
+//! One call is one HTTP request and costs one permit. No adapter loops, waits or retries: it says what it
+//! needs (a read before the write) and whose fault an answer is, and the handler decides.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::contract::{Failure, Fault, Reason, Secret, UpdateUser, UserId};
+
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// The kind's name, as in the configuration.
+    fn kind(&self) -> &'static str;
+
+    /// Whether this provider can take the command: a field it can't take or can't clear is refused by name.
+    fn check(&self, command: &UpdateUser) -> Result<(), Failure>;
+
+    /// Whether a user can be read back at all.
+    fn reads(&self) -> bool;
+
+    /// Whether the write needs the user as it is now.
+    fn reads_before_write(&self, command: &UpdateUser) -> bool;
+
+    /// Whether sending the same command twice does no harm.
+    fn harmless_to_repeat(&self, command: &UpdateUser) -> bool;
+
+    /// Whether the user already is as the command asks.
+    fn compare(&self, command: &UpdateUser, user: &User) -> Comparison;
+
+    async fn read(&self, user_id: &UserId) -> Result<User, ProviderError>;
+
+    /// `current` is there when `reads_before_write` asked for it.
+    async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
+
+    /// After a 401: gets the credentials anew. True where they are others than before.
+    async fn refresh_credentials(&self) -> bool;
+}
+
+/// A user as the provider shows it. Never printed.
+#[derive(Clone, PartialEq)]
+pub struct User(pub Value);
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User(<redacted>)")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// Every field of the command that can be read is as asked, and all can be read.
+    AsAsked,
+    /// A field differs: the command has not been applied, or something came after it.
+    Differs,
+    /// What can be read is as asked, but something cannot be read (a password).
+    Unreadable,
+}
+
+/// A successful write.
+#[derive(Debug, Clone, Default)]
+pub struct Updated {
+    pub codes: Codes,
+}
+
+/// Verification codes that the provider returned: for the publisher's `reply_to` and nobody else.
+#[derive(Debug, Clone, Default)]
+pub struct Codes {
+    pub email: Option<Secret>,
+    pub phone: Option<Secret>,
+}
+
+impl Codes {
+    pub fn is_empty(&self) -> bool {
+        self.email.is_none() && self.phone.is_none()
+    }
+}
+
+/// An answer that is no success. It quotes nothing of the provider's body but a code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ProviderError {
+    pub fault: Fault,
+    pub status: Option<u16>,
+    pub code: Option<String>,
+    /// Where in the command, where the provider says so and the place is known.
+    pub pointer: Option<String>,
+    /// What is wrong and what to do about it.
+    pub detail: Cow<'static, str>,
+}
+
+impl ProviderError {
+    pub fn new(fault: Fault, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            fault,
+            status: None,
+            code: None,
+            pointer: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// The command's end for this reason, with what the provider said.
+    pub fn into_failure(self, reason: Reason) -> Failure {
+        Failure {
+            reason,
+            detail: self.detail,
+            pointer: self.pointer,
+            status: self.status,
+            code: self.code,
+        }
+    }
+}
