@@ -2,4 +2,5 @@
 pub mod broker;
 pub mod clock;
 pub mod contract;
+pub mod policy;
 pub mod provider;

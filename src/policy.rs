@@ -1,0 +1,5 @@
+//! Decisions without I/O: how fast to call, whether to call at all, when to call again.
+
+pub mod health;
+pub mod pace;
+pub mod retry;

@@ -1,0 +1,161 @@
+//! One story a test: who is answered what, and what follows.
+
+use super::*;
+use crate::contract::Reason;
+
+struct Story {
+    health: Health,
+    rng: fastrand::Rng,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            health: Health::new(&retry::Config::default()),
+            rng: fastrand::Rng::with_seed(1),
+        }
+    }
+
+    fn fails(&mut self, name: &str, fault: Fault, since: Option<Mark>) -> Judgement {
+        self.health
+            .failed(&user(name), fault, since, Instant::now(), &mut self.rng)
+    }
+
+    fn leave(&mut self) -> Leave {
+        self.health.leave(Instant::now(), true)
+    }
+
+    async fn until_probe(&mut self) -> Leave {
+        while let Leave::NotBefore(at) = self.leave() {
+            tokio::time::sleep_until(at).await;
+        }
+        self.health.probe_dropped();
+        self.leave()
+    }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
+    let mut story = Story::new();
+    for _ in 0..20 {
+        assert_eq!(story.fails("broken", Fault::Broken, None), Judgement::Spent);
+        assert_eq!(story.leave(), Leave::Call);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_several_users_in_a_row_are_an_outage_and_spend_nothing() {
+    let mut story = Story::new();
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(story.fails(name, Fault::Broken, None), Judgement::Spent);
+    }
+    assert_eq!(story.fails("e", Fault::Broken, None), Judgement::Excused);
+    assert_eq!(story.fails("a", Fault::Unknown, None), Judgement::Excused);
+    assert!(matches!(story.leave(), Leave::NotBefore(_)));
+    assert_eq!(story.health.paused().unwrap().0, Cause::Outage);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
+    let mut story = Story::new();
+    story.fails("a", Fault::Unreachable, None);
+    let mut gaps = Vec::new();
+    for _ in 0..6 {
+        let before = Instant::now();
+        assert_eq!(story.until_probe().await, Leave::Probe(None));
+        assert_eq!(story.leave(), Leave::ProbeIsOut);
+        gaps.push(before.elapsed());
+        story.fails("a", Fault::Unreachable, None);
+    }
+    assert!(gaps[5] > gaps[0] * 8, "{gaps:?}");
+    story.health.passed(&user("a"), Call::Write);
+    assert_eq!(story.leave(), Leave::Call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
+    let mut story = Story::new();
+    story.fails("a", Fault::Credentials, None);
+    let Leave::NotBefore(first) = story.leave() else {
+        panic!()
+    };
+    for _ in 0..63 {
+        story.fails("b", Fault::Credentials, None);
+    }
+    assert_eq!(story.leave(), Leave::NotBefore(first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_user_is_forbidden_once_another_passes() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write);
+    let mark = Some(story.health.mark());
+    assert_eq!(story.fails("x", Fault::Denied, None), Judgement::SetAside);
+    assert_eq!(story.leave(), Leave::Call);
+    story.health.passed(&user("x"), Call::Read);
+    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::SetAside);
+    story.health.passed(&user("ok"), Call::Write);
+    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_everybody_is_denied_the_credentials_are_at_fault() {
+    let mut story = Story::new();
+    story.fails("x", Fault::Denied, None);
+    story.fails("y", Fault::Denied, None);
+    assert_eq!(story.health.paused().unwrap().0, Cause::Credentials);
+    assert_eq!(story.until_probe().await, Leave::Probe(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write);
+    let mark = Some(story.health.mark());
+    story.fails("x", Fault::Denied, mark);
+    story.fails("x", Fault::Denied, mark);
+    assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+    story.health.passed(&user("ok"), Call::Control);
+    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_many_users_in_trouble_a_read_proves_nothing() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write);
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        story.fails(name, Fault::Broken, None);
+    }
+    assert_eq!(story.until_probe().await, Leave::Probe(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commands_own_fault_ends_its_probe() {
+    let mut story = Story::new();
+    story.fails("a", Fault::Unreachable, None);
+    story.until_probe().await;
+    assert_eq!(
+        story.fails("a", Fault::Command(Reason::NotFound), None),
+        Judgement::Plain
+    );
+    assert!(!matches!(story.leave(), Leave::ProbeIsOut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_pass_do_not_hide_that_every_write_fails() {
+    let mut story = Story::new();
+    let mut spent = 0;
+    for round in 0..100 {
+        let name = format!("user-{}", round % 10);
+        if !matches!(story.until_probe().await, Leave::Call | Leave::Probe(_)) {
+            panic!("no leave");
+        }
+        story.health.passed(&user(&name), Call::Read);
+        spent += u32::from(story.fails(&name, Fault::Broken, None) == Judgement::Spent);
+    }
+    assert_eq!(spent, 4);
+}

@@ -1,0 +1,164 @@
+//! When to call again: the schedule of one command's retries, and the budget of all of them.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+/// `[retry]`
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Calls that may be spent on one command before it ends as `retries_exhausted`. Throttling, an
+    /// outage, refused credentials and a shutdown spend none.
+    pub attempts: u32,
+    /// The first retry waits up to this long; each further one up to twice as long as the one before.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub delay_min: Duration,
+    /// No retry waits longer.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub delay_max: Duration,
+    /// Retries may be at most this share of all calls; beyond it a retry waits.
+    pub budget: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            delay_min: Duration::from_millis(200),
+            delay_max: Duration::from_secs(30),
+            budget: 0.2,
+        }
+    }
+}
+
+/// Growing delays. The backoff crate does the arithmetic; its jitter is off, because it draws from a
+/// generator that a test can't seed and adds to the ceiling instead of staying below it.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    backoff: ExponentialBackoff,
+    delay_max: Duration,
+}
+
+impl Schedule {
+    pub fn new(config: &Config) -> Self {
+        Self::between(config.delay_min, config.delay_max)
+    }
+
+    pub fn between(delay_min: Duration, delay_max: Duration) -> Self {
+        let mut backoff = ExponentialBackoff {
+            initial_interval: delay_min,
+            multiplier: 2.0,
+            max_interval: delay_max,
+            randomization_factor: 0.0,
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        backoff.reset();
+        Self { backoff, delay_max }
+    }
+
+    /// The next delay with full jitter: anything from nothing to the whole of it, so that what failed
+    /// together does not come back together.
+    pub fn next(&mut self, rng: &mut fastrand::Rng) -> Duration {
+        self.whole().mul_f64(rng.f64())
+    }
+
+    /// The next delay for something that nothing else spreads out: from half of it to the whole.
+    pub fn next_at_least_half(&mut self, rng: &mut fastrand::Rng) -> Duration {
+        self.whole().mul_f64(0.5 + rng.f64() / 2.0)
+    }
+
+    fn whole(&mut self) -> Duration {
+        self.backoff
+            .next_backoff()
+            .unwrap_or(self.delay_max)
+            .min(self.delay_max)
+    }
+
+    pub fn reset(&mut self) {
+        self.backoff.reset();
+    }
+}
+
+/// Keeps retries to a share of all calls, so that they can't keep a struggling provider down.
+#[derive(Debug)]
+pub struct Budget {
+    share: f64,
+    /// Retries that may go out now.
+    saved: f64,
+    since: Instant,
+}
+
+impl Budget {
+    /// Saved up at most; what a quiet worker may spend at once.
+    const SAVED_MAX: f64 = 100.0;
+    /// Earned by waiting, so that the last few commands of a quiet worker are retried too.
+    const PER_SECOND: f64 = 10.0;
+
+    pub fn new(share: f64) -> Self {
+        Self {
+            share,
+            saved: Self::SAVED_MAX,
+            since: Instant::now(),
+        }
+    }
+
+    /// A call went out.
+    pub fn earn(&mut self) {
+        self.saved = (self.saved + self.share).min(Self::SAVED_MAX);
+    }
+
+    /// Takes one retry out of the budget, or says when to ask again.
+    pub fn spend(&mut self, now: Instant) -> Result<(), Instant> {
+        let waited = now.duration_since(self.since).as_secs_f64();
+        self.saved = (self.saved + waited * Self::PER_SECOND).min(Self::SAVED_MAX);
+        self.since = now;
+        if self.saved >= 1.0 {
+            self.saved -= 1.0;
+            return Ok(());
+        }
+        Err(now + Duration::from_secs_f64((1.0 - self.saved) / Self::PER_SECOND))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_their_ceiling_and_jitter_only_shortens() {
+        let mut schedule = Schedule::new(&Config::default());
+        let wholes: Vec<_> = (0..10).map(|_| schedule.whole().as_millis()).collect();
+        assert_eq!(
+            wholes,
+            [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]
+        );
+        schedule.reset();
+        let mut rng = fastrand::Rng::with_seed(7);
+        for whole in wholes {
+            assert!(schedule.next(&mut rng).as_millis() <= whole);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_the_budget_a_retry_waits() {
+        let mut budget = Budget::new(0.2);
+        let now = Instant::now();
+        let at_once = (0..1000).take_while(|_| budget.spend(now).is_ok()).count();
+        assert_eq!(at_once, 100);
+        let at = budget.spend(now).unwrap_err();
+        assert!(at > now && at <= now + Duration::from_secs(1));
+        for _ in 0..11 {
+            budget.earn();
+        }
+        let earned = (0..1000).take_while(|_| budget.spend(now).is_ok()).count();
+        assert_eq!(earned, 2);
+    }
+}
