@@ -9,9 +9,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub mod config;
+pub mod memory;
 pub mod properties;
+pub mod topology;
 
+pub use config::Config;
 pub use properties::{Header, Properties};
+pub use topology::Topology;
 
 /// A command as the broker handed it over. It is settled once: acked, or handed back.
 #[must_use = "a delivery that is dropped comes again only when its channel closes: ack it, or hand it back"]

@@ -1,0 +1,222 @@
+//! The `[broker]` table of the configuration.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where the broker is, and what the topology and the connections to it are like.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the broker is: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    pub url: BrokerUrl,
+    /// Command queues for each traffic class. Fixed when the topology is first declared. More than one
+    /// spreads the provider over several active workers, and needs the exchange type x-modulus-hash.
+    pub partitions: NonZeroU16,
+    /// Unsettled deliveries for each queue. The same on every worker: a smaller one reorders what comes back.
+    pub prefetch: NonZeroU16,
+    /// The longest wait for the broker to confirm a message, the wait for a connection included.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub confirm_timeout: Duration,
+    /// The longest wait for a connection to be made.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// The longest wait for the broker's goodbye when a connection is closed.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub close_timeout: Duration,
+    /// How often both sides show that they live, in whole seconds. A frozen worker is replaced after
+    /// about 2.8 times this.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub heartbeat: Duration,
+    /// The first wait before a lost connection is tried again; it doubles from try to try.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub reconnect_delay_min: Duration,
+    /// The longest wait before a lost connection is tried again.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub reconnect_delay_max: Duration,
+    /// How long a delivery may stay unsettled before the broker takes it back. Fixed when the topology
+    /// is first declared; RabbitMQ 3.10 knows only its own `consumer_timeout`.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub consumer_timeout: Duration,
+    /// How long the outcome log keeps events: a number and one of Y, M, D, h, m, s. Fixed when the
+    /// topology is first declared.
+    pub outcome_log_max_age: MaxAge,
+    /// How large the outcome log may grow. Fixed when the topology is first declared.
+    pub outcome_log_bytes_max: u64,
+}
+
+const ONE: NonZeroU16 = NonZeroU16::MIN;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: BrokerUrl("amqp://guest:guest@127.0.0.1:5672/%2f".to_owned()),
+            partitions: ONE,
+            prefetch: ONE.saturating_add(255),
+            confirm_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            reconnect_delay_min: Duration::from_millis(200),
+            reconnect_delay_max: Duration::from_secs(30),
+            consumer_timeout: Duration::from_secs(12 * 3600),
+            outcome_log_max_age: MaxAge("7D".to_owned()),
+            outcome_log_bytes_max: 5_000_000_000,
+        }
+    }
+}
+
+/// A broker's address. It holds a password, which neither `Debug` nor `Display` shows.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct BrokerUrl(String);
+
+impl BrokerUrl {
+    /// With the password in it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn parsed(&self) -> Result<AMQPUri, InvalidUrl> {
+        AMQPUri::from_str(&self.0).map_err(|_| InvalidUrl)
+    }
+}
+
+/// It doesn't quote the text, which may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a broker's address: write amqp://user:password@host:port/vhost (or amqps://), with %2f for the vhost /"
+)]
+pub struct InvalidUrl;
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = InvalidUrl;
+
+    fn try_from(text: String) -> Result<Self, InvalidUrl> {
+        let url = Self(text);
+        url.parsed()?;
+        Ok(url)
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(uri) = self.parsed() else {
+            return f.write_str("(no address)");
+        };
+        let scheme = match uri.scheme {
+            lapin::uri::AMQPScheme::AMQP => "amqp",
+            lapin::uri::AMQPScheme::AMQPS => "amqps",
+        };
+        let at = &uri.authority;
+        let vhost = uri.vhost.replace('/', "%2f");
+        write!(
+            f,
+            "{scheme}://{}@{}:{}/{vhost}",
+            at.userinfo.username, at.host, at.port
+        )
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BrokerUrl({self})")
+    }
+}
+
+/// A stream's age, as the broker writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", extend("pattern" = "^[1-9][0-9]{0,8}[YMDhms]$"))]
+pub struct MaxAge(String);
+
+impl MaxAge {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an age: write a number and one of Y, M, D, h, m, s, for example 7D")]
+pub struct InvalidAge;
+
+impl TryFrom<String> for MaxAge {
+    type Error = InvalidAge;
+
+    fn try_from(text: String) -> Result<Self, InvalidAge> {
+        let number = text
+            .strip_suffix(['Y', 'M', 'D', 'h', 'm', 's'])
+            .ok_or(InvalidAge)?;
+        let plain = (1..=9).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        if plain && !number.starts_with('0') {
+            Ok(Self(text))
+        } else {
+            Err(InvalidAge)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: BrokerUrl = "amqps://usher:s3cret@broker.example:5671/%2fid".parse().unwrap();
+        assert_eq!(url.to_string(), "amqps://usher@broker.example:5671/%2fid");
+        assert!(
+            !format!(
+                "{:?}",
+                Config {
+                    url,
+                    ..Config::default()
+                }
+            )
+            .contains("s3cret")
+        );
+        let refused = "amq://usher:s3cret@x".parse::<BrokerUrl>().unwrap_err();
+        assert!(!format!("{refused} {refused:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn the_table_may_be_empty_and_unknown_keys_are_refused() {
+        let config: Config = serde_json::from_str("{}").unwrap();
+        assert_eq!(config.prefetch.get(), 256);
+        let config: Config =
+            serde_json::from_str(r#"{"confirm_timeout": "1m 30s", "partitions": 4}"#).unwrap();
+        assert_eq!(
+            (config.confirm_timeout, config.partitions.get()),
+            (Duration::from_secs(90), 4)
+        );
+        for refused in [
+            r#"{"prefech": 5}"#,
+            r#"{"partitions": 0}"#,
+            r#"{"url": "localhost"}"#,
+            r#"{"outcome_log_max_age": "7 days"}"#,
+            r#"{"outcome_log_max_age": "0D"}"#,
+        ] {
+            assert!(serde_json::from_str::<Config>(refused).is_err(), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A broker in the process, over the same topology data as RabbitMQ. It starts no thread, rolls no dice
+//! and waits on tokio's clock only, so that a test of paused time comes out the same every time.
+
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::{Consumer, Link, Message, PublishError, Publisher, Topology};
+
+mod consumer;
+mod faults;
+mod publisher;
+mod routing;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use consumer::MemoryConsumer;
+use publisher::MemoryPublisher;
+use state::State;
+
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A handle; clones share one broker.
+#[derive(Clone)]
+pub struct MemoryBroker {
+    shared: Arc<Shared>,
+}
+
+/// Takes a queue's messages instead of storing them, before their publisher hears of a confirm.
+pub trait Sink: Send + Sync {
+    /// An error refuses the message: its publisher gets a nack.
+    fn accept(&self, message: &Message) -> io::Result<()>;
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// A consumer may find something new: a message, room under its prefetch, its turn, the end.
+    deliverable: Notify,
+    /// A queue became shorter.
+    room: Notify,
+    /// A publisher may go on: connected, unblocked, confirms released, or its connection lost.
+    publishable: Notify,
+    consume_link: watch::Sender<Link>,
+    publish_link: watch::Sender<Link>,
+}
+
+impl Shared {
+    /// Never held over an await. A panic elsewhere leaves data that is still whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, message: &Message) -> Result<(), PublishError> {
+        let (queues, sinks) = {
+            let state = self.state();
+            // A broker closes the channel over a missing exchange, which no publisher gets to see.
+            let queues = state.route(message).map_err(|_| PublishError::Unconfirmed)?;
+            let sinks: Vec<_> = queues
+                .iter()
+                .filter_map(|index| state.queues[*index].sink.clone())
+                .collect();
+            (queues, sinks)
+        };
+        if queues.is_empty() && message.mandatory {
+            return Err(PublishError::Returned);
+        }
+        for sink in &sinks {
+            sink.accept(message).map_err(|_| PublishError::Nacked)?;
+        }
+        if sinks.len() < queues.len() {
+            self.state().store(&queues, message);
+            self.deliverable.notify_waiters();
+        }
+        Ok(())
+    }
+}
+
+impl MemoryBroker {
+    pub fn new(topology: &Topology) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State::new(topology)),
+                deliverable: Notify::new(),
+                room: Notify::new(),
+                publishable: Notify::new(),
+                consume_link: watch::Sender::new(Link::Up),
+                publish_link: watch::Sender::new(Link::Up),
+            }),
+        }
+    }
+
+    /// Consumes every command queue, with this many unsettled deliveries for each. Only the first
+    /// consumer gets deliveries; the next one takes over when it closes or is dropped.
+    pub fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
+        Box::new(MemoryConsumer::new(self.shared.clone(), prefetch))
+    }
+
+    pub fn publisher(&self) -> Arc<dyn Publisher> {
+        self.publisher_with(CONFIRM_TIMEOUT)
+    }
+
+    pub fn publisher_with(&self, confirm_timeout: Duration) -> Arc<dyn Publisher> {
+        Arc::new(MemoryPublisher::new(self.shared.clone(), confirm_timeout))
+    }
+
+    /// Publishes as somebody else, whom no fault touches.
+    pub fn publish(&self, message: &Message) -> Result<(), PublishError> {
+        self.shared.take(message)
+    }
+
+    /// Waits until the queue that the message goes to is shorter than this, unsettled deliveries included.
+    pub async fn publish_when_room(
+        &self,
+        message: &Message,
+        queue_depth_max: usize,
+    ) -> Result<(), PublishError> {
+        loop {
+            let mut shorter = pin!(self.shared.room.notified());
+            shorter.as_mut().enable();
+            if self.shared.state().depth_ahead(message) < queue_depth_max {
+                return self.shared.take(message);
+            }
+            shorter.await;
+        }
+    }
+
+    /// Nothing more will be published to the command queues: once they are empty and all is settled,
+    /// consumers come to their end.
+    pub fn finish_input(&self) {
+        self.shared.state().input_finished = true;
+        self.shared.deliverable.notify_waiters();
+    }
+
+    /// A further queue, which only the default exchange leads to.
+    pub fn add_queue(&self, name: &str) {
+        self.shared.state().add_queue(name);
+    }
+
+    /// Sends what is routed to this queue to a sink from now on. What lies in the queue stays there.
+    pub fn divert(&self, queue: &str, sink: Arc<dyn Sink>) {
+        if let Some(queue) = self.shared.state().queue(queue) {
+            queue.sink = Some(sink);
+        }
+    }
+
+    /// What lies in the queue, unsettled deliveries first. It stays there.
+    pub fn messages(&self, queue: &str) -> Vec<Message> {
+        self.shared
+            .state()
+            .queue(queue)
+            .map(|queue| queue.messages())
+            .unwrap_or_default()
+    }
+
+    /// How many lie in the queue, unsettled deliveries included.
+    pub fn depth(&self, queue: &str) -> usize {
+        self.shared.state().queue(queue).map_or(0, |queue| queue.depth())
+    }
+
+    /// Removes the first message that is not with a consumer.
+    pub fn take(&self, queue: &str) -> Option<Message> {
+        let taken = self.shared.state().queue(queue)?.take();
+        self.shared.room.notify_waiters();
+        taken
+    }
+}

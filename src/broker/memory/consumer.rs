@@ -1,0 +1,104 @@
+//! The port's consumer over the broker in memory: one is active, others stand by.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::routing::QueueIndex;
+use super::state::{ConsumerId, DeliveryTag, Next};
+use crate::broker::{Acker, Consumer, Delivery, Link};
+
+pub(super) struct MemoryConsumer {
+    shared: Arc<Shared>,
+    id: ConsumerId,
+    prefetch: usize,
+}
+
+impl MemoryConsumer {
+    pub(super) fn new(shared: Arc<Shared>, prefetch: u16) -> Self {
+        let id = shared.state().register();
+        Self {
+            shared,
+            id,
+            prefetch: prefetch.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer for MemoryConsumer {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let mut changed = pin!(self.shared.deliverable.notified());
+            changed.as_mut().enable();
+            let next = self.shared.state().next(self.id, self.prefetch);
+            match next {
+                Next::End => return None,
+                Next::Wait => changed.await,
+                Next::Delivery(handed) => {
+                    let acker = MemoryAcker {
+                        shared: self.shared.clone(),
+                        queue: handed.queue,
+                        tag: handed.tag,
+                    };
+                    let acker = Box::new(acker);
+                    return Some(Delivery::new(
+                        handed.message,
+                        handed.redelivered,
+                        handed.bulk,
+                        acker,
+                    ));
+                }
+            }
+        }
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.shared.consume_link.subscribe()
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+/// A consumer that closes and one that dies leave the same behind: everything unsettled, in order.
+impl Drop for MemoryConsumer {
+    fn drop(&mut self) {
+        self.shared.state().leave(self.id);
+        self.shared.deliverable.notify_waiters();
+    }
+}
+
+struct MemoryAcker {
+    shared: Arc<Shared>,
+    queue: QueueIndex,
+    tag: DeliveryTag,
+}
+
+#[async_trait]
+impl Acker for MemoryAcker {
+    fn usable(&self) -> bool {
+        let state = self.shared.state();
+        state
+            .queues
+            .get(self.queue)
+            .is_some_and(|queue| queue.is_unsettled(self.tag))
+    }
+
+    async fn ack(&self) -> bool {
+        let settled = {
+            let mut state = self.shared.state();
+            state
+                .queues
+                .get_mut(self.queue)
+                .is_some_and(|queue| queue.settle(self.tag))
+        };
+        if settled {
+            self.shared.deliverable.notify_waiters();
+            self.shared.room.notify_waiters();
+        }
+        settled
+    }
+}

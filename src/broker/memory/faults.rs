@@ -1,0 +1,86 @@
+//! What can go wrong with a broker, on demand.
+
+use std::time::Duration;
+
+use super::MemoryBroker;
+use super::state::Faults;
+
+impl MemoryBroker {
+    /// Every connection is lost and made again at once: unsettled deliveries turn stale and come
+    /// again in order, confirms on their way are lost.
+    pub fn drop_connection(&self) {
+        self.disconnect("the connection was dropped");
+        self.reconnect();
+    }
+
+    /// Every connection is lost and can't be made again until `reconnect`.
+    pub fn disconnect(&self, reason: &str) {
+        {
+            let mut state = self.shared.state();
+            state.take_back();
+            state.faults.connection += 1;
+            state.faults.down = Some(reason.to_owned());
+        }
+        self.told();
+    }
+
+    pub fn reconnect(&self) {
+        self.change(|faults| faults.down = None);
+    }
+
+    /// The broker ends the active consumer: what it holds turns stale, and whoever stands by takes over.
+    pub fn end_consumer(&self) {
+        self.shared.state().end_active();
+        self.told();
+    }
+
+    /// Confirms come this much later than the message is taken.
+    pub fn delay_confirms(&self, delay: Duration) {
+        self.change(|faults| faults.confirm_delay = delay);
+    }
+
+    /// No confirm comes until they are let go; publishes run into their time-out.
+    pub fn hold_confirms(&self, held: bool) {
+        self.change(|faults| faults.confirms_held = held);
+    }
+
+    /// Whether a message whose confirm is lost or late was lost too. Otherwise the broker has it.
+    pub fn lose_unconfirmed(&self, lost: bool) {
+        self.change(|faults| faults.taken_on_confirm = lost);
+    }
+
+    /// Refuses as many of the next publishes.
+    pub fn nack_next(&self, count: usize) {
+        self.change(|faults| faults.nacks = count);
+    }
+
+    /// An alarm: publishes wait, deliveries and acks go on.
+    pub fn block(&self, reason: &str) {
+        self.change(|faults| faults.blocked = Some(reason.to_owned()));
+    }
+
+    pub fn unblock(&self) {
+        self.change(|faults| faults.blocked = None);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.shared.state().faults);
+        self.told();
+    }
+
+    fn told(&self) {
+        let (consuming, publishing) = {
+            let state = self.shared.state();
+            (state.faults.consume_link(), state.faults.publish_link())
+        };
+        let changed = |link: &mut _, now| std::mem::replace(link, now) != *link;
+        self.shared
+            .consume_link
+            .send_if_modified(|link| changed(link, consuming));
+        self.shared
+            .publish_link
+            .send_if_modified(|link| changed(link, publishing));
+        self.shared.deliverable.notify_waiters();
+        self.shared.publishable.notify_waiters();
+    }
+}

@@ -1,0 +1,134 @@
+//! The port's publisher over the broker in memory: a confirm means that every queue or sink has it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::Shared;
+use crate::broker::{Link, Message, PublishError, Publisher};
+
+pub(super) struct MemoryPublisher {
+    shared: Arc<Shared>,
+    confirm_timeout: Duration,
+    closed: AtomicBool,
+    in_flight: AtomicUsize,
+    settled: Notify,
+}
+
+impl MemoryPublisher {
+    pub(super) fn new(shared: Arc<Shared>, confirm_timeout: Duration) -> Self {
+        Self {
+            shared,
+            confirm_timeout,
+            closed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            settled: Notify::new(),
+        }
+    }
+
+    async fn confirmed(&self, message: &Message) -> Result<(), PublishError> {
+        let connection = self.until_open().await;
+        let (delay, late) = {
+            let mut state = self.shared.state();
+            let faults = &mut state.faults;
+            if faults.nacks > 0 {
+                faults.nacks -= 1;
+                return Err(PublishError::Nacked);
+            }
+            (faults.confirm_delay, faults.taken_on_confirm)
+        };
+        if !late {
+            self.shared.take(message)?;
+        }
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        self.until_released(connection).await?;
+        if late {
+            self.shared.take(message)?;
+        }
+        Ok(())
+    }
+
+    /// Answers with the connection's number.
+    async fn until_open(&self) -> u64 {
+        loop {
+            let mut changed = pin!(self.shared.publishable.notified());
+            changed.as_mut().enable();
+            {
+                let state = self.shared.state();
+                if state.faults.publish_link() == Link::Up {
+                    return state.faults.connection;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn until_released(&self, connection: u64) -> Result<(), PublishError> {
+        loop {
+            let mut changed = pin!(self.shared.publishable.notified());
+            changed.as_mut().enable();
+            {
+                let state = self.shared.state();
+                if state.faults.connection != connection {
+                    return Err(PublishError::Unconfirmed);
+                }
+                if !state.faults.confirms_held {
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for MemoryPublisher {
+    async fn publish(&self, message: &Message) -> Result<(), PublishError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(PublishError::Unconfirmed);
+        }
+        let _counted = InFlight::new(self);
+        let confirmed = timeout(self.confirm_timeout, self.confirmed(message)).await;
+        confirmed.unwrap_or(Err(PublishError::Unconfirmed))
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.shared.publish_link.subscribe()
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// Counts a publish until it is confirmed, given up, or its caller goes away.
+struct InFlight<'p>(&'p MemoryPublisher);
+
+impl<'p> InFlight<'p> {
+    fn new(publisher: &'p MemoryPublisher) -> Self {
+        publisher.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(publisher)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.settled.notify_waiters();
+    }
+}

@@ -1,0 +1,329 @@
+//! The exchanges, queues and bindings on the broker, as plain data that every adapter interprets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Config;
+
+pub const COMMANDS: &str = "user.commands";
+pub const COMMANDS_BULK: &str = "user.commands.bulk";
+pub const OUTCOMES: &str = "user.outcomes";
+/// The stream of all outcomes.
+pub const OUTCOME_LOG: &str = "user.outcomes.log";
+/// An exchange and a queue.
+pub const DEAD_LETTERS: &str = "user.dead-letters";
+/// An exchange and a queue: for what nothing is bound.
+pub const UNROUTABLE: &str = "user.unroutable";
+
+/// Large, so that crashes never use it up: the broker counts every unsettled delivery of a worker that
+/// dies. Unlimited is no choice: brokers before 4.0 take -1 for none at all.
+const DELIVERIES_MAX: i64 = 1_000_000;
+/// How long a broker from 4.3 on waits for a consumer whose node died before the next one takes over.
+const CONSUMER_DISCONNECTED_TIMEOUT_MS: i64 = 10_000;
+
+/// Everything of one provider, in the order in which it is declared: exchanges, queues, bindings.
+///
+/// A queue's bindings come before what feeds its exchange, so that nothing is ever routed to an
+/// exchange that leads nowhere yet. The first interactive partition's queue is the last of the queues:
+/// where it exists, the number of partitions is fixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    pub provider: String,
+    pub partitions: u16,
+    pub exchanges: Vec<Exchange>,
+    pub queues: Vec<Queue>,
+    pub bindings: Vec<Binding>,
+}
+
+/// A durable exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    pub name: String,
+    pub kind: ExchangeKind,
+    /// Takes what no binding takes.
+    pub alternate: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    Topic,
+    Fanout,
+    /// Routes by a hash of the routing key that stays the same over restarts.
+    ModulusHash,
+}
+
+impl ExchangeKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Fanout => "fanout",
+            Self::ModulusHash => "x-modulus-hash",
+        }
+    }
+}
+
+/// A durable queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    pub name: String,
+    pub holds: Holds,
+    pub arguments: BTreeMap<&'static str, Argument>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Commands that somebody waits for.
+    Commands,
+    BulkCommands,
+    /// Whatever no worker consumes.
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    Text(String),
+    Number(i64),
+    Flag(bool),
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    pub source: String,
+    pub destination: Destination,
+    /// The routing keys, as a topic exchange reads them; the other kinds take every key.
+    pub pattern: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    Queue(String),
+    Exchange(String),
+}
+
+impl Topology {
+    /// The topology of the provider with this name.
+    pub fn new(provider: &str, config: &Config) -> Self {
+        let mut topology = Self {
+            provider: provider.to_owned(),
+            partitions: config.partitions.get(),
+            exchanges: vec![Exchange {
+                name: UNROUTABLE.to_owned(),
+                kind: ExchangeKind::Fanout,
+                alternate: None,
+            }],
+            queues: Vec::new(),
+            bindings: Vec::new(),
+        };
+        topology.kept(UNROUTABLE, keeping(), "");
+        for exchange in [DEAD_LETTERS, OUTCOMES, COMMANDS, COMMANDS_BULK] {
+            topology.exchanges.push(Exchange {
+                name: exchange.to_owned(),
+                kind: ExchangeKind::Topic,
+                alternate: Some(UNROUTABLE),
+            });
+        }
+        topology.kept(DEAD_LETTERS, keeping(), "#");
+        let log = outcome_log(config);
+        topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
+        topology.commands(COMMANDS_BULK, Holds::BulkCommands, config);
+        topology.commands(COMMANDS, Holds::Commands, config);
+        topology
+    }
+
+    /// The queue of one partition of interactive commands, whether the topology has it or not.
+    pub fn partition_queue(&self, partition: u16) -> String {
+        format!("user.update.{}.{partition}", self.provider)
+    }
+
+    /// The exchange that spreads interactive commands over partitions, whether the topology has it or not.
+    pub fn hashing_exchange(&self) -> String {
+        format!("{COMMANDS}.{}", self.provider)
+    }
+
+    /// The queues that a worker consumes, with whether they hold bulk traffic.
+    pub fn command_queues(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.queues.iter().filter_map(|queue| match queue.holds {
+            Holds::Commands => Some((queue.name.as_str(), false)),
+            Holds::BulkCommands => Some((queue.name.as_str(), true)),
+            Holds::Other => None,
+        })
+    }
+
+    fn kept(&mut self, name: &str, arguments: BTreeMap<&'static str, Argument>, pattern: &str) {
+        self.kept_from(name, name, arguments, pattern);
+    }
+
+    fn kept_from(
+        &mut self,
+        from: &str,
+        name: &str,
+        arguments: BTreeMap<&'static str, Argument>,
+        pattern: &str,
+    ) {
+        self.queues.push(Queue {
+            name: name.to_owned(),
+            holds: Holds::Other,
+            arguments,
+        });
+        self.bind(from, Destination::Queue(name.to_owned()), pattern);
+    }
+
+    fn commands(&mut self, from: &str, holds: Holds, config: &Config) {
+        let keys = format!("{}.#", self.provider);
+        let hashing = format!("{from}.{}", self.provider);
+        let several = self.partitions > 1;
+        if several {
+            let kind = ExchangeKind::ModulusHash;
+            self.exchanges.push(Exchange {
+                name: hashing.clone(),
+                kind,
+                alternate: None,
+            });
+        }
+        for partition in (0..self.partitions).rev() {
+            let name = match holds {
+                Holds::BulkCommands => format!("user.update.bulk.{}.{partition}", self.provider),
+                Holds::Commands | Holds::Other => self.partition_queue(partition),
+            };
+            let destination = Destination::Queue(name.clone());
+            if several {
+                self.bind(&hashing, destination, "");
+            } else {
+                self.bind(from, destination, &keys);
+            }
+            self.queues.push(Queue {
+                name,
+                holds,
+                arguments: command_queue(config),
+            });
+        }
+        if several {
+            self.bind(from, Destination::Exchange(hashing), &keys);
+        }
+    }
+
+    fn bind(&mut self, source: &str, destination: Destination, pattern: &str) {
+        self.bindings.push(Binding {
+            source: source.to_owned(),
+            destination,
+            pattern: pattern.to_owned(),
+        });
+    }
+}
+
+/// A quorum queue for people to look into. It has a delivery limit of its own because brokers from 4.0
+/// on drop a message that was looked at and put back twenty times.
+fn keeping() -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("quorum".to_owned())),
+        ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
+    ])
+}
+
+fn outcome_log(config: &Config) -> BTreeMap<&'static str, Argument> {
+    let bytes_max = i64::try_from(config.outcome_log_bytes_max).unwrap_or(i64::MAX);
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("stream".to_owned())),
+        (
+            "x-max-age",
+            Argument::Text(config.outcome_log_max_age.as_str().to_owned()),
+        ),
+        ("x-max-length-bytes", Argument::Number(bytes_max)),
+    ])
+}
+
+/// One set for every version of the broker: an older one ignores what it doesn't know.
+fn command_queue(config: &Config) -> BTreeMap<&'static str, Argument> {
+    let consumer_timeout_ms = i64::try_from(config.consumer_timeout.as_millis()).unwrap_or(i64::MAX);
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("quorum".to_owned())),
+        ("x-single-active-consumer", Argument::Flag(true)),
+        ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
+        ("x-dead-letter-exchange", Argument::Text(DEAD_LETTERS.to_owned())),
+        (
+            "x-dead-letter-strategy",
+            Argument::Text("at-least-once".to_owned()),
+        ),
+        // Without it, the broker falls back to dead-lettering at most once and says so in its log only.
+        ("x-overflow", Argument::Text("reject-publish".to_owned())),
+        ("x-consumer-timeout", Argument::Number(consumer_timeout_ms)),
+        (
+            "x-consumer-disconnected-timeout",
+            Argument::Number(CONSUMER_DISCONNECTED_TIMEOUT_MS),
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partitioned(partitions: u16) -> Topology {
+        let partitions = partitions.try_into().unwrap();
+        Topology::new(
+            "sivo",
+            &Config {
+                partitions,
+                ..Config::default()
+            },
+        )
+    }
+
+    #[test]
+    fn one_partition_needs_no_hashing() {
+        let topology = partitioned(1);
+        assert!(
+            topology
+                .exchanges
+                .iter()
+                .all(|exchange| exchange.kind != ExchangeKind::ModulusHash)
+        );
+        assert_eq!(
+            topology.command_queues().collect::<Vec<_>>(),
+            [("user.update.bulk.sivo.0", true), ("user.update.sivo.0", false)]
+        );
+        assert!(topology.bindings.contains(&Binding {
+            source: COMMANDS_BULK.to_owned(),
+            destination: Destination::Queue("user.update.bulk.sivo.0".to_owned()),
+            pattern: "sivo.#".to_owned(),
+        }));
+    }
+
+    #[test]
+    fn a_hashing_exchange_has_its_queues_before_anything_is_routed_to_it() {
+        let topology = partitioned(3);
+        assert_eq!(topology.command_queues().count(), 6);
+        let hashing = "user.commands.sivo";
+        let fed = |binding: &Binding| binding.destination == Destination::Exchange(hashing.to_owned());
+        let fed = topology.bindings.iter().position(fed).unwrap();
+        let last = topology
+            .bindings
+            .iter()
+            .rposition(|binding| binding.source == hashing)
+            .unwrap();
+        assert!(last < fed);
+    }
+
+    #[test]
+    fn the_first_partition_is_declared_last() {
+        assert_eq!(partitioned(3).queues.last().unwrap().name, "user.update.sivo.0");
+    }
+
+    #[test]
+    fn what_nobody_takes_goes_to_the_unroutable() {
+        for exchange in partitioned(2).exchanges {
+            let topic = exchange.kind == ExchangeKind::Topic;
+            assert_eq!(exchange.alternate.is_some(), topic, "{}", exchange.name);
+        }
+    }
+}
