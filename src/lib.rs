@@ -2,5 +2,7 @@
 pub mod broker;
 pub mod clock;
 pub mod contract;
+pub mod metrics;
 pub mod policy;
 pub mod provider;
+pub mod worker;

@@ -1,0 +1,104 @@
+//! Every metric: its name, its unit and its labels.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::contract::{Outcome, TrafficClass};
+
+const COMMANDS: &str = "usher_commands_total";
+const COMMAND_SECONDS: &str = "usher_command_seconds";
+const CALLS: &str = "usher_provider_calls_total";
+const CALL_SECONDS: &str = "usher_provider_call_seconds";
+const REDELIVERIES: &str = "usher_redeliveries_total";
+const STALE: &str = "usher_stale_deliveries_total";
+const REPUBLISHES: &str = "usher_publish_repeats_total";
+const PANICS: &str = "usher_panics_total";
+const IN_HAND: &str = "usher_commands_in_hand";
+const PAUSED: &str = "usher_paused";
+
+/// Histograms, with the buckets that the exporter is to use, in seconds.
+pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
+    (
+        COMMAND_SECONDS,
+        &[
+            0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+        ],
+    ),
+    (
+        CALL_SECONDS,
+        &[
+            0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ],
+    ),
+];
+
+/// Texts for the scrape.
+pub fn describe() {
+    describe_counter!(
+        COMMANDS,
+        "Commands by outcome (success, or the reason of the dead letter) and traffic class"
+    );
+    describe_histogram!(
+        COMMAND_SECONDS,
+        "From a command's turn to its confirmed outcome, in seconds"
+    );
+    describe_counter!(CALLS, "Calls to the provider by kind of call and answer");
+    describe_histogram!(CALL_SECONDS, "Duration of a call to the provider, in seconds");
+    describe_counter!(REDELIVERIES, "Deliveries that the broker had delivered before");
+    describe_counter!(
+        STALE,
+        "Deliveries that were lost with their connection and come again"
+    );
+    describe_counter!(
+        REPUBLISHES,
+        "Publishes repeated because the broker had not confirmed them"
+    );
+    describe_counter!(PANICS, "Commands whose handling panicked: a defect");
+    describe_gauge!(
+        IN_HAND,
+        "Commands delivered and not settled, by place (running, parked)"
+    );
+    describe_gauge!(
+        PAUSED,
+        "1 while nobody calls the provider, by cause (throttled, outage, credentials)"
+    );
+}
+
+pub fn command_settled(outcome: &Outcome, class: TrafficClass, took: Duration) {
+    let outcome = outcome
+        .dead_letter()
+        .map_or("success", |failure| failure.reason.as_str());
+    counter!(COMMANDS, "outcome" => outcome, "class" => class.as_str()).increment(1);
+    histogram!(COMMAND_SECONDS, "class" => class.as_str()).record(took);
+}
+
+pub fn call(kind: &'static str, answer: &'static str, took: Duration) {
+    counter!(CALLS, "call" => kind, "answer" => answer).increment(1);
+    histogram!(CALL_SECONDS, "call" => kind).record(took);
+}
+
+pub fn redelivery() {
+    counter!(REDELIVERIES).increment(1);
+}
+
+pub fn stale_delivery() {
+    counter!(STALE).increment(1);
+}
+
+pub fn publish_repeated() {
+    counter!(REPUBLISHES).increment(1);
+}
+
+pub fn panic() {
+    counter!(PANICS).increment(1);
+}
+
+pub fn commands_in_hand(running: usize, parked: usize) {
+    gauge!(IN_HAND, "place" => "running").set(running as f64);
+    gauge!(IN_HAND, "place" => "parked").set(parked as f64);
+}
+
+pub fn paused(cause: &'static str, yes: bool) {
+    gauge!(PAUSED, "cause" => cause).set(f64::from(u8::from(yes)));
+}

@@ -1,0 +1,116 @@
+//! Per-user order as plain data: at most one command of a user runs, the rest waits in its lane.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::contract::{TrafficClass, UserId};
+
+/// What waits behind the running command of one user. Interactive commands go before bulk ones; within
+/// a class the order of arrival stands.
+#[derive(Debug)]
+struct Lane<T> {
+    interactive: VecDeque<T>,
+    bulk: VecDeque<T>,
+}
+
+/// All users with a command running. A user without a lane has nothing in this process.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    lanes: HashMap<UserId, Lane<T>>,
+    parked: usize,
+}
+
+impl<T> Lanes<T> {
+    pub fn new() -> Self {
+        Self {
+            lanes: HashMap::new(),
+            parked: 0,
+        }
+    }
+
+    /// A command arrived. It comes back when its turn is now, else it is parked.
+    pub fn arrive(&mut self, user: &UserId, class: TrafficClass, command: T) -> Option<T> {
+        let Some(lane) = self.lanes.get_mut(user) else {
+            let lane = Lane {
+                interactive: VecDeque::new(),
+                bulk: VecDeque::new(),
+            };
+            self.lanes.insert(user.clone(), lane);
+            return Some(command);
+        };
+        match class {
+            TrafficClass::Interactive => lane.interactive.push_back(command),
+            TrafficClass::Bulk => lane.bulk.push_back(command),
+        }
+        self.parked += 1;
+        None
+    }
+
+    /// The running command of `user` is done: the next one's turn, if one waits.
+    pub fn done(&mut self, user: &UserId) -> Option<T> {
+        let lane = self.lanes.get_mut(user)?;
+        let next = lane.interactive.pop_front().or_else(|| lane.bulk.pop_front());
+        match next {
+            Some(_) => self.parked -= 1,
+            None => {
+                self.lanes.remove(user);
+            }
+        }
+        next
+    }
+
+    pub fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Gives up everything that waits.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.parked = 0;
+        std::mem::take(&mut self.lanes)
+            .into_values()
+            .flat_map(|lane| lane.interactive.into_iter().chain(lane.bulk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TrafficClass::{Bulk, Interactive};
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn one_command_of_a_user_runs_and_the_rest_follows_in_order() {
+        let mut lanes = Lanes::new();
+        assert_eq!(lanes.arrive(&user("a"), Interactive, 1), Some(1));
+        assert_eq!(lanes.arrive(&user("a"), Interactive, 2), None);
+        assert_eq!(lanes.arrive(&user("a"), Interactive, 3), None);
+        assert_eq!(lanes.arrive(&user("b"), Interactive, 4), Some(4));
+        assert_eq!(lanes.parked(), 2);
+        assert_eq!(lanes.done(&user("a")), Some(2));
+        assert_eq!(lanes.done(&user("a")), Some(3));
+        assert_eq!(lanes.done(&user("a")), None);
+        assert_eq!(lanes.arrive(&user("a"), Interactive, 5), Some(5));
+    }
+
+    #[test]
+    fn interactive_commands_of_a_user_go_before_its_bulk_ones() {
+        let mut lanes = Lanes::new();
+        lanes.arrive(&user("a"), Bulk, 1);
+        lanes.arrive(&user("a"), Bulk, 2);
+        lanes.arrive(&user("a"), Interactive, 3);
+        assert_eq!(lanes.done(&user("a")), Some(3));
+        assert_eq!(lanes.done(&user("a")), Some(2));
+    }
+
+    #[test]
+    fn what_waits_can_be_given_up() {
+        let mut lanes = Lanes::new();
+        for n in 0..3 {
+            lanes.arrive(&user("a"), Interactive, n);
+        }
+        assert_eq!(lanes.drain().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(lanes.parked(), 0);
+    }
+}

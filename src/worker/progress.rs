@@ -1,0 +1,67 @@
+//! Where a worker stands, for whoever looks: readiness, a progress bar, the closing summary.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::contract::{Outcome, Reason};
+
+/// Counts since the start. They add up: received = settled + in hand + handed back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Settled with SUCCESS after a write.
+    pub changed: u64,
+    /// Settled with SUCCESS; the user already was as asked.
+    pub unchanged: u64,
+    /// Settled before, came again: only the event was repeated.
+    pub repeated: u64,
+    /// Dead letters.
+    pub failed: BTreeMap<Reason, u64>,
+    /// Lost with their connection, or handed back at the end: they come again.
+    pub returned: u64,
+    pub running: usize,
+    pub parked: usize,
+    /// The last delivery or settlement.
+    pub moved_at: Instant,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Self {
+            changed: 0,
+            unchanged: 0,
+            repeated: 0,
+            failed: BTreeMap::new(),
+            returned: 0,
+            running: 0,
+            parked: 0,
+            moved_at: Instant::now(),
+        }
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    pub fn successes(&self) -> u64 {
+        self.changed + self.unchanged
+    }
+
+    pub fn settled(&self) -> u64 {
+        self.successes() + self.failures() + self.repeated
+    }
+
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Success { changed: true } => self.changed += 1,
+            Outcome::Success { changed: false } => self.unchanged += 1,
+            Outcome::Failure(failure) => *self.failed.entry(failure.reason).or_default() += 1,
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,179 @@
+//! Telling the world, in an order that a crash can't break: reply, dead letter, terminal event, ack.
+//!
+//! Each is confirmed by the broker before the next. The dead letter comes before the event: whoever sees
+//! the event may take the command for settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::broker::topology::{DEAD_LETTERS, OUTCOMES};
+use crate::broker::{Delivery, Header, Message, Properties, PublishError, Publisher};
+use crate::clock::Clock;
+use crate::contract::dead_letter::{DeadLetter, HeaderValue};
+use crate::contract::event::{CONTENT_TYPE, Event};
+use crate::contract::outcome::Settlement;
+use crate::contract::{Failure, Ident, ProviderName};
+use crate::metrics;
+use crate::policy::retry::Schedule;
+use crate::provider::Codes;
+
+const TRACEPARENT: &str = "traceparent";
+
+/// Publishes what became of commands.
+pub struct Settler {
+    pub publisher: Arc<dyn Publisher>,
+    pub provider: ProviderName,
+    pub clock: Clock,
+}
+
+/// The body of a reply with codes: the one message that carries secrets, to the one who asked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply<'a> {
+    command_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone_code: Option<&'a str>,
+}
+
+impl Settler {
+    /// Publishes START, and returns when the broker has it.
+    pub async fn start(&self, ident: &Ident, delivery: &Delivery) {
+        let event = Event::start(&self.provider, ident, delivery.redelivered, self.clock.now());
+        self.publish_event(&event, ident, delivery).await;
+    }
+
+    /// Publishes the terminal event, and returns when the broker has it.
+    pub async fn terminal(&self, ident: &Ident, delivery: &Delivery, settlement: &Settlement) {
+        let now = self.clock.now();
+        let event = Event::terminal(&self.provider, ident, delivery.redelivered, settlement, now);
+        self.publish_event(&event, ident, delivery).await;
+    }
+
+    async fn publish_event(&self, event: &Event, ident: &Ident, delivery: &Delivery) {
+        let event_type = event.event_type();
+        let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
+        let mut properties = Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
+            .with_message_type(event_type.as_str())
+            .with_timestamp(seconds);
+        if let Some(command_id) = &ident.command_id {
+            properties = properties.with_correlation_id(command_id);
+        }
+        if let Some(traceparent) = traceparent(delivery) {
+            properties = properties.with_headers([(TRACEPARENT.to_owned(), Header::Text(traceparent))]);
+        }
+        let message = Message {
+            exchange: OUTCOMES.into(),
+            routing_key: format!("user.update.{}.{}", event_type.routing_word(), self.provider),
+            properties,
+            body: json(event),
+            mandatory: false,
+        };
+        self.until_confirmed(&message).await;
+    }
+
+    /// Publishes the dead letter: the command as it came, with the reason in its headers.
+    pub async fn dead_letter(
+        &self,
+        ident: &Ident,
+        delivery: &Delivery,
+        failure: &Failure,
+        attempts: u32,
+        first_attempt_at: Option<Timestamp>,
+    ) {
+        let dead_letter = DeadLetter {
+            failure,
+            attempts,
+            first_attempt_at,
+            dead_at: self.clock.now(),
+            exchange: &delivery.exchange,
+            routing_key: &delivery.routing_key,
+            redrives: ident.redrives,
+        };
+        let headers = dead_letter.headers().into_iter().map(|(name, value)| {
+            let value = match value {
+                HeaderValue::Text(text) => Header::Text(text),
+                HeaderValue::Number(n) => Header::Number(n.into()),
+            };
+            (name.to_owned(), value)
+        });
+        let message = Message {
+            exchange: DEAD_LETTERS.into(),
+            routing_key: format!("{}.{}", self.provider, failure.reason),
+            properties: delivery
+                .properties
+                .clone()
+                .for_another_publish()
+                .with_headers(headers),
+            body: delivery.body.clone(),
+            mandatory: false,
+        };
+        self.until_confirmed(&message).await;
+    }
+
+    /// Sends codes to the publisher's queue. Where that queue is gone nobody else may have them.
+    pub async fn reply(&self, ident: &Ident, delivery: &Delivery, codes: &Codes) {
+        let Some(reply_to) = delivery.properties.reply_to().filter(|_| !codes.is_empty()) else {
+            return;
+        };
+        let command_id = ident.command_id.as_deref();
+        let correlation_id = delivery
+            .properties
+            .correlation_id()
+            .or(command_id)
+            .unwrap_or_default();
+        let message = Message {
+            exchange: String::new(),
+            routing_key: reply_to.to_owned(),
+            properties: Properties::persistent(&ident.key.to_string(), "application/json")
+                .with_correlation_id(correlation_id),
+            body: json(&Reply {
+                command_id,
+                email_code: codes.email.as_ref().map(|code| code.expose()),
+                phone_code: codes.phone.as_ref().map(|code| code.expose()),
+            }),
+            mandatory: true,
+        };
+        if !self.until_confirmed(&message).await {
+            tracing::warn!(
+                command.id = command_id,
+                "reply: the publisher's reply_to queue is gone; the codes are lost"
+            );
+        }
+    }
+
+    /// Publishes until the broker confirms; repeating is harmless, since readers know a message by its
+    /// id. False where no queue takes it. Waits for as long as the broker is away.
+    async fn until_confirmed(&self, message: &Message) -> bool {
+        let mut delays = Schedule::between(Duration::from_millis(100), Duration::from_secs(5));
+        let mut rng = fastrand::Rng::with_seed(message.body.len() as u64);
+        loop {
+            match self.publisher.publish(message).await {
+                Ok(()) => return true,
+                Err(PublishError::Returned) => return false,
+                Err(PublishError::Nacked | PublishError::Unconfirmed) => metrics::publish_repeated(),
+            }
+            tokio::time::sleep(delays.next_at_least_half(&mut rng)).await;
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    #[expect(
+        clippy::expect_used,
+        reason = "these types hold strings and numbers under string keys"
+    )]
+    Bytes::from(serde_json::to_vec(value).expect("serializable"))
+}
+
+/// The publisher's trace context, if it has the form of one: events carry nothing else of its headers.
+fn traceparent(delivery: &Delivery) -> Option<String> {
+    let text = delivery.properties.header_text(TRACEPARENT)?;
+    let form = text.len() == 55 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    form.then_some(text)
+}
