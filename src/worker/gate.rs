@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -216,11 +215,9 @@ impl State {
                 }
             }
         }
-        // A pause is announced as over when it is, though nobody waits for it.
-        let pause_ends = self
-            .pause(now)
-            .map(|pause| pause.until.max(now + Duration::from_millis(1)));
-        (pause_ends, unclaimed)
+        // The end of throttling is announced when it comes, though nobody may wait for it. The other
+        // pauses end with an answer.
+        (self.pace.paused_until(now), unclaimed)
     }
 
     fn queue(&mut self, class: TrafficClass) -> &mut VecDeque<oneshot::Sender<Permit>> {

@@ -1,1 +1,20 @@
+//! The promises under seeds: the whole pipeline over the in-memory broker and a scripted provider, on
+//! paused time.
+//!
+//! `USHER_TEST_SEEDS=100000` runs more seeds, `USHER_TEST_SEED=42` replays one and prints its story.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that can't go on fails"
+)]
 
+mod account;
+mod commands;
+mod dead_letters;
+mod policy;
+mod provider;
+mod seeds;
+mod stopping;
+mod world;

@@ -1,0 +1,164 @@
+//! The account after a run: promises 1, 2, 3 and 5, checked from what was published, what the provider
+//! saw, and what the world was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use usher::contract::Reason;
+use usher::contract::event::EventBody;
+
+use crate::commands::id;
+use crate::provider::{Answer, Call};
+use crate::world::{World, command_id};
+
+/// A command as it was published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub number: u64,
+    pub user: String,
+    pub bulk: bool,
+    /// What must become of it.
+    pub fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Success,
+    Fails(Reason),
+}
+
+#[derive(Default)]
+struct Told {
+    started: usize,
+    terminal_ids: BTreeSet<uuid::Uuid>,
+    success: bool,
+    reason: Option<Reason>,
+}
+
+/// Panics with what does not add up.
+pub fn check(world: &World, published: &[Published]) {
+    let told = events_balance(world, published);
+    nothing_is_lost(world, published, &told);
+    order_is_kept(&world.provider.calls(), published);
+    last_value_stands(world, published);
+}
+
+/// Promise 2: at least one START, and one terminal event id; and nobody dies unfairly (promise 5).
+fn events_balance(world: &World, published: &[Published]) -> BTreeMap<String, Told> {
+    let mut told: BTreeMap<String, Told> = BTreeMap::new();
+    for event in world.events() {
+        let told = told.entry(command_id(&event)).or_default();
+        match &event.body {
+            EventBody::Start(_) => told.started += 1,
+            EventBody::Success(_) => told.success = true,
+            EventBody::Fail(failed) => told.reason = Some(failed.error.reason),
+        }
+        if !matches!(event.body, EventBody::Start(_)) {
+            told.terminal_ids.insert(event.id);
+        }
+    }
+    assert_eq!(told.len(), published.len(), "commands with events");
+    for command in published {
+        let told = &told[&id(command.number).to_string()];
+        assert!(told.started >= 1, "no START: {command:?}");
+        assert_eq!(told.terminal_ids.len(), 1, "terminal event ids of {command:?}");
+        match command.fate {
+            Fate::Success => assert!(told.success, "{:?}: {command:?}", told.reason),
+            Fate::Fails(reason) => assert_eq!(told.reason, Some(reason), "{command:?}"),
+        }
+    }
+    told
+}
+
+/// Promise 1: a FAIL has its dead letter, with the same reason, and a SUCCESS has none.
+fn nothing_is_lost(world: &World, published: &[Published], told: &BTreeMap<String, Told>) {
+    let mut dead: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for letter in world.dead_letters() {
+        let reason = letter.properties.header_text("x-usher-reason").unwrap();
+        dead.entry(letter.properties.message_id().unwrap().to_owned())
+            .or_default()
+            .push(reason);
+    }
+    for command in published {
+        let id = id(command.number).to_string();
+        let reasons = dead.remove(&id).unwrap_or_default();
+        match told[&id].reason {
+            None => assert!(reasons.is_empty(), "a dead letter of a success: {command:?}"),
+            Some(reason) => {
+                assert!(!reasons.is_empty(), "no dead letter: {command:?}");
+                assert!(
+                    reasons.iter().all(|said| said == reason.as_str()),
+                    "{reasons:?}: {command:?}"
+                );
+            }
+        }
+    }
+    assert!(dead.is_empty(), "dead letters of nobody: {dead:?}");
+    assert_eq!(world.waiting(), 0);
+}
+
+/// Promise 3: per user and traffic class, started calls never go back; per user they never overlap.
+fn order_is_kept(calls: &[Call], published: &[Published]) {
+    let order: BTreeMap<u64, usize> = published
+        .iter()
+        .enumerate()
+        .map(|(at, command)| (command.number, at))
+        .collect();
+    let mut by_user: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in calls {
+        by_user.entry(&call.user).or_default().push(call);
+    }
+    for calls in by_user.values() {
+        for pair in calls.windows(2) {
+            let ended = pair[0].ended.unwrap_or(pair[0].started);
+            assert!(ended <= pair[1].started, "calls overlap: {pair:?}");
+        }
+        for bulk in [false, true] {
+            let writes = calls
+                .iter()
+                .filter(|call| call.number.is_some() && call.bulk == bulk);
+            let places: Vec<_> = writes.map(|call| order[&call.number.unwrap()]).collect();
+            assert!(places.is_sorted(), "calls go back: {calls:?}");
+        }
+    }
+}
+
+/// The user's state is that of the last command that had to succeed, where one class alone wrote it.
+fn last_value_stands(world: &World, published: &[Published]) {
+    let mut last: BTreeMap<&str, (&Published, bool)> = BTreeMap::new();
+    for command in published.iter().filter(|command| command.fate == Fate::Success) {
+        let (latest, mixed) = last.entry(&command.user).or_insert((command, false));
+        *mixed |= latest.bulk != command.bulk;
+        *latest = command;
+    }
+    for (user, (command, mixed)) in last {
+        if !mixed {
+            assert_eq!(
+                world.provider.user(user)["nickname"],
+                command.number.to_string(),
+                "{command:?}"
+            );
+        }
+    }
+}
+
+/// The run's story, to compare two runs of one seed and to read a failing one.
+pub fn story(world: &World) -> Vec<String> {
+    let start = world.provider.calls().first().map(|call| call.started);
+    let calls = world.provider.calls().into_iter().map(|call| {
+        let at = call.started.duration_since(start.unwrap_or(call.started));
+        let answer = match call.answer {
+            Some(Answer::Ok) => "ok".to_owned(),
+            Some(answer) => format!("{answer:?}"),
+            None => "cut off".to_owned(),
+        };
+        format!(
+            "{at:?} {} {:?} bulk={} applied={} {answer}",
+            call.user, call.number, call.bulk, call.applied
+        )
+    });
+    let events = world
+        .events()
+        .into_iter()
+        .map(|event| format!("{} {:?} {}", event.time, event.event_type(), event.id));
+    calls.chain(events).collect()
+}

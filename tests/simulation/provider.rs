@@ -1,0 +1,232 @@
+//! A provider that does as it is told: throttles, fails, applies, denies, and keeps a log of its calls.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use usher::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
+use usher::provider::{Codes, Comparison, Provider, ProviderError, Updated, User};
+
+/// What the provider does with a call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    Ok,
+    /// The fault, without anything being applied.
+    Fail(Fault),
+    /// The write is applied, and this is what the caller hears.
+    ApplyAnd(Fault),
+    Panic,
+}
+
+/// One call, as the provider saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    pub user: String,
+    /// The number in the command's nickname; none for a read.
+    pub number: Option<u64>,
+    pub bulk: bool,
+    pub started: Instant,
+    /// None while it runs, and for ever if the caller was cut off.
+    pub ended: Option<Instant>,
+    pub applied: bool,
+    pub answer: Option<Answer>,
+}
+
+/// Decides each call's answer: the user, whether it is a write, and the generator.
+pub type Script = Box<dyn Fn(&str, bool, &mut fastrand::Rng) -> Answer + Send>;
+
+#[derive(Clone)]
+pub struct Scripted(Arc<Mutex<State>>);
+
+struct State {
+    script: Script,
+    rng: fastrand::Rng,
+    latency_max: Duration,
+    users: BTreeMap<String, BTreeMap<&'static str, String>>,
+    calls: Vec<Call>,
+    reads: bool,
+    harmless: bool,
+    credentials_change: bool,
+}
+
+impl Scripted {
+    pub fn new(seed: u64, latency_max: Duration, script: Script) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            script,
+            rng: fastrand::Rng::with_seed(seed),
+            latency_max,
+            users: BTreeMap::new(),
+            calls: Vec::new(),
+            reads: true,
+            harmless: true,
+            credentials_change: false,
+        })))
+    }
+
+    pub fn always(answer: Answer) -> Self {
+        Self::new(1, Duration::from_millis(10), Box::new(move |_, _, _| answer))
+    }
+
+    /// Answers in this order, and `Ok` from then on. Only writes count.
+    pub fn in_turn(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let left = Mutex::new(answers.into_iter().collect::<std::collections::VecDeque<_>>());
+        let script = move |_: &str, write: bool, _: &mut fastrand::Rng| match write {
+            true => left.lock().unwrap().pop_front().unwrap_or(Answer::Ok),
+            false => Answer::Ok,
+        };
+        Self::new(1, Duration::from_millis(10), Box::new(script))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn script(&self, script: Script) {
+        self.lock().script = script;
+    }
+
+    /// Sending a command twice does harm from now on.
+    pub fn harmful(self) -> Self {
+        self.lock().harmless = false;
+        self
+    }
+
+    pub fn unreadable(self) -> Self {
+        self.lock().reads = false;
+        self
+    }
+
+    /// The next look at the credentials finds new ones.
+    pub fn rotate_credentials(&self) {
+        self.lock().credentials_change = true;
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    pub fn writes(&self) -> Vec<Call> {
+        self.calls()
+            .into_iter()
+            .filter(|call| call.number.is_some())
+            .collect()
+    }
+
+    pub fn user(&self, user: &str) -> BTreeMap<&'static str, String> {
+        self.lock().users.get(user).cloned().unwrap_or_default()
+    }
+
+    /// Makes the call: half of its latency, the effect, the other half.
+    async fn call(&self, user: &UserId, command: Option<&UpdateUser>) -> Result<(), ProviderError> {
+        let (index, answer, latency) = {
+            let mut state = self.lock();
+            let State {
+                script,
+                rng,
+                latency_max,
+                calls,
+                ..
+            } = &mut *state;
+            let answer = script(user.as_str(), command.is_some(), rng);
+            let latency = latency_max.mul_f64(rng.f64());
+            calls.push(Call {
+                user: user.as_str().to_owned(),
+                number: command.map(number),
+                bulk: command.is_some_and(|command| command.batch_id.is_some()),
+                started: Instant::now(),
+                ended: None,
+                applied: false,
+                answer: None,
+            });
+            (calls.len() - 1, answer, latency)
+        };
+        tokio::time::sleep(latency / 2).await;
+        if let (Some(command), Answer::Ok | Answer::ApplyAnd(_)) = (command, answer) {
+            let mut state = self.lock();
+            let user = state.users.entry(user.as_str().to_owned()).or_default();
+            for (field, value) in command.update.shared_changes() {
+                match value {
+                    Some(value) => user.insert(field.name(), value.to_owned()),
+                    None => user.remove(field.name()),
+                };
+            }
+            state.calls[index].applied = true;
+        }
+        tokio::time::sleep(latency / 2).await;
+        {
+            let call = &mut self.lock().calls[index];
+            call.ended = Some(Instant::now());
+            call.answer = Some(answer);
+        }
+        match answer {
+            Answer::Ok => Ok(()),
+            Answer::Fail(fault) | Answer::ApplyAnd(fault) => {
+                Err(ProviderError::new(fault, "as the script says"))
+            }
+            Answer::Panic => panic!("as the script says"),
+        }
+    }
+}
+
+/// The number that a test gave the command.
+fn number(command: &UpdateUser) -> u64 {
+    let nickname = command.update.shared(Field::Nickname).flatten();
+    nickname.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
+        match command.update.locale {
+            Some(_) => Err(Failure::new(Reason::UnsupportedField, "no locales here").at("/update/locale")),
+            None => Ok(()),
+        }
+    }
+
+    fn reads(&self) -> bool {
+        self.lock().reads
+    }
+
+    fn reads_before_write(&self, _: &UpdateUser) -> bool {
+        false
+    }
+
+    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+        self.lock().harmless
+    }
+
+    fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
+        let as_asked = command
+            .update
+            .shared_changes()
+            .all(|(field, value)| user.0.get(field.name()).and_then(Value::as_str) == value);
+        match (as_asked, self.lock().harmless) {
+            (false, _) => Comparison::Differs,
+            (true, true) => Comparison::AsAsked,
+            (true, false) => Comparison::Unreadable,
+        }
+    }
+
+    async fn read(&self, user: &UserId) -> Result<User, ProviderError> {
+        self.call(user, None).await?;
+        Ok(User(json!(self.user(user.as_str()))))
+    }
+
+    async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
+        self.call(&command.user_id, Some(command)).await?;
+        Ok(Updated {
+            codes: Codes::default(),
+        })
+    }
+
+    async fn refresh_credentials(&self) -> bool {
+        std::mem::take(&mut self.lock().credentials_change)
+    }
+}

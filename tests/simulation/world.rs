@@ -1,0 +1,153 @@
+//! The bench: a broker, a provider and a worker, put together as a test needs them.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use usher::broker::memory::MemoryBroker;
+use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
+use usher::broker::{Message, config::Config as BrokerConfig};
+use usher::clock::Clock;
+use usher::contract::ProviderName;
+use usher::contract::event::{Event, EventBody};
+use usher::policy::pace::Rate;
+use usher::policy::retry;
+use usher::worker::gate::Gate;
+use usher::worker::{Config, Setup, Shutdown, Stopped, Worker, gate};
+
+use crate::commands::PROVIDER;
+use crate::provider::Scripted;
+
+pub struct World {
+    pub broker: MemoryBroker,
+    pub provider: Scripted,
+    pub clock: Clock,
+    pub prefetch: u16,
+    pub rate: Option<u32>,
+    pub concurrency: usize,
+    pub attempts: u32,
+    pub grace_period: Duration,
+    pub seed: u64,
+}
+
+pub struct Running {
+    pub task: JoinHandle<Stopped>,
+    pub shutdown: Shutdown,
+    pub gate: Arc<Gate>,
+}
+
+impl World {
+    pub fn new(provider: Scripted) -> Self {
+        Self {
+            broker: MemoryBroker::new(&Topology::new(PROVIDER, &BrokerConfig::default())),
+            provider,
+            clock: Clock::anchored("2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap()),
+            prefetch: 256,
+            rate: None,
+            concurrency: 64,
+            attempts: 5,
+            grace_period: Duration::from_secs(25),
+            seed: 1,
+        }
+    }
+
+    pub fn publish(&self, message: &Message) {
+        self.broker.publish(message).unwrap();
+    }
+
+    pub fn start(&self) -> Running {
+        let shutdown = Shutdown::new();
+        let worker = Worker::new(Setup {
+            consumer: self.broker.consumer(self.prefetch),
+            publisher: self.broker.publisher(),
+            provider: Arc::new(self.provider.clone()),
+            provider_name: ProviderName::parse(PROVIDER).unwrap(),
+            config: Config {
+                grace_period: self.grace_period,
+                ..Config::default()
+            },
+            gate: gate::Settings {
+                rate: self.rate.map(|per_second| Rate {
+                    per_second: NonZeroU32::new(per_second).unwrap(),
+                    burst: None,
+                }),
+                concurrency: self.concurrency,
+                retry: retry::Config {
+                    attempts: self.attempts,
+                    ..retry::Config::default()
+                },
+                bulk_share_min: 0.05,
+                can_read: true,
+                seed: self.seed,
+            },
+            clock: self.clock,
+            shutdown: shutdown.clone(),
+        });
+        Running {
+            gate: worker.gate(),
+            task: tokio::spawn(worker.run()),
+            shutdown,
+        }
+    }
+
+    /// Runs a worker until all that was published is settled.
+    pub async fn run_to_the_end(&self) {
+        let running = self.start();
+        self.broker.finish_input();
+        let ended = tokio::time::timeout(Duration::from_secs(24 * 3600), running.task).await;
+        assert_eq!(ended.expect("it ends within a day").unwrap(), Stopped::InputEnded);
+    }
+
+    pub fn waiting(&self) -> usize {
+        let queue = |bulk: &str| self.broker.depth(&format!("user.update{bulk}.{PROVIDER}.0"));
+        queue("") + queue(".bulk")
+    }
+
+    pub async fn until_settled(&self) {
+        let start = Instant::now();
+        while self.waiting() > 0 {
+            assert!(
+                start.elapsed() < Duration::from_secs(24 * 3600),
+                "{} left after a day",
+                self.waiting()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        let messages = self.broker.messages(OUTCOME_LOG);
+        messages
+            .iter()
+            .map(|message| serde_json::from_slice(&message.body).unwrap())
+            .collect()
+    }
+
+    pub fn dead_letters(&self) -> Vec<Message> {
+        self.broker.messages(DEAD_LETTERS)
+    }
+}
+
+/// The command's id, as its events give it.
+pub fn command_id(event: &Event) -> String {
+    let started = match &event.body {
+        EventBody::Start(started) => started,
+        EventBody::Success(succeeded) => &succeeded.command,
+        EventBody::Fail(failed) => &failed.command,
+    };
+    started.command_id.clone().unwrap_or_default()
+}
+
+/// What the terminal events say, in short: `SUCCESS 1` is a success that took one attempt.
+pub fn outcomes(events: &[Event]) -> Vec<String> {
+    let outcome = |event: &Event| match &event.body {
+        EventBody::Start(_) => None,
+        EventBody::Success(succeeded) if succeeded.changed => Some(format!("SUCCESS {}", succeeded.attempts)),
+        EventBody::Success(succeeded) => Some(format!("UNCHANGED {}", succeeded.attempts)),
+        EventBody::Fail(failed) => Some(format!("{} {}", failed.error.reason, failed.attempts)),
+    };
+    events.iter().filter_map(outcome).collect()
+}
