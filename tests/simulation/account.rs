@@ -104,7 +104,8 @@ fn order_is_kept(calls: &[Call], published: &[Published]) {
         .map(|(at, command)| (command.number, at))
         .collect();
     let mut by_user: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
-    for call in calls {
+    // Reads change nothing, and a probe reads whomever it likes.
+    for call in calls.iter().filter(|call| call.number.is_some()) {
         by_user.entry(&call.user).or_default().push(call);
     }
     for calls in by_user.values() {

@@ -107,15 +107,16 @@ impl World {
     }
 
     pub async fn until_settled(&self) {
+        assert!(self.settles().await, "{} left after a day", self.waiting());
+    }
+
+    /// Whether all that was published is settled within a day.
+    pub async fn settles(&self) -> bool {
         let start = Instant::now();
-        while self.waiting() > 0 {
-            assert!(
-                start.elapsed() < Duration::from_secs(24 * 3600),
-                "{} left after a day",
-                self.waiting()
-            );
+        while self.waiting() > 0 && start.elapsed() < Duration::from_secs(24 * 3600) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        self.waiting() == 0
     }
 
     pub fn events(&self) -> Vec<Event> {
