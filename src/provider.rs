@@ -3,6 +3,14 @@
 //! One call is one HTTP request and costs one permit. No adapter loops, waits or retries: it says what it
 //! needs (a read before the write) and whose fault an answer is, and the handler decides.
 
+mod answer;
+pub mod http;
+pub mod kind;
+pub mod setup;
+#[cfg(test)]
+mod testbed;
+pub mod token;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -10,6 +18,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::contract::{Failure, Fault, Reason, Secret, UpdateUser, UserId};
+
+pub use kind::Kind;
+pub use setup::SetupError;
 
 #[async_trait]
 pub trait Provider: Send + Sync {

@@ -1,0 +1,209 @@
+//! One HTTP request to a provider: sent once, within a time-out, and never again by itself.
+//!
+//! What comes back is an answer of any status, or an error that says whether the request can have arrived.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, Url};
+
+use super::answer::{Answer, wait_asked};
+use super::setup::PathTemplate;
+use super::token::{Source, Token};
+use super::{ProviderError, SetupError};
+use crate::clock::Clock;
+use crate::contract::{Fault, UserId};
+
+/// A longer answer is not read.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub struct Settings {
+    /// Where the provider is: `https://host`, with a path where its API has one.
+    pub base_url: String,
+    /// How long a call may take, from its start to the last byte of its answer.
+    pub timeout: Duration,
+    pub token: Source,
+    /// Calls in flight: as many connections are kept open.
+    pub concurrency: usize,
+}
+
+/// The way to one provider.
+pub struct Http {
+    client: Client,
+    /// Without a slash at its end.
+    base: Box<str>,
+    token: Token,
+    clock: Clock,
+}
+
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a PathTemplate,
+    pub(super) user_id: &'a UserId,
+    /// JSON.
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Http {
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let base = base(&settings.base_url)?;
+        let token = Token::new(settings.token)?;
+        if settings.timeout.is_zero() {
+            return Err(SetupError::new("provider.timeout", "must be longer than nothing"));
+        }
+        install_tls_provider();
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, JSON);
+        // A connection that can't be had must be told from an answer that doesn't come: the connect time-out
+        // lies below the whole one, so that it is the first to end.
+        let connect_timeout = (settings.timeout * 4 / 5).min(CONNECT_TIMEOUT_MAX);
+        let client = Client::builder()
+            .user_agent(concat!("usher/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(Policy::none())
+            // Each request on the wire is one permit: nobody but the handler sends it again.
+            .retry(reqwest::retry::never())
+            .timeout(settings.timeout)
+            .connect_timeout(connect_timeout)
+            .pool_max_idle_per_host(settings.concurrency)
+            .build()
+            .map_err(|error| SetupError::new("provider", format!("no HTTP client can be made: {error}")))?;
+        Ok(Self {
+            client,
+            base,
+            token,
+            clock: Clock::System,
+        })
+    }
+
+    /// Reads the token anew. True where it is another than before.
+    pub(super) fn refresh_credentials(&self) -> bool {
+        self.token.refresh()
+    }
+
+    pub(super) async fn send(&self, request: Request<'_>) -> Result<Answer, ProviderError> {
+        let url = request.path.url(&self.base, request.user_id);
+        let url = Url::parse(&url).map_err(|_| {
+            ProviderError::new(
+                Fault::Unreachable,
+                "base_url and the user's path make no URL; correct them",
+            )
+        })?;
+        let mut outgoing = self
+            .client
+            .request(request.method, url)
+            .header(AUTHORIZATION, self.token.header());
+        if let Some((name, value)) = request.header {
+            outgoing = outgoing.header(name, value);
+        }
+        if let Some(body) = request.body {
+            outgoing = outgoing.header(CONTENT_TYPE, JSON).body(body);
+        }
+        let response = outgoing.send().await.map_err(|error| no_answer(&error))?;
+        self.answer(response).await
+    }
+
+    async fn answer(&self, response: Response) -> Result<Answer, ProviderError> {
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            retry_after: None,
+            body: Vec::new(),
+        };
+        if answer.status == 429 {
+            answer.retry_after = wait_asked(response.headers(), &self.clock);
+        }
+        match body(response).await {
+            Ok(body) => answer.body = body,
+            // The status of a refusal decides, whatever became of its body.
+            Err(_) if !answer.is_success() => {}
+            Err(Unread::TooLong) => {
+                let detail = "the provider answered with a success of more than 1 MiB; see whether base_url leads \
+                              to the provider";
+                return Err(answer.error(Fault::Broken, detail));
+            }
+            Err(Unread::Lost) => {
+                return Err(answer.error(
+                    Fault::Unknown,
+                    "the provider's answer broke off; it may have applied the command",
+                ));
+            }
+        }
+        Ok(answer)
+    }
+}
+
+enum Unread {
+    TooLong,
+    Lost,
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, Unread> {
+    let announced = response.content_length().unwrap_or(0);
+    if announced > BODY_BYTES_MAX as u64 {
+        return Err(Unread::TooLong);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| Unread::Lost)? {
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Why there is no answer. The client's own words name the URL, so they are not used.
+fn no_answer(error: &reqwest::Error) -> ProviderError {
+    if error.is_connect() || error.is_builder() {
+        return ProviderError::new(
+            Fault::Unreachable,
+            "the provider can't be reached: no connection to base_url (name, network or TLS)",
+        );
+    }
+    if error.is_timeout() {
+        return ProviderError::new(
+            Fault::Unknown,
+            "the provider did not answer within the time-out; it may have applied the command",
+        );
+    }
+    ProviderError::new(
+        Fault::Unknown,
+        "the connection was lost before the answer; the provider may have applied the command",
+    )
+}
+
+fn base(text: &str) -> Result<Box<str>, SetupError> {
+    let refused = |detail: &'static str| Err(SetupError::new("provider.base_url", detail));
+    let Ok(url) = Url::parse(text) else {
+        return refused("must be a URL, such as https://acme.zitadel.cloud");
+    };
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return refused("must start with https:// (or http://) and name a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refused("must not carry a user name or a password; put the token under [provider.auth]");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refused("must not have a query or a fragment");
+    }
+    Ok(url.as_str().trim_end_matches('/').into())
+}
+
+/// reqwest is built without a TLS provider of its own and panics where none is installed.
+fn install_tls_provider() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // An error says that one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+#[cfg(test)]
+mod tests;

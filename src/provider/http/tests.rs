@@ -1,0 +1,181 @@
+//! One request at a time against servers with canned answers.
+
+use secrecy::SecretString;
+
+use super::super::testbed::{TIMEOUT, canned, canned_bytes, http, scratch_file, user_id};
+use super::*;
+
+fn path() -> PathTemplate {
+    PathTemplate::parse("path", "/users/{userId}").unwrap()
+}
+
+async fn send(base_url: &str, timeout: Duration) -> Result<Answer, ProviderError> {
+    send_with(&http(base_url, timeout)).await
+}
+
+async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
+    http.send(Request {
+        method: Method::PUT,
+        path: &path(),
+        user_id: &user_id("a/b"),
+        body: Some(br#"{"email":"alex@example.com"}"#.to_vec()),
+        header: Some((
+            HeaderName::from_static("if-match"),
+            HeaderValue::from_static("v1"),
+        )),
+    })
+    .await
+}
+
+#[track_caller]
+fn fault(result: Result<Answer, ProviderError>) -> Fault {
+    let error = result.map(|_| ()).unwrap_err();
+    let shown = format!("{error} {error:?}");
+    for private in ["t0ken", "alex", "127.0.0.1"] {
+        assert!(!shown.contains(private), "{shown}");
+    }
+    error.fault
+}
+
+#[tokio::test]
+async fn a_request_carries_the_token_the_version_and_json() {
+    let server = canned("200 OK", "", "{}").await;
+    let base_url = format!("{}/api/", server.base_url);
+    let answer = send(&base_url, TIMEOUT).await.unwrap();
+    assert_eq!((answer.status, answer.body), (200, b"{}".to_vec()));
+    let request = &server.requests()[0];
+    assert!(
+        request.starts_with("PUT /api/users/a%2Fb HTTP/1.1\r\n"),
+        "{request}"
+    );
+    for line in [
+        "authorization: Bearer t0ken",
+        "if-match: v1",
+        "content-type: application/json",
+        "accept: application/json",
+        concat!("user-agent: usher/", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(request.contains(line), "{line} in {request}");
+    }
+    assert!(request.ends_with(r#"{"email":"alex@example.com"}"#), "{request}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = canned("200 OK", "", "{}").await;
+    let location = format!("location: {}/\r\n", elsewhere.base_url);
+    let server = canned("307 Temporary Redirect", &location, "").await;
+    let answer = send(&server.base_url, TIMEOUT).await.unwrap();
+    assert_eq!(answer.refusal().fault, Fault::Broken);
+    assert_eq!((server.requests().len(), elsewhere.requests().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unreachable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    assert_eq!(fault(send(&base_url, TIMEOUT).await), Fault::Unreachable);
+}
+
+#[tokio::test]
+async fn a_failed_tls_handshake_is_unreachable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    assert_eq!(fault(send(&base_url, TIMEOUT).await), Fault::Unreachable);
+}
+
+#[tokio::test]
+async fn silence_after_sending_is_unknown() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    assert_eq!(
+        fault(send(&base_url, Duration::from_millis(200)).await),
+        Fault::Unknown
+    );
+}
+
+#[tokio::test]
+async fn a_connection_lost_after_sending_is_unknown_and_nothing_is_sent_again() {
+    let server = canned_bytes(String::new()).await;
+    assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Unknown);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_success_that_breaks_off_is_unknown() {
+    let server = canned_bytes("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"a\":".into()).await;
+    assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Unknown);
+}
+
+#[tokio::test]
+async fn a_refusal_that_breaks_off_keeps_its_status() {
+    let server = canned_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<p>".into()).await;
+    let answer = send(&server.base_url, TIMEOUT).await.unwrap();
+    assert_eq!((answer.status, answer.body), (404, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_long_success_is_broken_and_a_long_refusal_keeps_its_status() {
+    let long = "x".repeat(BODY_BYTES_MAX + 1);
+    let server = canned("200 OK", "", &long).await;
+    assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Broken);
+    let unannounced = canned_bytes(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}")).await;
+    assert_eq!(fault(send(&unannounced.base_url, TIMEOUT).await), Fault::Broken);
+    let server = canned("409 Conflict", "", &long).await;
+    assert_eq!(send(&server.base_url, TIMEOUT).await.unwrap().status, 409);
+}
+
+#[tokio::test]
+async fn throttling_carries_the_wait_of_its_header() {
+    let server = canned("429 Too Many Requests", "retry-after: 3\r\n", "slow down").await;
+    let error = send(&server.base_url, TIMEOUT).await.unwrap().refusal();
+    let retry_after = Some(Duration::from_secs(3));
+    assert_eq!(error.fault, Fault::Throttled { retry_after });
+}
+
+#[tokio::test]
+async fn a_rotated_token_file_is_used_after_a_refresh() {
+    let file = scratch_file("first");
+    let server = canned("401 Unauthorized", "", "").await;
+    let http = Http::new(Settings {
+        base_url: server.base_url.clone(),
+        timeout: TIMEOUT,
+        token: Source::File(file.path().into()),
+        concurrency: 1,
+    })
+    .unwrap();
+    assert_eq!(
+        send_with(&http).await.unwrap().refusal().fault,
+        Fault::Credentials
+    );
+    assert!(!http.refresh_credentials());
+    file.write("second");
+    assert!(http.refresh_credentials());
+    send_with(&http).await.unwrap();
+    let requests = server.requests();
+    assert!(requests[0].contains("Bearer first") && requests[1].contains("Bearer second"));
+}
+
+#[test]
+fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
+    for bad in [
+        "",
+        "acme.example",
+        "ftp://acme.example",
+        "https://u:hunter2@acme.example",
+        "https://acme.example/?a=b",
+        "https://acme.example/#x",
+    ] {
+        let settings = Settings {
+            base_url: bad.into(),
+            timeout: TIMEOUT,
+            token: Source::Value(SecretString::from("t")),
+            concurrency: 1,
+        };
+        let error = Http::new(settings).map(|_| ()).unwrap_err();
+        assert_eq!(error.key, "provider.base_url", "{bad}");
+        assert!(!error.to_string().contains("hunter2"));
+    }
+}

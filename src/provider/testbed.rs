@@ -1,0 +1,137 @@
+//! What the adapters' tests stand on: commands, scratch files, and a server with canned answers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::http::{Http, Settings};
+use super::token::Source;
+use crate::contract::{UpdateUser, UserId, decode};
+
+/// Long enough for a loaded machine, where no test waits for it to pass.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) fn http(base_url: &str, timeout: Duration) -> Http {
+    Http::new(Settings {
+        base_url: base_url.into(),
+        timeout,
+        token: Source::Value(SecretString::from("t0ken")),
+        concurrency: 4,
+    })
+    .unwrap()
+}
+
+pub(super) fn user_id(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+/// A command for this user, with these members beside the required ones.
+pub(super) fn command_with(user: &str, update: &Value, more: &Value) -> UpdateUser {
+    let mut command = json!({
+        "id": "018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", "provider": "p", "userId": user, "update": update,
+    });
+    command
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    decode(command.to_string().as_bytes()).unwrap()
+}
+
+pub(super) fn command(user: &str, update: &Value) -> UpdateUser {
+    command_with(user, update, &json!({}))
+}
+
+/// A file that is gone when the test ends.
+pub(super) struct ScratchFile(PathBuf);
+
+pub(super) fn scratch_file(content: &str) -> ScratchFile {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "usher-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let file = ScratchFile(std::env::temp_dir().join(name));
+    file.write(content);
+    file
+}
+
+impl ScratchFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn write(&self, content: &str) {
+        std::fs::write(&self.0, content).unwrap();
+    }
+}
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A server that gives each request the same bytes, then closes the connection.
+pub(super) struct Canned {
+    pub(super) base_url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Canned {
+    /// The requests so far, head and body as they came.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// `status` with its phrase, header lines each with its line break, and a body.
+pub(super) async fn canned(status: &str, headers: &str, body: &str) -> Canned {
+    let length = body.len();
+    canned_bytes(format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    ))
+    .await
+}
+
+pub(super) async fn canned_bytes(answer: String) -> Canned {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let request = request(&mut stream).await;
+            seen.lock().unwrap().push(request);
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Canned { base_url, requests }
+}
+
+async fn request(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                return text.into_owned();
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return text.into_owned(),
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
