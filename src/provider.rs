@@ -7,9 +7,11 @@ mod answer;
 pub mod http;
 pub mod kind;
 pub mod setup;
+pub mod simulated;
 #[cfg(test)]
 mod testbed;
 pub mod token;
+pub mod zitadel;
 
 use std::borrow::Cow;
 use std::fmt;

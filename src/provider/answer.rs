@@ -33,18 +33,22 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The JSON of a success.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
+    /// The JSON object of a success.
+    pub(super) fn object<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
+        // serde would take an array for a struct, too.
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(self.unreadable());
+        }
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
-    /// A success whose body says nothing that is needed: JSON, or nothing at all. Anything else comes from
-    /// something that stands between the worker and the provider.
+    /// A success whose body says nothing that is needed: a JSON object, or nothing at all. Anything else comes
+    /// from something that stands between the worker and the provider.
     pub(super) fn accepted(&self) -> Result<(), ProviderError> {
         if self.body.is_empty() {
             return Ok(());
         }
-        self.json::<IgnoredAny>().map(drop)
+        self.object::<IgnoredAny>().map(drop)
     }
 
     /// What a refusal's body says, where it is JSON of this shape.
@@ -60,7 +64,12 @@ impl Answer {
 
     /// What the status alone says of an answer that is no success.
     pub(super) fn refusal(&self) -> ProviderError {
-        let (fault, detail): (_, Cow<'static, str>) = match self.status {
+        self.refusal_as(self.status)
+    }
+
+    /// The same, for a body that says that another status is meant.
+    pub(super) fn refusal_as(&self, status: u16) -> ProviderError {
+        let (fault, detail): (_, Cow<'static, str>) = match status {
             300..=399 => (
                 Fault::Broken,
                 "the provider answered with a redirect, and none is followed; base_url seems wrong, put the \

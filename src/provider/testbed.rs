@@ -11,7 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::http::{Http, Settings};
+use super::simulated::{self, Simulated};
 use super::token::Source;
+use super::{Kind, ProviderError};
 use crate::contract::{UpdateUser, UserId, decode};
 
 /// Long enough for a loaded machine, where no test waits for it to pass.
@@ -45,6 +47,27 @@ pub(super) fn command_with(user: &str, update: &Value, more: &Value) -> UpdateUs
 
 pub(super) fn command(user: &str, update: &Value) -> UpdateUser {
     command_with(user, update, &json!({}))
+}
+
+pub(super) async fn simulated(kind: Kind) -> Simulated {
+    simulated_with(simulated::Settings::new(kind)).await
+}
+
+pub(super) async fn simulated_with(settings: simulated::Settings) -> Simulated {
+    simulated::start(settings, ([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap()
+}
+
+/// The error of a call, after looking that it tells nothing of a command's values, the token or the address.
+#[track_caller]
+pub(super) fn error<T>(result: Result<T, ProviderError>) -> ProviderError {
+    let error = result.map(drop).unwrap_err();
+    let shown = format!("{error} {error:?}");
+    for private in ["t0ken", "127.0.0.1", "alex", "Alex", "+61412345678", "hunter2"] {
+        assert!(!shown.contains(private), "{shown}");
+    }
+    error
 }
 
 /// A file that is gone when the test ends.

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::super::testbed::{TIMEOUT, canned, canned_bytes, http, scratch_file, user_id};
+use super::super::testbed::{TIMEOUT, canned, canned_bytes, error, http, scratch_file, user_id};
 use super::*;
 
 fn path() -> PathTemplate {
@@ -29,12 +29,7 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
 
 #[track_caller]
 fn fault(result: Result<Answer, ProviderError>) -> Fault {
-    let error = result.map(|_| ()).unwrap_err();
-    let shown = format!("{error} {error:?}");
-    for private in ["t0ken", "alex", "127.0.0.1"] {
-        assert!(!shown.contains(private), "{shown}");
-    }
-    error.fault
+    error(result).fault
 }
 
 #[tokio::test]

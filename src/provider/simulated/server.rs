@@ -1,0 +1,121 @@
+//! The routes, and what happens to one call: quota, faults, the deed, the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::control;
+use super::listener::{Cut, CuttableListener};
+use super::shape::{Refusal, Reply};
+use super::world::{Op, Trouble, Turn, World};
+
+/// A larger body is refused.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+pub(super) async fn serve(listener: TcpListener, world: Arc<World>, stopping: CancellationToken) {
+    let router = Router::new()
+        .route("/__users", get(control::users))
+        .route("/__users/{id}", get(control::user))
+        .route("/__calls", get(control::calls).delete(control::forget_calls))
+        .route("/__summary", get(control::summary))
+        .route("/__faults", post(control::set_faults))
+        .route("/__token", post(control::set_token))
+        .fallback(call)
+        .with_state(world);
+    let service = router.into_make_service_with_connect_info::<Cut>();
+    let served = axum::serve(CuttableListener(listener), service)
+        .with_graceful_shutdown(stopping.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the simulation ended");
+    }
+}
+
+async fn call(
+    State(world): State<Arc<World>>,
+    ConnectInfo(cut): ConnectInfo<Cut>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        return response(
+            world.refuse(&Refusal::invalid("", "", "the body is too long")),
+            None,
+        );
+    };
+    let Some(target) = world.target(&parts.method, parts.uri.path()) else {
+        return response(world.refuse(&Refusal::NoRoute), None);
+    };
+    let (mut turn, trouble) = Turn::begin(&world, &target, &parts.method, &body);
+    let refused = match trouble {
+        Some(Trouble::Throttled(wait)) => Some((Refusal::Throttled, Some(wait))),
+        Some(Trouble::Broken) => Some((Refusal::Broken, None)),
+        Some(Trouble::DropBefore) => return cut_off(&cut),
+        _ => None,
+    };
+    if let Some((refusal, wait)) = refused {
+        let reply = world.refuse(&refusal);
+        turn.answered(reply.status);
+        return response(reply, wait.and_then(|wait| world.retry_after.value(wait)));
+    }
+    if !world.wait(world.latency()).await {
+        return cut_off(&cut);
+    }
+    let (mut reply, applied) = world.perform(&target, &parts.method, &parts.headers, &body);
+    turn.applied = applied;
+    let vanishes = applied && target.op == Op::Write && target.user_id.starts_with("vanishing");
+    let late = match trouble {
+        Some(Trouble::Slow(late)) => late,
+        _ => Duration::ZERO,
+    };
+    if vanishes || trouble == Some(Trouble::DropAfter) || !world.wait(late).await {
+        return cut_off(&cut);
+    }
+    match trouble {
+        Some(Trouble::Garbage) => reply = garbage(&body),
+        Some(Trouble::ThrottleAfter) => reply = world.refuse(&Refusal::Throttled),
+        _ => {}
+    }
+    turn.answered(reply.status);
+    response(reply, None)
+}
+
+/// The connection is cut before a byte of this leaves.
+fn cut_off(cut: &Cut) -> Response {
+    cut.cut();
+    Response::new(Body::empty())
+}
+
+/// HTML of something in between, or JSON that ends too early.
+fn garbage(body: &[u8]) -> Reply {
+    let (content_type, body) = if body.len().is_multiple_of(2) {
+        ("text/html", "<html><body>Please sign in</body></html>")
+    } else {
+        ("application/json", r#"{"details":{"sequ"#)
+    };
+    Reply {
+        status: 200,
+        content_type,
+        body: body.into(),
+    }
+}
+
+fn response(reply: Reply, retry_after: Option<String>) -> Response {
+    let mut builder = Response::builder()
+        .status(reply.status)
+        .header(CONTENT_TYPE, reply.content_type);
+    if let Some(retry_after) = retry_after {
+        builder = builder.header(RETRY_AFTER, retry_after);
+    }
+    builder
+        .body(Body::from(reply.body))
+        .unwrap_or_else(|_| Response::new(Body::empty()))
+}

@@ -1,0 +1,387 @@
+//! What the simulation knows: users, calls, and the conditions that it runs under.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Method};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::quota::{Quota, RetryAfterStyle};
+use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
+use super::{Faults, Settings, zitadel};
+use crate::provider::Kind;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    Read,
+    Write,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    Pending,
+    Answered(u16),
+    /// The connection was cut, or the client had gone.
+    Dropped,
+}
+
+/// One call, as `/__calls` lists it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub seq: u64,
+    /// Since the simulation's start.
+    pub at: Duration,
+    pub method: Method,
+    pub user: String,
+    pub op: Op,
+    pub end: CallEnd,
+    /// Whether a write took effect.
+    pub applied: bool,
+    pub body: Box<[u8]>,
+}
+
+impl Call {
+    /// The JSON that was written; null for a read, or where it was none.
+    pub fn body(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub calls: u64,
+    pub reads: u64,
+    pub writes: u64,
+    /// Writes that took effect, answered or not.
+    pub applied: u64,
+    pub dropped: u64,
+    /// Calls that began while another one for the same user ran.
+    pub overlapping: u64,
+    /// By the status that was answered.
+    pub statuses: BTreeMap<u16, u64>,
+    pub users: u64,
+    pub mails: u64,
+    pub texts: u64,
+}
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Throttled(Duration),
+    Broken,
+    DropBefore,
+    DropAfter,
+    Slow(Duration),
+    Garbage,
+    ThrottleAfter,
+}
+
+pub(super) struct World {
+    shape: Box<dyn Shape>,
+    pub(super) retry_after: RetryAfterStyle,
+    latency: Duration,
+    calls_max: usize,
+    started_at: Instant,
+    stopping: CancellationToken,
+    state: Mutex<State>,
+}
+
+struct State {
+    token: Option<String>,
+    faults: Faults,
+    quota: Option<Quota>,
+    rng: fastrand::Rng,
+    users: HashMap<String, Account>,
+    in_flight: HashMap<String, u32>,
+    calls: VecDeque<Call>,
+    next_seq: u64,
+    summary: Summary,
+}
+
+impl World {
+    pub(super) fn new(settings: Settings, stopping: CancellationToken) -> Self {
+        Self {
+            shape: match settings.kind {
+                Kind::Zitadel => Box::new(zitadel::Zitadel),
+                _ => Box::new(zitadel::Zitadel),
+            },
+            retry_after: settings.retry_after,
+            latency: settings.latency,
+            calls_max: settings.calls_max,
+            started_at: Instant::now(),
+            stopping,
+            state: Mutex::new(State {
+                token: settings.token,
+                faults: settings.faults,
+                quota: settings
+                    .rate_per_second
+                    .map(|rate| Quota::new(rate, settings.burst)),
+                rng: fastrand::Rng::with_seed(settings.seed),
+                users: HashMap::new(),
+                in_flight: HashMap::new(),
+                calls: VecDeque::new(),
+                next_seq: 0,
+                summary: Summary::default(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
+        self.shape.target(method, path)
+    }
+
+    pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
+        self.shape.refuse(refusal)
+    }
+
+    /// False where the simulation stops before the time has passed.
+    pub(super) async fn wait(&self, wait: Duration) -> bool {
+        if wait.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.stopping.cancelled() => false,
+        }
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// Does what the call asks for. True beside the reply where a write took effect.
+    pub(super) fn perform(
+        &self,
+        target: &Target<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> (Reply, bool) {
+        let user_id = &*target.user_id;
+        let mut state = self.state();
+        let result = state.admit(headers, user_id).and_then(|()| {
+            let account = state.account(user_id, &*self.shape);
+            match target.op {
+                Op::Read => Ok((self.shape.show(user_id, account), false)),
+                Op::Write if user_id.starts_with("locked") => Err(Refusal::locked()),
+                Op::Write => {
+                    let write = Write {
+                        method,
+                        headers,
+                        user_id,
+                        body,
+                    };
+                    let answer = self.shape.write(&write, account)?;
+                    account.writes += 1;
+                    Ok((answer, true))
+                }
+            }
+        });
+        drop(state);
+        match result {
+            Ok((answer, applied)) => (Reply::json(200, &answer), applied),
+            Err(refusal) => (self.shape.refuse(&refusal), false),
+        }
+    }
+
+    pub(super) fn user(&self, id: &str) -> Option<Value> {
+        self.state().users.get(id).map(shown)
+    }
+
+    pub(super) fn users(&self) -> Value {
+        let state = self.state();
+        state
+            .users
+            .iter()
+            .map(|(id, account)| (id.clone(), shown(account)))
+            .collect()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.state().calls.iter().cloned().collect()
+    }
+
+    pub(super) fn forget_calls(&self) {
+        self.state().calls.clear();
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let state = self.state();
+        let mut summary = state.summary.clone();
+        summary.users = state.users.len() as u64;
+        for account in state.users.values() {
+            summary.mails += u64::from(account.mails);
+            summary.texts += u64::from(account.texts);
+        }
+        summary
+    }
+
+    pub(super) fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    pub(super) fn set_rate(&self, per_second: Option<u32>, burst: u32) {
+        self.state().quota = per_second.map(|rate| Quota::new(rate, burst));
+    }
+
+    pub(super) fn set_token(&self, token: Option<String>) {
+        self.state().token = token;
+    }
+}
+
+fn shown(account: &Account) -> Value {
+    json!({
+        "fields": account.fields, "version": account.version, "writes": account.writes,
+        "mails": account.mails, "texts": account.texts,
+    })
+}
+
+impl State {
+    fn admit(&self, headers: &HeaderMap, user_id: &str) -> Result<(), Refusal> {
+        let bearer = headers
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .unwrap_or_default();
+        let accepted = match &self.token {
+            Some(token) => bearer == token,
+            None => !bearer.is_empty(),
+        };
+        if !accepted {
+            return Err(Refusal::Unauthorized);
+        }
+        let special = [
+            ("forbidden", Refusal::Forbidden),
+            ("broken", Refusal::Broken),
+            ("missing", Refusal::Missing),
+        ];
+        special
+            .into_iter()
+            .find(|(prefix, _)| user_id.starts_with(prefix))
+            .map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    fn account(&mut self, user_id: &str, shape: &dyn Shape) -> &mut Account {
+        self.users
+            .entry(user_id.into())
+            .or_insert_with(|| shape.account(user_id))
+    }
+
+    /// The quota comes first: the limiters of real providers stand in front of them.
+    fn trouble(&mut self) -> Option<Trouble> {
+        if let Some(Err(wait)) = self.quota.as_mut().map(Quota::take) {
+            return Some(Trouble::Throttled(wait));
+        }
+        let faults = self.faults;
+        let mut draw = self.rng.f64();
+        [
+            (faults.broken, Trouble::Broken),
+            (faults.drop_before, Trouble::DropBefore),
+            (faults.drop_after, Trouble::DropAfter),
+            (faults.slow, Trouble::Slow(Duration::from_millis(faults.slow_ms))),
+            (faults.garbage, Trouble::Garbage),
+            (faults.throttle_after, Trouble::ThrottleAfter),
+        ]
+        .into_iter()
+        .find_map(|(share, trouble)| {
+            draw -= share;
+            (draw < 0.0).then_some(trouble)
+        })
+    }
+}
+
+/// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
+pub(super) struct Turn {
+    world: Arc<World>,
+    seq: u64,
+    user: String,
+    end: CallEnd,
+    pub(super) applied: bool,
+}
+
+impl Turn {
+    pub(super) fn begin(
+        world: &Arc<World>,
+        target: &Target<'_>,
+        method: &Method,
+        body: &[u8],
+    ) -> (Self, Option<Trouble>) {
+        let user = String::from(&*target.user_id);
+        let mut state = world.state();
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        state.summary.calls += 1;
+        match target.op {
+            Op::Read => state.summary.reads += 1,
+            Op::Write => state.summary.writes += 1,
+        }
+        let running = state.in_flight.entry(user.clone()).or_default();
+        *running += 1;
+        if *running > 1 {
+            state.summary.overlapping += 1;
+        }
+        if state.calls.len() >= world.calls_max {
+            state.calls.pop_front();
+        }
+        state.calls.push_back(Call {
+            seq,
+            at: world.started_at.elapsed(),
+            method: method.clone(),
+            user: user.clone(),
+            op: target.op,
+            end: CallEnd::Pending,
+            applied: false,
+            body: body.into(),
+        });
+        let trouble = state.trouble();
+        drop(state);
+        let turn = Self {
+            world: Arc::clone(world),
+            seq,
+            user,
+            end: CallEnd::Dropped,
+            applied: false,
+        };
+        (turn, trouble)
+    }
+
+    pub(super) fn answered(mut self, status: u16) {
+        self.end = CallEnd::Answered(status);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.world.state();
+        if let Some(running) = state.in_flight.get_mut(&self.user) {
+            *running -= 1;
+            if *running == 0 {
+                state.in_flight.remove(&self.user);
+            }
+        }
+        match self.end {
+            CallEnd::Answered(status) => *state.summary.statuses.entry(status).or_default() += 1,
+            CallEnd::Dropped | CallEnd::Pending => state.summary.dropped += 1,
+        }
+        state.summary.applied += u64::from(self.applied);
+        let first = state.calls.front().map_or(0, |call| call.seq);
+        let index = self
+            .seq
+            .checked_sub(first)
+            .and_then(|index| usize::try_from(index).ok());
+        if let Some(call) = index.and_then(|index| state.calls.get_mut(index)) {
+            call.end = self.end;
+            call.applied = self.applied;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a refusal means. The gRPC code in the body tells apart what arrives under the same status, in the
+//! gateway's form (a number) or in Connect's (a name). Without a body that can be read, the status decides.
+
+use serde_json::Value;
+
+use crate::contract::{Fault, Reason};
+use crate::provider::ProviderError;
+use crate::provider::answer::{Answer, safe_code};
+
+/// By number.
+const NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+
+pub(super) fn refusal(answer: &Answer) -> ProviderError {
+    let by_status = answer.refusal();
+    let Some(body) = answer.refusal_body::<Value>() else {
+        return by_status;
+    };
+    let Some(name) = grpc_name(&body["code"]) else {
+        return by_status;
+    };
+    let mut error = if name == DEADLINE_EXCEEDED {
+        answer.error(
+            Fault::Unknown,
+            "Zitadel did not finish in its own time; it may have applied the command",
+        )
+    } else if by_status.fault == Fault::Command(Reason::Rejected) {
+        meant_status(name).map_or(by_status, |status| answer.refusal_as(status))
+    } else {
+        by_status
+    };
+    error.code = Some(name.into());
+    // Zitadel's own ids are no stable codes, but a person finds the cause by them.
+    if let Some(id) = body["details"][0]["id"].as_str().and_then(safe_code) {
+        error.detail = format!("{}; Zitadel calls it {id}", error.detail).into();
+    }
+    error
+}
+
+fn grpc_name(code: &Value) -> Option<&'static str> {
+    match code {
+        Value::Number(number) => NAMES.get(usize::try_from(number.as_u64()?).ok()?).copied(),
+        Value::String(name) => NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name)),
+        _ => None,
+    }
+}
+
+/// The status that a code stands for, where another one came. None: the one that came fits.
+fn meant_status(name: &str) -> Option<u16> {
+    match name {
+        "UNAUTHENTICATED" => Some(401),
+        "PERMISSION_DENIED" => Some(403),
+        "NOT_FOUND" => Some(404),
+        // The user's state forbids it: a code that was used, a user that is locked or not initialised.
+        "FAILED_PRECONDITION" | "ALREADY_EXISTS" | "ABORTED" => Some(409),
+        "RESOURCE_EXHAUSTED" => Some(429),
+        "UNKNOWN" | "INTERNAL" | "DATA_LOSS" | "CANCELLED" => Some(500),
+        "UNIMPLEMENTED" => Some(501),
+        "UNAVAILABLE" => Some(503),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REJECTED: Fault = Fault::Command(Reason::Rejected);
+    const CONFLICT: Fault = Fault::Command(Reason::Conflict);
+    const THROTTLED: Fault = Fault::Throttled { retry_after: None };
+
+    const CASES: [(u16, &str, Fault, Option<&str>); 16] = [
+        (400, r#"{"code":9}"#, CONFLICT, Some("FAILED_PRECONDITION")),
+        (
+            400,
+            r#"{"code":"failed_precondition"}"#,
+            CONFLICT,
+            Some("FAILED_PRECONDITION"),
+        ),
+        (400, r#"{"code":3}"#, REJECTED, Some("INVALID_ARGUMENT")),
+        (400, r#"{"code":16}"#, Fault::Credentials, Some("UNAUTHENTICATED")),
+        (400, r#"{"code":7}"#, Fault::Denied, Some("PERMISSION_DENIED")),
+        (
+            400,
+            r#"{"code":"not_found"}"#,
+            Fault::Command(Reason::NotFound),
+            Some("NOT_FOUND"),
+        ),
+        (400, r#"{"code":8}"#, THROTTLED, Some("RESOURCE_EXHAUSTED")),
+        (400, r#"{"code":13}"#, Fault::Broken, Some("INTERNAL")),
+        (405, r#"{"code":12}"#, Fault::Broken, Some("UNIMPLEMENTED")),
+        (504, r#"{"code":4}"#, Fault::Unknown, Some("DEADLINE_EXCEEDED")),
+        (504, "<html>", Fault::Broken, None),
+        (400, r#"{"code":99}"#, REJECTED, None),
+        (400, r#"{"code":"alex@example.com"}"#, REJECTED, None),
+        (400, "alex@example.com", REJECTED, None),
+        (429, "Your ZITADEL instance is blocked.", THROTTLED, None),
+        (401, r#"{"code":5}"#, Fault::Credentials, Some("NOT_FOUND")),
+    ];
+
+    #[test]
+    fn the_code_in_the_body_tells_apart_what_arrives_under_one_status() {
+        for (status, body, fault, code) in CASES {
+            let error = refusal(&Answer {
+                status,
+                retry_after: None,
+                body: body.into(),
+            });
+            assert_eq!(
+                (error.fault, error.code.as_deref()),
+                (fault, code),
+                "{status} {body}"
+            );
+            assert_eq!(error.status, Some(status));
+            assert!(!format!("{error:?}").contains("alex"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Against the simulation over loopback, and against canned answers where a fault has to be exact.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::simulated::{Faults, STARTING_PASSWORD, Simulated};
+use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
+use super::*;
+use crate::contract::{Fault, Reason};
+
+fn adapter(base_url: &str, api: Api) -> Zitadel {
+    adapter_with(base_url, api, Verification::Provider)
+}
+
+fn adapter_with(base_url: &str, api: Api, verification: Verification) -> Zitadel {
+    Zitadel::new(Config { api, verification }, http(base_url, TIMEOUT)).unwrap()
+}
+
+async fn both() -> (Simulated, Zitadel) {
+    let simulated = simulated(Kind::Zitadel).await;
+    let zitadel = adapter(&simulated.base_url(), Api::Put);
+    (simulated, zitadel)
+}
+
+/// Sends the command as the handler does, with a read first where that is asked for.
+async fn apply(zitadel: &Zitadel, command: &UpdateUser) -> Result<Updated, ProviderError> {
+    zitadel.check(command).unwrap();
+    let current = match zitadel.reads_before_write(command) {
+        true => Some(zitadel.read(&command.user_id).await?),
+        false => None,
+    };
+    zitadel.update(command, current.as_ref()).await
+}
+
+async fn compared(zitadel: &Zitadel, command: &UpdateUser) -> Comparison {
+    zitadel.compare(command, &zitadel.read(&command.user_id).await.unwrap())
+}
+
+fn everything() -> Value {
+    json!({
+        "username": "alex", "email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex",
+        "familyName": "Taylor", "displayName": "Alex T", "nickname": "Al", "locale": "de-CH",
+        "zitadel": {"gender": "diverse", "phoneVerification": {"verified": true}},
+    })
+}
+
+#[tokio::test]
+async fn every_field_is_written_and_read_back_as_asked() {
+    let (simulated, _) = both().await;
+    for (user, api) in [("by-put", Api::Put), ("by-patch", Api::Patch)] {
+        let zitadel = adapter(&simulated.base_url(), api);
+        let command = command(user, &everything());
+        assert_eq!(compared(&zitadel, &command).await, Comparison::Differs);
+        apply(&zitadel, &command).await.unwrap();
+        assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
+        let fields = &simulated.user(user).unwrap()["fields"];
+        assert_eq!(fields["gender"], "GENDER_DIVERSE");
+        assert_eq!(fields["phoneVerified"], true);
+        assert_eq!(fields["preferredLanguage"], "de-CH");
+    }
+}
+
+#[tokio::test]
+async fn a_user_id_with_a_slash_reaches_its_user() {
+    let (simulated, zitadel) = both().await;
+    apply(&zitadel, &command("a/b?c", &json!({"username": "x"})))
+        .await
+        .unwrap();
+    assert_eq!(simulated.user("a/b?c").unwrap()["fields"]["username"], "x");
+}
+
+#[tokio::test]
+async fn a_put_fills_the_missing_name_from_the_user_as_read() {
+    let (simulated, zitadel) = both().await;
+    let one_name = command("u", &json!({"givenName": "Alex"}));
+    assert!(zitadel.reads_before_write(&one_name));
+    apply(&zitadel, &one_name).await.unwrap();
+    let fields = simulated.user("u").unwrap()["fields"].clone();
+    assert_eq!(
+        (&fields["givenName"], &fields["familyName"]),
+        (&json!("Alex"), &json!("Family"))
+    );
+
+    let refused = error(zitadel.update(&one_name, None).await);
+    assert_eq!(refused.fault, Fault::Command(Reason::Invalid));
+    assert_eq!(refused.pointer.as_deref(), Some("/update/familyName"));
+}
+
+#[tokio::test]
+async fn only_a_put_of_part_of_a_profile_reads_before_it_writes() {
+    let zitadel = adapter("http://unused.example", Api::Put);
+    for (update, reads) in [
+        (
+            json!({"givenName": "A", "familyName": "B", "locale": "en"}),
+            false,
+        ),
+        (
+            json!({"email": "alex@example.com", "phone": "+61412345678", "username": "x"}),
+            false,
+        ),
+        (json!({"nickname": null}), true),
+        (json!({"zitadel": {"gender": "male"}}), true),
+    ] {
+        assert_eq!(
+            zitadel.reads_before_write(&command("u", &update)),
+            reads,
+            "{update}"
+        );
+    }
+    let patch = adapter("http://unused.example", Api::Patch);
+    assert!(!patch.reads_before_write(&command("u", &json!({"givenName": "A"}))));
+}
+
+#[tokio::test]
+async fn a_put_clears_a_nickname_and_a_patch_clears_a_phone() {
+    let (simulated, put) = both().await;
+    let patch = adapter(&simulated.base_url(), Api::Patch);
+    apply(&put, &command("u", &everything())).await.unwrap();
+    let (nickname, phone) = (
+        command("u", &json!({"nickname": null})),
+        command("u", &json!({"phone": null})),
+    );
+    apply(&put, &nickname).await.unwrap();
+    apply(&patch, &phone).await.unwrap();
+    assert_eq!(compared(&put, &nickname).await, Comparison::AsAsked);
+    assert_eq!(compared(&put, &phone).await, Comparison::AsAsked);
+    for (zitadel, cleared) in [(put, phone), (patch, nickname)] {
+        let failure = zitadel.check(&cleared).unwrap_err();
+        assert_eq!(failure.reason, Reason::UnsupportedField);
+        assert!(failure.detail.contains("it could"), "{failure}");
+    }
+}
+
+#[test]
+fn what_zitadel_cannot_take_is_refused_at_its_pointer() {
+    let zitadel = adapter("http://unused.example", Api::Put);
+    let code = "9".repeat(21);
+    for (update, more, reason, pointer) in [
+        (
+            json!({"email": null}),
+            json!({}),
+            Reason::UnsupportedField,
+            "/update/email",
+        ),
+        (
+            json!({"displayName": null}),
+            json!({}),
+            Reason::UnsupportedField,
+            "/update/displayName",
+        ),
+        (
+            json!({"sivo": {"lists": null}}),
+            json!({}),
+            Reason::UnsupportedField,
+            "/update/sivo",
+        ),
+        (
+            json!({"nickname": "x"}),
+            json!({"expectedVersion": "1"}),
+            Reason::UnsupportedField,
+            "/expectedVersion",
+        ),
+        (
+            json!({"locale": "de-Latn-CH-x"}),
+            json!({}),
+            Reason::Invalid,
+            "/update/locale",
+        ),
+        (
+            json!({"zitadel": {"emailVerification": {"verified": true}}}),
+            json!({}),
+            Reason::Invalid,
+            "/update/zitadel/emailVerification",
+        ),
+        (
+            json!({"zitadel": {"phoneVerification": {"returnCode": {}}}}),
+            json!({}),
+            Reason::Invalid,
+            "/update/zitadel/phoneVerification",
+        ),
+        (
+            json!({"zitadel": {"password": {"password": "hunter2", "verificationCode": code}}}),
+            json!({}),
+            Reason::Invalid,
+            "/update/zitadel/password/verificationCode",
+        ),
+    ] {
+        let failure = zitadel.check(&command_with("u", &update, &more)).unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer.as_deref()),
+            (reason, Some(pointer)),
+            "{update}"
+        );
+        assert!(!failure.detail.contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn codes_come_back_once_and_only_where_they_were_asked_for() {
+    let (simulated, zitadel) = both().await;
+    let command = command(
+        "u",
+        &json!({
+            "email": "alex@example.com", "phone": "+61412345678",
+            "zitadel": {"emailVerification": {"returnCode": {}}, "phoneVerification": {"returnCode": {}}},
+        }),
+    );
+    let codes = apply(&zitadel, &command).await.unwrap().codes;
+    assert!(codes.email.is_some() && codes.phone.is_some());
+    assert!(format!("{codes:?}").contains("redacted"));
+    assert!(apply(&zitadel, &command).await.unwrap().codes.is_empty());
+    assert_eq!(compared(&zitadel, &command).await, Comparison::Unreadable);
+    assert!(!zitadel.harmless_to_repeat(&command));
+    let user = simulated.user("u").unwrap();
+    assert_eq!((&user["mails"], &user["texts"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn the_configured_verification_holds_where_the_command_names_none() {
+    let (simulated, zitadel) = both().await;
+    let update = json!({"email": "alex@example.com", "phone": "+61412345678"});
+    let plain = command("sent", &update);
+    apply(&zitadel, &plain).await.unwrap();
+    apply(&zitadel, &plain).await.unwrap();
+    let user = simulated.user("sent").unwrap();
+    assert_eq!(
+        (&user["mails"], &user["texts"], &user["version"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert!(zitadel.harmless_to_repeat(&plain));
+
+    let verified = adapter_with(&simulated.base_url(), Api::Put, Verification::Verified);
+    assert_eq!(
+        compared(&verified, &plain).await,
+        Comparison::Differs,
+        "as asked, but not verified"
+    );
+    apply(&verified, &plain).await.unwrap();
+    assert_eq!(compared(&verified, &plain).await, Comparison::AsAsked);
+    assert_eq!(simulated.user("sent").unwrap()["mails"], 1);
+
+    let asked = adapter_with(&simulated.base_url(), Api::Patch, Verification::SendCode);
+    apply(&asked, &command("asked", &update)).await.unwrap();
+    assert_eq!(simulated.user("asked").unwrap()["mails"], 1);
+}
+
+#[tokio::test]
+async fn a_password_cannot_be_read_and_a_proof_works_once() {
+    let (simulated, zitadel) = both().await;
+    let with = |password: Value| command("u", &json!({"username": "x", "zitadel": {"password": password}}));
+    let proven = with(json!({"password": "hunter2", "currentPassword": STARTING_PASSWORD}));
+    apply(&zitadel, &proven).await.unwrap();
+    assert_eq!(compared(&zitadel, &proven).await, Comparison::Unreadable);
+    assert!(!zitadel.harmless_to_repeat(&proven));
+    let again = error(apply(&zitadel, &proven).await);
+    assert_eq!(again.fault, Fault::Command(Reason::Rejected));
+    assert!(again.detail.contains("COMMAND-3M0fs"), "{again}");
+
+    let permitted = with(json!({"hash": "$2y$12$hunter2", "changeRequired": true}));
+    apply(&zitadel, &permitted).await.unwrap();
+    assert!(zitadel.harmless_to_repeat(&permitted));
+    assert_eq!(simulated.user("u").unwrap()["fields"]["changeRequired"], true);
+    let other = with(json!({"password": "hunter2", "verificationCode": "000000"}));
+    assert_eq!(
+        error(apply(&zitadel, &other).await).fault,
+        Fault::Command(Reason::Conflict)
+    );
+    assert!(!zitadel.harmless_to_repeat(&other));
+}
+
+#[tokio::test]
+async fn refusals_of_the_simulation_mean_what_they_say() {
+    let (_simulated, zitadel) = both().await;
+    let rejected = Fault::Command(Reason::Rejected);
+    let conflict = Fault::Command(Reason::Conflict);
+    for (user, update, fault, status, code) in [
+        (
+            "missing-1",
+            json!({"username": "x"}),
+            Fault::Command(Reason::NotFound),
+            404,
+            "NOT_FOUND",
+        ),
+        (
+            "forbidden-1",
+            json!({"username": "x"}),
+            Fault::Denied,
+            403,
+            "PERMISSION_DENIED",
+        ),
+        (
+            "broken-1",
+            json!({"username": "x"}),
+            Fault::Broken,
+            500,
+            "INTERNAL",
+        ),
+        (
+            "locked",
+            json!({"username": "x"}),
+            conflict,
+            400,
+            "FAILED_PRECONDITION",
+        ),
+        ("u", json!({"username": "taken"}), conflict, 409, "ALREADY_EXISTS"),
+        (
+            "u",
+            json!({"email": "taken@x.example"}),
+            conflict,
+            409,
+            "ALREADY_EXISTS",
+        ),
+        (
+            "u",
+            json!({"givenName": "rejected", "familyName": "x"}),
+            rejected,
+            400,
+            "INVALID_ARGUMENT",
+        ),
+    ] {
+        let error = error(apply(&zitadel, &command(user, &update)).await);
+        assert_eq!(
+            (error.fault, error.status),
+            (fault, Some(status)),
+            "{user} {update}"
+        );
+        assert_eq!(error.code.as_deref(), Some(code), "{user} {update}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_is_no_json_is_broken() {
+    for body in ["", "<html>", "{", "[1]", r#"{"user": 1, "emailCode": 1}"#] {
+        let server = canned("200 OK", "", body).await;
+        let zitadel = adapter(&server.base_url, Api::Put);
+        let written = zitadel
+            .update(&command("u", &json!({"username": "x"})), None)
+            .await;
+        assert_eq!(error(written).fault, Fault::Broken, "{body}");
+        assert_eq!(
+            error(zitadel.read(&user_id("u")).await).fault,
+            Fault::Broken,
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_unknown_and_reads_back_as_asked() {
+    let (simulated, zitadel) = both().await;
+    let command = command("vanishing-1", &json!({"username": "x"}));
+    assert_eq!(error(apply(&zitadel, &command).await).fault, Fault::Unknown);
+    assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
+    assert_eq!(simulated.user("vanishing-1").unwrap()["writes"], 1);
+    assert_eq!(simulated.summary().writes, 1, "nothing sends it a second time");
+}
+
+#[tokio::test]
+async fn a_time_out_is_unknown() {
+    let (simulated, _) = both().await;
+    simulated.set_faults(Faults {
+        slow: 1.0,
+        slow_ms: 60_000,
+        ..Faults::default()
+    });
+    let http = http(&simulated.base_url(), Duration::from_millis(300));
+    let zitadel = Zitadel::new(Config::default(), http).unwrap();
+    let command = command("u", &json!({"username": "x"}));
+    assert_eq!(error(apply(&zitadel, &command).await).fault, Fault::Unknown);
+    simulated.set_faults(Faults::default());
+    assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
+}
