@@ -182,6 +182,7 @@ impl Health {
     pub fn failed(
         &mut self,
         user: &UserId,
+        call: Call,
         fault: Fault,
         denied_since: Option<Mark>,
         now: Instant,
@@ -201,7 +202,7 @@ impl Health {
                 Judgement::Forbidden
             }
             Fault::Denied => {
-                self.trouble(user);
+                self.trouble(user, call);
                 if self.failures >= 2 {
                     self.pause(Cause::Credentials, now, rng);
                 }
@@ -212,7 +213,7 @@ impl Health {
                 Judgement::Excused
             }
             Fault::Broken | Fault::Unknown => {
-                self.trouble(user);
+                self.trouble(user, call);
                 let outage = self.failures >= FAILURES_IN_A_ROW && self.troubled.len() >= 2;
                 if outage || !matches!(self.state, State::Well) {
                     self.pause(Cause::Outage, now, rng);
@@ -223,9 +224,10 @@ impl Health {
         }
     }
 
-    fn trouble(&mut self, user: &UserId) {
+    /// A control that fails says something of the provider, and nothing of the user that was read.
+    fn trouble(&mut self, user: &UserId, call: Call) {
         self.failures += 1;
-        if self.troubled.len() < FEW_USERS && !self.troubled.contains(user) {
+        if call != Call::Control && self.troubled.len() < FEW_USERS && !self.troubled.contains(user) {
             self.troubled.push(user.clone());
         }
     }

@@ -339,7 +339,7 @@ impl Permit {
                 if let Fault::Throttled { retry_after } = fault {
                     pace.throttled(retry_after, now, rng);
                 }
-                health.failed(user, fault, denied_since, now, rng)
+                health.failed(user, call, fault, denied_since, now, rng)
             }
         }
     }

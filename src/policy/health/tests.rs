@@ -17,8 +17,14 @@ impl Story {
     }
 
     fn fails(&mut self, name: &str, fault: Fault, since: Option<Mark>) -> Judgement {
-        self.health
-            .failed(&user(name), fault, since, Instant::now(), &mut self.rng)
+        self.health.failed(
+            &user(name),
+            Call::Write,
+            fault,
+            since,
+            Instant::now(),
+            &mut self.rng,
+        )
     }
 
     fn leave(&mut self) -> Leave {
@@ -121,6 +127,20 @@ async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
     assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
     story.health.passed(&user("ok"), Call::Control);
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_that_fails_once_is_asked_again() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write);
+    story.fails("x", Fault::Unreachable, None);
+    for _ in 0..3 {
+        assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+        let (now, rng) = (Instant::now(), &mut story.rng);
+        story
+            .health
+            .failed(&user("ok"), Call::Control, Fault::Broken, None, now, rng);
+    }
 }
 
 #[tokio::test(start_paused = true)]
