@@ -4,10 +4,16 @@
 //! needs (a read before the write) and whose fault an answer is, and the handler decides.
 
 mod answer;
+#[cfg(test)]
+mod conformance;
+pub mod field_map;
 pub mod http;
+pub mod karmo;
 pub mod kind;
+pub mod mattr;
 pub mod setup;
 pub mod simulated;
+pub mod sivo;
 #[cfg(test)]
 mod testbed;
 pub mod token;
@@ -114,6 +120,14 @@ impl ProviderError {
             pointer: None,
             detail: detail.into(),
         }
+    }
+
+    /// For a provider that has no call to read one user, where `reads` was not asked.
+    fn cannot_read() -> Self {
+        Self::new(
+            Fault::Command(Reason::OutcomeUnknown),
+            "no call is known that reads one user; set `read_path` where there is one",
+        )
     }
 
     /// The command's end for this reason, with what the provider said.

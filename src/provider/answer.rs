@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Map, Value};
 
-use super::ProviderError;
+use super::{ProviderError, User};
 use crate::clock::Clock;
 use crate::contract::{Fault, Reason};
 
@@ -49,6 +50,15 @@ impl Answer {
             return Ok(());
         }
         self.object::<IgnoredAny>().map(drop)
+    }
+
+    /// The user that a read shows: the object itself, or what stands in it under `user`.
+    pub(super) fn user(&self) -> Result<User, ProviderError> {
+        let mut object: Map<String, Value> = self.object()?;
+        Ok(User(match object.get_mut("user") {
+            Some(user @ Value::Object(_)) => user.take(),
+            _ => object.into(),
+        }))
     }
 
     /// What a refusal's body says, where it is JSON of this shape.

@@ -8,18 +8,23 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
+use serde::Serialize;
 
 use super::answer::{Answer, wait_asked};
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
 use super::{ProviderError, SetupError};
 use crate::clock::Clock;
-use crate::contract::{Fault, UserId};
+use crate::contract::{Fault, Reason, UserId};
 
 /// A longer answer is not read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// Below what servers and load balancers commonly allow (60 s): a request on a connection that the other side is
+/// about to close is lost, and it can't be told whether it arrived.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -51,6 +56,38 @@ pub(super) struct Request<'a> {
     pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
+impl<'a> Request<'a> {
+    pub(super) fn read(path: &'a PathTemplate, user_id: &'a UserId) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            user_id,
+            body: None,
+            header: None,
+        }
+    }
+
+    pub(super) fn write(
+        method: Method,
+        path: &'a PathTemplate,
+        user_id: &'a UserId,
+        body: &impl Serialize,
+    ) -> Result<Self, ProviderError> {
+        // Texts and booleans under texts: there is nothing in a body that JSON could not hold.
+        let body = serde_json::to_vec(body).map_err(|_| {
+            ProviderError::new(
+                Fault::Command(Reason::Invalid),
+                "no JSON can be made of the command",
+            )
+        })?;
+        Ok(Self {
+            method,
+            body: Some(body),
+            ..Self::read(path, user_id)
+        })
+    }
+}
+
 impl Http {
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
         let base = base(&settings.base_url)?;
@@ -72,6 +109,7 @@ impl Http {
             .retry(reqwest::retry::never())
             .timeout(settings.timeout)
             .connect_timeout(connect_timeout)
+            .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(settings.concurrency)
             .build()
             .map_err(|error| SetupError::new("provider", format!("no HTTP client can be made: {error}")))?;
@@ -88,7 +126,21 @@ impl Http {
         self.token.refresh()
     }
 
-    pub(super) async fn send(&self, request: Request<'_>) -> Result<Answer, ProviderError> {
+    /// A success; or what `refusal` makes of an answer that is none.
+    pub(super) async fn call(
+        &self,
+        request: Request<'_>,
+        refusal: impl Fn(&Answer) -> ProviderError,
+    ) -> Result<Answer, ProviderError> {
+        let answer = self.send(request).await?;
+        if answer.is_success() {
+            Ok(answer)
+        } else {
+            Err(refusal(&answer))
+        }
+    }
+
+    async fn send(&self, request: Request<'_>) -> Result<Answer, ProviderError> {
         let url = request.path.url(&self.base, request.user_id);
         let url = Url::parse(&url).map_err(|_| {
             ProviderError::new(

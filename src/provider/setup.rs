@@ -95,6 +95,14 @@ impl PathTemplate {
     }
 }
 
+/// An empty path: the provider has no such call.
+pub(super) fn optional_path(key: &'static str, text: &str) -> Result<Option<PathTemplate>, SetupError> {
+    match text {
+        "" => Ok(None),
+        text => PathTemplate::parse(key, text).map(Some),
+    }
+}
+
 pub(super) fn header_name(key: &'static str, text: &str) -> Result<HeaderName, SetupError> {
     HeaderName::try_from(text)
         .map_err(|_| SetupError::new(key, "must be the name of an HTTP header, such as If-Match"))

@@ -15,11 +15,15 @@
 //! is refused. What became of it all is read under `/__users`, `/__calls` and `/__summary`; `/__faults` and
 //! `/__token` change the conditions while it runs.
 
+mod calls;
 mod control;
+mod karmo;
 mod listener;
+mod mattr;
 mod quota;
 mod server;
 mod shape;
+mod sivo;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -39,8 +43,8 @@ use tokio_util::sync::CancellationToken;
 use self::world::World;
 use super::Kind;
 
+pub use self::calls::{Call, CallEnd, Op, Summary};
 pub use self::quota::RetryAfterStyle;
-pub use self::world::{Call, CallEnd, Op, Summary};
 
 /// The password that each user has at first.
 pub const STARTING_PASSWORD: &str = "Passw0rd!";

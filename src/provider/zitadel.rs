@@ -16,15 +16,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::answer::Answer;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Field, Secret, UpdateUser, UserId};
 
 /// `[provider.zitadel]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ZitadelConfig")]
 pub struct Config {
     /// Which call writes. Default: `put`.
     pub api: Api,
@@ -64,35 +64,13 @@ pub struct Zitadel {
 }
 
 impl Zitadel {
-    pub fn new(config: Config, http: Http) -> Result<Self, SetupError> {
+    pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
         Ok(Self {
-            config,
+            config: config.clone(),
             http,
             put_path: PathTemplate::parse("path", "/v2/users/human/{userId}")?,
             user_path: PathTemplate::parse("path", "/v2/users/{userId}")?,
         })
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        path: &PathTemplate,
-        user_id: &UserId,
-        body: Option<Vec<u8>>,
-    ) -> Result<Answer, ProviderError> {
-        let request = Request {
-            method,
-            path,
-            user_id,
-            body,
-            header: None,
-        };
-        let answer = self.http.send(request).await?;
-        if answer.is_success() {
-            Ok(answer)
-        } else {
-            Err(error::refusal(&answer))
-        }
     }
 }
 
@@ -138,7 +116,8 @@ impl Provider for Zitadel {
         struct Read {
             user: Map<String, Value>,
         }
-        let answer = self.call(Method::GET, &self.user_path, user_id, None).await?;
+        let request = Request::read(&self.user_path, user_id);
+        let answer = self.http.call(request, error::refusal).await?;
         Ok(User(answer.object::<Read>()?.user.into()))
     }
 
@@ -154,7 +133,8 @@ impl Provider for Zitadel {
             Api::Put => (Method::PUT, &self.put_path),
             Api::Patch => (Method::PATCH, &self.user_path),
         };
-        let answer = self.call(method, path, &command.user_id, Some(body)).await?;
+        let request = Request::write(method, path, &command.user_id, &body)?;
+        let answer = self.http.call(request, error::refusal).await?;
         let written: Written = answer.object()?;
         let secret = |code: Option<String>| code.as_deref().and_then(Secret::parse);
         Ok(Updated {

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Faults;
-use super::world::{Call, CallEnd, Summary, World};
+use super::calls::{Call, CallEnd, Summary};
+use super::world::World;
 
 type Refused = (StatusCode, String);
 

@@ -12,10 +12,11 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::calls::{Op, Trouble};
 use super::control;
 use super::listener::{Cut, CuttableListener};
 use super::shape::{Refusal, Reply};
-use super::world::{Op, Trouble, Turn, World};
+use super::world::{Turn, World};
 
 /// A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::world::Op;
+use super::calls::Op;
 
 /// A user as the simulation keeps it.
 #[derive(Default)]

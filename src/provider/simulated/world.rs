@@ -1,86 +1,23 @@
 //! What the simulation knows: users, calls, and the conditions that it runs under.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod turn;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::calls::{Call, Op, Summary, Trouble};
 use super::quota::{Quota, RetryAfterStyle};
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
-use super::{Faults, Settings, zitadel};
+use super::{Faults, Settings, karmo, mattr, sivo, zitadel};
 use crate::provider::Kind;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Op {
-    Read,
-    Write,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallEnd {
-    Pending,
-    Answered(u16),
-    /// The connection was cut, or the client had gone.
-    Dropped,
-}
-
-/// One call, as `/__calls` lists it.
-#[derive(Debug, Clone)]
-pub struct Call {
-    pub seq: u64,
-    /// Since the simulation's start.
-    pub at: Duration,
-    pub method: Method,
-    pub user: String,
-    pub op: Op,
-    pub end: CallEnd,
-    /// Whether a write took effect.
-    pub applied: bool,
-    pub body: Box<[u8]>,
-}
-
-impl Call {
-    /// The JSON that was written; null for a read, or where it was none.
-    pub fn body(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-}
-
-/// Counts since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    pub calls: u64,
-    pub reads: u64,
-    pub writes: u64,
-    /// Writes that took effect, answered or not.
-    pub applied: u64,
-    pub dropped: u64,
-    /// Calls that began while another one for the same user ran.
-    pub overlapping: u64,
-    /// By the status that was answered.
-    pub statuses: BTreeMap<u16, u64>,
-    pub users: u64,
-    pub mails: u64,
-    pub texts: u64,
-}
-
-/// What goes wrong with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
-    Throttled(Duration),
-    Broken,
-    DropBefore,
-    DropAfter,
-    Slow(Duration),
-    Garbage,
-    ThrottleAfter,
-}
+pub(super) use turn::Turn;
 
 pub(super) struct World {
     shape: Box<dyn Shape>,
@@ -109,7 +46,9 @@ impl World {
         Self {
             shape: match settings.kind {
                 Kind::Zitadel => Box::new(zitadel::Zitadel),
-                _ => Box::new(zitadel::Zitadel),
+                Kind::Karmo => Box::new(karmo::Karmo),
+                Kind::Sivo => Box::new(sivo::Sivo),
+                Kind::Mattr => Box::new(mattr::Mattr),
             },
             retry_after: settings.retry_after,
             latency: settings.latency,
@@ -297,91 +236,5 @@ impl State {
             draw -= share;
             (draw < 0.0).then_some(trouble)
         })
-    }
-}
-
-/// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
-pub(super) struct Turn {
-    world: Arc<World>,
-    seq: u64,
-    user: String,
-    end: CallEnd,
-    pub(super) applied: bool,
-}
-
-impl Turn {
-    pub(super) fn begin(
-        world: &Arc<World>,
-        target: &Target<'_>,
-        method: &Method,
-        body: &[u8],
-    ) -> (Self, Option<Trouble>) {
-        let user = String::from(&*target.user_id);
-        let mut state = world.state();
-        let seq = state.next_seq;
-        state.next_seq += 1;
-        state.summary.calls += 1;
-        match target.op {
-            Op::Read => state.summary.reads += 1,
-            Op::Write => state.summary.writes += 1,
-        }
-        let running = state.in_flight.entry(user.clone()).or_default();
-        *running += 1;
-        if *running > 1 {
-            state.summary.overlapping += 1;
-        }
-        if state.calls.len() >= world.calls_max {
-            state.calls.pop_front();
-        }
-        state.calls.push_back(Call {
-            seq,
-            at: world.started_at.elapsed(),
-            method: method.clone(),
-            user: user.clone(),
-            op: target.op,
-            end: CallEnd::Pending,
-            applied: false,
-            body: body.into(),
-        });
-        let trouble = state.trouble();
-        drop(state);
-        let turn = Self {
-            world: Arc::clone(world),
-            seq,
-            user,
-            end: CallEnd::Dropped,
-            applied: false,
-        };
-        (turn, trouble)
-    }
-
-    pub(super) fn answered(mut self, status: u16) {
-        self.end = CallEnd::Answered(status);
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut state = self.world.state();
-        if let Some(running) = state.in_flight.get_mut(&self.user) {
-            *running -= 1;
-            if *running == 0 {
-                state.in_flight.remove(&self.user);
-            }
-        }
-        match self.end {
-            CallEnd::Answered(status) => *state.summary.statuses.entry(status).or_default() += 1,
-            CallEnd::Dropped | CallEnd::Pending => state.summary.dropped += 1,
-        }
-        state.summary.applied += u64::from(self.applied);
-        let first = state.calls.front().map_or(0, |call| call.seq);
-        let index = self
-            .seq
-            .checked_sub(first)
-            .and_then(|index| usize::try_from(index).ok());
-        if let Some(call) = index.and_then(|index| state.calls.get_mut(index)) {
-            call.end = self.end;
-            call.applied = self.applied;
-        }
     }
 }

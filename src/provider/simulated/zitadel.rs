@@ -6,8 +6,8 @@ use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use self::request::{Changes, Contact, Password, Proof};
+use super::calls::Op;
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_taken, target};
-use super::world::Op;
 use super::{STARTING_CODE, STARTING_PASSWORD};
 use crate::clock::Clock;
 

@@ -12,7 +12,7 @@ use crate::provider::{ProviderError, User};
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Body<'a> {
+pub(super) enum Body<'a> {
     Put {
         #[serde(skip_serializing_if = "Option::is_none")]
         username: Option<&'a str>,
@@ -28,7 +28,7 @@ enum Body<'a> {
 }
 
 #[derive(Serialize)]
-struct Human<'a> {
+pub(super) struct Human<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profile<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,15 +119,15 @@ struct Hashed<'a> {
     change_required: bool,
 }
 
-pub(super) fn body(
+pub(super) fn body<'a>(
     config: &Config,
-    command: &UpdateUser,
-    current: Option<&User>,
-) -> Result<Vec<u8>, ProviderError> {
+    command: &'a UpdateUser,
+    current: Option<&'a User>,
+) -> Result<Body<'a>, ProviderError> {
     let update = &command.update;
     let username = set(update, Field::Username);
     let mut human = human(config.verification, update);
-    let body = match config.api {
+    Ok(match config.api {
         Api::Put => {
             if let Some(profile) = &mut human.profile {
                 let current = current.map(|user| &user.0["human"]["profile"]);
@@ -146,13 +146,6 @@ pub(super) fn body(
                 human: (!empty).then_some(human),
             }
         }
-    };
-    // Strings and booleans under fixed names: there is nothing in them that JSON could not hold.
-    serde_json::to_vec(&body).map_err(|_| {
-        ProviderError::new(
-            Fault::Command(Reason::Invalid),
-            "no JSON can be made of the command",
-        )
     })
 }
 

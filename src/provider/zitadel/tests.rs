@@ -1,10 +1,8 @@
-//! Against the simulation over loopback, and against canned answers where a fault has to be exact.
-
-use std::time::Duration;
+//! What is Zitadel's alone.
 
 use serde_json::json;
 
-use super::super::simulated::{Faults, STARTING_PASSWORD, Simulated};
+use super::super::simulated::{STARTING_PASSWORD, Simulated};
 use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
 use super::*;
 use crate::contract::{Fault, Reason};
@@ -14,7 +12,7 @@ fn adapter(base_url: &str, api: Api) -> Zitadel {
 }
 
 fn adapter_with(base_url: &str, api: Api, verification: Verification) -> Zitadel {
-    Zitadel::new(Config { api, verification }, http(base_url, TIMEOUT)).unwrap()
+    Zitadel::new(&Config { api, verification }, http(base_url, TIMEOUT)).unwrap()
 }
 
 async fn both() -> (Simulated, Zitadel) {
@@ -344,30 +342,4 @@ async fn a_success_that_is_no_json_is_broken() {
             "{body}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_write_whose_answer_is_lost_is_unknown_and_reads_back_as_asked() {
-    let (simulated, zitadel) = both().await;
-    let command = command("vanishing-1", &json!({"username": "x"}));
-    assert_eq!(error(apply(&zitadel, &command).await).fault, Fault::Unknown);
-    assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
-    assert_eq!(simulated.user("vanishing-1").unwrap()["writes"], 1);
-    assert_eq!(simulated.summary().writes, 1, "nothing sends it a second time");
-}
-
-#[tokio::test]
-async fn a_time_out_is_unknown() {
-    let (simulated, _) = both().await;
-    simulated.set_faults(Faults {
-        slow: 1.0,
-        slow_ms: 60_000,
-        ..Faults::default()
-    });
-    let http = http(&simulated.base_url(), Duration::from_millis(300));
-    let zitadel = Zitadel::new(Config::default(), http).unwrap();
-    let command = command("u", &json!({"username": "x"}));
-    assert_eq!(error(apply(&zitadel, &command).await).fault, Fault::Unknown);
-    simulated.set_faults(Faults::default());
-    assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
 }

@@ -1,0 +1,267 @@
+//! What every adapter owes the handler, tried on each against the simulation of its kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::karmo::{self, Karmo};
+use super::mattr::{self, Mattr};
+use super::simulated::{Faults, STARTING_VERSION, Settings, Simulated};
+use super::sivo::{self, Sivo};
+use super::testbed::{TIMEOUT, canned, command_with, error, http, simulated, simulated_with, user_id};
+use super::zitadel::{self, Zitadel};
+use super::{Comparison, Kind, Provider, ProviderError, Updated};
+use crate::contract::{Fault, Reason, UpdateUser};
+
+fn adapter(kind: Kind, base_url: &str, timeout: Duration) -> Arc<dyn Provider> {
+    let http = http(base_url, timeout);
+    match kind {
+        Kind::Karmo => {
+            let config = karmo::Config {
+                read_path: "/users/{userId}".into(),
+                ..karmo::Config::default()
+            };
+            Arc::new(Karmo::new(&config, http).unwrap())
+        }
+        Kind::Zitadel => Arc::new(Zitadel::new(&zitadel::Config::default(), http).unwrap()),
+        Kind::Sivo => Arc::new(Sivo::new(&sivo::Config::default(), http).unwrap()),
+        Kind::Mattr => Arc::new(Mattr::new(&mattr::Config::default(), http).unwrap()),
+    }
+}
+
+fn command(kind: Kind, user: &str, update: &Value) -> UpdateUser {
+    let more = match kind {
+        Kind::Sivo => json!({"expectedVersion": STARTING_VERSION}),
+        _ => json!({}),
+    };
+    command_with(user, update, &more)
+}
+
+fn some_fields() -> Value {
+    json!({"email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor"})
+}
+
+/// Sends the command as the handler does, with a read first where that is asked for.
+async fn apply(provider: &dyn Provider, command: &UpdateUser) -> Result<Updated, ProviderError> {
+    provider.check(command).unwrap();
+    let current = match provider.reads_before_write(command) {
+        true => Some(provider.read(&command.user_id).await?),
+        false => None,
+    };
+    provider.update(command, current.as_ref()).await
+}
+
+async fn compared(provider: &dyn Provider, command: &UpdateUser) -> Comparison {
+    provider.compare(command, &provider.read(&command.user_id).await.unwrap())
+}
+
+async fn both(kind: Kind) -> (Simulated, Arc<dyn Provider>) {
+    let simulated = simulated(kind).await;
+    let provider = adapter(kind, &simulated.base_url(), TIMEOUT);
+    (simulated, provider)
+}
+
+#[tokio::test]
+async fn what_is_written_reads_back_as_asked() {
+    for kind in Kind::ALL {
+        let (simulated, provider) = both(kind).await;
+        assert_eq!(provider.kind(), kind.as_str());
+        assert!(provider.reads());
+        let command = command(kind, "a/b", &some_fields());
+        assert_eq!(
+            compared(&*provider, &command).await,
+            Comparison::Differs,
+            "{kind}"
+        );
+        let updated = apply(&*provider, &command).await.unwrap();
+        assert!(updated.codes.is_empty());
+        assert_eq!(
+            compared(&*provider, &command).await,
+            Comparison::AsAsked,
+            "{kind}"
+        );
+        assert!(provider.harmless_to_repeat(&command));
+        assert_eq!(simulated.user("a/b").unwrap()["writes"], 1);
+        assert!(simulated.calls().iter().all(|call| call.user == "a/b"));
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_is_whose_fault_it_is() {
+    let plain = some_fields();
+    let rejected = json!({"givenName": "rejected", "familyName": "x"});
+    let taken = json!({"email": "taken@x.example"});
+    for kind in Kind::ALL {
+        let (_simulated, provider) = both(kind).await;
+        for (user, update, fault) in [
+            ("missing", &plain, Fault::Command(Reason::NotFound)),
+            ("forbidden", &plain, Fault::Denied),
+            ("broken", &plain, Fault::Broken),
+            ("locked", &plain, Fault::Command(Reason::Conflict)),
+            ("u", &taken, Fault::Command(Reason::Conflict)),
+            ("u", &rejected, Fault::Command(Reason::Rejected)),
+        ] {
+            let error = error(apply(&*provider, &command(kind, user, update)).await);
+            assert_eq!(error.fault, fault, "{kind} {user} {update}");
+            assert!(error.status.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_any_sort_leaves_the_decision_to_the_status() {
+    for kind in Kind::ALL {
+        for body in [
+            "",
+            "alex@example.com",
+            "<html>Alex</html>",
+            r#"{"code":[],"details":5,"errors":"/"}"#,
+        ] {
+            for (status, fault) in [
+                ("400 Bad Request", Fault::Command(Reason::Rejected)),
+                ("401 Unauthorized", Fault::Credentials),
+                ("403 Forbidden", Fault::Denied),
+                ("404 Not Found", Fault::Command(Reason::NotFound)),
+                ("409 Conflict", Fault::Command(Reason::Conflict)),
+                ("412 Precondition Failed", Fault::Command(Reason::VersionConflict)),
+                ("429 Too Many Requests", Fault::Throttled { retry_after: None }),
+                ("503 Service Unavailable", Fault::Broken),
+                ("301 Moved Permanently", Fault::Broken),
+            ] {
+                let server = canned(status, "", body).await;
+                let provider = adapter(kind, &server.base_url, TIMEOUT);
+                let error = error(apply(&*provider, &command(kind, "u", &some_fields())).await);
+                assert_eq!(
+                    (error.fault, &error.code),
+                    (fault, &None),
+                    "{kind} {status} {body}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_is_no_json_is_broken() {
+    for kind in Kind::ALL {
+        for body in ["<html>Alex</html>", r#"{"user":{"#] {
+            let server = canned("200 OK", "", body).await;
+            let provider = adapter(kind, &server.base_url, TIMEOUT);
+            let command = command(kind, "u", &some_fields());
+            let current = super::User(json!({"claims": {}}));
+            assert_eq!(
+                error(provider.update(&command, Some(&current)).await).fault,
+                Fault::Broken,
+                "{kind}"
+            );
+            assert_eq!(
+                error(provider.read(&command.user_id).await).fault,
+                Fault::Broken,
+                "{kind}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_unknown_and_happened_once() {
+    for kind in Kind::ALL {
+        let (simulated, provider) = both(kind).await;
+        let command = command(kind, "vanishing", &some_fields());
+        assert_eq!(
+            error(apply(&*provider, &command).await).fault,
+            Fault::Unknown,
+            "{kind}"
+        );
+        assert_eq!(
+            compared(&*provider, &command).await,
+            Comparison::AsAsked,
+            "{kind}"
+        );
+        assert_eq!(simulated.summary().writes, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn past_the_quota_the_provider_says_how_long_to_wait() {
+    for kind in Kind::ALL {
+        let simulated = simulated_with(Settings {
+            rate_per_second: Some(1),
+            ..Settings::new(kind)
+        })
+        .await;
+        let provider = adapter(kind, &simulated.base_url(), TIMEOUT);
+        provider.read(&user_id("u")).await.unwrap();
+        let retry_after = Some(Duration::from_secs(1));
+        let throttled = error(provider.read(&user_id("u")).await);
+        assert_eq!(throttled.fault, Fault::Throttled { retry_after }, "{kind}");
+        assert_eq!(throttled.status, Some(429));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_accepted_is_the_workers_fault() {
+    for kind in Kind::ALL {
+        let (simulated, provider) = both(kind).await;
+        simulated.set_token(Some("other".into()));
+        assert_eq!(
+            error(provider.read(&user_id("u")).await).fault,
+            Fault::Credentials,
+            "{kind}"
+        );
+        assert!(
+            !provider.refresh_credentials().await,
+            "there is no other token to be had"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_provider_is_unreachable_and_a_silent_one_unknown() {
+    for kind in Kind::ALL {
+        let (simulated, _) = both(kind).await;
+        let provider = adapter(kind, &simulated.base_url(), Duration::from_millis(300));
+        simulated.set_faults(Faults {
+            slow: 1.0,
+            slow_ms: 60_000,
+            ..Faults::default()
+        });
+        assert_eq!(
+            error(provider.read(&user_id("u")).await).fault,
+            Fault::Unknown,
+            "{kind}"
+        );
+        simulated.stop().await;
+        assert_eq!(
+            error(provider.read(&user_id("u")).await).fault,
+            Fault::Unreachable,
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_kinds_members_are_refused_by_name() {
+    let blocks = [
+        (Kind::Zitadel, json!({"gender": "male"})),
+        (Kind::Sivo, json!({"lists": null})),
+        (Kind::Mattr, json!({"claims": {"a": 1}})),
+    ];
+    for kind in Kind::ALL {
+        let provider = adapter(kind, "http://unused.example", TIMEOUT);
+        for (other, block) in blocks.iter().filter(|(other, _)| *other != kind) {
+            let failure = provider
+                .check(&command(kind, "u", &json!({ other.as_str(): block })))
+                .unwrap_err();
+            assert_eq!(failure.reason, Reason::UnsupportedField);
+            assert_eq!(failure.pointer, Some(format!("/update/{other}")), "{kind}");
+            assert!(failure.detail.contains(kind.as_str()), "{failure}");
+        }
+        if kind != Kind::Sivo {
+            let versioned = command_with("u", &some_fields(), &json!({"expectedVersion": "1"}));
+            let failure = provider.check(&versioned).unwrap_err();
+            assert_eq!(failure.pointer.as_deref(), Some("/expectedVersion"), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Shared fields under a provider's own names: for kinds whose users are flat JSON objects.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Kind, SetupError};
+use crate::contract::{Failure, Field, Reason, Update};
+
+/// Names of the provider's own, in place of the defaults: under a field's name in the command the name that the
+/// provider has for it. An empty name: the provider does not take the field. In the environment, whose names are
+/// all of one case, `GIVEN_NAME` is givenName.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FieldNames {
+    pub username: Option<String>,
+    pub email: Option<String>,
+    pub phone: Option<String>,
+    #[serde(alias = "given_name")]
+    pub given_name: Option<String>,
+    #[serde(alias = "family_name")]
+    pub family_name: Option<String>,
+    #[serde(alias = "display_name")]
+    pub display_name: Option<String>,
+    pub nickname: Option<String>,
+    pub locale: Option<String>,
+}
+
+impl FieldNames {
+    fn get(&self, field: Field) -> Option<&str> {
+        let name = match field {
+            Field::Username => &self.username,
+            Field::Email => &self.email,
+            Field::Phone => &self.phone,
+            Field::GivenName => &self.given_name,
+            Field::FamilyName => &self.family_name,
+            Field::DisplayName => &self.display_name,
+            Field::Nickname => &self.nickname,
+            Field::Locale => &self.locale,
+        };
+        name.as_deref()
+    }
+}
+
+/// Which fields a provider takes, under which names, and which of them it can clear.
+pub(super) struct FieldMap {
+    kind: Kind,
+    fields: Vec<Mapped>,
+}
+
+struct Mapped {
+    field: Field,
+    name: Box<str>,
+    clearable: bool,
+}
+
+impl FieldMap {
+    pub(super) fn new(
+        kind: Kind,
+        defaults: &[(Field, &str)],
+        names: &FieldNames,
+        clearable: impl Fn(Field) -> bool,
+    ) -> Result<Self, SetupError> {
+        let mut seen = HashSet::new();
+        let mut fields = Vec::new();
+        for field in Field::ALL {
+            let default = defaults
+                .iter()
+                .find(|(of, _)| *of == field)
+                .map(|(_, name)| *name);
+            let Some(name) = names.get(field).or(default).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            if !seen.insert(name) {
+                return Err(SetupError::new(
+                    format!("provider.{kind}.fields.{}", field.name()),
+                    "another field has the same name; give each its own",
+                ));
+            }
+            fields.push(Mapped {
+                field,
+                name: name.into(),
+                clearable: clearable(field),
+            });
+        }
+        Ok(Self { kind, fields })
+    }
+
+    fn mapped(&self, field: Field) -> Option<&Mapped> {
+        self.fields.iter().find(|mapped| mapped.field == field)
+    }
+
+    /// Refuses what the provider can't take and what it can't clear.
+    pub(super) fn check(&self, update: &Update) -> Result<(), Failure> {
+        for (field, value) in update.shared_changes() {
+            let (verb, allowed) = match self.mapped(field) {
+                None => ("take", self.names_of(|_| true)),
+                Some(mapped) if value.is_none() && !mapped.clearable => {
+                    ("clear", self.names_of(|mapped| mapped.clearable))
+                }
+                Some(_) => continue,
+            };
+            let allowed = match allowed.as_str() {
+                "" => format!("it is set up to {verb} none"),
+                names => format!("it can {verb} {names}"),
+            };
+            let detail = format!(
+                "this provider ({}) can't {verb} `{}`; {allowed}: leave the field out, or see \
+                 [provider.{}] in the configuration",
+                self.kind,
+                field.name(),
+                self.kind
+            );
+            return Err(Failure::new(Reason::UnsupportedField, detail).at(field.pointer()));
+        }
+        Ok(())
+    }
+
+    fn names_of(&self, wanted: impl Fn(&Mapped) -> bool) -> String {
+        let names: Vec<_> = self
+            .fields
+            .iter()
+            .filter(|mapped| wanted(mapped))
+            .map(|mapped| mapped.field.name())
+            .collect();
+        names.join(", ")
+    }
+
+    /// What the update changes, under the provider's names; `None` clears.
+    pub(super) fn changes<'a>(
+        &'a self,
+        update: &'a Update,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        self.fields
+            .iter()
+            .filter_map(|mapped| update.shared(mapped.field).map(|value| (&*mapped.name, value)))
+    }
+
+    /// The members of a write; null clears.
+    pub(super) fn members(&self, update: &Update) -> Map<String, Value> {
+        self.changes(update)
+            .map(|(name, value)| (name.to_owned(), value.map_or(Value::Null, Value::from)))
+            .collect()
+    }
+
+    /// Whether all of it is so in `user` already. Absent is as good as null.
+    pub(super) fn as_asked(&self, update: &Update, user: &Value) -> bool {
+        self.changes(update)
+            .all(|(name, value)| user[name].as_str() == value && (value.is_some() || user[name].is_null()))
+    }
+
+    /// The shared field that the provider calls by this name.
+    pub(super) fn field(&self, name: &str) -> Option<Field> {
+        self.fields
+            .iter()
+            .find(|mapped| *mapped.name == *name)
+            .map(|mapped| mapped.field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testbed::command;
+    use super::*;
+
+    const DEFAULTS: [(Field, &str); 2] = [(Field::Email, "mail"), (Field::Phone, "mobile")];
+
+    fn map(names: &Value) -> Result<FieldMap, SetupError> {
+        let names = serde_json::from_value(names.clone()).unwrap();
+        FieldMap::new(Kind::Karmo, &DEFAULTS, &names, |field| field == Field::Phone)
+    }
+
+    #[test]
+    fn names_of_the_configuration_stand_in_for_the_defaults() {
+        let map = map(&json!({"email": "", "nickname": "alias"})).unwrap();
+        let update = command("u", &json!({"nickname": "Al", "phone": null})).update;
+        assert_eq!(
+            Value::from(map.members(&update)),
+            json!({"alias": "Al", "mobile": null})
+        );
+        assert_eq!(
+            (map.field("alias"), map.field("mail")),
+            (Some(Field::Nickname), None)
+        );
+    }
+
+    #[test]
+    fn one_name_for_two_fields_is_refused() {
+        let error = map(&json!({"nickname": "mail"})).map(drop).unwrap_err();
+        assert_eq!(error.key, "provider.karmo.fields.nickname");
+    }
+
+    #[test]
+    fn what_is_not_taken_or_not_clearable_is_refused_by_name() {
+        let map = map(&json!({})).unwrap();
+        for (update, pointer, mend) in [
+            (
+                json!({"locale": "en"}),
+                "/update/locale",
+                "it can take email, phone",
+            ),
+            (json!({"email": null}), "/update/email", "it can clear phone"),
+        ] {
+            let failure = map.check(&command("u", &update).update).unwrap_err();
+            assert_eq!(
+                (failure.reason, failure.pointer.as_deref()),
+                (Reason::UnsupportedField, Some(pointer))
+            );
+            assert!(failure.detail.contains(mend), "{failure}");
+        }
+        assert_eq!(map.check(&command("u", &json!({"phone": null})).update), Ok(()));
+    }
+
+    #[test]
+    fn absent_is_as_good_as_null() {
+        let map = map(&json!({})).unwrap();
+        let cleared = command("u", &json!({"phone": null})).update;
+        let set = command("u", &json!({"phone": "+61412345678"})).update;
+        for (user, is_cleared, is_set) in [
+            (json!({}), true, false),
+            (json!({"mobile": null}), true, false),
+            (json!({"mobile": "+61412345678"}), false, true),
+            (json!({"mobile": 5}), false, false),
+        ] {
+            assert_eq!(map.as_asked(&cleared, &user), is_cleared, "{user}");
+            assert_eq!(map.as_asked(&set, &user), is_set, "{user}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Karmo's auth API. Its pages are known in part: what is not known stands in the configuration.
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::field_map::{FieldMap, FieldNames};
+use super::http::{Http, Request};
+use super::setup::{PathTemplate, WriteMethod, optional_path};
+use super::{Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
+
+const FIELDS: [(Field, &str); 4] = [
+    (Field::Email, "email"),
+    (Field::Phone, "mobileNumber"),
+    (Field::GivenName, "firstName"),
+    (Field::FamilyName, "lastName"),
+];
+
+/// How deep an error's body is looked through for pointers.
+const DEPTH_MAX: u32 = 8;
+
+/// `[provider.karmo]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "KarmoConfig")]
+pub struct Config {
+    /// The method of the update. Default: `PATCH`. Karmo's page does not show it; that fields which are left out
+    /// are kept speaks for PATCH.
+    pub method: WriteMethod,
+    /// The path of the update, with `{userId}`. Default: `/users/{userId}`. Karmo's page does not show it; its
+    /// public part belongs to `base_url`.
+    pub path: String,
+    /// The path to read one user, with `{userId}`; empty: a user can't be read back. Default: empty, because no
+    /// such call is known.
+    pub read_path: String,
+    /// Names that differ from the defaults: email → `email`, phone → `mobileNumber`, givenName → `firstName`,
+    /// familyName → `lastName`, and no others.
+    pub fields: FieldNames,
+    /// Fields that null clears. Default: none, because it is not known whether null clears anything.
+    pub clearable: Vec<Field>,
+    /// The member of an error's body that holds the 8-digit code; `errorCode` is looked at after it. Default:
+    /// `code`. Karmo's page describes the code, but not under which name it stands.
+    pub error_code_member: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            method: WriteMethod::Patch,
+            path: "/users/{userId}".into(),
+            read_path: String::new(),
+            fields: FieldNames::default(),
+            clearable: Vec::new(),
+            error_code_member: "code".into(),
+        }
+    }
+}
+
+pub struct Karmo {
+    http: Http,
+    method: WriteMethod,
+    path: PathTemplate,
+    read_path: Option<PathTemplate>,
+    fields: FieldMap,
+    error_code_member: String,
+}
+
+impl Karmo {
+    pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
+        let clearable = |field| config.clearable.contains(&field);
+        Ok(Self {
+            http,
+            method: config.method,
+            path: PathTemplate::parse("provider.karmo.path", &config.path)?,
+            read_path: optional_path("provider.karmo.read_path", &config.read_path)?,
+            fields: FieldMap::new(Kind::Karmo, &FIELDS, &config.fields, clearable)?,
+            error_code_member: config.error_code_member.clone(),
+        })
+    }
+
+    fn refusal(&self, answer: &Answer) -> ProviderError {
+        let mut error = answer.refusal();
+        let Some(body) = answer.refusal_body::<Value>() else {
+            return error;
+        };
+        error.code = [self.error_code_member.as_str(), "errorCode"]
+            .into_iter()
+            .find_map(|member| eight_digits(&body[member]));
+        if let Fault::Command(_) = error.fault {
+            error.pointer = self.field_named(&body, DEPTH_MAX).map(Field::pointer);
+        }
+        error
+    }
+
+    /// The first JSON pointer in an error's body that names a field.
+    fn field_named(&self, body: &Value, depth: u32) -> Option<Field> {
+        let depth = depth.checked_sub(1)?;
+        match body {
+            Value::String(text) => self.fields.field(text.strip_prefix('/')?),
+            Value::Array(items) => items.iter().find_map(|item| self.field_named(item, depth)),
+            Value::Object(members) => members
+                .values()
+                .find_map(|member| self.field_named(member, depth)),
+            _ => None,
+        }
+    }
+}
+
+fn eight_digits(code: &Value) -> Option<String> {
+    let code = match code {
+        Value::String(code) => code.clone(),
+        Value::Number(code) => code.to_string(),
+        _ => return None,
+    };
+    (code.len() == 8 && code.bytes().all(|b| b.is_ascii_digit())).then_some(code)
+}
+
+#[async_trait]
+impl Provider for Karmo {
+    fn kind(&self) -> &'static str {
+        Kind::Karmo.as_str()
+    }
+
+    fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
+        Kind::Karmo.refuse_foreign(command)?;
+        Kind::Karmo.refuse_version(command)?;
+        self.fields.check(&command.update)
+    }
+
+    fn reads(&self) -> bool {
+        self.read_path.is_some()
+    }
+
+    fn reads_before_write(&self, _: &UpdateUser) -> bool {
+        false
+    }
+
+    /// The fields are set to the same values; nothing is sent to the user.
+    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+        true
+    }
+
+    fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
+        match self.fields.as_asked(&command.update, &user.0) {
+            true => Comparison::AsAsked,
+            false => Comparison::Differs,
+        }
+    }
+
+    async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
+        let Some(path) = &self.read_path else {
+            return Err(ProviderError::cannot_read());
+        };
+        let request = Request::read(path, user_id);
+        self.http
+            .call(request, |answer| self.refusal(answer))
+            .await?
+            .user()
+    }
+
+    async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
+        let body = self.fields.members(&command.update);
+        let request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
+        let answer = self.http.call(request, |answer| self.refusal(answer)).await?;
+        answer.accepted()?;
+        Ok(Updated::default())
+    }
+
+    async fn refresh_credentials(&self) -> bool {
+        self.http.refresh_credentials()
+    }
+}

@@ -1,0 +1,162 @@
+//! MATTR VII: a user is a set of claims and a link to an authentication provider, and a write puts the whole.
+//!
+//! Whether a PUT replaces or merges is not documented, so by default the user is read, merged here, and put whole:
+//! that ends alike under both readings.
+
+mod claims;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::claims::Claims;
+use super::answer::{Answer, safe_code};
+use super::field_map::FieldNames;
+use super::http::{Http, Request};
+use super::setup::PathTemplate;
+use super::{Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
+
+/// `[provider.mattr]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "MattrConfig")]
+pub struct Config {
+    /// What is put. Default: `merge`.
+    pub claims_mode: ClaimsMode,
+    /// Claims that differ from the defaults: username → `preferred_username`, email → `email`, phone →
+    /// `phone_number`, givenName → `given_name`, familyName → `family_name`, displayName → `name`, nickname →
+    /// `nickname`, locale → `locale`.
+    pub fields: FieldNames,
+    /// Fields that null clears; the word `claims` stands for all of them and for null inside `mattr.claims`.
+    /// Default: none. To clear, the claim is left out of the set that is put; it is not documented whether a PUT
+    /// replaces the set, so whether this clears is not known.
+    pub clearable: Vec<Clearable>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimsMode {
+    /// The user is read first; its claims with the command's over them are put, and its authentication provider
+    /// unless the command brings one.
+    #[default]
+    Merge,
+    /// What the command has is put as it is, without a read. Where a PUT replaces, other claims are lost.
+    Replace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "lowercase",
+    expecting = "expected a field's name, such as phone, or the word claims"
+)]
+pub enum Clearable {
+    Claims,
+    #[serde(untagged)]
+    Field(Field),
+}
+
+pub struct Mattr {
+    http: Http,
+    path: PathTemplate,
+    mode: ClaimsMode,
+    claims: Claims,
+}
+
+impl Mattr {
+    pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
+        Ok(Self {
+            http,
+            path: PathTemplate::parse("path", "/v1/users/{userId}")?,
+            mode: config.claims_mode,
+            claims: Claims::new(&config.fields, &config.clearable)?,
+        })
+    }
+
+    fn refusal(&self, answer: &Answer, command: Option<&UpdateUser>) -> ProviderError {
+        let mut error = answer.refusal();
+        let Some(body) = answer.refusal_body::<Value>() else {
+            return error;
+        };
+        error.code = body["code"].as_str().and_then(safe_code);
+        if let (Fault::Command(_), Some(command), Some(details)) =
+            (error.fault, command, body["details"].as_array())
+        {
+            error.pointer = details
+                .iter()
+                .find_map(|detail| self.claims.pointer(&command.update, detail["param"].as_str()?));
+        }
+        error
+    }
+}
+
+#[async_trait]
+impl Provider for Mattr {
+    fn kind(&self) -> &'static str {
+        Kind::Mattr.as_str()
+    }
+
+    fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
+        Kind::Mattr.refuse_foreign(command)?;
+        Kind::Mattr.refuse_version(command)?;
+        self.claims.check(&command.update)
+    }
+
+    fn reads(&self) -> bool {
+        true
+    }
+
+    fn reads_before_write(&self, _: &UpdateUser) -> bool {
+        self.mode == ClaimsMode::Merge
+    }
+
+    /// The same whole is put again.
+    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+        true
+    }
+
+    fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
+        match self.claims.as_asked(&command.update, &user.0) {
+            true => Comparison::AsAsked,
+            false => Comparison::Differs,
+        }
+    }
+
+    async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
+        let request = Request::read(&self.path, user_id);
+        let answer = self
+            .http
+            .call(request, |answer| self.refusal(answer, None))
+            .await?;
+        Ok(User(Value::Object(answer.object()?)))
+    }
+
+    async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
+        let current = match (self.mode, current) {
+            (ClaimsMode::Merge, None) => {
+                return Err(ProviderError::new(
+                    Fault::Broken,
+                    "the user was not read before the write, and without its claims others could be lost",
+                ));
+            }
+            (ClaimsMode::Merge, Some(user)) => Some(&user.0),
+            (ClaimsMode::Replace, _) => None,
+        };
+        let body = self.claims.body(&command.update, current);
+        let request = Request::write(Method::PUT, &self.path, &command.user_id, &body)?;
+        let answer = self
+            .http
+            .call(request, |answer| self.refusal(answer, Some(command)))
+            .await?;
+        answer.accepted()?;
+        Ok(Updated::default())
+    }
+
+    async fn refresh_credentials(&self) -> bool {
+        self.http.refresh_credentials()
+    }
+}

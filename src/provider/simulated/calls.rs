@@ -1,0 +1,75 @@
+//! What the simulation tells of the calls that it got.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::Method;
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    Read,
+    Write,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    Pending,
+    Answered(u16),
+    /// The connection was cut, or the client had gone.
+    Dropped,
+}
+
+/// One call, as `/__calls` lists it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub seq: u64,
+    /// Since the simulation's start.
+    pub at: Duration,
+    pub method: Method,
+    pub user: String,
+    pub op: Op,
+    pub end: CallEnd,
+    /// Whether a write took effect.
+    pub applied: bool,
+    pub body: Box<[u8]>,
+}
+
+impl Call {
+    /// The JSON that was written; null for a read, or where it was none.
+    pub fn body(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub calls: u64,
+    pub reads: u64,
+    pub writes: u64,
+    /// Writes that took effect, answered or not.
+    pub applied: u64,
+    pub dropped: u64,
+    /// Calls that began while another one for the same user ran.
+    pub overlapping: u64,
+    /// By the status that was answered.
+    pub statuses: BTreeMap<u16, u64>,
+    pub users: u64,
+    pub mails: u64,
+    pub texts: u64,
+}
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Throttled(Duration),
+    Broken,
+    DropBefore,
+    DropAfter,
+    Slow(Duration),
+    Garbage,
+    ThrottleAfter,
+}

@@ -1,0 +1,108 @@
+//! Sivo as far as it is known: a PATCH that needs the user's present version. The header is `If-Match`, a mismatch
+//! is 412, and refusals are this simulation's own.
+
+use axum::http::Method;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::STARTING_VERSION;
+use super::calls::Op;
+use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target};
+
+const TEXTS: [&str; 6] = [
+    "username",
+    "email",
+    "phoneNumber",
+    "firstName",
+    "lastName",
+    "alias",
+];
+
+pub(super) struct Sivo;
+
+/// Each write moves it on by one second, so that a test can name it beforehand.
+fn version(account: &Account) -> String {
+    let start: Timestamp = STARTING_VERSION.parse().unwrap_or_default();
+    let moved = SignedDuration::from_secs(account.version.into());
+    let version = start.checked_add(moved).unwrap_or(Timestamp::MAX);
+    format!("{version:.3}")
+}
+
+impl Shape for Sivo {
+    fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
+        let op = match *method {
+            Method::PATCH => Op::Write,
+            Method::GET => Op::Read,
+            _ => return None,
+        };
+        target(op, path, "/users/")
+    }
+
+    fn account(&self, user_id: &str) -> Account {
+        let mut account = Account::default();
+        account.set("username", user_id.into());
+        account.set("email", format!("{user_id}@users.example").into());
+        account.set("firstName", "Given".into());
+        account.set("lastName", "Family".into());
+        account
+    }
+
+    fn show(&self, user_id: &str, account: &Account) -> Value {
+        let mut user = account.fields.clone();
+        user.insert("id".into(), user_id.into());
+        user.insert("updated_at".into(), version(account).into());
+        user.into()
+    }
+
+    fn write(&self, write: &Write<'_>, account: &mut Account) -> Result<Value, Refusal> {
+        let Some(known) = write.headers.get("if-match") else {
+            return Err(Refusal::invalid("If-Match", "", "the header is required"));
+        };
+        let body = write.object()?;
+        for (name, value) in &body {
+            check(name, value)?;
+        }
+        if known.as_bytes() != version(account).as_bytes() {
+            return Err(Refusal::VersionMismatch);
+        }
+        for (name, value) in body {
+            account.set(&name, value);
+        }
+        account.version += 1;
+        Ok(self.show(write.user_id, account))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let code = match refusal {
+            Refusal::Unauthorized => "unauthorized",
+            Refusal::Forbidden => "forbidden",
+            Refusal::Missing | Refusal::NoRoute => "not_found",
+            Refusal::Locked { .. } => "locked",
+            Refusal::Invalid { .. } => "invalid_update",
+            Refusal::Taken { .. } => "duplicate_exists",
+            Refusal::VersionMismatch => "version_mismatch",
+            Refusal::Throttled => "too_many_requests",
+            Refusal::Broken => "internal",
+        };
+        Reply::json(refusal.status(), &json!({"error": code, "code": code}))
+    }
+}
+
+fn check(name: &str, value: &Value) -> Result<(), Refusal> {
+    let wrong = |message| Err(Refusal::invalid("", "", message));
+    match (name, value) {
+        ("metadata", Value::Null | Value::Object(_)) | ("lists", Value::Null) => Ok(()),
+        ("lists", Value::Array(lists)) if lists.iter().all(Value::is_string) => Ok(()),
+        (name, Value::Null) if TEXTS.contains(&name) => Ok(()),
+        (name, Value::String(text)) if TEXTS.contains(&name) => match name {
+            _ if text.is_empty() => wrong("must not be empty"),
+            "username" if is_taken(text) => Err(Refusal::Taken { at: "username" }),
+            "email" if is_taken(text) => Err(Refusal::Taken { at: "email" }),
+            "email" if !is_email(text) => wrong("must be an e-mail address"),
+            "phoneNumber" if !is_e164(text) => wrong("must be in E.164 form"),
+            "firstName" if text == "rejected" => wrong("not allowed"),
+            _ => Ok(()),
+        },
+        _ => wrong("no such field, or not of its type"),
+    }
+}

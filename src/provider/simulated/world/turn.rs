@@ -1,0 +1,95 @@
+//! One call from its start to its end: counted, logged, and looked at for overlaps.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+
+use super::World;
+use crate::provider::simulated::calls::{Call, CallEnd, Op, Trouble};
+use crate::provider::simulated::shape::Target;
+
+/// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
+pub(in crate::provider::simulated) struct Turn {
+    world: Arc<World>,
+    seq: u64,
+    user: String,
+    end: CallEnd,
+    pub(in crate::provider::simulated) applied: bool,
+}
+
+impl Turn {
+    pub(in crate::provider::simulated) fn begin(
+        world: &Arc<World>,
+        target: &Target<'_>,
+        method: &Method,
+        body: &[u8],
+    ) -> (Self, Option<Trouble>) {
+        let user = String::from(&*target.user_id);
+        let mut state = world.state();
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        state.summary.calls += 1;
+        match target.op {
+            Op::Read => state.summary.reads += 1,
+            Op::Write => state.summary.writes += 1,
+        }
+        let running = state.in_flight.entry(user.clone()).or_default();
+        *running += 1;
+        if *running > 1 {
+            state.summary.overlapping += 1;
+        }
+        if state.calls.len() >= world.calls_max {
+            state.calls.pop_front();
+        }
+        state.calls.push_back(Call {
+            seq,
+            at: world.started_at.elapsed(),
+            method: method.clone(),
+            user: user.clone(),
+            op: target.op,
+            end: CallEnd::Pending,
+            applied: false,
+            body: body.into(),
+        });
+        let trouble = state.trouble();
+        drop(state);
+        let turn = Self {
+            world: Arc::clone(world),
+            seq,
+            user,
+            end: CallEnd::Dropped,
+            applied: false,
+        };
+        (turn, trouble)
+    }
+
+    pub(in crate::provider::simulated) fn answered(mut self, status: u16) {
+        self.end = CallEnd::Answered(status);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.world.state();
+        if let Some(running) = state.in_flight.get_mut(&self.user) {
+            *running -= 1;
+            if *running == 0 {
+                state.in_flight.remove(&self.user);
+            }
+        }
+        match self.end {
+            CallEnd::Answered(status) => *state.summary.statuses.entry(status).or_default() += 1,
+            CallEnd::Dropped | CallEnd::Pending => state.summary.dropped += 1,
+        }
+        state.summary.applied += u64::from(self.applied);
+        let first = state.calls.front().map_or(0, |call| call.seq);
+        let index = self
+            .seq
+            .checked_sub(first)
+            .and_then(|index| usize::try_from(index).ok());
+        if let Some(call) = index.and_then(|index| state.calls.get_mut(index)) {
+            call.end = self.end;
+            call.applied = self.applied;
+        }
+    }
+}
