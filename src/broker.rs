@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub mod amqp;
 pub mod config;
+mod in_flight;
 pub mod memory;
 pub mod properties;
 pub mod topology;

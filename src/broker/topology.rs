@@ -110,6 +110,14 @@ pub enum Destination {
     Exchange(String),
 }
 
+impl Destination {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Exchange(name) => name,
+        }
+    }
+}
+
 impl Topology {
     /// The topology of the provider with this name.
     pub fn new(provider: &str, config: &Config) -> Self {

@@ -2,22 +2,22 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
+use crate::broker::in_flight::InFlight;
 use crate::broker::{Link, Message, PublishError, Publisher};
 
 pub(super) struct MemoryPublisher {
     shared: Arc<Shared>,
     confirm_timeout: Duration,
     closed: AtomicBool,
-    in_flight: AtomicUsize,
-    settled: Notify,
+    in_flight: InFlight,
 }
 
 impl MemoryPublisher {
@@ -26,8 +26,7 @@ impl MemoryPublisher {
             shared,
             confirm_timeout,
             closed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            settled: Notify::new(),
+            in_flight: InFlight::default(),
         }
     }
 
@@ -94,7 +93,7 @@ impl Publisher for MemoryPublisher {
         if self.closed.load(Ordering::Acquire) {
             return Err(PublishError::Unconfirmed);
         }
-        let _counted = InFlight::new(self);
+        let _counted = self.in_flight.enter();
         let confirmed = timeout(self.confirm_timeout, self.confirmed(message)).await;
         confirmed.unwrap_or(Err(PublishError::Unconfirmed))
     }
@@ -105,30 +104,6 @@ impl Publisher for MemoryPublisher {
 
     async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        loop {
-            let mut settled = pin!(self.settled.notified());
-            settled.as_mut().enable();
-            if self.in_flight.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            settled.await;
-        }
-    }
-}
-
-/// Counts a publish until it is confirmed, given up, or its caller goes away.
-struct InFlight<'p>(&'p MemoryPublisher);
-
-impl<'p> InFlight<'p> {
-    fn new(publisher: &'p MemoryPublisher) -> Self {
-        publisher.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self(publisher)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.settled.notify_waiters();
+        self.in_flight.none().await;
     }
 }

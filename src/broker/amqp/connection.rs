@@ -1,0 +1,200 @@
+//! Connections: how one is made and ended, how long to wait before the next, and what is said of it.
+
+use std::io;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::{Connection, ConnectionProperties};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::error::{ConnectError, refused_connection};
+use crate::broker::{Config, Link};
+
+/// lapin's own thread: heartbeats go on however busy the worker is. It is never shut down, because what
+/// lapin does when its objects are dropped (a basic.cancel) would put unsettled deliveries out of order;
+/// a process that ends drops nothing.
+static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(1)
+        .thread_name("usher-broker")
+        .enable_all()
+        .build()
+});
+
+pub(super) fn runtime() -> Result<&'static Runtime, ConnectError> {
+    RUNTIME
+        .as_ref()
+        .map_err(|error| ConnectError::unreachable(&format!("no thread for it: {error}")))
+}
+
+/// To be called on `runtime()`, which lapin then uses.
+pub(super) async fn open(config: &Config, role: &str) -> Result<Connection, ConnectError> {
+    // Where another part of the program has installed one already, it is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut uri = config.url.parsed().map_err(|error| ConnectError::Refused {
+        reason: error.to_string(),
+        mend: "correct broker.url",
+    })?;
+    let heartbeat = u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX);
+    uri.query.heartbeat = Some(heartbeat.max(1));
+    uri.query.connection_timeout = u64::try_from(config.connect_timeout.as_millis()).ok();
+    let properties = ConnectionProperties::default().with_connection_name(format!("usher {role}").into());
+    match timeout(config.connect_timeout, Connection::connect_uri(uri, properties)).await {
+        Ok(connected) => connected.map_err(|error| refused_connection(&error)),
+        Err(_) => Err(ConnectError::unreachable(&"it didn't answer in time")),
+    }
+}
+
+pub(super) async fn close(connection: &Connection, ceiling: Duration) {
+    // An error or no answer: the connection is as gone as a goodbye would make it.
+    let _ = timeout(ceiling, connection.close(200, "OK".into())).await;
+}
+
+/// The waits between tries: doubling, each with full jitter, so that a fleet doesn't come back as one.
+pub(super) struct Delays {
+    min: Duration,
+    max: Duration,
+    ceiling: Duration,
+}
+
+impl Delays {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            min: config.reconnect_delay_min,
+            max: config.reconnect_delay_max,
+            ceiling: config.reconnect_delay_min,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let ceiling = self.ceiling;
+        self.ceiling = (ceiling * 2).min(self.max);
+        ceiling.mul_f64(fastrand::f64())
+    }
+
+    /// A connection that didn't last is no reason to hurry.
+    pub(super) fn connection_lasted(&mut self, lasted: Duration) {
+        if lasted >= self.max {
+            self.ceiling = self.min;
+        }
+    }
+}
+
+/// What the port tells of a connection. A log line is written when it changes, not at each try.
+pub(super) struct LinkState {
+    role: &'static str,
+    link: watch::Sender<Link>,
+    /// Since the link was last up: each reason is logged once.
+    said: Mutex<Vec<String>>,
+}
+
+/// Reasons that name a port or a moment could go on for ever.
+const SAID_MAX: usize = 8;
+
+impl LinkState {
+    pub(super) fn new(role: &'static str) -> Self {
+        let reason = "not connected yet".to_owned();
+        Self {
+            role,
+            link: watch::Sender::new(Link::Down { reason }),
+            said: Mutex::default(),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    pub(super) fn up(&self) {
+        let role = self.role;
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        match self.link.send_replace(Link::Up) {
+            Link::Up => {}
+            Link::Down { .. } => tracing::info!(role, "connected to the broker"),
+            Link::Blocked { .. } => tracing::info!(role, "the broker takes messages again"),
+        }
+    }
+
+    pub(super) fn blocked(&self, reason: String) {
+        tracing::warn!(
+            role = self.role,
+            reason,
+            "the broker takes no messages now; waiting"
+        );
+        self.link.send_replace(Link::Blocked { reason });
+    }
+
+    /// The connection ended.
+    pub(super) fn lost(&self, reason: &str) {
+        self.down(reason);
+        if self.is_news(reason) {
+            tracing::warn!(role = self.role, reason, "the broker was lost; reconnecting");
+        }
+    }
+
+    /// A try to connect failed.
+    pub(super) fn failed(&self, error: &ConnectError) {
+        let (role, reason) = (self.role, error.to_string());
+        self.down(&reason);
+        match (self.is_news(&reason), error.is_out_of_reach()) {
+            (false, _) => {}
+            (true, true) => tracing::warn!(role, reason, "no broker; trying again until there is one"),
+            (true, false) => tracing::error!(
+                role,
+                reason,
+                "the broker can't be used; trying again until it can"
+            ),
+        }
+    }
+
+    /// Ended by us, which is no news.
+    pub(super) fn closed(&self) {
+        self.down("closed");
+    }
+
+    fn down(&self, reason: &str) {
+        self.link.send_replace(Link::Down {
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn is_news(&self, reason: &str) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = said.len() < SAID_MAX && !said.iter().any(|known| known == reason);
+        if news {
+            said.push(reason.to_owned());
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once_until_the_link_was_up() {
+        let link = LinkState::new("test");
+        assert!(link.is_news("refused") && link.is_news("reset"));
+        assert!(!link.is_news("refused") && !link.is_news("reset"));
+        link.up();
+        assert!(link.is_news("refused"));
+        assert!((0..20).filter(|port| link.is_news(&port.to_string())).count() < SAID_MAX);
+    }
+
+    #[test]
+    fn waits_grow_to_their_ceiling_and_start_anew_after_a_connection_that_lasted() {
+        let config = Config::default();
+        let mut delays = Delays::new(&config);
+        for ceiling_ms in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
+            assert!(delays.next() <= Duration::from_millis(ceiling_ms));
+        }
+        delays.connection_lasted(Duration::from_secs(1));
+        assert_eq!(delays.ceiling, config.reconnect_delay_max);
+        delays.connection_lasted(Duration::from_secs(60));
+        assert_eq!(delays.ceiling, config.reconnect_delay_min);
+    }
+}

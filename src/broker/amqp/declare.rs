@@ -1,0 +1,340 @@
+//! The topology on RabbitMQ: declared, or compared without changing anything.
+
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection};
+use serde::Serialize;
+
+use super::connection;
+use super::error::{ConnectError, TopologyError, is_not_found, refused_connection, refused_object};
+use crate::broker::Config;
+use crate::broker::topology::{Argument, Binding, Destination, Exchange, ExchangeKind, Queue, Topology};
+
+/// What is on the broker, compared with what the configuration wants. Bindings are not in it: the
+/// protocol can't ask for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    pub objects: Vec<PlannedObject>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedObject {
+    /// `queue user.dead-letters`
+    pub object: String,
+    #[serde(flatten)]
+    pub state: ObjectState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ObjectState {
+    Missing,
+    Present,
+    Differs {
+        argument: String,
+        is: String,
+        wanted: String,
+    },
+}
+
+impl Plan {
+    /// Whether declaring would change nothing.
+    pub fn is_settled(&self) -> bool {
+        self.objects
+            .iter()
+            .all(|object| object.state == ObjectState::Present)
+    }
+
+    pub fn differs(&self) -> bool {
+        self.objects
+            .iter()
+            .any(|object| matches!(object.state, ObjectState::Differs { .. }))
+    }
+}
+
+/// Declares what is missing. What exists and differs stays as it is, and is an error.
+pub async fn declare(config: &Config, provider: &str) -> Result<(), ConnectError> {
+    let topology = Topology::new(provider, config);
+    let config = config.clone();
+    on_runtime(async move {
+        let connection = connection::open(&config, "topology").await?;
+        let declared = Declaring::new(&connection).declare(&topology).await;
+        connection::close(&connection, config.close_timeout).await;
+        declared
+    })
+    .await
+}
+
+/// Compares, and changes nothing.
+pub async fn plan(config: &Config, provider: &str) -> Result<Plan, ConnectError> {
+    let topology = Topology::new(provider, config);
+    let config = config.clone();
+    on_runtime(async move {
+        let connection = connection::open(&config, "topology").await?;
+        let plan = Declaring::new(&connection).plan(&topology).await;
+        connection::close(&connection, config.close_timeout).await;
+        plan
+    })
+    .await
+}
+
+async fn on_runtime<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
+) -> Result<T, ConnectError> {
+    let worked = connection::runtime()?.spawn(work).await;
+    worked.unwrap_or_else(|error| Err(ConnectError::unreachable(&error)))
+}
+
+pub(super) struct Declaring<'c> {
+    connection: &'c Connection,
+    /// A refusal closes it; the next question takes another.
+    channel: Option<Channel>,
+}
+
+#[derive(Clone, Copy)]
+enum Object<'t> {
+    Exchange(&'t Exchange),
+    Queue(&'t Queue),
+}
+
+impl<'c> Declaring<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self {
+            connection,
+            channel: None,
+        }
+    }
+
+    pub(super) async fn declare(&mut self, topology: &Topology) -> Result<(), ConnectError> {
+        if let Some(refused) = self.other_partitions(topology).await? {
+            return Err(refused.into());
+        }
+        for object in objects(topology) {
+            let declared = self.ask(object, false).await?;
+            declared.map_err(|error| object.refused(&error))?;
+        }
+        for binding in &topology.bindings {
+            let bound = bind(self.channel().await?, binding).await;
+            let name = format!(
+                "the binding of {} to {}",
+                binding.destination.name(),
+                binding.source
+            );
+            bound.map_err(|error| refused_object(&name, None, &error))?;
+        }
+        Ok(())
+    }
+
+    async fn plan(&mut self, topology: &Topology) -> Result<Plan, ConnectError> {
+        let mut objects_found = Vec::new();
+        if let Some(TopologyError::Differs {
+            object,
+            argument,
+            is,
+            wanted,
+        }) = self.other_partitions(topology).await?
+        {
+            let state = ObjectState::Differs { argument, is, wanted };
+            objects_found.push(PlannedObject { object, state });
+        }
+        for object in objects(topology) {
+            let state = self.state(object).await?;
+            objects_found.push(PlannedObject {
+                object: object.label(),
+                state,
+            });
+        }
+        Ok(Plan {
+            objects: objects_found,
+        })
+    }
+
+    async fn state(&mut self, object: Object<'_>) -> Result<ObjectState, ConnectError> {
+        if !self.exists(object).await? {
+            return Ok(ObjectState::Missing);
+        }
+        // To declare what exists compares it and changes nothing.
+        let Err(error) = self.ask(object, false).await? else {
+            return Ok(ObjectState::Present);
+        };
+        match object.refused(&error) {
+            ConnectError::Topology(TopologyError::Differs {
+                argument, is, wanted, ..
+            }) => Ok(ObjectState::Differs { argument, is, wanted }),
+            error => Err(error),
+        }
+    }
+
+    /// Where the broker has this provider with another number of partitions. To declare over them would
+    /// send a user's commands to two queues, or leave some where no worker looks.
+    async fn other_partitions(&mut self, topology: &Topology) -> Result<Option<TopologyError>, ConnectError> {
+        let mut count = 0;
+        while count < u16::MAX && self.has_queue(&topology.partition_queue(count)).await? {
+            count += 1;
+            if count == 1 && !self.has_exchange(&topology.hashing_exchange()).await? {
+                break;
+            }
+        }
+        let differs = count != 0 && count != topology.partitions;
+        Ok(differs.then(|| TopologyError::Differs {
+            object: format!("the set of command queues of {}", topology.provider),
+            argument: "broker.partitions".to_owned(),
+            is: count.to_string(),
+            wanted: topology.partitions.to_string(),
+        }))
+    }
+
+    async fn has_queue(&mut self, name: &str) -> Result<bool, ConnectError> {
+        let name = name.to_owned();
+        let holds = crate::broker::topology::Holds::Other;
+        self.exists(Object::Queue(&Queue {
+            name,
+            holds,
+            arguments: Default::default(),
+        }))
+        .await
+    }
+
+    async fn has_exchange(&mut self, name: &str) -> Result<bool, ConnectError> {
+        let name = name.to_owned();
+        let kind = ExchangeKind::ModulusHash;
+        self.exists(Object::Exchange(&Exchange {
+            name,
+            kind,
+            alternate: None,
+        }))
+        .await
+    }
+
+    async fn exists(&mut self, object: Object<'_>) -> Result<bool, ConnectError> {
+        match self.ask(object, true).await? {
+            Ok(()) => Ok(true),
+            Err(error) if is_not_found(&error) => Ok(false),
+            Err(error) => Err(object.refused(&error)),
+        }
+    }
+
+    async fn channel(&mut self) -> Result<&Channel, ConnectError> {
+        let usable = self.channel.take().filter(|channel| channel.status().connected());
+        let channel = match usable {
+            Some(channel) => channel,
+            None => self
+                .connection
+                .create_channel()
+                .await
+                .map_err(|error| refused_connection(&error))?,
+        };
+        Ok(self.channel.insert(channel))
+    }
+
+    async fn ask(&mut self, object: Object<'_>, passive: bool) -> Result<lapin::Result<()>, ConnectError> {
+        let channel = self.channel().await?;
+        let answer = match object {
+            Object::Exchange(exchange) => {
+                let options = ExchangeDeclareOptions {
+                    passive,
+                    durable: true,
+                    ..Default::default()
+                };
+                let kind = kind(exchange.kind);
+                let arguments = exchange.alternate.map(|name| ("alternate-exchange", text(name)));
+                let name = exchange.name.as_str().into();
+                channel
+                    .exchange_declare(name, kind, options, table(arguments))
+                    .await
+            }
+            Object::Queue(queue) => {
+                let options = QueueDeclareOptions {
+                    passive,
+                    durable: true,
+                    ..Default::default()
+                };
+                let arguments = queue.arguments.iter().map(|(name, value)| (*name, amqp(value)));
+                let name = queue.name.as_str().into();
+                channel
+                    .queue_declare(name, options, table(arguments))
+                    .await
+                    .map(drop)
+            }
+        };
+        if answer.is_err() {
+            self.channel = None;
+        }
+        Ok(answer)
+    }
+}
+
+impl Object<'_> {
+    fn label(&self) -> String {
+        match self {
+            Self::Exchange(exchange) => format!("exchange {}", exchange.name),
+            Self::Queue(queue) => format!("queue {}", queue.name),
+        }
+    }
+
+    fn refused(&self, error: &lapin::Error) -> ConnectError {
+        let exchange = match self {
+            Self::Exchange(exchange) => Some(*exchange),
+            Self::Queue(_) => None,
+        };
+        refused_object(&self.label(), exchange, error)
+    }
+}
+
+fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
+    let exchanges = topology.exchanges.iter().map(Object::Exchange);
+    exchanges.chain(topology.queues.iter().map(Object::Queue))
+}
+
+async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
+    let source: ShortString = binding.source.as_str().into();
+    let pattern: ShortString = binding.pattern.as_str().into();
+    let to: ShortString = binding.destination.name().into();
+    match &binding.destination {
+        Destination::Queue(_) => {
+            channel
+                .queue_bind(
+                    to,
+                    source,
+                    pattern,
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+        }
+        Destination::Exchange(_) => {
+            let options = ExchangeBindOptions::default();
+            channel
+                .exchange_bind(to, source, pattern, options, FieldTable::default())
+                .await
+        }
+    }
+}
+
+fn kind(kind: ExchangeKind) -> lapin::ExchangeKind {
+    match kind {
+        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+        ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+        ExchangeKind::ModulusHash => lapin::ExchangeKind::Custom(kind.as_str().to_owned()),
+    }
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+fn amqp(argument: &Argument) -> AMQPValue {
+    match argument {
+        Argument::Text(value) => text(value),
+        Argument::Number(number) => AMQPValue::LongLongInt(*number),
+        Argument::Flag(flag) => AMQPValue::Boolean(*flag),
+    }
+}
+
+fn table(arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert(name.into(), value);
+    }
+    table
+}

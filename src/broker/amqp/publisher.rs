@@ -1,0 +1,208 @@
+//! Messages to RabbitMQ, each confirmed.
+//!
+//! Ordinary publishes are pipelined on one channel. A mandatory one has a channel on which nothing else
+//! is on its way, because lapin pairs pipelined returns with the wrong confirms.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{Channel, Confirmation, Connection, PublisherConfirm};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::WhenUnreachable;
+use super::connection;
+use super::error::ConnectError;
+use super::first::First;
+use super::publishing::Publishing;
+use super::supervisor::Supervisor;
+use crate::broker::in_flight::InFlight;
+use crate::broker::{Config, Link, Message, PublishError, Publisher};
+
+pub(super) struct AmqpPublisher {
+    /// None while the broker can't take messages.
+    session: watch::Receiver<Option<Arc<Session>>>,
+    link: watch::Receiver<Link>,
+    config: Config,
+    in_flight: InFlight,
+    closed: AtomicBool,
+    stop: CancellationToken,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    _stop_when_dropped: DropGuard,
+}
+
+impl AmqpPublisher {
+    pub(super) async fn connect(
+        config: &Config,
+        when_unreachable: WhenUnreachable,
+    ) -> Result<Self, ConnectError> {
+        let (first, connected) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let (sessions, session) = watch::channel(None);
+        let supervisor = Supervisor::new("publisher", config, stop.clone());
+        let link = supervisor.link.subscribe();
+        let first = First::new(first, when_unreachable);
+        let supervisor = connection::runtime()?.spawn(supervisor.run(first, Publishing::new(sessions)));
+        let publisher = Self {
+            session,
+            link,
+            config: config.clone(),
+            in_flight: InFlight::default(),
+            closed: AtomicBool::new(false),
+            supervisor: Mutex::new(Some(supervisor)),
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        };
+        connected
+            .await
+            .map_err(|error| ConnectError::unreachable(&error))??;
+        Ok(publisher)
+    }
+
+    async fn confirmed(&self, message: &Message) -> Result<(), PublishError> {
+        let session = self.session().await?;
+        let confirmed = if message.mandatory {
+            session.publish_alone(message).await
+        } else {
+            session.publish(message).await
+        };
+        match confirmed {
+            Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Returned),
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            Ok(Confirmation::Nack(_)) => Err(PublishError::Nacked),
+            Ok(Confirmation::NotRequested) | Err(_) => {
+                session.trouble.notify_one();
+                Err(PublishError::Unconfirmed)
+            }
+        }
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, PublishError> {
+        if let Some(session) = &*self.session.borrow() {
+            return Ok(session.clone());
+        }
+        let mut sessions = self.session.clone();
+        let session = sessions.wait_for(Option::is_some).await;
+        session
+            .ok()
+            .and_then(|session| session.clone())
+            .ok_or(PublishError::Unconfirmed)
+    }
+}
+
+#[async_trait]
+impl Publisher for AmqpPublisher {
+    async fn publish(&self, message: &Message) -> Result<(), PublishError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(PublishError::Unconfirmed);
+        }
+        // No queue can be bound for such a key, and to lapin it is a panic.
+        let too_long = |name: &str| name.len() > usize::from(u8::MAX);
+        if too_long(&message.exchange) || too_long(&message.routing_key) {
+            return Err(PublishError::Returned);
+        }
+        let _counted = self.in_flight.enter();
+        let confirmed = timeout(self.config.confirm_timeout, self.confirmed(message)).await;
+        confirmed.unwrap_or(Err(PublishError::Unconfirmed))
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Each has a ceiling of its own.
+        self.in_flight.none().await;
+        self.stop.cancel();
+        let supervisor = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(supervisor) = supervisor {
+            let _ = timeout(self.config.close_timeout * 2, supervisor).await;
+        }
+    }
+}
+
+/// A connection with an open channel.
+pub(super) struct Session {
+    pub(super) connection: Arc<Connection>,
+    channel: Channel,
+    /// lapin counts a message and sends it in two steps; the broker counts what it gets. Whoever sends
+    /// takes a turn, or two threads could swap their confirms, and an ack vouch for the wrong message.
+    turn: Mutex<()>,
+    /// The channel for mandatory publishes, while nobody uses it. Whoever gives up waiting takes it
+    /// along: a late return would go to the next confirm.
+    alone: tokio::sync::Mutex<Option<Channel>>,
+    /// Something failed: is the channel still open, and the connection?
+    pub(super) trouble: Arc<Notify>,
+}
+
+impl Session {
+    pub(super) async fn open(connection: Arc<Connection>, trouble: Arc<Notify>) -> lapin::Result<Self> {
+        let channel = confirming(&connection).await?;
+        Ok(Self {
+            connection,
+            channel,
+            turn: Mutex::new(()),
+            alone: tokio::sync::Mutex::new(None),
+            trouble,
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.status().connected()
+    }
+
+    async fn publish(&self, message: &Message) -> lapin::Result<Confirmation> {
+        let mut sending = pin!(send(&self.channel, message));
+        let mut sent = false;
+        let confirm = poll_fn(|cx| {
+            // The first poll is the one that counts and sends.
+            let _turn = (!sent).then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            sent = true;
+            sending.as_mut().poll(cx)
+        })
+        .await?;
+        confirm.await
+    }
+
+    async fn publish_alone(&self, message: &Message) -> lapin::Result<Confirmation> {
+        let mut alone = self.alone.lock().await;
+        let channel = match alone.take().filter(|channel| channel.status().connected()) {
+            Some(channel) => channel,
+            None => confirming(&self.connection).await?,
+        };
+        let confirmation = send(&channel, message).await?.await?;
+        *alone = Some(channel);
+        Ok(confirmation)
+    }
+}
+
+async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn send(channel: &Channel, message: &Message) -> lapin::Result<PublisherConfirm> {
+    let exchange: ShortString = message.exchange.as_str().into();
+    let key: ShortString = message.routing_key.as_str().into();
+    let options = BasicPublishOptions {
+        mandatory: message.mandatory,
+        immediate: false,
+    };
+    let properties = message.properties.amqp().clone();
+    channel
+        .basic_publish(exchange, key, options, &message.body, properties)
+        .await
+}
