@@ -60,23 +60,30 @@ fn refusal_of_syntax(error: &serde_json::Error) -> Failure {
     )
 }
 
-/// serde's messages quote the input before the words `, expected `; what follows them is ours and quotes nothing.
 fn refusal_of_data(path: &Path, message: &str) -> Failure {
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message, |(message, _)| message);
     let mut pointer = pointer(path);
-    if let Some(name) = quoted(message, "missing field `") {
+    let (member, detail) = mend(
+        message
+            .rsplit_once(" at line ")
+            .map_or(message, |(message, _)| message),
+    );
+    if let Some(member) = member
+        && !pointer.ends_with(&format!("/{member}"))
+    {
         pointer.push('/');
-        pointer.push_str(name);
-        return invalid(pointer, "the member is required; add it");
+        pointer.push_str(&member);
     }
-    if let Some(name) = quoted(message, "duplicate field `") {
-        if !pointer.ends_with(&format!("/{name}")) {
-            pointer.push('/');
-            pointer.push_str(name);
-        }
-        return invalid(pointer, "the member stands twice; keep one");
+    invalid(pointer, detail)
+}
+
+/// Makes a mend of serde's message, and names the member that it is about where the path doesn't.
+/// The message quotes the input before the words `, expected `; what follows them is ours and quotes nothing.
+pub fn mend(message: &str) -> (Option<String>, String) {
+    if let Some(member) = quoted(message, "missing field `") {
+        return (Some(member.into()), "the member is required; add it".into());
+    }
+    if let Some(member) = quoted(message, "duplicate field `") {
+        return (Some(member.into()), "the member stands twice; keep one".into());
     }
     let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
     let detail = match expected {
@@ -85,9 +92,9 @@ fn refusal_of_data(path: &Path, message: &str) -> Failure {
         }
         Some(expected) => format!("not what belongs here; send {expected}"),
         None if message.starts_with("unknown field") => "no such member is known here; remove it".into(),
-        None => "not what belongs here; see `usher schema command`".into(),
+        None => "not what belongs here; see the schema (`usher schema`)".into(),
     };
-    invalid(pointer, detail)
+    (None, detail)
 }
 
 fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {

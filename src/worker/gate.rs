@@ -240,7 +240,7 @@ impl State {
     fn count(&mut self, class: TrafficClass) {
         match class {
             TrafficClass::Interactive if !self.bulk.is_empty() => {
-                self.owed_to_bulk += self.settings.bulk_share_min
+                self.owed_to_bulk += self.settings.bulk_share_min;
             }
             TrafficClass::Interactive => {}
             TrafficClass::Bulk => self.owed_to_bulk = (self.owed_to_bulk - 1.0).max(0.0),

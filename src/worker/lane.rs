@@ -19,14 +19,16 @@ pub struct Lanes<T> {
     parked: usize,
 }
 
-impl<T> Lanes<T> {
-    pub fn new() -> Self {
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
         Self {
             lanes: HashMap::new(),
             parked: 0,
         }
     }
+}
 
+impl<T> Lanes<T> {
     /// A command arrived. It comes back when its turn is now, else it is parked.
     pub fn arrive(&mut self, user: &UserId, class: TrafficClass, command: T) -> Option<T> {
         let Some(lane) = self.lanes.get_mut(user) else {
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn one_command_of_a_user_runs_and_the_rest_follows_in_order() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::default();
         assert_eq!(lanes.arrive(&user("a"), Interactive, 1), Some(1));
         assert_eq!(lanes.arrive(&user("a"), Interactive, 2), None);
         assert_eq!(lanes.arrive(&user("a"), Interactive, 3), None);
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn interactive_commands_of_a_user_go_before_its_bulk_ones() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::default();
         lanes.arrive(&user("a"), Bulk, 1);
         lanes.arrive(&user("a"), Bulk, 2);
         lanes.arrive(&user("a"), Interactive, 3);
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_waits_can_be_given_up() {
-        let mut lanes = Lanes::new();
+        let mut lanes = Lanes::default();
         for n in 0..3 {
             lanes.arrive(&user("a"), Interactive, n);
         }

@@ -135,7 +135,7 @@ impl Worker {
             consumer: setup.consumer,
             publisher: setup.publisher,
             hands: Arc::new(hands),
-            lanes: Lanes::new(),
+            lanes: Lanes::default(),
             tasks: JoinSet::new(),
             ledger: Ledger::new(setup.config.ledger_commands_max),
             shutdown: setup.shutdown,

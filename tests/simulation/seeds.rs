@@ -147,7 +147,11 @@ fn commands(rng: &mut fastrand::Rng) -> Vec<Published> {
                 number,
                 user: format!("{kind}-{user}"),
                 // A third of the users get both classes.
-                bulk: if user % 3 == 0 { rng.bool() } else { user % 2 == 0 },
+                bulk: if user.is_multiple_of(3) {
+                    rng.bool()
+                } else {
+                    user.is_multiple_of(2)
+                },
                 fate,
             }
         })

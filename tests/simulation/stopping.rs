@@ -36,7 +36,7 @@ async fn a_drain_finishes_what_is_in_flight_and_hands_back_the_rest_in_order() {
     let mut last = std::collections::BTreeMap::new();
     for call in world.provider.writes() {
         let before = last.insert(call.user.clone(), call.number.unwrap());
-        assert!(before < call.number.into(), "{call:?} after {before:?}");
+        assert!(before < call.number, "{call:?} after {before:?}");
     }
     assert_eq!(outcomes(&world.events()).len(), 60);
 }

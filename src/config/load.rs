@@ -1,0 +1,211 @@
+//! Reads the configuration, and says where a bad value came from.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use config::{Environment, File, FileFormat};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use super::{Auth, Config};
+use crate::broker;
+use crate::contract::decode::mend;
+
+const PREFIX: &str = "USHER";
+
+/// Read by the test suite, not by the program.
+const NOT_OURS: &str = "USHER_TEST_";
+
+/// A configuration that can't be used: where, which key, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    pub origin: String,
+    pub key: String,
+    pub detail: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.detail)
+    }
+}
+
+/// A file, where there is one, with the environment above it.
+struct Sources {
+    file: Option<PathBuf>,
+    environment: HashMap<String, String>,
+}
+
+/// Reads `file`, or `usher.toml` where it exists, and the variables `USHER_…` above it.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let sources = Sources::new(file, environment);
+    let config: Config = sources.read()?;
+    sources.check(&config)?;
+    Ok(config)
+}
+
+/// The `[broker]` table alone, for those who only publish.
+pub fn load_broker(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<broker::Config, ConfigError> {
+    #[derive(serde::Deserialize)]
+    struct BrokerAlone {
+        #[serde(default)]
+        broker: broker::Config,
+    }
+    Ok(Sources::new(file, environment).read::<BrokerAlone>()?.broker)
+}
+
+impl Sources {
+    fn new(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let default = Path::new("usher.toml");
+        let file = file.or_else(|| default.exists().then_some(default));
+        let ours = |name: &str| name.starts_with("USHER_") && !name.starts_with(NOT_OURS);
+        Self {
+            file: file.map(Path::to_owned),
+            environment: environment.into_iter().filter(|(name, _)| ours(name)).collect(),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let mut builder = config::Config::builder();
+        if let Some(path) = &self.file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| self.in_file("", format!("can't be read: {error}")))?;
+            let file = config::Config::builder()
+                .add_source(File::from_str(&text, FileFormat::Toml))
+                .build()
+                .map_err(|error| self.in_file("", format!("is not TOML: {}", first_line(&error))))?;
+            if file.get::<config::Value>("provider.auth.token").is_ok() {
+                let detail = "a token does not belong in a file that is copied and kept: set \
+                              USHER_PROVIDER__AUTH__TOKEN, or name a file of its own with token_file";
+                return Err(self.in_file("provider.auth.token", detail.into()));
+            }
+            builder = builder.add_source(file);
+        }
+        let environment = Environment::with_prefix(PREFIX)
+            .prefix_separator("_")
+            .separator("__")
+            .source(Some(self.environment.clone()));
+        let read = builder
+            .add_source(environment)
+            .build()
+            .map_err(|error| self.error("", first_line(&error)))?;
+        serde_path_to_error::deserialize(read).map_err(|error| self.refusal(error.path(), error.inner()))
+    }
+
+    fn refusal(&self, path: &serde_path_to_error::Path, error: &config::ConfigError) -> ConfigError {
+        let mut key = String::new();
+        for segment in path {
+            match segment {
+                Segment::Map { key: name } | Segment::Enum { variant: name } => {
+                    key.push_str(if key.is_empty() { "" } else { "." });
+                    key.push_str(name);
+                }
+                Segment::Seq { index } => key.push_str(&format!("[{index}]")),
+                Segment::Unknown => {}
+            }
+        }
+        let message = first_line(error);
+        // The library adds the key's table, which the path names better.
+        let message = message
+            .rsplit_once(" for key `")
+            .map_or(&*message, |(message, _)| message);
+        let message = message
+            .replace("missing configuration field \"", "missing field `")
+            .replace('"', "`");
+        let (missing, detail) = mend(&message);
+        if let Some(name) = missing {
+            key.push_str(if key.is_empty() { "" } else { "." });
+            key.push_str(&name);
+        }
+        self.error(&key, detail)
+    }
+
+    /// An error at the key, with where its value stands.
+    fn error(&self, key: &str, detail: String) -> ConfigError {
+        let variable = format!("{PREFIX}_{}", key.replace('.', "__").to_uppercase());
+        if self.environment.contains_key(&variable) {
+            return ConfigError {
+                origin: format!("environment variable {variable}"),
+                key: String::new(),
+                detail,
+            };
+        }
+        self.in_file(key, detail)
+    }
+
+    fn in_file(&self, key: &str, detail: String) -> ConfigError {
+        let origin = match &self.file {
+            Some(path) => path.display().to_string(),
+            None => "environment (no --config was given, and there is no usher.toml here)".into(),
+        };
+        ConfigError {
+            origin,
+            key: key.into(),
+            detail,
+        }
+    }
+
+    /// What the types alone can't say.
+    fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let retry = &config.retry;
+        let rules = [
+            (retry.attempts >= 1, "retry.attempts", "must be at least 1"),
+            (
+                retry.delay_min <= retry.delay_max,
+                "retry.delay_min",
+                "must not be above retry.delay_max",
+            ),
+            (
+                !retry.delay_min.is_zero(),
+                "retry.delay_min",
+                "must be longer than nothing, such as 200ms",
+            ),
+            (share(retry.budget), "retry.budget", "must be a share from 0 to 1"),
+            (
+                share(config.worker.bulk_share_min),
+                "worker.bulk_share_min",
+                "must be a share from 0 to 1",
+            ),
+        ];
+        if let Some((_, key, detail)) = rules.into_iter().find(|(kept, ..)| !kept) {
+            return Err(self.error(key, detail.into()));
+        }
+        match &config.provider.auth {
+            Auth {
+                token_file: None,
+                token: None,
+            } => Err(self.error(
+                "provider.auth",
+                "says no token: name a file with token_file, or set USHER_PROVIDER__AUTH__TOKEN".into(),
+            )),
+            Auth {
+                token_file: Some(_),
+                token: Some(_),
+            } => Err(self.error(
+                "provider.auth.token",
+                "stands beside token_file: give one of the two".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn first_line(error: &impl ToString) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,151 @@
+//! What a person reads when the configuration is wrong.
+
+use super::*;
+
+const MINIMAL: &str = r#"
+    [provider]
+    name = "zitadel-eu"
+    kind = "zitadel"
+    base_url = "https://acme.zitadel.cloud"
+    [provider.auth]
+    token_file = "/run/secrets/zitadel"
+"#;
+
+fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let unique = uuid::Uuid::new_v4();
+    let path = std::env::temp_dir().join(format!("usher-config-{unique}.toml"));
+    std::fs::write(&path, text).unwrap();
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let config = load(Some(&path), variables);
+    std::fs::remove_file(&path).unwrap();
+    config.map_err(|error| {
+        error
+            .to_string()
+            .replace(&path.display().to_string(), "usher.toml")
+    })
+}
+
+#[test]
+fn the_contracts_example_is_read() {
+    let example = r#"
+        [broker]
+        url = "amqp://guest:guest@127.0.0.1:5672/%2f"
+        partitions = 1
+        prefetch = 256
+        [provider]
+        name = "zitadel-eu"
+        kind = "zitadel"
+        base_url = "https://acme.zitadel.cloud"
+        rate = { per_second = 50, burst = 10 }
+        concurrency = 64
+        timeout = "10s"
+        [provider.auth]
+        token_file = "/run/secrets/zitadel"
+        [retry]
+        attempts = 5
+        delay_min = "200ms"
+        delay_max = "30s"
+        budget = 0.2
+        [worker]
+        grace_period = "25s"
+        bulk_share_min = 0.05
+        [admin]
+        listen = "127.0.0.1:9464"
+    "#;
+    let config = read(example, &[]).unwrap();
+    assert_eq!(config.provider.rate.unwrap().per_second.get(), 50);
+    assert_eq!(config.retry, crate::policy::retry::Config::default());
+    assert_eq!(config.worker, crate::worker::Config::default());
+}
+
+#[test]
+fn the_environment_stands_above_the_file() {
+    let variables = [
+        ("USHER_PROVIDER__NAME", "karmo-au"),
+        ("USHER_PROVIDER__RATE__PER_SECOND", "7"),
+        ("USHER_WORKER__GRACE_PERIOD", "3s"),
+        ("USHER_TEST_SEEDS", "9"),
+        ("PATH", "/bin"),
+    ];
+    let config = read(MINIMAL, &variables).unwrap();
+    assert_eq!(config.provider.name.as_str(), "karmo-au");
+    assert_eq!(config.provider.rate.unwrap().per_second.get(), 7);
+    assert_eq!(config.worker.grace_period.as_secs(), 3);
+}
+
+#[test]
+fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case; 12] = [
+        (
+            "[provider]\nnmae = 1",
+            &[],
+            "usher.toml: provider.nmae: no such member is known here; remove it, or use one of `name`",
+        ),
+        ("", &[], "usher.toml: provider: the member is required; add it"),
+        (
+            "[provider]\nname = \"s3cret!\"",
+            &[],
+            "usher.toml: provider.name: not what belongs here; send 1 to 40",
+        ),
+        ("[provider", &[], "usher.toml: is not TOML"),
+        (
+            MINIMAL,
+            &[("USHER_PROVIDER__KIND", "s3cret")],
+            "environment variable USHER_PROVIDER__KIND: ",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_PROVIDER__CONCURRENCY", "0")],
+            "environment variable USHER_PROVIDER__CONCURRENCY: ",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_PROVIDER__TIMEOUT", "s3cret")],
+            "environment variable USHER_PROVIDER__TIMEOUT: ",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_BROKER__URL", "amqp//:s3cret")],
+            "environment variable USHER_BROKER__URL: ",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_RETRY__BUDGET", "7")],
+            "environment variable USHER_RETRY__BUDGET: must be a share",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_RETRY__ATTEMPTS", "0")],
+            "environment variable USHER_RETRY__ATTEMPTS: must be at least 1",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],
+            "environment variable USHER_PROVIDER__AUTH__TOKEN: stands beside",
+        ),
+        (
+            "[provider.auth]\ntoken = \"s3cret\"",
+            &[],
+            "usher.toml: provider.auth.token: a token does not belong in a file",
+        ),
+    ];
+    for (text, variables, expected) in cases {
+        let error = read(text, variables).unwrap_err();
+        assert!(error.starts_with(expected), "{error}\n  instead of {expected}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(Some(Path::new("/nowhere/usher.toml")), []).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nowhere/usher.toml: can't be read: "),
+        "{error}"
+    );
+}
