@@ -105,9 +105,15 @@ impl Drop for ScratchFile {
 pub(super) struct Canned {
     pub(super) base_url: String,
     requests: Arc<Mutex<Vec<String>>>,
+    answer: Arc<Mutex<String>>,
 }
 
 impl Canned {
+    /// Gives another answer from now on.
+    pub(super) fn answer_with(&self, status: &str, body: &str) {
+        *self.answer.lock().unwrap() = answer(status, "", body);
+    }
+
     /// The requests so far, head and body as they came.
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
@@ -116,26 +122,31 @@ impl Canned {
 
 /// `status` with its phrase, header lines each with its line break, and a body.
 pub(super) async fn canned(status: &str, headers: &str, body: &str) -> Canned {
+    canned_bytes(answer(status, headers, body)).await
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    canned_bytes(format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-    ))
-    .await
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
 }
 
 pub(super) async fn canned_bytes(answer: String) -> Canned {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&requests);
+    let canned = Canned {
+        base_url: format!("http://{}", listener.local_addr().unwrap()),
+        requests: Arc::default(),
+        answer: Arc::new(Mutex::new(answer)),
+    };
+    let (requests, answer) = (Arc::clone(&canned.requests), Arc::clone(&canned.answer));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let request = request(&mut stream).await;
-            seen.lock().unwrap().push(request);
-            let _ = stream.write_all(answer.as_bytes()).await;
+            requests.lock().unwrap().push(request);
+            let bytes = answer.lock().unwrap().clone();
+            let _ = stream.write_all(bytes.as_bytes()).await;
         }
     });
-    Canned { base_url, requests }
+    canned
 }
 
 async fn request(stream: &mut TcpStream) -> String {
