@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::contract::{Fault, Reason};
 
 /// A longer wait than this is taken for a mistake.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Headers that say when the quota is whole again, for providers that send no `Retry-After`.
 const RESET_HEADERS: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
@@ -266,7 +266,7 @@ mod tests {
             "soon",
             "-1",
             "1.5",
-            "86401",
+            "604801",
             "99999999999999999999",
             "Sat, 21 Nov 2099 10:00:00 GMT",
         ] {

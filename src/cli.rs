@@ -1,0 +1,126 @@
+//! The command line: one file a verb. The only place that names concrete adapters.
+//!
+//! Results go to stdout, everything else to stderr.
+
+mod apply;
+mod assemble;
+mod check;
+mod exit;
+mod input;
+mod outcomes;
+mod publish;
+mod run;
+mod schema;
+mod signals;
+mod simulate;
+mod summary;
+mod topology;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use usher::{config, telemetry};
+
+use exit::Exit;
+
+/// Applies UpdateUser commands from RabbitMQ to an identity provider: in order, at the provider's pace,
+/// with an outcome for each.
+#[derive(Parser)]
+#[command(name = "usher", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration. Default: usher.toml, where it exists. Every key also as USHER_…, with __ between
+    /// levels: USHER_PROVIDER__BASE_URL.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Take commands from RabbitMQ until told to stop. Exit code 0: drained; 3: the grace period ran out
+    Run,
+    /// Apply a file of commands (JSON lines) without a broker, and sum up
+    Apply(apply::Args),
+    /// Publish a file of commands (JSON lines) to RabbitMQ, each checked first and confirmed
+    Publish(publish::Args),
+    /// Look at the topology on RabbitMQ, or declare it
+    #[command(subcommand)]
+    Topology(topology::Verb),
+    /// Say what is wrong with configuration, broker, topology, provider or token; change nothing
+    Check(check::Args),
+    /// Print a JSON Schema
+    Schema(schema::Args),
+    /// Run a provider of a kind on this machine, with a rate limit and faults
+    Simulate(simulate::Args),
+}
+
+/// What the verbs share.
+struct Context {
+    config_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// Reads the configuration and starts the log that it asks for.
+    fn config(&self) -> anyhow::Result<config::Config> {
+        let config = config::load(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
+        telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
+        Ok(config)
+    }
+
+    /// Only what publishing needs.
+    fn broker(&self) -> anyhow::Result<usher::broker::Config> {
+        let broker = config::load_broker(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
+        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(std::io::stderr));
+        Ok(broker)
+    }
+}
+
+/// A variable that is no Unicode is none of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context { config_file: cli.config };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::Error::from(error)),
+    };
+    let ended = runtime.block_on(async {
+        match cli.verb {
+            Verb::Run => run::run(&context).await,
+            Verb::Apply(args) => apply::apply(&context, args).await,
+            Verb::Publish(args) => publish::publish(&context, args).await,
+            Verb::Topology(verb) => topology::topology(&context, verb).await,
+            Verb::Check(args) => check::check(&context, &args).await,
+            Verb::Schema(args) => schema::schema(&args),
+            Verb::Simulate(args) => simulate::simulate(&args).await,
+        }
+    });
+    // What still runs (a connection that waits for its broker) is not waited for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error),
+    }
+}
+
+/// Writes a result to stdout. A reader that went away wants no more of it.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// Writes a line for a person to stderr.
+#[expect(clippy::print_stderr, reason = "the command line speaks to a person there")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+

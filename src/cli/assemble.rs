@@ -1,0 +1,60 @@
+//! Puts together what the configuration names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use usher::config::{self, Config};
+use usher::provider::http::{self, Http};
+use usher::provider::karmo::Karmo;
+use usher::provider::mattr::Mattr;
+use usher::provider::sivo::Sivo;
+use usher::provider::token::Source;
+use usher::provider::zitadel::Zitadel;
+use usher::provider::{Kind, Provider, SetupError};
+use usher::worker::gate;
+
+use super::exit;
+
+/// The configured provider's adapter.
+pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> {
+    adapter(config).map_err(exit::usage)
+}
+
+fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
+    let token = match (&config.auth.token, &config.auth.token_file) {
+        (Some(token), _) => Source::Value(token.clone()),
+        (None, file) => Source::File(file.clone().unwrap_or_default()),
+    };
+    let http = Http::new(http::Settings {
+        base_url: config.base_url.clone(),
+        timeout: config.timeout,
+        token,
+        concurrency: config.concurrency.get(),
+    })?;
+    Ok(match config.kind {
+        Kind::Karmo => Arc::new(Karmo::new(&config.karmo, http)?),
+        Kind::Zitadel => Arc::new(Zitadel::new(&config.zitadel, http)?),
+        Kind::Sivo => Arc::new(Sivo::new(&config.sivo, http)?),
+        Kind::Mattr => Arc::new(Mattr::new(&config.mattr, http)?),
+    })
+}
+
+/// What the gate needs of the configuration.
+pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
+    gate::Settings {
+        rate: config.provider.rate,
+        concurrency: config.provider.concurrency.get(),
+        retry: config.retry.clone(),
+        bulk_share_min: config.worker.bulk_share_min,
+        can_read: provider.reads(),
+        seed: fastrand::u64(..),
+    }
+}
+
+/// Reads `200ms`, `10s`, `1m 30s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "write a duration such as 200ms or 10s".to_owned())?;
+    Duration::try_from(span).map_err(|_| "write a duration that is not negative".to_owned())
+}

@@ -1,0 +1,102 @@
+//! `usher check`: what is wrong, and the mend. Changes nothing.
+
+use serde::Serialize;
+use usher::broker::amqp;
+use usher::config::Config;
+use usher::contract::{Fault, Reason, UserId};
+use usher::provider::Provider;
+
+use super::exit::{self, Exit};
+use super::{Context, assemble, print};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Finding {
+    what: &'static str,
+    ok: bool,
+    detail: String,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Finding {
+    fn ok(what: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(what, Exit::Done, detail)
+    }
+
+    fn new(what: &'static str, exit: Exit, detail: impl Into<String>) -> Self {
+        Self {
+            what,
+            ok: exit == Exit::Done,
+            detail: detail.into(),
+            exit,
+        }
+    }
+}
+
+pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    let provider = assemble::provider(&config.provider)?;
+    let mut findings = vec![Finding::ok("configuration", "is complete")];
+    findings.extend(broker(&config).await);
+    findings.extend(reach(&config, &*provider).await);
+    print(&match args.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&findings)?),
+        false => findings.iter().map(line).collect(),
+    })?;
+    let worst = findings.iter().map(|finding| finding.exit).max_by_key(|exit| *exit as u8);
+    Ok(worst.unwrap_or(Exit::Done))
+}
+
+fn line(finding: &Finding) -> String {
+    let mark = if finding.ok { "ok   " } else { "WRONG" };
+    format!("{mark}  {:<13}  {}\n", finding.what, finding.detail)
+}
+
+async fn broker(config: &Config) -> Vec<Finding> {
+    let url = &config.broker.url;
+    let plan = match amqp::plan(&config.broker, config.provider.name.as_str()).await {
+        Ok(plan) => plan,
+        Err(error) => return vec![Finding::new("broker", exit::of_broker(&error), format!("{url}: {error}"))],
+    };
+    let table = super::topology::table(&plan);
+    let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
+    let topology = match (plan.is_settled(), plan.differs()) {
+        (true, _) => Finding::ok("topology", "is as configured"),
+        (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
+        (false, false) => {
+            let missing = unsettled.len();
+            Finding::ok("topology", format!("{missing} objects are missing; `usher run` declares them"))
+        }
+    };
+    vec![Finding::ok("broker", format!("{url} accepts the worker")), topology]
+}
+
+/// Asks for a user that hardly exists: the provider's "no such user" shows that the token is accepted.
+async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
+    let at = &config.provider.base_url;
+    let Some(nobody) = UserId::parse("usher-check").filter(|_| provider.reads()) else {
+        return vec![Finding::ok("provider", format!("{at}: not tried: no path to read a user is configured"))];
+    };
+    let answers = Finding::ok("provider", format!("{at} answers"));
+    let Err(error) = provider.read(&nobody).await else {
+        return vec![answers, Finding::ok("token", "is accepted")];
+    };
+    match error.fault {
+        Fault::Command(Reason::NotFound | Reason::Rejected) | Fault::Throttled { .. } => {
+            vec![answers, Finding::ok("token", "is accepted")]
+        }
+        Fault::Credentials | Fault::Denied => vec![answers, Finding::new("token", Exit::Usage, error.to_string())],
+        Fault::Command(_) => vec![Finding::new("provider", Exit::Usage, format!("{at}: {error}"))],
+        Fault::Unreachable | Fault::Broken | Fault::Unknown => {
+            vec![Finding::new("provider", Exit::OutOfReach, format!("{at}: {error}"))]
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! SIGTERM and SIGINT: the first drains, the second aborts.
+
+use tokio::signal::unix::{SignalKind, signal};
+use usher::worker::Shutdown;
+
+/// Turns signals into a shutdown, from now on.
+pub fn stop_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_draining() {
+                tracing::warn!("signal: stopping at once");
+                shutdown.abort();
+            } else {
+                tracing::info!("signal: stopping; commands in flight are finished. A second signal stops at once");
+                shutdown.drain();
+            }
+        }
+    });
+    Ok(())
+}
