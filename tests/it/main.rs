@@ -1,1 +1,15 @@
+//! The promises that are about the broker, on real RabbitMQ; the broker in memory keeps the same ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that finds the world not as it should be ends there"
+)]
 
+mod bench;
+mod conformance;
+mod node;
+mod proxy;
+mod reconnect;
+mod support;
+mod topology;

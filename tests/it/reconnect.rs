@@ -1,0 +1,141 @@
+//! A node that goes away and comes back, and one that is out of memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use usher::broker::amqp::{self, WhenUnreachable};
+use usher::broker::{Config, Consumer, Link, PublishError, Publisher};
+
+use crate::node::Node;
+use crate::support::{PROVIDER, command, eventually, id, next, numbers, take};
+
+async fn connected(node: &Node) -> (Box<dyn Consumer>, Arc<dyn Publisher>) {
+    let config = Config {
+        url: node.url("%2f").parse().unwrap(),
+        prefetch: 20.try_into().unwrap(),
+        reconnect_delay_max: Duration::from_secs(1),
+        ..Config::default()
+    };
+    amqp::connect(&config, PROVIDER, WhenUnreachable::Fail)
+        .await
+        .unwrap()
+}
+
+async fn link_is(link: &mut watch::Receiver<Link>, wanted: impl Fn(&Link) -> bool) {
+    let seen = timeout(Duration::from_secs(60), link.wait_for(wanted)).await;
+    seen.expect("the link in time").expect("a link");
+}
+
+/// Publishes numbers one after the other, each until it is confirmed, until it is told to end. Answers
+/// how many.
+fn publish_until(ended: watch::Receiver<bool>, publisher: Arc<dyn Publisher>) -> JoinHandle<usize> {
+    tokio::spawn(async move {
+        let mut count = 0;
+        while !*ended.borrow() {
+            while let Err(error) = publisher.publish(&command(count)).await {
+                assert_eq!(error, PublishError::Unconfirmed);
+            }
+            count += 1;
+        }
+        count
+    })
+}
+
+async fn publish_some(publisher: &Arc<dyn Publisher>, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        publisher.publish(&command(number)).await.unwrap();
+    }
+}
+
+/// First deliveries of numbers come in order, and none is left out.
+async fn consume_in_order(mut consumer: Box<dyn Consumer>, acked: watch::Sender<usize>) {
+    loop {
+        let delivery = next(&mut consumer).await;
+        let number: usize = id(&delivery).parse().unwrap();
+        assert!(number <= *acked.borrow(), "{number} before {}", *acked.borrow());
+        if delivery.ack().await.is_ok() {
+            acked.send_modify(|highest| *highest = (number + 1).max(*highest));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_broker_is_waited_for_and_nothing_is_lost() {
+    let node = Node::own().await;
+    let (consumer, publisher) = connected(&node).await;
+    let mut links = [consumer.link(), publisher.link()];
+    let (end, ended) = watch::channel(false);
+    let publishing = publish_until(ended, publisher.clone());
+    let (acked, mut highest) = watch::channel(0);
+    let consuming = tokio::spawn(consume_in_order(consumer, acked));
+    highest.wait_for(|count| *count > 100).await.unwrap();
+    node.ctl(&["stop_app"]).await;
+    for link in &mut links {
+        link_is(link, |link| matches!(link, Link::Down { .. })).await;
+    }
+    let before = *highest.borrow();
+    node.ctl(&["start_app"]).await;
+    highest.wait_for(|count| *count > before + 100).await.unwrap();
+    end.send_replace(true);
+    let published = publishing.await.unwrap();
+    highest.wait_for(|count| *count == published).await.unwrap();
+    for link in &mut links {
+        link_is(link, |link| *link == Link::Up).await;
+    }
+    consuming.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_that_comes_back_has_all_that_it_confirmed_in_order() {
+    let mut node = Node::own().await;
+    let (mut consumer, publisher) = connected(&node).await;
+    publish_some(&publisher, 0..100).await;
+    // RabbitMQ 3.10 writes down where a stream's coordinator is some minutes late, or when it stops.
+    node.ctl(&["stop_app"]).await;
+    node.ctl(&["start_app"]).await;
+    let held = take(&mut consumer, 20).await;
+    node.kill9().await;
+    eventually("the deliveries are stale", async || {
+        held.iter().all(|delivery| !delivery.usable()).then_some(())
+    })
+    .await;
+    // It waits for the broker, with a ceiling of its own.
+    let waiting = tokio::spawn(async move { publisher.publish(&command(100)).await });
+    node.restart().await;
+    let mut order = Vec::new();
+    for _ in 0..101 {
+        let delivery = next(&mut consumer).await;
+        order.push(id(&delivery));
+        delivery.ack().await.unwrap();
+    }
+    waiting.await.unwrap().unwrap();
+    assert_eq!(order, numbers(0..101));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_holds_publishes_up_and_acks_go_on() {
+    let node = Node::own().await;
+    let (mut consumer, publisher) = connected(&node).await;
+    publish_some(&publisher, 0..10).await;
+    let held = take(&mut consumer, 10).await;
+    node.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
+    let mut link = publisher.link();
+    let waiting = {
+        let publisher = publisher.clone();
+        tokio::spawn(async move { publisher.publish(&command(10)).await })
+    };
+    // The broker says it with the first publish.
+    link_is(&mut link, |link| matches!(link, Link::Blocked { .. })).await;
+    for delivery in held {
+        delivery.ack().await.unwrap();
+    }
+    assert!(!waiting.is_finished());
+    assert_eq!(*consumer.link().borrow(), Link::Up);
+    node.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
+    link_is(&mut link, |link| *link == Link::Up).await;
+    waiting.await.unwrap().unwrap();
+    assert_eq!(id(&next(&mut consumer).await), "10");
+}

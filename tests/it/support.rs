@@ -1,0 +1,91 @@
+//! Waiting for a condition, and the messages that the tests send.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+use usher::broker::topology::COMMANDS;
+use usher::broker::{Consumer, Delivery, Message, Properties};
+
+/// The provider whose topology the tests use.
+pub const PROVIDER: &str = "sivo";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again until there is an answer. The only place where a test sleeps.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "it didn't happen within {PATIENCE:?}: {what}"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Shows what the broker's adapters say, where a test fails.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::new("off,usher=info");
+    let _ = tracing_subscriber::fmt()
+        .with_test_writer()
+        .with_env_filter(filter)
+        .try_init();
+}
+
+pub fn message(exchange: &str, key: &str, id: impl Display) -> Message {
+    let id = id.to_string();
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: key.to_owned(),
+        properties: Properties::persistent(&id, "text/plain"),
+        body: Bytes::from(id),
+        mandatory: false,
+    }
+}
+
+pub fn command(id: impl Display) -> Message {
+    message(COMMANDS, "sivo.42", id)
+}
+
+pub fn id(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.body.to_vec()).unwrap()
+}
+
+pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
+    timeout(PATIENCE, consumer.next())
+        .await
+        .expect("a delivery in time")
+        .expect("no end")
+}
+
+/// As many deliveries, unsettled.
+pub async fn take(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    for _ in 0..count {
+        deliveries.push(next(consumer).await);
+    }
+    deliveries
+}
+
+pub fn ids(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(id).collect()
+}
+
+pub fn numbers(range: impl IntoIterator<Item = usize>) -> Vec<String> {
+    range.into_iter().map(|number| number.to_string()).collect()
+}
+
+/// Long enough for a delivery that is on its way to arrive.
+pub async fn gets_nothing(consumer: &mut Box<dyn Consumer>) {
+    if let Ok(delivery) = timeout(Duration::from_millis(400), consumer.next()).await {
+        panic!(
+            "unexpected: {}",
+            delivery.map_or("the end".to_owned(), |delivery| id(&delivery))
+        );
+    }
+}
