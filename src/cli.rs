@@ -16,14 +16,12 @@ mod simulate;
 mod summary;
 mod topology;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use usher::{config, telemetry};
-
-use exit::Exit;
 
 /// Applies UpdateUser commands from RabbitMQ to an identity provider: in order, at the provider's pace,
 /// with an outcome for each.
@@ -65,9 +63,7 @@ struct Context {
 impl Context {
     /// Reads the configuration and starts the log that it asks for.
     fn config(&self) -> anyhow::Result<config::Config> {
-        let config = config::load(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
-        Ok(config)
+        config_from(self.config_file.as_deref(), variables())
     }
 
     /// Only what publishing needs.
@@ -78,14 +74,29 @@ impl Context {
     }
 }
 
+fn config_from(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<config::Config> {
+    let config = config::load(file, variables).map_err(exit::usage)?;
+    telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
+    Ok(config)
+}
+
 /// A variable that is no Unicode is none of ours.
 fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let context = Context { config_file: cli.config };
+    let default = Path::new("usher.toml");
+    let context = Context {
+        config_file: cli
+            .config
+            .or_else(|| default.exists().then(|| default.to_owned())),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error)),
@@ -123,4 +134,3 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn say(line: &str) {
     eprintln!("{line}");
 }
-

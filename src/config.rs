@@ -10,7 +10,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -38,6 +39,13 @@ pub struct Config {
     pub admin: Admin,
     #[serde(default)]
     pub log: telemetry::Config,
+}
+
+/// `schemas/config.json`
+pub fn schema() -> Schema {
+    SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<Config>()
 }
 
 /// `[provider]`

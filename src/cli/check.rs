@@ -51,7 +51,10 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
         true => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         false => findings.iter().map(line).collect(),
     })?;
-    let worst = findings.iter().map(|finding| finding.exit).max_by_key(|exit| *exit as u8);
+    let worst = findings
+        .iter()
+        .map(|finding| finding.exit)
+        .max_by_key(|exit| *exit as u8);
     Ok(worst.unwrap_or(Exit::Done))
 }
 
@@ -64,7 +67,13 @@ async fn broker(config: &Config) -> Vec<Finding> {
     let url = &config.broker.url;
     let plan = match amqp::plan(&config.broker, config.provider.name.as_str()).await {
         Ok(plan) => plan,
-        Err(error) => return vec![Finding::new("broker", exit::of_broker(&error), format!("{url}: {error}"))],
+        Err(error) => {
+            return vec![Finding::new(
+                "broker",
+                exit::of_broker(&error),
+                format!("{url}: {error}"),
+            )];
+        }
     };
     let table = super::topology::table(&plan);
     let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
@@ -73,17 +82,26 @@ async fn broker(config: &Config) -> Vec<Finding> {
         (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
         (false, false) => {
             let missing = unsettled.len();
-            Finding::ok("topology", format!("{missing} objects are missing; `usher run` declares them"))
+            Finding::ok(
+                "topology",
+                format!("{missing} objects are missing; `usher run` declares them"),
+            )
         }
     };
-    vec![Finding::ok("broker", format!("{url} accepts the worker")), topology]
+    vec![
+        Finding::ok("broker", format!("{url} accepts the worker")),
+        topology,
+    ]
 }
 
 /// Asks for a user that hardly exists: the provider's "no such user" shows that the token is accepted.
 async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
     let at = &config.provider.base_url;
     let Some(nobody) = UserId::parse("usher-check").filter(|_| provider.reads()) else {
-        return vec![Finding::ok("provider", format!("{at}: not tried: no path to read a user is configured"))];
+        return vec![Finding::ok(
+            "provider",
+            format!("{at}: not tried: no path to read a user is configured"),
+        )];
     };
     let answers = Finding::ok("provider", format!("{at} answers"));
     let Err(error) = provider.read(&nobody).await else {
@@ -93,10 +111,16 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
         Fault::Command(Reason::NotFound | Reason::Rejected) | Fault::Throttled { .. } => {
             vec![answers, Finding::ok("token", "is accepted")]
         }
-        Fault::Credentials | Fault::Denied => vec![answers, Finding::new("token", Exit::Usage, error.to_string())],
+        Fault::Credentials | Fault::Denied => {
+            vec![answers, Finding::new("token", Exit::Usage, error.to_string())]
+        }
         Fault::Command(_) => vec![Finding::new("provider", Exit::Usage, format!("{at}: {error}"))],
         Fault::Unreachable | Fault::Broken | Fault::Unknown => {
-            vec![Finding::new("provider", Exit::OutOfReach, format!("{at}: {error}"))]
+            vec![Finding::new(
+                "provider",
+                Exit::OutOfReach,
+                format!("{at}: {error}"),
+            )]
         }
     }
 }

@@ -66,5 +66,8 @@ pub fn of_broker(error: &ConnectError) -> Exit {
 /// Says the error. One without a code of its own is about files and the like: wrong use.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     super::say(&format!("usher: {error:#}"));
-    error.downcast_ref::<Coded>().map_or(Exit::Usage, |coded| coded.exit).into()
+    error
+        .downcast_ref::<Coded>()
+        .map_or(Exit::Usage, |coded| coded.exit)
+        .into()
 }

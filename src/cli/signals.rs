@@ -17,7 +17,9 @@ pub fn stop_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
                 tracing::warn!("signal: stopping at once");
                 shutdown.abort();
             } else {
-                tracing::info!("signal: stopping; commands in flight are finished. A second signal stops at once");
+                tracing::info!(
+                    "signal: stopping; commands in flight are finished. A second signal stops at once"
+                );
                 shutdown.drain();
             }
         }

@@ -101,7 +101,12 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
     signals::stop_on_signals(shutdown.clone())?;
     let simulated = simulated::start(args.settings(), args.listen)
         .await
-        .map_err(|error| exit::usage(format_args!("--listen {}: {error}; choose another address", args.listen)))?;
+        .map_err(|error| {
+            exit::usage(format_args!(
+                "--listen {}: {error}; choose another address",
+                args.listen
+            ))
+        })?;
     print(&format!("{}\n", simulated.base_url()))?;
     super::say(&format!(
         "usher: a simulated {} listens; look at /__users, /__calls and /__summary; end it with Ctrl-C",

@@ -41,7 +41,12 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
 
 /// A line for each object.
 pub fn table(plan: &Plan) -> String {
-    let width = plan.objects.iter().map(|object| object.object.len()).max().unwrap_or(0);
+    let width = plan
+        .objects
+        .iter()
+        .map(|object| object.object.len())
+        .max()
+        .unwrap_or(0);
     let line = |object: &str, state: &ObjectState| match state {
         ObjectState::Missing => format!("{object:width$}  missing: `usher topology declare` makes it\n"),
         ObjectState::Present => format!("{object:width$}  present\n"),

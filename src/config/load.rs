@@ -41,7 +41,7 @@ struct Sources {
     environment: HashMap<String, String>,
 }
 
-/// Reads `file`, or `usher.toml` where it exists, and the variables `USHER_…` above it.
+/// Reads `file`, if there is one, and the variables `USHER_…` above it.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -67,8 +67,6 @@ pub fn load_broker(
 
 impl Sources {
     fn new(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Self {
-        let default = Path::new("usher.toml");
-        let file = file.or_else(|| default.exists().then_some(default));
         let ours = |name: &str| name.starts_with("USHER_") && !name.starts_with(NOT_OURS);
         Self {
             file: file.map(Path::to_owned),

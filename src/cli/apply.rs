@@ -1,0 +1,239 @@
+//! `usher apply`: the same pipeline without a broker.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use usher::broker::memory::MemoryBroker;
+use usher::broker::topology::{COMMANDS, DEAD_LETTERS, OUTCOME_LOG, Topology};
+use usher::broker::{Message, Properties};
+use usher::clock::Clock;
+use usher::config::Config;
+use usher::contract::{Ident, UserId};
+use usher::provider::Kind;
+use usher::provider::simulated::{self, Faults, Settings, Simulated};
+use usher::worker::{Setup, Shutdown, Stopped, Worker};
+
+use super::exit::{self, Exit};
+use super::input::{Input, Line};
+use super::outcomes::{self, Earlier, LineSink};
+use super::summary::{Display, Summary};
+use super::{Context, assemble, signals};
+
+/// Commands that are read ahead.
+const QUEUE_DEPTH_MAX: usize = 1024;
+
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Commands as JSON lines; - for stdin
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Where events go. A second run with the same file goes on where the first one ended. Default: stdout
+    #[arg(long, value_name = "FILE")]
+    outcomes: Option<PathBuf>,
+    /// Where dead letters go. Default: dead-letters.jsonl beside the outcomes file; without one, they are
+    /// only counted and logged
+    #[arg(long, value_name = "FILE")]
+    dead_letters: Option<PathBuf>,
+    /// Apply to a simulated provider of this kind, which is started for the run: with a rate limit and
+    /// some faults. Its name is its kind, and no configuration file is read
+    #[arg(long, value_name = "KIND", conflicts_with = "config")]
+    simulate: Option<Kind>,
+}
+
+pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let input = Input::from(args.file.clone());
+    let total = input.count().await?;
+    let simulated = match args.simulate {
+        Some(kind) => Some(simulation(kind).await?),
+        None => None,
+    };
+    let config = match (&simulated, args.simulate) {
+        (Some(simulated), Some(kind)) => config_for_simulation(kind, &simulated.base_url())?,
+        _ => context.config()?,
+    };
+    let (broker, earlier) = broker(&args, &config)?;
+    let shutdown = Shutdown::new();
+    signals::stop_on_signals(shutdown.clone())?;
+    let started = Instant::now();
+    let worker = worker(&config, &broker, &shutdown)?;
+    let (progress, gate) = (worker.progress(), worker.gate());
+    let mut display = Display::new(total, earlier.settled.len() as u64);
+
+    let feeder = Feeder {
+        input,
+        broker,
+        name: config.provider.name.to_string(),
+        settled: earlier.settled,
+        read: watch::Sender::new((0, 0)),
+        shutdown: shutdown.clone(),
+    };
+    let read = feeder.read.subscribe();
+    let feeding = tokio::spawn(feeder.feed());
+    let mut working = tokio::spawn(worker.run());
+    let mut tick = tokio::time::interval(SHOW_EVERY);
+    let stopped = loop {
+        tokio::select! {
+            stopped = &mut working => break stopped?,
+            _ = tick.tick() => display.show(&progress.borrow(), &gate.view()),
+        }
+    };
+    display.clear();
+    let (read, skipped) = *read.borrow();
+    let fed = feeding.await?;
+    let summary = Summary {
+        progress: &progress.borrow(),
+        read,
+        earlier: skipped,
+        earlier_failed: if skipped > 0 { earlier.failed } else { 0 },
+        elapsed: started.elapsed(),
+        interrupted: stopped != Stopped::InputEnded,
+    };
+    super::say(summary.text().trim_end());
+    if let Some(simulated) = simulated {
+        simulated.stop().await;
+    }
+    fed?;
+    Ok(match stopped {
+        Stopped::Drained | Stopped::Cut => Exit::Interrupted,
+        Stopped::InputEnded if summary.progress.failures() + summary.earlier_failed > 0 => Exit::Failures,
+        Stopped::InputEnded => Exit::Done,
+    })
+}
+
+/// A provider with a quota and with faults that all heal.
+async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
+    let settings = Settings {
+        rate_per_second: Some(SIMULATED_RATE),
+        burst: SIMULATED_RATE / 10,
+        latency: Duration::from_millis(20),
+        seed: 1,
+        faults: Faults {
+            broken: 0.01,
+            drop_after: 0.005,
+            throttle_after: 0.0005,
+            ..Faults::default()
+        },
+        ..Settings::new(kind)
+    };
+    simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+        .await
+        .map_err(exit::usage)
+}
+
+/// Calls per second of the simulated provider, and of the worker that knows its quota.
+const SIMULATED_RATE: u32 = 500;
+
+/// A configuration for the simulated provider. Its name is its kind, and no file has a say in it.
+fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
+    let mut variables: Vec<_> = super::variables()
+        .filter(|(name, _)| !name.starts_with("USHER_PROVIDER__"))
+        .collect();
+    let mut set =
+        |key: &str, value: &str| variables.push((format!("USHER_PROVIDER__{key}"), value.to_owned()));
+    set("NAME", kind.as_str());
+    set("KIND", kind.as_str());
+    set("BASE_URL", base_url);
+    set("RATE__PER_SECOND", &SIMULATED_RATE.to_string());
+    set("AUTH__TOKEN", "simulated");
+    super::config_from(None, variables)
+}
+
+fn broker(args: &Args, config: &Config) -> anyhow::Result<(MemoryBroker, Earlier)> {
+    let broker = MemoryBroker::new(&Topology::new(config.provider.name.as_str(), &config.broker));
+    let (events, earlier): (Box<dyn Write + Send>, _) = match &args.outcomes {
+        None => (Box::new(std::io::stdout()), Earlier::default()),
+        Some(path) => {
+            let (file, earlier) = outcomes::resume(path)?;
+            (Box::new(file), earlier)
+        }
+    };
+    broker.divert(OUTCOME_LOG, LineSink::events(events));
+    let beside = args
+        .outcomes
+        .as_ref()
+        .map(|path| path.with_file_name("dead-letters.jsonl"));
+    let dead_letters: Box<dyn Write + Send> = match args.dead_letters.clone().or(beside) {
+        None => Box::new(std::io::sink()),
+        Some(path) => Box::new(outcomes::append_to(&path)?),
+    };
+    broker.divert(DEAD_LETTERS, LineSink::dead_letters(dead_letters));
+    Ok((broker, earlier))
+}
+
+fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
+    let provider = assemble::provider(&config.provider)?;
+    Ok(Worker::new(Setup {
+        consumer: broker.consumer(config.broker.prefetch.get()),
+        publisher: broker.publisher(),
+        gate: assemble::gate(config, &*provider),
+        provider,
+        provider_name: config.provider.name.clone(),
+        config: config.worker.clone(),
+        clock: Clock::System,
+        shutdown: shutdown.clone(),
+    }))
+}
+
+/// Puts the file's commands into the broker's queue, as fast as they are taken out.
+struct Feeder {
+    input: Input,
+    broker: MemoryBroker,
+    name: String,
+    settled: HashSet<String>,
+    /// Commands read, and how many of them were settled by earlier runs.
+    read: watch::Sender<(u64, u64)>,
+    shutdown: Shutdown,
+}
+
+impl Feeder {
+    async fn feed(self) -> anyhow::Result<()> {
+        let fed = self.feed_lines().await;
+        // What was read is worked off, also where the rest can't be read.
+        self.broker.finish_input();
+        fed
+    }
+
+    async fn feed_lines(&self) -> anyhow::Result<()> {
+        let mut lines = self.input.open().await?;
+        while let Some(line) = lines.next().await? {
+            let (id, message) = self.message(line);
+            let skipped = self.settled.contains(&id);
+            self.read.send_modify(|(read, earlier)| {
+                *read += 1;
+                *earlier += u64::from(skipped);
+            });
+            if skipped {
+                continue;
+            }
+            tokio::select! {
+                () = self.shutdown.draining() => break,
+                published = self.broker.publish_when_room(&message, QUEUE_DEPTH_MAX) => published?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A line as its publisher would send it. One that can't be read is known by its number.
+    fn message(&self, line: Line) -> (String, Message) {
+        let number = format!("line-{}", line.number);
+        let ident = Ident::of_refused(&line.text, Some(&number), 0);
+        let user = ident.user_id.as_deref().and_then(UserId::parse);
+        let user = user.as_ref().map_or("-", UserId::as_str);
+        let id = ident.command_id.unwrap_or(number);
+        let message = Message {
+            exchange: COMMANDS.into(),
+            routing_key: format!("{}.{user}", self.name),
+            properties: Properties::persistent(&id, "application/json"),
+            body: line.text.into(),
+            mandatory: false,
+        };
+        (id, message)
+    }
+}

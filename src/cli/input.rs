@@ -1,0 +1,100 @@
+//! A file of commands, one to a line, read without holding more than one line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+
+/// A longer line is no command, and not worth the memory.
+const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A file, or stdin as `-`.
+#[derive(Debug, Clone)]
+pub struct Input(PathBuf);
+
+impl From<PathBuf> for Input {
+    fn from(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+/// The lines, with their numbers from 1.
+pub struct Lines {
+    reader: Box<dyn AsyncBufRead + Unpin + Send>,
+    name: String,
+    number: u64,
+}
+
+pub struct Line {
+    pub number: u64,
+    pub text: Vec<u8>,
+}
+
+impl Input {
+    /// None for stdin, which can be read once only.
+    pub fn path(&self) -> Option<&Path> {
+        (self.0.as_os_str() != "-").then_some(&self.0)
+    }
+
+    pub async fn open(&self) -> anyhow::Result<Lines> {
+        let (reader, name): (Box<dyn AsyncBufRead + Unpin + Send>, _) = match self.path() {
+            None => (Box::new(BufReader::new(tokio::io::stdin())), "stdin".to_owned()),
+            Some(path) => {
+                let name = path.display().to_string();
+                let file = tokio::fs::File::open(path)
+                    .await
+                    .with_context(|| format!("{name} can't be read"))?;
+                (Box::new(BufReader::with_capacity(BUFFER_BYTES, file)), name)
+            }
+        };
+        Ok(Lines {
+            reader,
+            name,
+            number: 0,
+        })
+    }
+
+    /// How many commands there are, where that can be known before they are read.
+    pub async fn count(&self) -> anyhow::Result<Option<u64>> {
+        if self.path().is_none() {
+            return Ok(None);
+        }
+        let mut lines = self.open().await?;
+        let mut count = 0;
+        while lines.next().await?.is_some() {
+            count += 1;
+        }
+        Ok(Some(count))
+    }
+}
+
+impl Lines {
+    /// The next line that is not blank, without its end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Line>> {
+        loop {
+            let mut text = Vec::new();
+            let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
+            let read = limited.read_until(b'\n', &mut text).await;
+            if read.with_context(|| format!("{} can't be read", self.name))? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if text.len() as u64 == LINE_BYTES_MAX && text.last() != Some(&b'\n') {
+                bail!(
+                    "{}: line {} is longer than any command; is this a file of JSON lines?",
+                    self.name,
+                    self.number
+                );
+            }
+            text.truncate(text.trim_ascii_end().len());
+            if !text.trim_ascii_start().is_empty() {
+                return Ok(Some(Line {
+                    number: self.number,
+                    text,
+                }));
+            }
+        }
+    }
+}

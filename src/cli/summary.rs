@@ -1,0 +1,196 @@
+//! What a person sees of `usher apply`: a bar while it runs, and a summary that adds up.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+use usher::worker::Progress;
+use usher::worker::gate::View;
+
+/// How often a line is printed where there is no terminal for a bar.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A bar on a terminal, a line now and then elsewhere.
+pub struct Display {
+    bar: ProgressBar,
+    plain: bool,
+    next_line: Instant,
+    started: Instant,
+    total: Option<u64>,
+    before: u64,
+}
+
+impl Display {
+    /// `before` commands were settled by earlier runs.
+    pub fn new(total: Option<u64>, before: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        let template = match total {
+            Some(_) => "{bar:30} {percent:>3} %  {msg}",
+            None => "{spinner} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self {
+            plain: bar.is_hidden(),
+            bar,
+            next_line: Instant::now() + LINE_EVERY,
+            started: Instant::now(),
+            total,
+            before,
+        }
+    }
+
+    pub fn show(&mut self, progress: &Progress, view: &View) {
+        let text = self.text(progress, view);
+        if self.plain {
+            if Instant::now() >= self.next_line {
+                super::say(&format!("usher: {text}"));
+                self.next_line = Instant::now() + LINE_EVERY;
+            }
+            return;
+        }
+        self.bar.set_position(self.before + progress.settled());
+        self.bar.set_message(text);
+    }
+
+    fn text(&self, progress: &Progress, view: &View) -> String {
+        let settled = progress.settled();
+        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
+        let pace = settled as f64 / seconds;
+        let done = self.before + settled;
+        let mut text = format!("{done} done, {} failed", progress.failures());
+        if let Some(total) = self.total {
+            let waiting = total.saturating_sub(done);
+            let _infallible = write!(text, ", {waiting} waiting");
+            if pace > 0.0 {
+                let left = Duration::from_secs_f64((waiting as f64 / pace).ceil());
+                let _infallible = write!(text, ", {pace:.0}/s, {} left", span(left));
+            }
+        }
+        if let Some(pause) = view.pause {
+            let wait = pause.until.saturating_duration_since(Instant::now());
+            let _infallible = write!(text, "; paused ({}), next call in {}", pause.cause, span(wait));
+        }
+        text
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Seconds and larger, rounded up: `1h 2m 3s`.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m {seconds}s"),
+        _ => format!("{hours}h {minutes}m {seconds}s"),
+    }
+}
+
+/// The account of a run. `read` commands stood in the part of the input that was read.
+pub struct Summary<'a> {
+    pub progress: &'a Progress,
+    pub read: u64,
+    pub earlier: u64,
+    pub earlier_failed: u64,
+    pub elapsed: Duration,
+    pub interrupted: bool,
+}
+
+impl Summary<'_> {
+    pub fn unfinished(&self) -> u64 {
+        self.read.saturating_sub(self.earlier + self.progress.settled())
+    }
+
+    pub fn text(&self) -> String {
+        let progress = self.progress;
+        let seconds = self.elapsed.as_secs_f64();
+        let pace = progress.settled() as f64 / seconds.max(0.001);
+        let mut text = format!("usher: {} commands in {seconds:.1} s ({pace:.0}/s)\n", self.read);
+        let mut row = |count: u64, what: &str| {
+            let _infallible = writeln!(text, "{count:>10}  {what}");
+        };
+        row(
+            progress.successes(),
+            &format!(
+                "succeeded ({} changed, {} were as asked)",
+                progress.changed, progress.unchanged
+            ),
+        );
+        let reasons: Vec<_> = progress
+            .failed
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        let reasons = if reasons.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", reasons.join(", "))
+        };
+        row(progress.failures(), &format!("dead letters{reasons}"));
+        if progress.repeated > 0 {
+            row(
+                progress.repeated,
+                "stood there before under the same id, and were not applied again",
+            );
+        }
+        if self.earlier > 0 {
+            let failed = match self.earlier_failed {
+                0 => String::new(),
+                failed => format!(" ({failed} of them dead letters)"),
+            };
+            row(self.earlier, &format!("were settled by earlier runs{failed}"));
+        }
+        if self.unfinished() > 0 {
+            row(
+                self.unfinished(),
+                "not finished: run it again with the same files to go on",
+            );
+        }
+        if self.interrupted {
+            text.push_str("usher: interrupted before the end of the input\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use usher::contract::Reason;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_summary_adds_up() {
+        let mut progress = Progress::new();
+        progress.changed = 5;
+        progress.unchanged = 1;
+        progress.repeated = 2;
+        progress.failed.insert(Reason::Conflict, 3);
+        let summary = Summary {
+            progress: &progress,
+            read: 20,
+            earlier: 4,
+            earlier_failed: 1,
+            elapsed: Duration::from_secs(2),
+            interrupted: true,
+        };
+        assert_eq!(summary.unfinished(), 5);
+        let counts = summary
+            .text()
+            .lines()
+            .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+            .sum::<u64>();
+        assert_eq!(counts, 20);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let spans = [0, 59, 61, 3723].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["0s", "59s", "1m 1s", "1h 2m 3s"]);
+    }
+}
