@@ -9,7 +9,10 @@
 mod bench;
 mod conformance;
 mod node;
+mod pipeline;
+mod process;
 mod proxy;
 mod reconnect;
+mod scene;
 mod support;
 mod topology;

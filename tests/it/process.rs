@@ -1,0 +1,130 @@
+//! The program as its users run it: processes with a configuration, a signal, an exit code.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Output, Stdio};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// What is set in the environment of a process, as `USHER_…` without the prefix.
+#[derive(Clone, Default)]
+pub struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    pub fn with(mut self, key: &str, value: &dyn ToString) -> Self {
+        self.0.push((format!("USHER_{key}"), value.to_string()));
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.0.iter().map(|(key, value)| (key, value)))
+            .current_dir(std::env::temp_dir())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // It may end without reading all of it.
+        let writing = tokio::spawn(async move { stdin.write_all(&input).await });
+        let output = child.wait_with_output().await.unwrap();
+        let _ = writing.await.unwrap();
+        output
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let said = tokio::spawn(async move {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).await.unwrap();
+            said
+        });
+        Process { child, said }
+    }
+}
+
+pub struct Process {
+    child: Child,
+    said: JoinHandle<String>,
+}
+
+impl Process {
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status()
+            .await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Its exit status, and what it said on stderr.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().await.unwrap();
+        (status, self.said.await.unwrap())
+    }
+
+    /// SIGTERM, and the exit code that says it drained.
+    pub async fn drained(self) -> String {
+        self.signal("TERM").await;
+        let (status, said) = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{said}");
+        said
+    }
+
+    pub async fn killed(self) {
+        self.signal("KILL").await;
+        self.ended().await;
+    }
+}
+
+/// A folder of the test's own, gone with it.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("usher-test-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.join(name), text).unwrap();
+        self.path(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
