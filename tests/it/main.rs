@@ -6,8 +6,10 @@
     reason = "a test that finds the world not as it should be ends there"
 )]
 
+mod apply;
 mod bench;
 mod conformance;
+mod leaks;
 mod node;
 mod pipeline;
 mod process;
@@ -15,4 +17,5 @@ mod proxy;
 mod reconnect;
 mod scene;
 mod support;
+mod throttled;
 mod topology;

@@ -1,0 +1,206 @@
+//! `usher apply` as a person runs it: files in, files out, a summary, an exit code.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::Value;
+use usher::provider::Kind;
+use usher::provider::simulated::{self, Simulated};
+
+use crate::process::{Folder, Settings};
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/examples");
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The numbers at the beginning of the summary's rows.
+fn rows(stderr: &[u8]) -> BTreeMap<String, u64> {
+    let text = String::from_utf8_lossy(stderr).into_owned();
+    let row = |line: &str| {
+        let (number, what) = line.trim_start().split_once("  ")?;
+        Some((what.split([' ', ':']).next()?.to_owned(), number.parse().ok()?))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[tokio::test]
+async fn the_mixed_example_shows_every_refusal_that_zitadel_can_give() {
+    let folder = Folder::new();
+    let (outcomes, dead) = (folder.path("outcomes.jsonl"), folder.path("dead.jsonl"));
+    let file = format!("{EXAMPLES}/mixed.jsonl");
+    let arguments = [
+        "apply",
+        &file,
+        "--simulate",
+        "zitadel",
+        "--outcomes",
+        &outcomes,
+        "--dead-letters",
+        &dead,
+    ];
+    let applied = Settings::default().run(&arguments, b"").await;
+    assert_eq!(applied.status.code(), Some(1), "{applied:?}");
+
+    let mut reasons = BTreeMap::new();
+    for letter in lines(&folder.read("dead.jsonl")) {
+        let reason = letter["headers"]["x-usher-reason"].as_str().unwrap().to_owned();
+        *reasons.entry(reason).or_insert(0) += 1;
+    }
+    let expected = [
+        "conflict",
+        "expired",
+        "forbidden",
+        "invalid",
+        "not_found",
+        "outcome_unknown",
+        "oversized",
+        "rejected",
+        "retries_exhausted",
+        "undecodable",
+        "unsupported_field",
+    ];
+    assert_eq!(reasons.keys().collect::<Vec<_>>(), expected);
+    let failed = lines(&folder.read("outcomes.jsonl"))
+        .iter()
+        .filter(|event| event["type"] == "USER_UPDATE_FAIL")
+        .count();
+    assert_eq!(failed, reasons.values().sum::<usize>());
+}
+
+/// A provider that takes its time, and the settings to reach it.
+async fn slow_provider() -> (Simulated, Settings) {
+    let slow = simulated::Settings {
+        latency: Duration::from_millis(50),
+        ..simulated::Settings::new(Kind::Zitadel)
+    };
+    let provider = simulated::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
+        .await
+        .unwrap();
+    let settings = Settings::default()
+        .with("PROVIDER__NAME", &"zitadel")
+        .with("PROVIDER__KIND", &"zitadel")
+        .with("PROVIDER__BASE_URL", &provider.base_url())
+        .with("PROVIDER__AUTH__TOKEN", &"any");
+    (provider, settings)
+}
+
+fn commands(count: u32) -> String {
+    let line = |n| {
+        let id = uuid::Uuid::from_u128(n);
+        format!(
+            "{{\"id\":\"{id}\",\"provider\":\"zitadel\",\"userId\":\"u{n}\",\"update\":{{\"nickname\":\"n\"}},\"batchId\":\"b\"}}\n"
+        )
+    };
+    // Nothing else is changed, so Zitadel's PUT needs the names read first.
+    (0..count).map(|n| line(u128::from(n))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_killed_goes_on_where_it_ended_and_adds_up() {
+    let (provider, settings) = slow_provider().await;
+    let folder = Folder::new();
+    let file = folder.write("commands.jsonl", &format!("{}no JSON\n", commands(2000)));
+    let outcomes = folder.path("outcomes.jsonl");
+    let arguments = ["apply", &file, "--outcomes", &outcomes];
+    let first = settings.start(&arguments);
+    crate::support::eventually("some writes", async || {
+        (provider.summary().applied >= 300).then_some(())
+    })
+    .await;
+    first.killed().await;
+    let before = provider.summary().applied;
+
+    let second = settings.run(&arguments, b"").await;
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    let rows = rows(&second.stderr);
+    assert_eq!(rows.values().sum::<u64>(), 2001, "{rows:?}");
+    assert!(rows["were"] > 0 && rows["were"] <= before, "{rows:?}");
+    let mut terminal: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in lines(&folder.read("outcomes.jsonl")) {
+        if event["type"] != "USER_UPDATE_START" {
+            let id = event["data"]["commandId"].as_str().unwrap().to_owned();
+            terminal
+                .entry(id)
+                .or_default()
+                .push(event["id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(terminal.len(), 2001);
+    assert!(terminal.values().all(|ids| ids.len() == 1));
+    assert_eq!(lines(&folder.read("dead-letters.jsonl")).len(), 1);
+
+    let third = settings.run(&arguments, b"").await;
+    assert_eq!(third.status.code(), Some(1), "{third:?}");
+    assert_eq!(lines(&folder.read("dead-letters.jsonl")).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_run_says_what_is_left_and_ends_with_3() {
+    let (provider, settings) = slow_provider().await;
+    let folder = Folder::new();
+    let file = folder.write("commands.jsonl", &commands(5000));
+    let outcomes = folder.path("outcomes.jsonl");
+    let run = settings.start(&["apply", &file, "--outcomes", &outcomes]);
+    crate::support::eventually("some writes", async || {
+        (provider.summary().applied >= 100).then_some(())
+    })
+    .await;
+    run.signal("INT").await;
+    let (status, said) = run.ended().await;
+    assert_eq!(status.code(), Some(3), "{said}");
+    let rows = rows(said.as_bytes());
+    assert!(rows["not"] > 0, "{said}");
+}
+
+#[tokio::test]
+async fn events_go_to_stdout_where_no_file_is_named() {
+    let (_provider, settings) = slow_provider().await;
+    let applied = settings.run(&["apply", "-"], commands(3).as_bytes()).await;
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    assert_eq!(lines(&String::from_utf8(applied.stdout).unwrap()).len(), 6);
+}
+
+#[tokio::test]
+async fn wrong_use_ends_with_2_and_what_is_out_of_reach_with_4() {
+    let nothing = Settings::default();
+    let config = nothing.run(&["run"], b"").await;
+    assert_eq!(config.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&config.stderr).contains("provider: the member is required"),
+        "{config:?}"
+    );
+    let file = nothing
+        .run(&["apply", "/nowhere.jsonl", "--simulate", "zitadel"], b"")
+        .await;
+    assert_eq!(file.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&file.stderr).contains("/nowhere.jsonl can't be read"),
+        "{file:?}"
+    );
+    let away = nothing.with("BROKER__URL", &"amqp://guest:guest@127.0.0.1:1/%2f");
+    let broker = away.run(&["publish", "-"], commands(1).as_bytes()).await;
+    assert_eq!(broker.status.code(), Some(4), "{broker:?}");
+}
+
+#[tokio::test]
+async fn a_file_with_a_bad_line_is_not_published_at_all() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "commands.jsonl",
+        &format!("{}{{\"id\":\"s3cret\"}}\n", commands(2)),
+    );
+    let away = Settings::default().with("BROKER__URL", &"amqp://guest:guest@127.0.0.1:1/%2f");
+    let published = away.run(&["publish", &file], b"").await;
+    assert_eq!(published.status.code(), Some(1));
+    let said = String::from_utf8(published.stderr).unwrap();
+    assert!(
+        said.contains("line 3: invalid at /id: ") && said.contains("nothing was published"),
+        "{said}"
+    );
+    assert!(!said.contains("s3cret"), "{said}");
+}
