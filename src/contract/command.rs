@@ -1,9 +1,12 @@
 //! The command: which user, at which provider, gets which fields.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
@@ -34,16 +37,22 @@ impl TrafficClass {
 /// One command, as published. It can only be made by `decode`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(title = "UpdateUser", extend("$id" = "urn:usher:schemas/update-user.v1.json"))]
+#[schemars(
+    title = "UpdateUser",
+    description = "Asks for changes to one user at one identity provider. At most 256 KiB of JSON.",
+    extend("$id" = "urn:usher:schemas/update-user.v1.json")
+)]
 pub struct UpdateUser {
     /// The idempotency key: a command that comes again under the same id is not applied again.
     #[serde(deserialize_with = "command_id")]
+    #[schemars(extend("pattern" = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"))]
     pub id: CommandId,
     /// The configured provider's name; the first part of the routing key.
     pub provider: ProviderName,
     /// The provider's own id of the user; the rest of the routing key.
     pub user_id: UserId,
     /// What to set (a value) and what to clear (null).
+    #[serde(deserialize_with = "object")]
     pub update: Update,
     /// The version that the user must still have. Sivo requires it; providers without version checks refuse it.
     #[serde(default)]
@@ -92,37 +101,48 @@ impl<T> Change<T> {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
 pub struct Update {
+    /// The name to log in with. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub username: Option<Change<Text>>,
+    /// The e-mail address. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Email>")]
     pub email: Option<Change<Email>>,
+    /// The phone number in E.164 form, such as +61412345678. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Phone>")]
     pub phone: Option<Change<Phone>>,
+    /// Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub given_name: Option<Change<Text>>,
+    /// Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub family_name: Option<Change<Text>>,
+    /// The whole name, as it is shown. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub display_name: Option<Change<Text>>,
+    /// Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub nickname: Option<Change<Text>>,
+    /// The preferred language as a tag (BCP 47), such as en or de-CH. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Locale>")]
     pub locale: Option<Change<Locale>>,
-    #[serde(deserialize_with = "present")]
+    /// What Zitadel alone has.
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "ZitadelUpdate")]
     pub zitadel: Option<ZitadelUpdate>,
-    #[serde(deserialize_with = "present")]
+    /// What Sivo alone has.
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "SivoUpdate")]
     pub sivo: Option<SivoUpdate>,
-    #[serde(deserialize_with = "present")]
+    /// What MATTR alone has.
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "MattrUpdate")]
     pub mattr: Option<MattrUpdate>,
 }
@@ -205,6 +225,27 @@ impl Update {
         names.extend(self.mattr.iter().flat_map(MattrUpdate::field_names));
         names
     }
+
+    /// The provider kind whose block is there and names nothing.
+    pub(super) fn empty_block(&self) -> Option<&'static str> {
+        let blocks = [
+            (
+                "zitadel",
+                self.zitadel.as_ref().map(|block| block.field_names().count()),
+            ),
+            (
+                "sivo",
+                self.sivo.as_ref().map(|block| block.field_names().count()),
+            ),
+            (
+                "mattr",
+                self.mattr.as_ref().map(|block| block.field_names().count()),
+            ),
+        ];
+        blocks
+            .into_iter()
+            .find_map(|(kind, named)| (named == Some(0)).then_some(kind))
+    }
 }
 
 /// For a field where null clears and absence leaves alone. serde calls this only when the key is there.
@@ -224,6 +265,36 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Like `present`, for a struct.
+pub(super) fn present_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    object(deserializer).map(Some)
+}
+
+/// Reads a struct from a JSON object alone: serde would take an array of its members' values too.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Members<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(members))
+        }
+    }
+    deserializer.deserialize_map(Members(PhantomData))
 }
 
 fn command_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandId, D::Error> {

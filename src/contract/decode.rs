@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use uuid::Uuid;
 
 use super::checked::{BatchId, UserId};
-use super::command::{CommandId, Field, UpdateUser, parse_command_id};
+use super::command::{CommandId, Field, UpdateUser, object, parse_command_id};
 use super::failure::{Failure, Reason};
 
 /// A larger body is refused unread.
@@ -16,6 +17,9 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Event ids of commands that have no id of their own are made under this name space.
 const NAMELESS: Uuid = Uuid::from_u128(0x5b0f_6c52_41d9_5f0a_9b86_6d1c_3a7e_9f10);
+
+#[derive(Deserialize)]
+struct Body(#[serde(deserialize_with = "object")] UpdateUser);
 
 /// Reads a command.
 pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
@@ -26,9 +30,15 @@ pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let command: UpdateUser =
+    let Body(command) =
         serde_path_to_error::deserialize(&mut json).map_err(|error| refusal(error.path(), error.inner()))?;
     json.end().map_err(|error| refusal_of_syntax(&error))?;
+    if let Some(kind) = command.update.empty_block() {
+        return Err(invalid(
+            format!("/update/{kind}"),
+            "nothing is named in it; name a field, or leave it out",
+        ));
+    }
     if command.update.field_names().is_empty() {
         return Err(invalid(
             "/update",
@@ -235,11 +245,31 @@ mod tests {
                 "E.164",
             ),
             (with_update("{}"), "/update", "at least one field"),
-            (with_update(r#"{"zitadel":{}}"#), "/update", "at least one field"),
+            (
+                with_update(r#"{"zitadel":{}}"#),
+                "/update/zitadel",
+                "name a field",
+            ),
+            (
+                with_update(r#"{"nickname":"s3cret","mattr":{}}"#),
+                "/update/mattr",
+                "leave it out",
+            ),
             (
                 with_update(r#"{"zitadel":null}"#),
                 "/update/zitadel",
-                "ZitadelUpdate",
+                "a JSON object",
+            ),
+            (with_update(r#"["s3cret"]"#), "/update", "a JSON object"),
+            (
+                with_update(r#"{"zitadel":{"gender":{"male":null}}}"#),
+                "/update/zitadel/gender",
+                "female, male",
+            ),
+            (
+                with_update(r#"{"zitadel":{"emailVerification":{"verified":true,"sendCode":{}}}}"#),
+                "/update/zitadel/emailVerification",
+                "exactly one of",
             ),
             (
                 with_update(r#"{"email":"a@b.example","email":"s3cret"}"#),
@@ -258,7 +288,7 @@ mod tests {
             ),
             (r#"{"id":"s3cret"}"#.into(), "/id", "a UUID"),
             ("{}".into(), "/id", "required"),
-            ("[]".into(), "", "UpdateUser"),
+            ("[]".into(), "", "a JSON object"),
         ];
         for (body, pointer, mend) in cases {
             let (reason, at, detail) = refused(&body);

@@ -1,11 +1,12 @@
 //! What one provider kind alone has, under `update.<kind>`.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::checked::{Secret, Text};
-use super::command::{Change, change, present};
+use super::checked::{Secret, Text, deserialize_with};
+use super::command::{Change, change, present, present_object};
 
 /// Names of the members that are there, as events give them.
 macro_rules! present_names {
@@ -24,14 +25,14 @@ pub struct ZitadelUpdate {
     #[schemars(with = "Gender")]
     pub gender: Option<Gender>,
     /// What becomes of the new e-mail address's verification; needs `email` beside it.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<SendCode>")]
     pub email_verification: Option<Verification<SendCode>>,
     /// What becomes of the new phone number's verification; needs `phone` beside it.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<Nothing>")]
     pub phone_verification: Option<Verification<Nothing>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Password")]
     pub password: Option<Password>,
 }
@@ -49,17 +50,29 @@ impl ZitadelUpdate {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub enum Gender {
     Female,
     Male,
     Diverse,
 }
 
+/// serde would take an object with the word as its key too.
+impl<'de> Deserialize<'de> for Gender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_with(deserializer, "female, male or diverse", |text| match text {
+            "female" => Some(Self::Female),
+            "male" => Some(Self::Male),
+            "diverse" => Some(Self::Diverse),
+            _ => None,
+        })
+    }
+}
+
 /// Exactly one of the three.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, rename_all = "camelCase")]
 pub enum Verification<S> {
     /// The provider sends the user a code.
     SendCode(S),
@@ -67,6 +80,35 @@ pub enum Verification<S> {
     ReturnCode(Nothing),
     /// The publisher has verified it already.
     Verified(True),
+}
+
+/// Through the members, because serde calls an enum with two keys or none broken JSON.
+impl<'de, S: Deserialize<'de>> Deserialize<'de> for Verification<S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            rename_all = "camelCase",
+            deny_unknown_fields,
+            bound(deserialize = "S: Deserialize<'de>")
+        )]
+        struct Members<S> {
+            #[serde(default, deserialize_with = "present_object")]
+            send_code: Option<S>,
+            #[serde(default, deserialize_with = "present_object")]
+            return_code: Option<Nothing>,
+            #[serde(default, deserialize_with = "present")]
+            verified: Option<True>,
+        }
+        let members = Members::deserialize(deserializer)?;
+        match (members.send_code, members.return_code, members.verified) {
+            (Some(send), None, None) => Ok(Self::SendCode(send)),
+            (None, Some(nothing), None) => Ok(Self::ReturnCode(nothing)),
+            (None, None, Some(verified)) => Ok(Self::Verified(verified)),
+            _ => Err(D::Error::custom(
+                "invalid value: members, expected exactly one of `sendCode`, `returnCode` and `verified`",
+            )),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -177,9 +219,11 @@ impl TryFrom<PasswordMembers> for Password {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
 pub struct SivoUpdate {
+    /// Anything about the user that is yours to name. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Map<String, Value>>")]
     pub metadata: Option<Change<Map<String, Value>>>,
+    /// The lists that the user is on. Null clears them.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Vec<Text>>")]
     pub lists: Option<Change<Vec<Text>>>,
@@ -199,7 +243,7 @@ pub struct MattrUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Map<String, Value>")]
     pub claims: Option<Map<String, Value>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present_object")]
     #[schemars(with = "AuthenticationProvider")]
     pub authentication_provider: Option<AuthenticationProvider>,
 }
