@@ -10,12 +10,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::contract::ProviderName;
+use crate::contract::{ProviderName, schema as published};
 use crate::policy::pace::Rate;
 use crate::policy::retry;
 use crate::provider::{Kind, karmo, mattr, sivo, zitadel};
@@ -26,7 +25,11 @@ pub use load::{ConfigError, load, load_broker};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "usher.toml", extend("$id" = "urn:usher:schemas/config.json"))]
+#[schemars(
+    title = "usher.toml",
+    description = "The configuration: the file, and above it the environment as USHER_PROVIDER__BASE_URL and so on. Durations are written as 200ms, 10s or 1m 30s.",
+    extend("$id" = "urn:usher:schemas/config.json")
+)]
 pub struct Config {
     #[serde(default)]
     pub broker: broker::Config,
@@ -43,9 +46,7 @@ pub struct Config {
 
 /// `schemas/config.json`
 pub fn schema() -> Schema {
-    SchemaSettings::draft2020_12()
-        .into_generator()
-        .into_root_schema_for::<Config>()
+    published::of_read::<Config>()
 }
 
 /// `[provider]`
@@ -92,11 +93,13 @@ fn timeout() -> Duration {
 /// `[provider.auth]`: exactly one of the two.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("oneOf" = [{ "required": ["token_file"] }, { "required": ["token"] }]))]
 pub struct Auth {
     /// A file with the bearer token; read again when it changes.
+    #[schemars(with = "String")]
     pub token_file: Option<PathBuf>,
     /// The bearer token itself: only from the environment, as `USHER_PROVIDER__AUTH__TOKEN`.
-    #[schemars(with = "Option<String>", extend("x-sensitive" = true))]
+    #[schemars(with = "String", extend("x-sensitive" = true))]
     pub token: Option<SecretString>,
 }
 

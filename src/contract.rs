@@ -3,6 +3,7 @@
 //! Everything here is plain data. A command is checked once, when its bytes are
 //! decoded; behind that door no invalid command can exist.
 
+pub mod asyncapi;
 pub mod checked;
 pub mod command;
 pub mod dead_letter;

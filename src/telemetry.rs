@@ -14,6 +14,7 @@ use crate::metrics;
 /// `[log]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "LogConfig")]
 pub struct Config {
     pub format: Format,
     /// How much usher says of itself. Its libraries say only what is wrong, at every level.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Where the broker is, and what the topology and the connections to it are like.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "BrokerConfig")]
 pub struct Config {
     /// Where the broker is: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     pub url: BrokerUrl,
@@ -81,7 +82,7 @@ impl Default for Config {
 /// A broker's address. It holds a password, which neither `Debug` nor `Display` shows.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", description = "It may hold a password.", extend("x-sensitive" = true))]
 pub struct BrokerUrl(String);
 
 impl BrokerUrl {

@@ -11,6 +11,7 @@ use super::checked::{BatchId, ProviderName};
 use super::decode::Ident;
 use super::failure::Reason;
 use super::outcome::{Outcome, Settlement};
+use super::schema::{closed, tagged};
 
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
@@ -48,21 +49,29 @@ impl EventType {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(title = "UserUpdateEvent", extend("$id" = SCHEMA_ID))]
+#[schemars(
+    title = "UserUpdateEvent",
+    description = "What became of a command: a CloudEvent 1.0 in structured mode. Events may repeat, under the same id.",
+    extend("$id" = SCHEMA_ID),
+    transform = tagged
+)]
 pub struct Event {
     #[schemars(extend("const" = "1.0"))]
     pub specversion: String,
     /// Repeats of an event carry the same id.
     pub id: Uuid,
     /// `/usher/<provider>`
+    #[schemars(extend("pattern" = "^/usher/[a-z0-9-]{1,40}$"))]
     pub source: String,
     /// The user's id at the provider, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub subject: Option<String>,
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: String,
+    #[schemars(extend("const" = SCHEMA_ID))]
     pub dataschema: String,
     #[serde(flatten)]
     pub body: EventBody,
@@ -84,6 +93,7 @@ pub enum EventBody {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
 pub struct Started {
     /// The command's id; of a command that could not be read the AMQP `message_id`, or null.
     pub command_id: Option<String>,
@@ -98,6 +108,7 @@ pub struct Started {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
 pub struct Succeeded {
     #[serde(flatten)]
     pub command: Started,
@@ -111,6 +122,7 @@ pub struct Succeeded {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
 pub struct Failed {
     #[serde(flatten)]
     pub command: Started,
@@ -122,11 +134,12 @@ pub struct Failed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = closed)]
 pub struct EventError {
     pub reason: Reason,
     /// The provider's HTTP status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u16")]
+    #[schemars(with = "u16", range(min = 100, max = 599))]
     pub status: Option<u16>,
     /// The provider's own code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +147,7 @@ pub struct EventError {
     pub code: Option<String>,
     /// Where in the command, as a JSON pointer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "json-pointer"))]
     pub pointer: Option<String>,
 }
 

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 /// `[retry]`
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RetryConfig")]
 pub struct Config {
     /// Calls that may be spent on one command before it ends as `retries_exhausted`. Throttling, an
     /// outage, refused credentials and a shutdown spend none.
+    #[schemars(range(min = 1))]
     pub attempts: u32,
     /// The first retry waits up to this long; each further one up to twice as long as the one before.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
@@ -24,6 +26,7 @@ pub struct Config {
     #[schemars(with = "String")]
     pub delay_max: Duration,
     /// Retries may be at most this share of all calls; beyond it a retry waits.
+    #[schemars(range(min = 0, max = 1))]
     pub budget: f64,
 }
 

@@ -30,12 +30,14 @@ use crate::provider::{Codes, Provider};
 /// `[worker]`
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "WorkerConfig")]
 pub struct Config {
     /// How long a stopping worker waits for the commands in flight.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub grace_period: Duration,
     /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
+    #[schemars(range(min = 0, max = 1))]
     pub bulk_share_min: f64,
     /// So many settled commands are remembered: one that comes again among them is not applied again.
     pub ledger_commands_max: usize,

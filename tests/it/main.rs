@@ -1,4 +1,4 @@
-//! The promises that are about the broker, on real RabbitMQ; the broker in memory keeps the same ones.
+//! The tests of usher as others meet it: its files, its command line, a real broker.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +16,7 @@ mod process;
 mod proxy;
 mod reconnect;
 mod scene;
+mod schemas;
 mod support;
 mod throttled;
 mod topology;

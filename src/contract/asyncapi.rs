@@ -1,0 +1,225 @@
+//! The AsyncAPI document: every exchange that others publish to or read from, as the worker sees it.
+//!
+//! Plain data; the payloads are the generated schemas.
+
+use serde_json::{Map, Value, json};
+
+use super::event::{self, EventType};
+use super::{Reason, dead_letter, schema};
+
+const BINDING: &str = "0.3.0";
+
+/// `schemas/asyncapi.json`
+pub fn document() -> Value {
+    let mut schemas = Map::new();
+    schema::into_components("UpdateUser", schema::command(), &mut schemas);
+    schema::into_components("UserUpdateEvent", schema::event(), &mut schemas);
+    schemas.insert("DeadLetterHeaders".into(), dead_letter_headers());
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "usher",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Applies UpdateUser commands to identity providers: in order, at the provider's pace, with an \
+                            outcome for each. Operations are seen from the worker's side: what it receives, others send.",
+            "license": { "name": env!("CARGO_PKG_LICENSE") },
+        },
+        "defaultContentType": "application/json",
+        "channels": channels(),
+        "operations": operations(),
+        "components": { "messages": messages(), "schemas": schemas },
+    })
+}
+
+fn channels() -> Value {
+    let outcome = |event_type: EventType| {
+        let word = event_type.routing_word();
+        let description = format!(
+            "Each event of this type. The queue user.outcomes.log, a stream, keeps all events for a time; bind a queue \
+             of your own to user.update.{word}.* for those of every provider."
+        );
+        channel(
+            "user.outcomes",
+            &format!("user.update.{word}.{{provider}}"),
+            &description,
+            &[message_of(event_type)],
+        )
+    };
+    json!({
+        "commands": channel(
+            "user.commands",
+            "{provider}.{userId}",
+            "Commands that somebody waits for. A user's commands are applied in the order in which they are published.",
+            &["updateUser"],
+        ),
+        "bulkCommands": channel(
+            "user.commands.bulk",
+            "{provider}.{userId}",
+            "Commands of a migration: they take the pace that the others leave.",
+            &["updateUser"],
+        ),
+        "started": outcome(EventType::Start),
+        "succeeded": outcome(EventType::Success),
+        "failed": outcome(EventType::Fail),
+        "deadLetters": channel(
+            "user.dead-letters",
+            "{provider}.{reason}",
+            "Commands that ended badly, as they came. The queue user.dead-letters keeps them all.",
+            &["deadLetter"],
+        ),
+    })
+}
+
+/// One exchange under one form of routing key.
+fn channel(exchange: &str, address: &str, description: &str, messages: &[&str]) -> Value {
+    let parameters: Map<String, Value> = parameters()
+        .into_iter()
+        .filter(|(name, _)| address.contains(&format!("{{{name}}}")))
+        .map(|(name, parameter)| (name.to_owned(), parameter))
+        .collect();
+    let messages: Map<String, Value> = messages
+        .iter()
+        .map(|name| {
+            (
+                (*name).to_owned(),
+                reference(&format!("components/messages/{name}")),
+            )
+        })
+        .collect();
+    json!({
+        "address": address,
+        "title": exchange,
+        "description": description,
+        "parameters": parameters,
+        "messages": messages,
+        "bindings": { "amqp": {
+            "is": "routingKey",
+            "exchange": { "name": exchange, "type": "topic", "durable": true, "autoDelete": false },
+            "bindingVersion": BINDING,
+        } },
+    })
+}
+
+fn parameters() -> [(&'static str, Value); 3] {
+    [
+        (
+            "provider",
+            json!({ "description": "The configured provider's name: 1 to 40 of the characters a-z, 0-9 and -." }),
+        ),
+        (
+            "userId",
+            json!({ "description": "The provider's own id of the user, as in the command. It may hold dots." }),
+        ),
+        (
+            "reason",
+            json!({ "description": "Why the command ended.", "enum": Reason::ALL.map(Reason::as_str) }),
+        ),
+    ]
+}
+
+fn operations() -> Value {
+    let receives = |channel: &str| {
+        json!({
+            "action": "receive",
+            "channel": reference(&format!("channels/{channel}")),
+            "bindings": { "amqp": { "ack": true, "bindingVersion": BINDING } },
+        })
+    };
+    let sends = |channel: &str, summary: &str| {
+        json!({
+            "action": "send",
+            "summary": summary,
+            "channel": reference(&format!("channels/{channel}")),
+            "bindings": { "amqp": { "deliveryMode": 2, "bindingVersion": BINDING } },
+        })
+    };
+    json!({
+        "receiveCommand": receives("commands"),
+        "receiveBulkCommand": receives("bulkCommands"),
+        "sendStarted": sends("started", "The command's turn has come."),
+        "sendSucceeded": sends("succeeded", "The user is as asked."),
+        "sendFailed": sends("failed", "The command ended as a dead letter, which the broker has already."),
+        "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and what to do about it."),
+    })
+}
+
+fn messages() -> Value {
+    let event = |event_type: EventType| {
+        json!({
+            "name": event_type.as_str(),
+            "contentType": event::CONTENT_TYPE,
+            "summary": "AMQP properties: message_id is the event's id, correlation_id the command's.",
+            "headers": traceparent(),
+            "payload": { "allOf": [
+                reference("components/schemas/UserUpdateEvent"),
+                { "type": "object", "properties": { "type": { "const": event_type.as_str() } } },
+            ] },
+            "bindings": { "amqp": { "messageType": event_type.as_str(), "bindingVersion": BINDING } },
+        })
+    };
+    json!({
+        "updateUser": {
+            "name": "UpdateUser",
+            "contentType": "application/json",
+            "summary": "AMQP properties: message_id is the command's id and delivery_mode 2. No priority: it would \
+                        reorder a user's commands. Codes that a command asks for go to its reply_to, and nowhere else.",
+            "headers": traceparent(),
+            "payload": reference("components/schemas/UpdateUser"),
+        },
+        message_of(EventType::Start): event(EventType::Start),
+        message_of(EventType::Success): event(EventType::Success),
+        message_of(EventType::Fail): event(EventType::Fail),
+        "deadLetter": {
+            "name": "DeadLetter",
+            "summary": "Body and properties as they came, so that the body may be anything; the headers are added.",
+            "headers": reference("components/schemas/DeadLetterHeaders"),
+            "payload": {},
+        },
+    })
+}
+
+fn message_of(event_type: EventType) -> &'static str {
+    match event_type {
+        EventType::Start => "userUpdateStart",
+        EventType::Success => "userUpdateSuccess",
+        EventType::Fail => "userUpdateFail",
+    }
+}
+
+fn traceparent() -> Value {
+    json!({ "type": "object", "properties": {
+        "traceparent": { "type": "string", "description": "W3C trace context; a command's is handed on to its events." },
+    } })
+}
+
+/// The command's own headers stand beside them.
+fn dead_letter_headers() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let moment =
+        |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
+    let count = |description: &str| json!({ "type": "integer", "minimum": 0, "description": description });
+    json!({
+        "type": "object",
+        "properties": {
+            dead_letter::REASON: { "type": "string", "enum": Reason::ALL.map(Reason::as_str) },
+            dead_letter::DETAIL: text("What is wrong and what to do about it. No value of the command."),
+            dead_letter::STATUS: count("The provider's HTTP status."),
+            dead_letter::CODE: text("The provider's own code."),
+            dead_letter::ATTEMPTS: count("Calls that were spent on the command."),
+            dead_letter::FIRST_ATTEMPT_AT: moment("Absent where no call was made."),
+            dead_letter::DEAD_AT: moment("When the command ended."),
+            dead_letter::EXCHANGE: text("Where the command was published."),
+            dead_letter::ROUTING_KEY: text("Under which routing key."),
+            dead_letter::REDRIVES: count("How often an operator has sent it again."),
+            dead_letter::VERSION: text("The version of usher that wrote the dead letter."),
+        },
+        "required": [
+            dead_letter::REASON, dead_letter::DETAIL, dead_letter::ATTEMPTS, dead_letter::DEAD_AT,
+            dead_letter::EXCHANGE, dead_letter::ROUTING_KEY, dead_letter::REDRIVES, dead_letter::VERSION,
+        ],
+    })
+}
+
+fn reference(place: &str) -> Value {
+    json!({ "$ref": format!("#/{place}") })
+}
