@@ -9,6 +9,7 @@
 mod apply;
 mod bench;
 mod conformance;
+mod decode;
 mod leaks;
 mod node;
 mod pipeline;
