@@ -1,7 +1,7 @@
 //! `usher apply`: the same pipeline without a broker.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub struct Args {
     /// Commands as JSON lines; - for stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// Where events go. A second run with the same file goes on where the first one ended. Default: stdout
+    /// Where events go. A second run with the same file goes on where the first one ended. Default: stdout,
+    /// unless that is a terminal
     #[arg(long, value_name = "FILE")]
     outcomes: Option<PathBuf>,
     /// Where dead letters go. Default: dead-letters.jsonl beside the outcomes file; without one, they are
@@ -148,6 +149,11 @@ fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
 fn broker(args: &Args, config: &Config) -> anyhow::Result<(MemoryBroker, Earlier)> {
     let broker = MemoryBroker::new(&Topology::new(config.provider.name.as_str(), &config.broker));
     let (events, earlier): (Box<dyn Write + Send>, _) = match &args.outcomes {
+        // A person who looks at a bar is not helped by thousands of lines of JSON above it.
+        None if std::io::stdout().is_terminal() => {
+            super::say("usher: events are not shown on a terminal; keep them with --outcomes FILE");
+            (Box::new(std::io::sink()), Earlier::default())
+        }
         None => (Box::new(std::io::stdout()), Earlier::default()),
         Some(path) => {
             let (file, earlier) = outcomes::resume(path)?;

@@ -1,6 +1,7 @@
 //! `usher schema`: what others may check against.
 
 use clap::ValueEnum;
+use serde_json::Value;
 use usher::{config, contract};
 
 use super::exit::Exit;
@@ -18,13 +19,16 @@ enum Name {
     Event,
     /// usher.toml
     Config,
+    /// Channels and messages on the broker, as AsyncAPI 3.0
+    Asyncapi,
 }
 
 pub fn schema(args: &Args) -> anyhow::Result<Exit> {
-    let schema = match args.name {
-        Name::Command => contract::schema::command(),
-        Name::Event => contract::schema::event(),
-        Name::Config => config::schema(),
+    let schema: Value = match args.name {
+        Name::Command => contract::schema::command().into(),
+        Name::Event => contract::schema::event().into(),
+        Name::Config => config::schema().into(),
+        Name::Asyncapi => contract::asyncapi::document(),
     };
     super::print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(Exit::Done)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::{Auth, Config};
@@ -118,15 +119,12 @@ impl Sources {
         let message = message
             .rsplit_once(" for key `")
             .map_or(&*message, |(message, _)| message);
-        let message = message
-            .replace("missing configuration field \"", "missing field `")
-            .replace('"', "`");
-        let (missing, detail) = mend(&message);
-        if let Some(name) = missing {
-            key.push_str(if key.is_empty() { "" } else { "." });
-            key.push_str(&name);
+        if let Some(missing) = message.strip_prefix("missing configuration field \"") {
+            let key = missing.trim_end_matches('"');
+            return self.error(key, format!("is required; add it. {}", hint(key)));
         }
-        self.error(&key, detail)
+        let (_, detail) = mend(message);
+        self.error(&key, format!("{detail}. {}", hint(&key)))
     }
 
     /// An error at the key, with where its value stands.
@@ -197,6 +195,46 @@ impl Sources {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// What the schema says of a key: its meaning, and its values where they are few.
+fn hint(key: &str) -> String {
+    let schema = super::schema().to_value();
+    let resolve = |at: &Value| match at.get("$ref").and_then(Value::as_str) {
+        Some(reference) => schema
+            .pointer(reference.trim_start_matches('#'))
+            .cloned()
+            .unwrap_or_default(),
+        None => at.clone(),
+    };
+    let mut at = schema.clone();
+    let mut meaning = Value::Null;
+    for name in key.split('.') {
+        let member = at
+            .pointer(&format!("/properties/{name}"))
+            .cloned()
+            .unwrap_or_default();
+        at = resolve(&member);
+        meaning = [&member, &at]
+            .into_iter()
+            .find_map(|place| place.get("description"))
+            .cloned()
+            .unwrap_or_default();
+    }
+    let listed = at.get("enum").and_then(Value::as_array).into_iter().flatten();
+    let described = at.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let values: Vec<_> = listed
+        .chain(described.filter_map(|one| one.get("const")))
+        .filter_map(Value::as_str)
+        .collect();
+    let meaning = meaning
+        .as_str()
+        .unwrap_or("`usher schema config` describes every key.")
+        .replace('\n', " ");
+    match values.is_empty() {
+        true => meaning,
+        false => format!("Write one of {}. {meaning}", values.join(", ")),
     }
 }
 

@@ -84,7 +84,7 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
             &[],
             "usher.toml: provider.nmae: no such member is known here; remove it, or use one of `name`",
         ),
-        ("", &[], "usher.toml: provider: the member is required; add it"),
+        ("", &[], "usher.toml: provider: is required; add it."),
         (
             "[provider]\nname = \"s3cret!\"",
             &[],
@@ -94,7 +94,7 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__KIND", "s3cret")],
-            "environment variable USHER_PROVIDER__KIND: ",
+            "environment variable USHER_PROVIDER__KIND: not what belongs here. Write one of karmo, zitadel, sivo, mattr.",
         ),
         (
             MINIMAL,
@@ -104,12 +104,12 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__TIMEOUT", "s3cret")],
-            "environment variable USHER_PROVIDER__TIMEOUT: ",
+            "environment variable USHER_PROVIDER__TIMEOUT: not what belongs here. How long one call may take.",
         ),
         (
             MINIMAL,
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
-            "environment variable USHER_BROKER__URL: ",
+            "environment variable USHER_BROKER__URL: not what belongs here. Where the broker is: `amqp://",
         ),
         (
             MINIMAL,

@@ -102,7 +102,7 @@ pub fn mend(message: &str) -> (Option<String>, String) {
         }
         Some(expected) => format!("not what belongs here; send {expected}"),
         None if message.starts_with("unknown field") => "no such member is known here; remove it".into(),
-        None => "not what belongs here; see the schema (`usher schema`)".into(),
+        None => "not what belongs here".into(),
     };
     (None, detail)
 }

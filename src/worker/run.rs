@@ -383,6 +383,7 @@ fn log_failure(ident: &Ident, failure: &Failure, attempts: u32) {
         command.id = ident.command_id,
         failure.reason = failure.reason.as_str(),
         failure.pointer = failure.pointer,
+        failure.detail = %failure.detail,
         provider.status = failure.status,
         provider.code = failure.code,
         command.attempts = attempts,

@@ -171,7 +171,7 @@ async fn wrong_use_ends_with_2_and_what_is_out_of_reach_with_4() {
     let config = nothing.run(&["run"], b"").await;
     assert_eq!(config.status.code(), Some(2));
     assert!(
-        String::from_utf8_lossy(&config.stderr).contains("provider: the member is required"),
+        String::from_utf8_lossy(&config.stderr).contains("provider: is required; add it."),
         "{config:?}"
     );
     let file = nothing
