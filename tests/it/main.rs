@@ -15,6 +15,7 @@ mod node;
 mod pipeline;
 mod process;
 mod proxy;
+mod readme;
 mod reconnect;
 mod scene;
 mod schemas;
