@@ -1,1 +1,3 @@
+//! The scoreboard.
+
 fn main() {}

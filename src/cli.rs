@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use usher::telemetry::BoxMakeWriter;
 use usher::{config, telemetry};
 
 /// Applies UpdateUser commands from RabbitMQ to an identity provider: in order, at the provider's pace,

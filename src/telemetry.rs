@@ -7,9 +7,10 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::metrics;
+
+pub use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// `[log]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -21,4 +21,5 @@ mod scene;
 mod schemas;
 mod support;
 mod throttled;
+mod tidy;
 mod topology;
