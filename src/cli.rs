@@ -6,6 +6,7 @@ mod apply;
 mod assemble;
 mod check;
 mod exit;
+mod feeder;
 mod input;
 mod outcomes;
 mod publish;
@@ -63,6 +64,13 @@ struct Context {
 impl Context {
     /// Reads the configuration and starts the log that it asks for.
     fn config(&self) -> anyhow::Result<config::Config> {
+        let config = self.silent_config()?;
+        telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
+        Ok(config)
+    }
+
+    /// Reads the configuration alone.
+    fn silent_config(&self) -> anyhow::Result<config::Config> {
         config_from(self.config_file.as_deref(), variables())
     }
 
@@ -78,9 +86,7 @@ fn config_from(
     file: Option<&Path>,
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<config::Config> {
-    let config = config::load(file, variables).map_err(exit::usage)?;
-    telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
-    Ok(config)
+    config::load(file, variables).map_err(exit::usage)
 }
 
 /// A variable that is no Unicode is none of ours.

@@ -1,31 +1,28 @@
 //! `usher apply`: the same pipeline without a broker.
 
-use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use usher::broker::memory::MemoryBroker;
-use usher::broker::topology::{COMMANDS, DEAD_LETTERS, OUTCOME_LOG, Topology};
-use usher::broker::{Message, Properties};
+use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
 use usher::clock::Clock;
 use usher::config::Config;
-use usher::contract::{Ident, UserId};
 use usher::provider::Kind;
 use usher::provider::simulated::{self, Faults, Settings, Simulated};
+use usher::telemetry::{self, BoxMakeWriter};
 use usher::worker::{Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
-use super::input::{Input, Line};
+use super::feeder::Feeder;
+use super::input::Input;
 use super::outcomes::{self, Earlier, LineSink};
-use super::summary::{Display, Summary};
+use super::summary::{self, BesideBar, Display, Summary};
 use super::{Context, assemble, signals};
-
-/// Commands that are read ahead.
-const QUEUE_DEPTH_MAX: usize = 1024;
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -57,25 +54,35 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let config = match (&simulated, args.simulate) {
         (Some(simulated), Some(kind)) => config_for_simulation(kind, &simulated.base_url())?,
-        _ => context.config()?,
+        _ => context.silent_config()?,
     };
+    let bar = summary::bar(total);
+    let beside = bar.clone();
+    telemetry::log_to(&config.log, BoxMakeWriter::new(move || BesideBar(beside.clone())));
     let (broker, earlier) = broker(&args, &config)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
-    let started = Instant::now();
     let worker = worker(&config, &broker, &shutdown)?;
-    let (progress, gate) = (worker.progress(), worker.gate());
-    let mut display = Display::new(total, earlier.settled.len() as u64);
-
     let feeder = Feeder {
         input,
         broker,
         name: config.provider.name.to_string(),
-        settled: earlier.settled,
-        read: watch::Sender::new((0, 0)),
-        shutdown: shutdown.clone(),
+        earlier,
+        fed: watch::Sender::default(),
+        shutdown,
     };
-    let read = feeder.read.subscribe();
+    let exit = work_off(worker, feeder, bar).await?;
+    if let Some(simulated) = simulated {
+        simulated.stop().await;
+    }
+    Ok(exit)
+}
+
+/// Runs the worker to its end, shows how far it is, and sums up.
+async fn work_off(worker: Worker, feeder: Feeder, bar: ProgressBar) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let (progress, gate, fed) = (worker.progress(), worker.gate(), feeder.fed.subscribe());
+    let mut display = Display::new(bar, feeder.earlier.settled.len() as u64);
     let feeding = tokio::spawn(feeder.feed());
     let mut working = tokio::spawn(worker.run());
     let mut tick = tokio::time::interval(SHOW_EVERY);
@@ -86,24 +93,18 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
         }
     };
     display.clear();
-    let (read, skipped) = *read.borrow();
-    let fed = feeding.await?;
+    let feeding = feeding.await?;
     let summary = Summary {
         progress: &progress.borrow(),
-        read,
-        earlier: skipped,
-        earlier_failed: if skipped > 0 { earlier.failed } else { 0 },
+        fed: *fed.borrow(),
         elapsed: started.elapsed(),
         interrupted: stopped != Stopped::InputEnded,
     };
     super::say(summary.text().trim_end());
-    if let Some(simulated) = simulated {
-        simulated.stop().await;
-    }
-    fed?;
+    feeding?;
     Ok(match stopped {
         Stopped::Drained | Stopped::Cut => Exit::Interrupted,
-        Stopped::InputEnded if summary.progress.failures() + summary.earlier_failed > 0 => Exit::Failures,
+        Stopped::InputEnded if summary.failures() > 0 => Exit::Failures,
         Stopped::InputEnded => Exit::Done,
     })
 }
@@ -185,61 +186,4 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         clock: Clock::System,
         shutdown: shutdown.clone(),
     }))
-}
-
-/// Puts the file's commands into the broker's queue, as fast as they are taken out.
-struct Feeder {
-    input: Input,
-    broker: MemoryBroker,
-    name: String,
-    settled: HashSet<String>,
-    /// Commands read, and how many of them were settled by earlier runs.
-    read: watch::Sender<(u64, u64)>,
-    shutdown: Shutdown,
-}
-
-impl Feeder {
-    async fn feed(self) -> anyhow::Result<()> {
-        let fed = self.feed_lines().await;
-        // What was read is worked off, also where the rest can't be read.
-        self.broker.finish_input();
-        fed
-    }
-
-    async fn feed_lines(&self) -> anyhow::Result<()> {
-        let mut lines = self.input.open().await?;
-        while let Some(line) = lines.next().await? {
-            let (id, message) = self.message(line);
-            let skipped = self.settled.contains(&id);
-            self.read.send_modify(|(read, earlier)| {
-                *read += 1;
-                *earlier += u64::from(skipped);
-            });
-            if skipped {
-                continue;
-            }
-            tokio::select! {
-                () = self.shutdown.draining() => break,
-                published = self.broker.publish_when_room(&message, QUEUE_DEPTH_MAX) => published?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A line as its publisher would send it. One that can't be read is known by its number.
-    fn message(&self, line: Line) -> (String, Message) {
-        let number = format!("line-{}", line.number);
-        let ident = Ident::of_refused(&line.text, Some(&number), 0);
-        let user = ident.user_id.as_deref().and_then(UserId::parse);
-        let user = user.as_ref().map_or("-", UserId::as_str);
-        let id = ident.command_id.unwrap_or(number);
-        let message = Message {
-            exchange: COMMANDS.into(),
-            routing_key: format!("{}.{user}", self.name),
-            properties: Properties::persistent(&id, "application/json"),
-            body: line.text.into(),
-            mandatory: false,
-        };
-        (id, message)
-    }
 }

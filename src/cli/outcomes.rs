@@ -1,7 +1,7 @@
 //! Where `usher apply` writes: events to one file, dead letters to another. What stands in the first is
 //! what a second run need not do again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -84,13 +84,16 @@ fn dead_letter_line(message: &Message) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&line)?)
 }
 
-/// What an outcome file says of earlier runs.
+/// What an outcome file says of earlier runs: commands that have their terminal event, by id.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    /// Ids of commands that have their terminal event.
-    pub settled: HashSet<String>,
-    pub succeeded: u64,
-    pub failed: u64,
+    pub settled: HashMap<String, Settled>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Succeeded,
+    Failed,
 }
 
 /// As much of an event as tells what is done.
@@ -110,16 +113,13 @@ struct ToldData {
 impl Earlier {
     fn take_in(&mut self, line: &[u8]) -> Result<(), serde_json::Error> {
         let told: Told = serde_json::from_slice(line)?;
-        let Some(id) = told.data.command_id else {
-            return Ok(());
-        };
-        let count = match told.kind.as_str() {
-            "USER_UPDATE_SUCCESS" => &mut self.succeeded,
-            "USER_UPDATE_FAIL" => &mut self.failed,
+        let settled = match told.kind.as_str() {
+            "USER_UPDATE_SUCCESS" => Settled::Succeeded,
+            "USER_UPDATE_FAIL" => Settled::Failed,
             _ => return Ok(()),
         };
-        if self.settled.insert(id) {
-            *count += 1;
+        if let Some(id) = told.data.command_id {
+            self.settled.insert(id, settled);
         }
         Ok(())
     }
@@ -190,8 +190,11 @@ mod tests {
         )
         .unwrap();
         let (_, earlier) = resume(&path).unwrap();
-        assert_eq!(earlier.settled, HashSet::from(["a".to_owned(), "b".to_owned()]));
-        assert_eq!((earlier.succeeded, earlier.failed), (1, 1));
+        let settled = [
+            ("a".to_owned(), Settled::Succeeded),
+            ("b".to_owned(), Settled::Failed),
+        ];
+        assert_eq!(earlier.settled, HashMap::from(settled));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         std::fs::remove_file(&path).unwrap();
     }

@@ -1,6 +1,7 @@
 //! What a person sees of `usher apply`: a bar while it runs, and a summary that adds up.
 
 use std::fmt::Write;
+use std::io;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,43 +9,61 @@ use tokio::time::Instant;
 use usher::worker::Progress;
 use usher::worker::gate::View;
 
+use super::feeder::Fed;
+
 /// How often a line is printed where there is no terminal for a bar.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// A bar on a terminal, a line now and then elsewhere.
 pub struct Display {
     bar: ProgressBar,
-    plain: bool,
     next_line: Instant,
     started: Instant,
     total: Option<u64>,
     before: u64,
 }
 
+/// A bar that has not begun.
+pub fn bar(total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    let template = match total {
+        Some(_) => "{bar:30} {percent:>3} %  {wide_msg}",
+        None => "{spinner} {wide_msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+/// Writes log lines to stderr without tearing the bar.
+pub struct BesideBar(pub ProgressBar);
+
+impl io::Write for BesideBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 impl Display {
     /// `before` commands were settled by earlier runs.
-    pub fn new(total: Option<u64>, before: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-        let template = match total {
-            Some(_) => "{bar:30} {percent:>3} %  {msg}",
-            None => "{spinner} {msg}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+    pub fn new(bar: ProgressBar, before: u64) -> Self {
         Self {
-            plain: bar.is_hidden(),
+            total: bar.length(),
             bar,
             next_line: Instant::now() + LINE_EVERY,
             started: Instant::now(),
-            total,
             before,
         }
     }
 
     pub fn show(&mut self, progress: &Progress, view: &View) {
         let text = self.text(progress, view);
-        if self.plain {
+        if self.bar.is_hidden() {
             if Instant::now() >= self.next_line {
                 super::say(&format!("usher: {text}"));
                 self.next_line = Instant::now() + LINE_EVERY;
@@ -92,26 +111,34 @@ fn span(duration: Duration) -> String {
     }
 }
 
-/// The account of a run. `read` commands stood in the part of the input that was read.
+/// The account of a run.
 pub struct Summary<'a> {
     pub progress: &'a Progress,
-    pub read: u64,
-    pub earlier: u64,
-    pub earlier_failed: u64,
+    pub fed: Fed,
     pub elapsed: Duration,
     pub interrupted: bool,
 }
 
 impl Summary<'_> {
-    pub fn unfinished(&self) -> u64 {
-        self.read.saturating_sub(self.earlier + self.progress.settled())
+    fn unfinished(&self) -> u64 {
+        self.fed
+            .read
+            .saturating_sub(self.fed.earlier + self.progress.settled())
+    }
+
+    /// Of this run and of earlier ones.
+    pub fn failures(&self) -> u64 {
+        self.progress.failures() + self.fed.earlier_failed
     }
 
     pub fn text(&self) -> String {
         let progress = self.progress;
         let seconds = self.elapsed.as_secs_f64();
         let pace = progress.settled() as f64 / seconds.max(0.001);
-        let mut text = format!("usher: {} commands in {seconds:.1} s ({pace:.0}/s)\n", self.read);
+        let mut text = format!(
+            "usher: {} commands in {seconds:.1} s ({pace:.0}/s)\n",
+            self.fed.read
+        );
         let mut row = |count: u64, what: &str| {
             let _infallible = writeln!(text, "{count:>10}  {what}");
         };
@@ -139,12 +166,12 @@ impl Summary<'_> {
                 "stood there before under the same id, and were not applied again",
             );
         }
-        if self.earlier > 0 {
-            let failed = match self.earlier_failed {
+        if self.fed.earlier > 0 {
+            let failed = match self.fed.earlier_failed {
                 0 => String::new(),
                 failed => format!(" ({failed} of them dead letters)"),
             };
-            row(self.earlier, &format!("were settled by earlier runs{failed}"));
+            row(self.fed.earlier, &format!("were settled by earlier runs{failed}"));
         }
         if self.unfinished() > 0 {
             row(
@@ -173,9 +200,11 @@ mod tests {
         progress.failed.insert(Reason::Conflict, 3);
         let summary = Summary {
             progress: &progress,
-            read: 20,
-            earlier: 4,
-            earlier_failed: 1,
+            fed: Fed {
+                read: 20,
+                earlier: 4,
+                earlier_failed: 1,
+            },
             elapsed: Duration::from_secs(2),
             interrupted: true,
         };

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -14,6 +15,11 @@ use crate::metrics;
 use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark};
 use crate::policy::pace::{Pace, Rate};
 use crate::policy::retry::{self, Budget, Schedule};
+
+const THROTTLED: &str = "throttled";
+
+/// A shorter throttling is not worth a line in the log.
+const WORTH_A_LINE: Duration = Duration::from_secs(5);
 
 /// What the gate needs of the configuration.
 #[derive(Debug, Clone)]
@@ -270,7 +276,7 @@ impl State {
             });
         }
         self.pace.paused_until(now).map(|until| Pause {
-            cause: "throttled",
+            cause: THROTTLED,
             since: None,
             until,
         })
@@ -283,17 +289,28 @@ impl State {
         if cause == self.announced {
             return;
         }
-        if let Some(ended) = std::mem::replace(&mut self.announced, cause) {
+        let ended = std::mem::replace(&mut self.announced, cause);
+        if let Some(ended) = ended {
             metrics::paused(ended, false);
         }
         let Some(pause) = pause else {
-            tracing::info!("provider: calls go on");
+            match ended {
+                Some(THROTTLED) => tracing::debug!("provider: calls go on"),
+                _ => tracing::info!("provider: calls go on"),
+            }
             return;
         };
         metrics::paused(pause.cause, true);
-        let wait_ms =
-            u64::try_from((pause.until.saturating_duration_since(now)).as_millis()).unwrap_or(u64::MAX);
+        let wait = pause.until.saturating_duration_since(now);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         match self.health.paused().map(|(cause, ..)| cause) {
+            // Short pauses are how a quota is used to the full.
+            None if wait < WORTH_A_LINE => {
+                tracing::debug!(
+                    pause.wait_ms = wait_ms,
+                    "provider: throttled; no call until it allows"
+                );
+            }
             None => tracing::info!(
                 pause.wait_ms = wait_ms,
                 "provider: throttled; no call until it allows"
@@ -304,7 +321,8 @@ impl State {
             ),
             Some(Cause::Credentials) => tracing::error!(
                 pause.wait_ms = wait_ms,
-                "provider: refuses the worker's credentials; commands wait. Rotate the token or grant it the permission to update users"
+                "provider: refuses the worker's credentials; commands wait. Rotate the token, or grant it the \
+                 permission to update users"
             ),
         }
     }

@@ -168,15 +168,8 @@ impl Scene {
 
     /// Waits until every command has its terminal event in the outcome log, and returns all events.
     pub async fn events(&self, terminal_ids: usize) -> Vec<Value> {
-        let channel = self.channel().await;
-        channel.basic_qos(1000, BasicQosOptions::default()).await.unwrap();
-        let mut from_the_start = FieldTable::default();
-        from_the_start.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
-        let options = BasicConsumeOptions::default();
-        let mut stream = channel
-            .basic_consume(OUTCOME_LOG.into(), "".into(), options, from_the_start)
-            .await
-            .unwrap();
+        // A broker that has just started may not have its streams yet.
+        let mut stream = eventually("the outcome log", async || self.outcome_log().await.ok()).await;
         let (mut events, mut ids) = (Vec::new(), BTreeSet::new());
         loop {
             // After the last terminal id a repeat may still come.
@@ -200,6 +193,19 @@ impl Scene {
             }
             events.push(event);
         }
+    }
+
+    async fn outcome_log(&self) -> lapin::Result<lapin::Consumer> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        std::mem::forget(connection);
+        channel.basic_qos(1000, BasicQosOptions::default()).await?;
+        let mut from_the_start = FieldTable::default();
+        from_the_start.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let options = BasicConsumeOptions::default();
+        channel
+            .basic_consume(OUTCOME_LOG.into(), "".into(), options, from_the_start)
+            .await
     }
 
     /// Empties the dead letters' queue: reasons and how often.

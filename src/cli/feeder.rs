@@ -1,0 +1,82 @@
+//! Feeds a file's commands to the broker in memory, without those that earlier runs settled.
+
+use tokio::sync::watch;
+use usher::broker::memory::MemoryBroker;
+use usher::broker::topology::COMMANDS;
+use usher::broker::{Message, Properties};
+use usher::contract::{Ident, UserId};
+use usher::worker::Shutdown;
+
+use super::input::{Input, Line};
+use super::outcomes::{Earlier, Settled};
+
+/// Commands that are read ahead.
+const QUEUE_DEPTH_MAX: usize = 1024;
+
+/// How far the file has been read, in commands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fed {
+    pub read: u64,
+    /// Of these, settled by earlier runs.
+    pub earlier: u64,
+    /// Of those, as dead letters.
+    pub earlier_failed: u64,
+}
+
+/// Puts the file's commands into the broker's queue, as fast as they are taken out.
+pub struct Feeder {
+    pub input: Input,
+    pub broker: MemoryBroker,
+    /// The provider's.
+    pub name: String,
+    pub earlier: Earlier,
+    pub fed: watch::Sender<Fed>,
+    pub shutdown: Shutdown,
+}
+
+impl Feeder {
+    pub async fn feed(self) -> anyhow::Result<()> {
+        let fed = self.feed_lines().await;
+        // What was read is worked off, also where the rest can't be read.
+        self.broker.finish_input();
+        fed
+    }
+
+    async fn feed_lines(&self) -> anyhow::Result<()> {
+        let mut lines = self.input.open().await?;
+        while let Some(line) = lines.next().await? {
+            let (id, message) = self.message(line);
+            let earlier = self.earlier.settled.get(&id).copied();
+            self.fed.send_modify(|fed| {
+                fed.read += 1;
+                fed.earlier += u64::from(earlier.is_some());
+                fed.earlier_failed += u64::from(earlier == Some(Settled::Failed));
+            });
+            if earlier.is_some() {
+                continue;
+            }
+            tokio::select! {
+                () = self.shutdown.draining() => break,
+                published = self.broker.publish_when_room(&message, QUEUE_DEPTH_MAX) => published?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A line as its publisher would send it. One that can't be read is known by its number.
+    fn message(&self, line: Line) -> (String, Message) {
+        let number = format!("line-{}", line.number);
+        let ident = Ident::of_refused(&line.text, Some(&number), 0);
+        let user = ident.user_id.as_deref().and_then(UserId::parse);
+        let user = user.as_ref().map_or("-", UserId::as_str);
+        let id = ident.command_id.unwrap_or(number);
+        let message = Message {
+            exchange: COMMANDS.into(),
+            routing_key: format!("{}.{user}", self.name),
+            properties: Properties::persistent(&id, "application/json"),
+            body: line.text.into(),
+            mandatory: false,
+        };
+        (id, message)
+    }
+}
