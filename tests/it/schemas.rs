@@ -5,6 +5,7 @@ mod examples;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -66,6 +67,23 @@ fn the_files_are_what_the_types_generate() {
             "schemas/{name} is not what the types generate. Where the change is meant, run this test with \
              USHER_TEST_BLESS=1 and look at the difference before you commit it"
         );
+    }
+}
+
+#[test]
+fn the_command_prints_the_files() {
+    for (name, file) in [
+        ("command", "update-user.v1.json"),
+        ("event", "user-update-event.v1.json"),
+        ("config", "config.json"),
+        ("asyncapi", "asyncapi.json"),
+    ] {
+        let printed = Command::new(env!("CARGO_BIN_EXE_usher"))
+            .args(["schema", name])
+            .output()
+            .unwrap();
+        assert_eq!(printed.status.code(), Some(0), "{name}");
+        assert!(printed.stdout == fs::read(folder().join(file)).unwrap(), "{name}");
     }
 }
 
