@@ -57,10 +57,11 @@ impl Level {
 
 /// Starts logging to `writer`. Called once, by the program.
 pub fn log_to(config: &Config, writer: BoxMakeWriter) {
-    // Libraries print what crosses the wire at their lower levels, field values included.
+    // Libraries print what crosses the wire at their lower levels, field values included; and lapin calls
+    // each closed channel an error, among them those that ask whether a queue exists.
     let filter = match config.level {
-        Level::Error => EnvFilter::new("error"),
-        level => EnvFilter::new(format!("warn,usher={}", level.as_str())),
+        Level::Error => EnvFilter::new("error,lapin=off"),
+        level => EnvFilter::new(format!("warn,lapin=off,usher={}", level.as_str())),
     };
     let terminal = io::stderr().is_terminal();
     let json = match config.format {

@@ -126,7 +126,7 @@ impl Course<'_> {
     async fn run(&mut self) -> Option<Outcome> {
         let mut step = self.first_step();
         loop {
-            if let Step::Write(_) = step
+            if !matches!(step, Step::ReadBack { .. })
                 && let Some(failure) = self.expired()
             {
                 return Some(Outcome::Failure(failure));

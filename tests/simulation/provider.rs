@@ -48,6 +48,7 @@ struct State {
     users: BTreeMap<String, BTreeMap<&'static str, String>>,
     calls: Vec<Call>,
     reads: bool,
+    reads_first: bool,
     harmless: bool,
     credentials_change: bool,
 }
@@ -61,6 +62,7 @@ impl Scripted {
             users: BTreeMap::new(),
             calls: Vec::new(),
             reads: true,
+            reads_first: false,
             harmless: true,
             credentials_change: false,
         })))
@@ -91,6 +93,12 @@ impl Scripted {
     /// Sending a command twice does harm from now on.
     pub fn harmful(self) -> Self {
         self.lock().harmless = false;
+        self
+    }
+
+    /// Each write needs a read before it from now on.
+    pub fn reading_first(self) -> Self {
+        self.lock().reads_first = true;
         self
     }
 
@@ -195,7 +203,7 @@ impl Provider for Scripted {
     }
 
     fn reads_before_write(&self, _: &UpdateUser) -> bool {
-        false
+        self.lock().reads_first
     }
 
     fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
