@@ -25,7 +25,7 @@ pub struct Config {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub delay_max: Duration,
-    /// Retries may be at most this share of all calls; beyond it a retry waits.
+    /// Retries may be at most this share of all calls, and ten a second besides; beyond it a retry waits.
     #[schemars(range(min = 0, max = 1))]
     pub budget: f64,
 }
