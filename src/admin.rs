@@ -124,11 +124,10 @@ async fn scrape(State(admin): State<Admin>) -> String {
 impl Worker {
     fn readiness(&self) -> Readiness {
         let progress = self.progress.borrow().clone();
-        let view = self.gate.view();
         let down = down(&self.consuming.borrow(), &self.publishing.borrow());
         Readiness::of(
             &progress,
-            view.pause,
+            self.gate.pause(),
             down,
             self.shutdown.is_draining(),
             Instant::now(),

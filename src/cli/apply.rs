@@ -89,7 +89,7 @@ async fn work_off(worker: Worker, feeder: Feeder, bar: ProgressBar) -> anyhow::R
     let stopped = loop {
         tokio::select! {
             stopped = &mut working => break stopped?,
-            _ = tick.tick() => display.show(&progress.borrow(), &gate.view()),
+            _ = tick.tick() => display.show(&progress.borrow(), gate.pause()),
         }
     };
     display.clear();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 use usher::worker::Progress;
-use usher::worker::gate::View;
+use usher::worker::gate::Pause;
 
 use super::feeder::Fed;
 
@@ -61,8 +61,8 @@ impl Display {
         }
     }
 
-    pub fn show(&mut self, progress: &Progress, view: &View) {
-        let text = self.text(progress, view);
+    pub fn show(&mut self, progress: &Progress, pause: Option<Pause>) {
+        let text = self.text(progress, pause);
         if self.bar.is_hidden() {
             if Instant::now() >= self.next_line {
                 super::say(&format!("usher: {text}"));
@@ -74,7 +74,7 @@ impl Display {
         self.bar.set_message(text);
     }
 
-    fn text(&self, progress: &Progress, view: &View) -> String {
+    fn text(&self, progress: &Progress, pause: Option<Pause>) -> String {
         let settled = progress.settled();
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let pace = settled as f64 / seconds;
@@ -88,7 +88,7 @@ impl Display {
                 let _infallible = write!(text, ", {pace:.0}/s, {} left", span(left));
             }
         }
-        if let Some(pause) = view.pause {
+        if let Some(pause) = pause {
             let wait = pause.until.saturating_duration_since(Instant::now());
             let _infallible = write!(text, "; paused ({}), next call in {}", pause.cause, span(wait));
         }

@@ -73,14 +73,6 @@ pub struct Pause {
     pub until: Instant,
 }
 
-/// A look at the gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    pub pause: Option<Pause>,
-    pub in_flight: usize,
-    pub waiting: usize,
-}
-
 impl Gate {
     pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -157,13 +149,9 @@ impl Gate {
         self.lock().health.mark()
     }
 
-    pub fn view(&self) -> View {
-        let state = self.lock();
-        View {
-            pause: state.pause(Instant::now()),
-            in_flight: state.in_flight,
-            waiting: state.interactive.len() + state.bulk.len(),
-        }
+    /// Whether and why nobody calls.
+    pub fn pause(&self) -> Option<Pause> {
+        self.lock().pause(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

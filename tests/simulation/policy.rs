@@ -130,7 +130,7 @@ async fn refused_credentials_pause_everybody_until_they_are_rotated() {
     }
     let running = world.start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(running.gate.view().pause.unwrap().cause, "credentials");
+    assert_eq!(running.gate.pause().unwrap().cause, "credentials");
     let calls = provider.calls().len();
     assert!(calls < 64 + 1100, "{calls} calls in an hour");
     let rotated = Instant::now();

@@ -83,7 +83,7 @@ async fn run(seed: u64, tell: bool) -> Vec<String> {
         settled,
         "{} commands left after a day; {:?}",
         world.waiting(),
-        running.gate.view()
+        running.gate.pause()
     );
     running.shutdown.drain();
     running.task.await.unwrap();
