@@ -15,6 +15,7 @@ mod commands;
 mod dead_letters;
 mod policy;
 mod provider;
+mod redelivery;
 mod seeds;
 mod stopping;
 mod world;
