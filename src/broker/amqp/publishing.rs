@@ -45,7 +45,8 @@ impl Use for Publishing {
                 }
             }
         };
-        self.session.send_replace(None);
+        // Kept until the end: lapin closes a channel that is dropped, and then refuses to close the connection.
+        let _session = self.session.send_replace(None);
         connection::close(&connection, config.close_timeout).await;
         ended
     }
