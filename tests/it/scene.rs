@@ -33,8 +33,12 @@ pub struct Scene {
 /// The n-th command goes to user n modulo users, so that each user gets several over the whole time.
 impl Scene {
     pub async fn new(kind: Kind, url: String, commands: u64, users: u64) -> Self {
+        Self::with_latency(Duration::from_millis(10), kind, url, commands, users).await
+    }
+
+    pub async fn with_latency(latency: Duration, kind: Kind, url: String, commands: u64, users: u64) -> Self {
         let settings = simulated::Settings {
-            latency: Duration::from_millis(10),
+            latency,
             token: Some(TOKEN.to_owned()),
             seed: 7,
             ..simulated::Settings::new(kind)

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
@@ -27,6 +28,9 @@ use super::error::{ConnectError, refused_connection};
 use super::first::First;
 use super::supervisor::{Supervisor, Use};
 use crate::broker::{Acker, Config, Consumer, Delivery, Link, Message, Properties, Topology};
+
+/// How long a busy broker may keep acks in hand.
+const ACKS_IN_HAND: Duration = Duration::from_millis(250);
 
 pub(super) struct AmqpConsumer {
     inbox: Arc<Inbox>,
@@ -149,6 +153,9 @@ impl Use for Consuming {
                 }
             }
         };
+        if supervisor.stop.is_cancelled() {
+            let_acks_arrive(&epoch.channels.clone(), config).await;
+        }
         epoch.end(config).await;
         self.inbox.clear();
         ended
@@ -244,6 +251,17 @@ impl Epoch {
         connection::close(&self.connection, config.close_timeout).await;
         drop(self.streams);
     }
+}
+
+/// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment, and
+/// loses them with the channel: settled commands would come again. So before a close that was asked for,
+/// each channel is asked something, which it answers after the acks, and given that moment.
+async fn let_acks_arrive(channels: &[Channel], config: &Config) {
+    let asked = channels
+        .iter()
+        .map(|channel| channel.basic_qos(config.prefetch.get(), BasicQosOptions::default()));
+    let _ = timeout(config.close_timeout, join_all(asked)).await;
+    sleep(ACKS_IN_HAND).await;
 }
 
 struct AmqpAcker {
