@@ -12,6 +12,7 @@ pub mod event;
 pub mod extension;
 pub mod failure;
 pub mod outcome;
+pub mod quota;
 pub mod schema;
 
 pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, UserId, Version};
@@ -19,3 +20,4 @@ pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
 pub use decode::{BODY_BYTES_MAX, Ident, decode};
 pub use failure::{Failure, Fault, Reason};
 pub use outcome::Outcome;
+pub use quota::QuotaTold;

@@ -25,7 +25,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::contract::{Failure, Fault, Reason, Secret, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, QuotaTold, Reason, Secret, UpdateUser, UserId};
 
 pub use kind::Kind;
 pub use setup::SetupError;
@@ -55,8 +55,34 @@ pub trait Provider: Send + Sync {
     /// `current` is there when `reads_before_write` asked for it.
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
 
-    /// After a 401: gets the credentials anew. True where they are others than before.
-    async fn refresh_credentials(&self) -> bool;
+    /// What there is beside the calls for users.
+    fn access(&self) -> &dyn Access;
+}
+
+/// Access to a provider: credentials that are kept fresh, and what the answers tell of the quota.
+#[async_trait]
+pub trait Access: Send + Sync {
+    fn token(&self) -> TokenState;
+
+    /// Fetches a token: one HTTP request, which costs a permit like any other.
+    async fn fetch_token(&self) -> Result<(), ProviderError>;
+
+    /// Waits until credentials are found that differ from those in use: a file was written. For ever, where
+    /// they can't change.
+    async fn credentials_changed(&self);
+
+    /// What the latest answer told of the quota; it is told once.
+    fn quota_told(&self) -> Option<QuotaTold>;
+}
+
+/// Whether a call can be made with the token that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    Ready,
+    /// It still serves, but not for long: somebody should fetch the next one.
+    Expiring,
+    /// There is none: one has to be fetched before any call.
+    Missing,
 }
 
 /// A user as the provider shows it. Never printed.

@@ -111,7 +111,7 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
         Fault::Command(Reason::NotFound | Reason::Rejected) | Fault::Throttled { .. } => {
             vec![answers, Finding::ok("token", "is accepted")]
         }
-        Fault::Credentials | Fault::Denied => {
+        Fault::Credentials | Fault::CredentialsRenewed | Fault::Denied => {
             vec![answers, Finding::new("token", Exit::Usage, error.to_string())]
         }
         Fault::Command(_) => vec![Finding::new("provider", Exit::Usage, format!("{at}: {error}"))],

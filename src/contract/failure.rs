@@ -130,6 +130,8 @@ pub enum Fault {
     Command(Reason),
     /// The worker's: the provider does not accept its credentials (401).
     Credentials,
+    /// The same, but there are other credentials by now: the call may go out again at once.
+    CredentialsRenewed,
     /// Open: this user's, or everybody's (403).
     Denied,
     /// Nobody's: the pace is too high (429). The provider may say how long to wait.

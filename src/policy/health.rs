@@ -172,6 +172,18 @@ impl Health {
         }
     }
 
+    /// Other credentials were found: the next probe need not wait.
+    pub fn credentials_changed(&mut self, now: Instant) {
+        if let State::Paused {
+            cause: Cause::Credentials,
+            next_probe,
+            ..
+        } = &mut self.state
+        {
+            *next_probe = now.min(*next_probe);
+        }
+    }
+
     fn resume(&mut self) {
         self.state = State::Well;
         self.outage_gaps.reset();
@@ -189,7 +201,7 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) -> Judgement {
         match fault {
-            Fault::Command(_) | Fault::Throttled { .. } => {
+            Fault::Command(_) | Fault::Throttled { .. } | Fault::CredentialsRenewed => {
                 self.probe_dropped();
                 Judgement::Plain
             }

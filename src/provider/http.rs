@@ -5,6 +5,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
@@ -13,9 +14,9 @@ use serde::Serialize;
 use super::answer::{Answer, wait_asked};
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
-use super::{ProviderError, SetupError};
+use super::{Access, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
-use crate::contract::{Fault, Reason, UserId};
+use crate::contract::{Fault, QuotaTold, Reason, UserId};
 
 /// A longer answer is not read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -121,26 +122,25 @@ impl Http {
         })
     }
 
-    /// Reads the token anew. True where it is another than before.
-    pub(super) fn refresh_credentials(&self) -> bool {
-        self.token.refresh()
-    }
-
     /// A success; or what `refusal` makes of an answer that is none.
     pub(super) async fn call(
         &self,
         request: Request<'_>,
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
-        let answer = self.send(request).await?;
+        let token = self.token.header();
+        let answer = self.send(request, &token).await?;
         if answer.is_success() {
-            Ok(answer)
-        } else {
-            Err(refusal(&answer))
+            return Ok(answer);
         }
+        let mut error = refusal(&answer);
+        if error.fault == Fault::Credentials && self.token.replaced(&token) {
+            error.fault = Fault::CredentialsRenewed;
+        }
+        Err(error)
     }
 
-    async fn send(&self, request: Request<'_>) -> Result<Answer, ProviderError> {
+    async fn send(&self, request: Request<'_>, token: &HeaderValue) -> Result<Answer, ProviderError> {
         let url = request.path.url(&self.base, request.user_id);
         let url = Url::parse(&url).map_err(|_| {
             ProviderError::new(
@@ -151,7 +151,7 @@ impl Http {
         let mut outgoing = self
             .client
             .request(request.method, url)
-            .header(AUTHORIZATION, self.token.header());
+            .header(AUTHORIZATION, token);
         if let Some((name, value)) = request.header {
             outgoing = outgoing.header(name, value);
         }
@@ -188,6 +188,25 @@ impl Http {
             }
         }
         Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Access for Http {
+    fn token(&self) -> TokenState {
+        TokenState::Ready
+    }
+
+    async fn fetch_token(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn credentials_changed(&self) {
+        self.token.changed().await;
+    }
+
+    fn quota_told(&self) -> Option<QuotaTold> {
+        None
     }
 }
 

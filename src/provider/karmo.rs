@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
-use super::{Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
 
 const FIELDS: [(Field, &str); 4] = [
@@ -172,7 +172,7 @@ impl Provider for Karmo {
         Ok(Updated::default())
     }
 
-    async fn refresh_credentials(&self) -> bool {
-        self.http.refresh_credentials()
+    fn access(&self) -> &dyn Access {
+        &self.http
     }
 }

@@ -18,7 +18,7 @@ use super::answer::{Answer, safe_code};
 use super::field_map::FieldNames;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
-use super::{Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
 
 /// `[provider.mattr]`
@@ -156,7 +156,7 @@ impl Provider for Mattr {
         Ok(Updated::default())
     }
 
-    async fn refresh_credentials(&self) -> bool {
-        self.http.refresh_credentials()
+    fn access(&self) -> &dyn Access {
+        &self.http
     }
 }

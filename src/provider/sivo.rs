@@ -14,7 +14,7 @@ use super::answer::{Answer, safe_code};
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, header_name, optional_path};
-use super::{Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::extension::SivoUpdate;
 use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, UserId};
 
@@ -179,7 +179,7 @@ impl Provider for Sivo {
         Ok(Updated::default())
     }
 
-    async fn refresh_credentials(&self) -> bool {
-        self.http.refresh_credentials()
+    fn access(&self) -> &dyn Access {
+        &self.http
     }
 }

@@ -87,14 +87,26 @@ impl Token {
         held.header.clone()
     }
 
-    /// Reads the file at once, whatever its stamp says. True where the token is another than before.
-    pub(super) fn refresh(&self) -> bool {
-        let Some(path) = &self.file else {
-            return false;
-        };
+    /// After this token was refused: reads the file at once, whatever its stamp says. True where there is
+    /// another by now.
+    pub(super) fn replaced(&self, refused: &HeaderValue) -> bool {
         let mut held = self.held();
-        held.looked_at = Instant::now();
-        held.reload(path)
+        if let Some(path) = &self.file {
+            held.looked_at = Instant::now();
+            held.reload(path);
+        }
+        held.header != refused
+    }
+
+    /// Waits until the file holds another token.
+    pub(super) async fn changed(&self) {
+        if self.file.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let known = self.header();
+        while self.header() == known {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -103,21 +115,18 @@ impl Token {
 }
 
 impl Held {
-    fn reload(&mut self, path: &Path) -> bool {
+    fn reload(&mut self, path: &Path) {
         match load(path) {
             Ok((header, stamp)) => {
-                let changed = header != self.header;
                 self.header = header;
                 self.stamp = Some(stamp);
                 self.failing = false;
-                changed
             }
             Err(detail) => {
                 if !self.failing {
                     tracing::warn!(error = %detail, "the token file can't be used; the token read before stays in use");
                 }
                 self.failing = true;
-                false
             }
         }
     }
@@ -223,22 +232,44 @@ mod tests {
     }
 
     #[test]
-    fn refresh_tells_whether_the_token_changed() {
+    fn a_refused_token_is_replaced_when_the_file_holds_another() {
         let file = scratch_file("first\n");
         let token = Token::new(Source::File(file.path().into())).unwrap();
-        assert!(!token.refresh());
+        let first = token.header();
+        assert!(!token.replaced(&first));
         file.write("other");
-        assert_eq!(token.header(), "Bearer first", "looked at once a second only");
-        assert!(token.refresh());
-        assert_eq!(token.header(), "Bearer other");
+        assert_eq!(token.header(), first, "looked at once a second only");
+        assert!(token.replaced(&first));
+        assert!(
+            token.replaced(&first),
+            "for each call that went out with the first"
+        );
+        let other = token.header();
+        assert_eq!(other, "Bearer other");
         file.write("");
-        assert!(!token.refresh());
+        assert!(!token.replaced(&other));
         assert_eq!(
             token.header(),
-            "Bearer other",
+            other,
             "a bad rotation keeps the token that was read"
         );
-        assert!(!value("x").unwrap().refresh());
+        let fixed = value("x").unwrap();
+        assert!(!fixed.replaced(&fixed.header()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_the_file_is_told() {
+        let file = scratch_file("first");
+        let token = Token::new(Source::File(file.path().into())).unwrap();
+        let mut changed = std::pin::pin!(token.changed());
+        let patience = Duration::from_secs(60);
+        assert!(tokio::time::timeout(patience, &mut changed).await.is_err());
+        file.write("second");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(2), changed)
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
-use super::{Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use super::{Access, Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Field, Secret, UpdateUser, UserId};
 
 /// `[provider.zitadel]`
@@ -145,7 +145,7 @@ impl Provider for Zitadel {
         })
     }
 
-    async fn refresh_credentials(&self) -> bool {
-        self.http.refresh_credentials()
+    fn access(&self) -> &dyn Access {
+        &self.http
     }
 }

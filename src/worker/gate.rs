@@ -15,6 +15,7 @@ use crate::metrics;
 use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark};
 use crate::policy::pace::{Pace, Rate};
 use crate::policy::retry::{self, Budget, Schedule};
+use crate::provider::Provider;
 
 const THROTTLED: &str = "throttled";
 
@@ -126,6 +127,15 @@ impl Gate {
                 },
                 None => self.changed.notified().await,
             }
+        }
+    }
+
+    /// Tells of other credentials as they are found, so that nobody waits for the next probe. Never ends.
+    pub async fn watch_credentials(self: Arc<Self>, provider: Arc<dyn Provider>) {
+        loop {
+            provider.access().credentials_changed().await;
+            self.lock().health.credentials_changed(Instant::now());
+            self.changed.notify_one();
         }
     }
 

@@ -303,8 +303,7 @@ impl Course<'_> {
     /// Decides about a failed call, and waits if it is to be made again. `None`: abandoned.
     async fn after_failure(&mut self, permit: Permit, call: Call, error: ProviderError) -> Option<After> {
         let fault = error.fault;
-        if fault == Fault::Credentials && self.provider().refresh_credentials().await {
-            // The old ones were refused and there are new ones: the next call shows.
+        if fault == Fault::CredentialsRenewed {
             return Some(After::Again);
         }
         let denied_since = match fault {
@@ -380,7 +379,7 @@ fn outcome_unknown() -> Outcome {
 fn label(fault: Fault) -> &'static str {
     match fault {
         Fault::Command(reason) => reason.as_str(),
-        Fault::Credentials => "unauthorized",
+        Fault::Credentials | Fault::CredentialsRenewed => "unauthorized",
         Fault::Denied => "denied",
         Fault::Throttled { .. } => "throttled",
         Fault::Unreachable => "unreachable",

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::gate::{self, Gate};
@@ -86,7 +86,8 @@ pub struct Worker {
     shutdown: Shutdown,
     grace_period: Duration,
     progress: watch::Sender<Progress>,
-    gatekeeper: AbortHandle,
+    /// What runs beside the commands, for as long as the worker does.
+    keepers: JoinSet<()>,
 }
 
 /// What the tasks share.
@@ -117,7 +118,9 @@ impl Worker {
     pub fn new(setup: Setup) -> Self {
         let retry = setup.gate.retry.clone();
         let gate = Gate::new(setup.gate);
-        let gatekeeper = tokio::spawn(gate.clone().keep_open()).abort_handle();
+        let mut keepers = JoinSet::new();
+        keepers.spawn(gate.clone().keep_open());
+        keepers.spawn(gate.clone().watch_credentials(setup.provider.clone()));
         let hands = Hands {
             handler: Handler {
                 provider: setup.provider,
@@ -143,7 +146,7 @@ impl Worker {
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
             progress: watch::Sender::new(Progress::new()),
-            gatekeeper,
+            keepers,
         }
     }
 
@@ -159,7 +162,7 @@ impl Worker {
     pub async fn run(mut self) -> Stopped {
         let stopped = self.serve().await;
         self.tasks.shutdown().await;
-        self.gatekeeper.abort();
+        self.keepers.shutdown().await;
         // Nothing is in flight any more: whatever is unsettled goes back, in order.
         self.consumer.close().await;
         self.publisher.close().await;

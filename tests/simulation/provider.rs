@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use usher::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
-use usher::provider::{Codes, Comparison, Provider, ProviderError, Updated, User};
+use usher::contract::{Failure, Fault, Field, QuotaTold, Reason, UpdateUser, UserId};
+use usher::provider::{Access, Codes, Comparison, Provider, ProviderError, TokenState, Updated, User};
 
 /// What the provider does with a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -234,7 +234,28 @@ impl Provider for Scripted {
         })
     }
 
-    async fn refresh_credentials(&self) -> bool {
-        std::mem::take(&mut self.lock().credentials_change)
+    fn access(&self) -> &dyn Access {
+        self
+    }
+}
+
+#[async_trait]
+impl Access for Scripted {
+    fn token(&self) -> TokenState {
+        TokenState::Ready
+    }
+
+    async fn fetch_token(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn credentials_changed(&self) {
+        while !std::mem::take(&mut self.lock().credentials_change) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn quota_told(&self) -> Option<QuotaTold> {
+        None
     }
 }

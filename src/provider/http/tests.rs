@@ -14,7 +14,7 @@ async fn send(base_url: &str, timeout: Duration) -> Result<Answer, ProviderError
 }
 
 async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
-    http.send(Request {
+    let request = Request {
         method: Method::PUT,
         path: &path(),
         user_id: &user_id("a/b"),
@@ -23,8 +23,14 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
             HeaderName::from_static("if-match"),
             HeaderValue::from_static("v1"),
         )),
-    })
-    .await
+    };
+    http.send(request, &http.token.header()).await
+}
+
+/// Whose fault the provider's refusal of a call is.
+async fn refused_by(http: &Http) -> Fault {
+    let (path, user_id) = (path(), user_id("u"));
+    fault(http.call(Request::read(&path, &user_id), Answer::refusal).await)
 }
 
 #[track_caller]
@@ -141,16 +147,14 @@ async fn a_rotated_token_file_is_used_after_a_refresh() {
         concurrency: 1,
     })
     .unwrap();
-    assert_eq!(
-        send_with(&http).await.unwrap().refusal().fault,
-        Fault::Credentials
-    );
-    assert!(!http.refresh_credentials());
+    assert_eq!(refused_by(&http).await, Fault::Credentials);
     file.write("second");
-    assert!(http.refresh_credentials());
-    send_with(&http).await.unwrap();
-    let requests = server.requests();
-    assert!(requests[0].contains("Bearer first") && requests[1].contains("Bearer second"));
+    assert_eq!(refused_by(&http).await, Fault::CredentialsRenewed);
+    assert_eq!(refused_by(&http).await, Fault::Credentials);
+    let tokens = ["Bearer first", "Bearer first", "Bearer second"];
+    for (request, token) in server.requests().iter().zip(tokens) {
+        assert!(request.contains(token), "{request}");
+    }
 }
 
 #[test]
