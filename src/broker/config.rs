@@ -51,6 +51,12 @@ pub struct Config {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub consumer_timeout: Duration,
+    /// How long deliveries are held while the provider is paused: a longer pause hands them back, in
+    /// order, and takes none until it ends. Below the broker's consumer timeout, which is 30 minutes where
+    /// nobody raised it.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub hold_max: Duration,
     /// How long the outcome log keeps events: a number and one of Y, M, D, h, m, s. Fixed when the
     /// topology is first declared.
     pub outcome_log_max_age: MaxAge,
@@ -73,6 +79,7 @@ impl Default for Config {
             reconnect_delay_min: Duration::from_millis(200),
             reconnect_delay_max: Duration::from_secs(30),
             consumer_timeout: Duration::from_secs(12 * 3600),
+            hold_max: Duration::from_secs(10 * 60),
             outcome_log_max_age: MaxAge("7D".to_owned()),
             outcome_log_bytes_max: 5_000_000_000,
         }

@@ -168,6 +168,11 @@ impl Sources {
                 "retry.delay_min",
                 "must be longer than nothing, such as 200ms",
             ),
+            (
+                !config.broker.hold_max.is_zero(),
+                "broker.hold_max",
+                "must be longer than nothing, such as 10m",
+            ),
             (share(retry.budget), "retry.budget", "must be a share from 0 to 1"),
             (
                 share(config.worker.bulk_share_min),

@@ -78,7 +78,7 @@ fn the_environment_stands_above_the_file() {
 #[test]
 fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         (
             "[provider]\nnmae = 1",
             &[],
@@ -110,6 +110,11 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
             MINIMAL,
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
             "environment variable USHER_BROKER__URL: not what belongs here. Where the broker is: `amqp://",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_BROKER__HOLD_MAX", "0s")],
+            "environment variable USHER_BROKER__HOLD_MAX: must be longer than nothing",
         ),
         (
             MINIMAL,
