@@ -75,8 +75,8 @@ impl Delivery {
         }
     }
 
-    /// Leaves it unsettled. The broker gets it back, in order, when the consumer closes: a requeue of a
-    /// single delivery would let later ones of the same user pass it.
+    /// Leaves it unsettled. The broker gets it back, in order, when the consumer is suspended or closes: a
+    /// requeue of a single delivery would let later ones of the same user pass it.
     pub fn hand_back(self) {}
 }
 
@@ -130,9 +130,18 @@ pub enum Link {
 #[async_trait]
 pub trait Consumer: Send {
     /// The next delivery. `None` where no more will come (a file's end); a connection's loss is no end.
+    /// While the consumer is suspended, none comes.
     async fn next(&mut self) -> Option<Delivery>;
 
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Gives every unsettled delivery back in order and takes none until `resume`; another consumer may
+    /// take over meanwhile. Call it when nothing is in flight any more; whatever is still held is stale
+    /// afterwards. The connection is kept, and made again if it is lost.
+    async fn suspend(&mut self);
+
+    /// Takes deliveries again: at once, or behind whoever took over.
+    async fn resume(&mut self);
 
     /// Stops taking deliveries and gives every unsettled one back in order. Call it when nothing is in
     /// flight any more; whatever is still held is stale afterwards.

@@ -94,7 +94,7 @@ impl MemoryBroker {
     }
 
     /// Consumes every command queue, with this many unsettled deliveries for each. Only the first
-    /// consumer gets deliveries; the next one takes over when it closes or is dropped.
+    /// consumer gets deliveries; the next one takes over when it is suspended, closes or is dropped.
     pub fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
         Box::new(MemoryConsumer::new(self.shared.clone(), prefetch))
     }

@@ -36,6 +36,25 @@ pub trait Bench: Send + Sync {
     async fn drop_connections(&self);
 }
 
+/// Makes each of the facts named a test of both brokers.
+macro_rules! promises {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(&crate::bench::MemoryBench::new()).await;
+            })*
+        }
+        mod amqp {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&crate::bench::AmqpBench::new(stringify!($name)).await).await;
+            })*
+        }
+    };
+}
+pub(crate) use promises;
+
 pub struct MemoryBench(MemoryBroker);
 
 impl MemoryBench {

@@ -6,25 +6,8 @@ use futures_util::future::join_all;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{Header, Message, PublishError, Publisher};
 
-use crate::bench::{AmqpBench, Bench, MemoryBench};
+use crate::bench::{Bench, promises};
 use crate::support::{command, eventually, gets_nothing, id, ids, message, next, numbers, take};
-
-macro_rules! promises {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $name() {
-                super::$name(&super::MemoryBench::new()).await;
-            })*
-        }
-        mod amqp {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(&super::AmqpBench::new(stringify!($name)).await).await;
-            })*
-        }
-    };
-}
 
 promises!(
     a_command_arrives_as_it_was_published,

@@ -20,6 +20,7 @@ mod reconnect;
 mod scene;
 mod schemas;
 mod support;
+mod suspension;
 mod throttled;
 mod tidy;
 mod topology;

@@ -60,6 +60,16 @@ impl Consumer for MemoryConsumer {
         self.shared.consume_link.subscribe()
     }
 
+    async fn suspend(&mut self) {
+        self.shared.state().leave(self.id);
+        self.shared.deliverable.notify_waiters();
+    }
+
+    async fn resume(&mut self) {
+        self.shared.state().join(self.id);
+        self.shared.deliverable.notify_waiters();
+    }
+
     async fn close(self: Box<Self>) {}
 }
 

@@ -190,8 +190,15 @@ impl State {
 
     pub(super) fn register(&mut self) -> ConsumerId {
         self.consumers_made += 1;
-        self.consumers.push_back(self.consumers_made);
+        self.join(self.consumers_made);
         self.consumers_made
+    }
+
+    /// Behind all others, unless it is there already.
+    pub(super) fn join(&mut self, id: ConsumerId) {
+        if !self.consumers.contains(&id) {
+            self.consumers.push_back(id);
+        }
     }
 
     pub(super) fn leave(&mut self, id: ConsumerId) {

@@ -1,0 +1,149 @@
+//! One epoch: from the moment when the queues are consumed until their channels are closed. All classes
+//! of traffic begin and end together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::{join_all, ready};
+use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use tokio::time::{sleep, timeout};
+
+use super::inbox::Inbox;
+use crate::broker::{Acker, Config, Delivery, Message, Properties, Topology};
+
+/// How long a busy broker may keep acks in hand.
+const ACKS_IN_HAND: Duration = Duration::from_millis(250);
+
+type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
+
+/// It holds lapin's consumers: not to be dropped before its channels or its connection are closed.
+pub(super) struct Epoch {
+    alive: Arc<AtomicBool>,
+    channels: Vec<Channel>,
+    /// Each queue's name, and whether it holds bulk traffic.
+    queues: Vec<(String, bool)>,
+    streams: SelectAll<BoxStream<'static, Tagged>>,
+}
+
+impl Epoch {
+    pub(super) fn new() -> Self {
+        Self {
+            alive: Arc::new(AtomicBool::new(true)),
+            channels: Vec::new(),
+            queues: Vec::new(),
+            streams: SelectAll::new(),
+        }
+    }
+
+    pub(super) async fn begin(
+        &mut self,
+        connection: &Connection,
+        config: &Config,
+        topology: &Topology,
+    ) -> lapin::Result<()> {
+        for (queue, bulk) in topology.command_queues() {
+            // A channel for each queue, so that each has a prefetch of its own on every version.
+            let channel = connection.create_channel().await?;
+            self.channels.push(channel.clone());
+            self.consume(&channel, queue, bulk, config.prefetch.get()).await?;
+        }
+        Ok(())
+    }
+
+    async fn consume(
+        &mut self,
+        channel: &Channel,
+        queue: &str,
+        bulk: bool,
+        prefetch: u16,
+    ) -> lapin::Result<()> {
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let consumer = channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await?;
+        let index = self.queues.len();
+        self.queues.push((queue.to_owned(), bulk));
+        let deliveries = consumer.map(move |delivery| (index, Some(delivery)));
+        self.streams
+            .push(deliveries.chain(stream::once(ready((index, None)))).boxed());
+        Ok(())
+    }
+
+    /// Until the first sign of an end, which ends the epoch for all queues. Answers what it was.
+    pub(super) async fn forward(&mut self, inbox: &Inbox) -> String {
+        while let Some((index, delivery)) = self.streams.next().await {
+            let (queue, bulk) = &self.queues[index];
+            match delivery {
+                Some(Ok(delivery)) => inbox.push(self.adopt(delivery, *bulk)),
+                Some(Err(error)) => return error.to_string(),
+                None => return format!("the broker ended the consumer of {queue}"),
+            }
+        }
+        "nothing to consume".to_owned()
+    }
+
+    fn adopt(&self, delivery: lapin::message::Delivery, bulk: bool) -> Delivery {
+        let message = Message {
+            exchange: delivery.exchange.into(),
+            routing_key: delivery.routing_key.into(),
+            properties: Properties::from_amqp(delivery.properties),
+            body: Bytes::from(delivery.data),
+            mandatory: false,
+        };
+        let acker = AmqpAcker {
+            alive: self.alive.clone(),
+            acker: delivery.acker,
+        };
+        Delivery::new(message, delivery.redelivered, bulk, Box::new(acker))
+    }
+
+    /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
+    /// and loses them with the channel: settled commands would come again. So before a close that was
+    /// asked for, each channel is asked something, which it answers after the acks, and given that moment.
+    pub(super) async fn let_acks_arrive(&mut self, config: &Config) {
+        let asked = self
+            .channels
+            .iter()
+            .map(|channel| channel.basic_qos(config.prefetch.get(), BasicQosOptions::default()));
+        let _ = timeout(config.close_timeout, join_all(asked)).await;
+        sleep(ACKS_IN_HAND).await;
+    }
+
+    /// The broker requeues what is unsettled, in order. Deliveries turn stale before that, so that no
+    /// later one is settled while an earlier one goes back. False where the broker didn't say that all
+    /// channels are closed: then the connection has to go too, before this is dropped.
+    pub(super) async fn end(&mut self, config: &Config) -> bool {
+        self.alive.store(false, Ordering::Release);
+        let closing = self
+            .channels
+            .iter()
+            .map(|channel| channel.close(200, "OK".into()));
+        let closed = timeout(config.close_timeout, join_all(closing)).await;
+        closed.is_ok_and(|closed| closed.iter().all(Result::is_ok))
+    }
+}
+
+struct AmqpAcker {
+    /// Of the epoch.
+    alive: Arc<AtomicBool>,
+    acker: lapin::Acker,
+}
+
+#[async_trait]
+impl Acker for AmqpAcker {
+    fn usable(&self) -> bool {
+        self.alive.load(Ordering::Acquire) && self.acker.usable()
+    }
+
+    async fn ack(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+            && matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true))
+    }
+}
