@@ -1,16 +1,19 @@
-//! `/livez`, `/readyz` and `/metrics`. Ready means that commands make progress, not that a socket is open.
+//! `/livez`, `/readyz`, `/metrics` and `/resume`. Ready means that commands make progress, not that a socket is open.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
@@ -24,6 +27,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(120);
 
 /// Metrics' histograms grow until somebody looks; this looks.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What a worker answers is a line.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the admin port shows of a worker, once there is one.
 pub struct Worker {
@@ -44,7 +50,8 @@ pub struct Admin {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Readiness {
     ready: bool,
-    /// `starting`, `idle`, `working`, `throttled`, `outage`, `credentials`, `broker`, `stalled` or `draining`.
+    /// `starting`, `idle`, `working`, `throttled`, `outage`, `credentials`, `dead_letters`, `broker`, `stalled` or
+    /// `draining`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -93,6 +100,7 @@ impl Admin {
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
+            .route("/resume", post(resume))
             .with_state(self);
         axum::serve(listener, router).await
     }
@@ -110,6 +118,37 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
+/// What `usher resume` asks for.
+async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
+    let Some(worker) = admin.worker.get() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the worker has not started yet\n".into(),
+        );
+    };
+    let was = worker.gate.pause().map(|pause| pause.cause);
+    worker.gate.resume();
+    let said = match was {
+        Some(cause) => format!("the worker was paused ({cause}) and tries again now\n"),
+        None => "the worker was not paused\n".to_owned(),
+    };
+    (StatusCode::OK, said)
+}
+
+/// Asks the worker that serves this port to resume, and hears what it paused for.
+pub async fn ask_to_resume(at: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(at).await?;
+    let request =
+        format!("POST /resume HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.trim().to_owned()),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
 async fn scrape(State(admin): State<Admin>) -> String {
     if let Some(worker) = admin.worker.get() {
         let (running, parked) = {
@@ -117,6 +156,7 @@ async fn scrape(State(admin): State<Admin>) -> String {
             (progress.running, progress.parked)
         };
         metrics::commands_in_hand(running, parked);
+        metrics::pace(worker.gate.pace_per_second());
     }
     admin.metrics.render()
 }
@@ -143,6 +183,18 @@ fn down(consuming: &Link, publishing: &Link) -> Option<String> {
             Link::Down { reason } => Some(format!("{what}: not connected: {reason}")),
             Link::Blocked { reason } => Some(format!("{what}: the broker takes no messages: {reason}")),
         })
+}
+
+/// What went wrong, or what an operator has to do.
+fn why(pause: Pause) -> Option<String> {
+    match pause.until {
+        Some(_) => pause.why,
+        None => Some(
+            "too many of the latest commands would be dead letters: mend what they have in common, then run \
+             `usher resume`"
+                .into(),
+        ),
+    }
 }
 
 impl Readiness {
@@ -175,15 +227,16 @@ impl Readiness {
             (None, None) if still > STALLED_AFTER => (false, "stalled"),
             (None, None) => (true, "working"),
         };
+        let next_call = pause.as_ref().and_then(|pause| pause.until);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             ready,
             state,
-            detail: down,
             paused_for_ms: pause
-                .and_then(|pause| pause.since)
-                .map(|since| millis(now.duration_since(since))),
-            next_call_in_ms: pause.map(|pause| millis(pause.until.saturating_duration_since(now))),
+                .as_ref()
+                .map(|pause| millis(now.duration_since(pause.since))),
+            next_call_in_ms: next_call.map(|at| millis(at.saturating_duration_since(now))),
+            detail: down.or_else(|| pause.and_then(why)),
             commands: Some(Commands {
                 running: progress.running,
                 parked: progress.parked,
@@ -209,8 +262,9 @@ mod tests {
         change(&mut progress);
         let pause = cause.map(|cause| Pause {
             cause,
-            since: Some(now),
-            until: now,
+            since: now,
+            until: Some(now),
+            why: None,
         });
         let after = now + STALLED_AFTER * 2;
         let readiness = Readiness::of(&progress, pause, down.map(Into::into), false, after);

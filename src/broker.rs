@@ -8,6 +8,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub mod amqp;
 pub mod config;
@@ -29,6 +30,7 @@ pub struct Delivery {
     pub routing_key: String,
     /// The broker delivered it before.
     pub redelivered: bool,
+    pub received_at: Instant,
     /// It came from the queue of bulk traffic.
     pub bulk: bool,
     acker: Box<dyn Acker>,
@@ -57,6 +59,7 @@ impl Delivery {
             exchange: message.exchange,
             routing_key: message.routing_key,
             redelivered,
+            received_at: Instant::now(),
             bulk,
             acker,
         }

@@ -10,6 +10,7 @@ mod feeder;
 mod input;
 mod outcomes;
 mod publish;
+mod resume;
 mod run;
 mod schema;
 mod signals;
@@ -50,6 +51,8 @@ enum Verb {
     Topology(topology::Verb),
     /// Say what is wrong with configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
+    /// Tell a worker that stopped over too many dead letters, or that a provider told to wait, to go on
+    Resume,
     /// Print a JSON Schema
     Schema(schema::Args),
     /// Run a provider of a kind on this machine, with a rate limit and faults
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
             Verb::Publish(args) => publish::publish(&context, args).await,
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
+            Verb::Resume => resume::resume(&context).await,
             Verb::Schema(args) => schema::schema(&args),
             Verb::Simulate(args) => simulate::simulate(&args).await,
         }

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::contract::{ProviderName, schema as published};
-use crate::policy::pace::Rate;
+use crate::policy::pace::Rates;
 use crate::policy::retry;
 use crate::provider::{Kind, karmo, mattr, sivo, zitadel};
 use crate::telemetry;
@@ -58,9 +58,14 @@ pub struct Provider {
     pub kind: Kind,
     /// Where the provider is: `https://host`, with a path where its API has one.
     pub base_url: String,
-    /// What the provider allows. Left out: no ceiling but the provider's own answers.
+    /// What the provider allows the whole fleet: one quota, or a list of several (per second, minute, hour, day).
+    /// Left out: the pace is learned from the provider's answers alone.
     #[serde(default)]
-    pub rate: Option<Rate>,
+    pub rate: Rates,
+    /// The share of the quota that is used; the rest is left to the provider's other clients. Default: 1.
+    #[serde(default = "whole")]
+    #[schemars(range(min = 0.01, max = 1))]
+    pub share: f64,
     /// Calls in flight. Default: 64.
     #[serde(default = "concurrency")]
     pub concurrency: NonZeroUsize,
@@ -71,6 +76,17 @@ pub struct Provider {
     )]
     #[schemars(with = "String")]
     pub timeout: Duration,
+    /// Whether to read a user first, and to write only what is not yet as asked: a batch that is run again then
+    /// costs one read for each user. Default: false.
+    #[serde(default)]
+    pub skip_unchanged: bool,
+    /// How long a call that was given up may still take effect: the user's next call waits for it. Default: 2s.
+    #[serde(
+        default = "settling_time",
+        with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required"
+    )]
+    #[schemars(with = "String")]
+    pub settling_time: Duration,
     pub auth: Auth,
     #[serde(default)]
     pub karmo: karmo::Config,
@@ -84,6 +100,14 @@ pub struct Provider {
 
 fn concurrency() -> NonZeroUsize {
     NonZeroUsize::MIN.saturating_add(63)
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+fn settling_time() -> Duration {
+    Duration::from_secs(2)
 }
 
 fn timeout() -> Duration {

@@ -16,6 +16,7 @@ const REPUBLISHES: &str = "usher_publish_repeats_total";
 const PANICS: &str = "usher_panics_total";
 const IN_HAND: &str = "usher_commands_in_hand";
 const PAUSED: &str = "usher_paused";
+const PACE: &str = "usher_pace_per_second";
 
 /// Histograms, with the buckets that the exporter is to use, in seconds.
 pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
@@ -61,7 +62,11 @@ pub fn describe() {
     );
     describe_gauge!(
         PAUSED,
-        "1 while nobody calls the provider, by cause (throttled, outage, credentials)"
+        "1 while nobody calls the provider, by cause (throttled, outage, credentials, dead_letters)"
+    );
+    describe_gauge!(
+        PACE,
+        "Calls per second that may go out now, as configured and learned"
     );
 }
 
@@ -97,6 +102,10 @@ pub fn panic() {
 pub fn commands_in_hand(running: usize, parked: usize) {
     gauge!(IN_HAND, "place" => "running").set(running as f64);
     gauge!(IN_HAND, "place" => "parked").set(parked as f64);
+}
+
+pub fn pace(per_second: f64) {
+    gauge!(PACE).set(per_second);
 }
 
 pub fn paused(cause: &'static str, yes: bool) {

@@ -50,6 +50,10 @@ pub trait Provider: Send + Sync {
     /// Whether the user already is as the command asks.
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison;
 
+    /// Whether nothing was written to a user between two reads, as far as the provider marks each change.
+    /// Where it marks none, the answer is no.
+    fn untouched(&self, before: &User, after: &User) -> bool;
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError>;
 
     /// `current` is there when `reads_before_write` asked for it.

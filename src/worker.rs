@@ -5,6 +5,7 @@
 
 pub mod gate;
 pub mod handler;
+mod hands;
 pub mod lane;
 pub mod ledger;
 pub mod progress;

@@ -15,7 +15,7 @@ use usher::config::Config;
 use usher::provider::Kind;
 use usher::provider::simulated::{self, Faults, Settings, Simulated};
 use usher::telemetry::{self, BoxMakeWriter};
-use usher::worker::{Setup, Shutdown, Stopped, Worker};
+use usher::worker::{Setup, Shutdown, Stopped, Worker, gate};
 
 use super::exit::{self, Exit};
 use super::feeder::Feeder;
@@ -179,7 +179,14 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
     Ok(Worker::new(Setup {
         consumer: broker.consumer(config.broker.prefetch.get()),
         publisher: broker.publisher(),
-        gate: assemble::gate(config, &*provider),
+        gate: gate::Settings {
+            // Dead letters go to a file and can be applied again; nobody is there to look in between.
+            dead_letter_share_max: 1.0,
+            ..assemble::gate(config, &*provider)
+        },
+        calls: assemble::calls(config),
+        // No broker waits for them.
+        hold_max: Duration::MAX,
         provider,
         provider_name: config.provider.name.clone(),
         config: config.worker.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use usher::config::{self, Config};
+use usher::policy::pace;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
 use usher::provider::mattr::Mattr;
@@ -11,7 +12,7 @@ use usher::provider::sivo::Sivo;
 use usher::provider::token::Source;
 use usher::provider::zitadel::Zitadel;
 use usher::provider::{Kind, Provider, SetupError};
-use usher::worker::gate;
+use usher::worker::{gate, handler::Calls};
 
 use super::exit;
 
@@ -42,12 +43,27 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
 /// What the gate needs of the configuration.
 pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
     gate::Settings {
-        rate: config.provider.rate,
+        pace: pace::Settings {
+            rates: config.provider.rate.clone(),
+            share: config.provider.share,
+            gap_max: config.retry.probe_gap_max,
+        },
         concurrency: config.provider.concurrency.get(),
         retry: config.retry.clone(),
         bulk_share_min: config.worker.bulk_share_min,
+        dead_letter_share_max: config.worker.dead_letter_share_max,
+        dead_letter_window: config.worker.dead_letter_window,
         can_read: provider.reads(),
         seed: fastrand::u64(..),
+    }
+}
+
+/// What the handler needs of the configuration.
+pub fn calls(config: &Config) -> Calls {
+    Calls {
+        timeout: config.provider.timeout,
+        settling_time: config.provider.settling_time,
+        skip_unchanged: config.provider.skip_unchanged,
     }
 }
 

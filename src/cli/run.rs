@@ -35,6 +35,8 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         consumer,
         publisher,
         gate: assemble::gate(&config, &*provider),
+        calls: assemble::calls(&config),
+        hold_max: config.broker.hold_max,
         provider,
         provider_name: name,
         config: config.worker,

@@ -89,8 +89,11 @@ impl Display {
             }
         }
         if let Some(pause) = pause {
-            let wait = pause.until.saturating_duration_since(Instant::now());
-            let _infallible = write!(text, "; paused ({}), next call in {}", pause.cause, span(wait));
+            let _infallible = write!(text, "; paused ({})", pause.cause);
+            if let Some(until) = pause.until {
+                let wait = until.saturating_duration_since(Instant::now());
+                let _infallible = write!(text, ", next call in {}", span(wait));
+            }
         }
         text
     }

@@ -154,32 +154,7 @@ impl Sources {
 
     /// What the types alone can't say.
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        let share = |value: f64| (0.0..=1.0).contains(&value);
-        let retry = &config.retry;
-        let rules = [
-            (retry.attempts >= 1, "retry.attempts", "must be at least 1"),
-            (
-                retry.delay_min <= retry.delay_max,
-                "retry.delay_min",
-                "must not be above retry.delay_max",
-            ),
-            (
-                !retry.delay_min.is_zero(),
-                "retry.delay_min",
-                "must be longer than nothing, such as 200ms",
-            ),
-            (
-                !config.broker.hold_max.is_zero(),
-                "broker.hold_max",
-                "must be longer than nothing, such as 10m",
-            ),
-            (share(retry.budget), "retry.budget", "must be a share from 0 to 1"),
-            (
-                share(config.worker.bulk_share_min),
-                "worker.bulk_share_min",
-                "must be a share from 0 to 1",
-            ),
-        ];
+        let rules = rules(config);
         if let Some((_, key, detail)) = rules.into_iter().find(|(kept, ..)| !kept) {
             return Err(self.error(key, detail.into()));
         }
@@ -201,6 +176,56 @@ impl Sources {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether each is kept, the key that it is about, and what the value must be.
+fn rules(config: &Config) -> impl IntoIterator<Item = (bool, &'static str, &'static str)> {
+    let share = |value: f64| (0.0..=1.0).contains(&value);
+    let (retry, worker) = (&config.retry, &config.worker);
+    [
+        (retry.attempts >= 1, "retry.attempts", "must be at least 1"),
+        (
+            retry.delay_min <= retry.delay_max,
+            "retry.delay_min",
+            "must not be above retry.delay_max",
+        ),
+        (
+            !retry.delay_min.is_zero(),
+            "retry.delay_min",
+            "must be longer than nothing, such as 200ms",
+        ),
+        (
+            !config.broker.hold_max.is_zero(),
+            "broker.hold_max",
+            "must be longer than nothing, such as 10m",
+        ),
+        (
+            retry.delay_min <= retry.probe_gap_max,
+            "retry.probe_gap_max",
+            "must not be below retry.delay_min",
+        ),
+        (share(retry.budget), "retry.budget", "must be a share from 0 to 1"),
+        (
+            share(worker.bulk_share_min),
+            "worker.bulk_share_min",
+            "must be a share from 0 to 1",
+        ),
+        (
+            share(worker.dead_letter_share_max),
+            "worker.dead_letter_share_max",
+            "must be a share from 0 to 1",
+        ),
+        (
+            worker.dead_letter_window >= 1,
+            "worker.dead_letter_window",
+            "must be at least 1",
+        ),
+        (
+            (0.01..=1.0).contains(&config.provider.share),
+            "provider.share",
+            "must be a share from 0.01 to 1",
+        ),
+    ]
 }
 
 /// What the schema says of a key: its meaning, and its values where they are few.

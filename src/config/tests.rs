@@ -27,6 +27,23 @@ fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     })
 }
 
+fn rate(written: &serde_json::Value) -> crate::policy::pace::Rates {
+    serde_json::from_value(written.clone()).unwrap()
+}
+
+#[test]
+fn several_quotas_are_a_list() {
+    let config = read(
+        &MINIMAL.replace(
+            "base_url",
+            "rate = [{ per_second = 50 }, { per_minute = 2000, burst = 5 }]\nbase_url",
+        ),
+        &[],
+    );
+    let written = serde_json::json!([{"per_second": 50}, {"per_minute": 2000, "burst": 5}]);
+    assert_eq!(config.unwrap().provider.rate, rate(&written));
+}
+
 #[test]
 fn the_contracts_example_is_read() {
     let example = r#"
@@ -55,7 +72,10 @@ fn the_contracts_example_is_read() {
         listen = "127.0.0.1:9464"
     "#;
     let config = read(example, &[]).unwrap();
-    assert_eq!(config.provider.rate.unwrap().per_second.get(), 50);
+    assert_eq!(
+        config.provider.rate,
+        rate(&serde_json::json!({"per_second": 50, "burst": 10}))
+    );
     assert_eq!(config.retry, crate::policy::retry::Config::default());
     assert_eq!(config.worker, crate::worker::Config::default());
 }
@@ -71,14 +91,14 @@ fn the_environment_stands_above_the_file() {
     ];
     let config = read(MINIMAL, &variables).unwrap();
     assert_eq!(config.provider.name.as_str(), "karmo-au");
-    assert_eq!(config.provider.rate.unwrap().per_second.get(), 7);
+    assert_eq!(config.provider.rate, rate(&serde_json::json!({"per_second": 7})));
     assert_eq!(config.worker.grace_period.as_secs(), 3);
 }
 
 #[test]
 fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case; 13] = [
+    let cases: [Case; 9] = [
         (
             "[provider]\nnmae = 1",
             &[],
@@ -98,11 +118,6 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         ),
         (
             MINIMAL,
-            &[("USHER_PROVIDER__CONCURRENCY", "0")],
-            "environment variable USHER_PROVIDER__CONCURRENCY: ",
-        ),
-        (
-            MINIMAL,
             &[("USHER_PROVIDER__TIMEOUT", "s3cret")],
             "environment variable USHER_PROVIDER__TIMEOUT: not what belongs here. How long one call may take.",
         ),
@@ -110,21 +125,6 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
             MINIMAL,
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
             "environment variable USHER_BROKER__URL: not what belongs here. Where the broker is: `amqp://",
-        ),
-        (
-            MINIMAL,
-            &[("USHER_BROKER__HOLD_MAX", "0s")],
-            "environment variable USHER_BROKER__HOLD_MAX: must be longer than nothing",
-        ),
-        (
-            MINIMAL,
-            &[("USHER_RETRY__BUDGET", "7")],
-            "environment variable USHER_RETRY__BUDGET: must be a share",
-        ),
-        (
-            MINIMAL,
-            &[("USHER_RETRY__ATTEMPTS", "0")],
-            "environment variable USHER_RETRY__ATTEMPTS: must be at least 1",
         ),
         (
             MINIMAL,
@@ -141,6 +141,25 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         let error = read(text, variables).unwrap_err();
         assert!(error.starts_with(expected), "{error}\n  instead of {expected}");
         assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn numbers_out_of_their_bounds_are_refused() {
+    for (variable, value, expected) in [
+        ("PROVIDER__CONCURRENCY", "0", ""),
+        ("PROVIDER__RATE__PER_SECOND", "0", ""),
+        ("PROVIDER__SHARE", "0", "must be a share"),
+        ("BROKER__HOLD_MAX", "0s", "must be longer than nothing"),
+        ("RETRY__BUDGET", "7", "must be a share"),
+        ("RETRY__ATTEMPTS", "0", "must be at least 1"),
+        ("RETRY__PROBE_GAP_MAX", "1ms", "must not be below retry.delay_min"),
+        ("WORKER__DEAD_LETTER_SHARE_MAX", "1.5", "must be a share"),
+    ] {
+        let variable = format!("USHER_{variable}");
+        let error = read(MINIMAL, &[(&variable, value)]).unwrap_err();
+        let expected = format!("environment variable {variable}: {expected}");
+        assert!(error.starts_with(&expected), "{error}\n  instead of {expected}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! Whether to call at all: the provider's health, and whether it accepts the worker's credentials.
 //!
 //! One rule decides between a command's fault and the provider's: a failure is the command's only while
-//! the provider answers others. When it fails for several users in a row, or can't be reached, or
-//! refuses the credentials, nobody calls but one probe at a time, at growing gaps, until a call passes.
+//! the provider answers others. When it fails for several users in a row, or for many users in half of
+//! the calls, or can't be reached, or refuses the credentials, nobody calls but one probe at a time, at
+//! growing gaps, until a call passes.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,8 +20,16 @@ const FAILURES_IN_A_ROW: u32 = 5;
 /// users in trouble only a write that passes proves that the provider is well.
 const FEW_USERS: usize = 5;
 
-/// Rotated credentials are found within this gap.
-const CREDENTIALS_GAP_MAX: Duration = Duration::from_secs(5);
+/// Those whose probe failed lately let others probe first, for so long and the latest longest: what they
+/// find may be their own trouble.
+const PROBED_BEFORE: Duration = Duration::from_secs(1);
+
+/// So many of the latest calls are looked at together, if they are not older than that.
+const WINDOW_CALLS: usize = 40;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// An outage, though some pass: this share of at least half a window, with this many users in trouble.
+const SHARE_FAILING: f64 = 0.5;
 
 /// Why nobody calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +108,13 @@ pub struct Health {
     failures: u32,
     /// Users that failed or were denied since the last pass of a write, a few of them.
     troubled: Vec<UserId>,
-    outage_gaps: Schedule,
-    credentials_gaps: Schedule,
+    /// When writes ended lately, and whom they failed.
+    latest: VecDeque<(Instant, Option<UserId>)>,
+    /// Users whose probe failed in this pause, the latest few of them.
+    probed: VecDeque<UserId>,
+    gaps: Schedule,
+    /// The longest gap while a few users alone are denied: others have to be tried.
+    gap_max_denied: Duration,
 }
 
 impl Health {
@@ -110,25 +125,42 @@ impl Health {
             passed: [None, None],
             failures: 0,
             troubled: Vec::new(),
-            outage_gaps: Schedule::new(retry),
-            credentials_gaps: Schedule::between(retry.delay_min, retry.delay_max.min(CREDENTIALS_GAP_MAX)),
+            latest: VecDeque::new(),
+            probed: VecDeque::new(),
+            gap_max_denied: retry.delay_max,
+            gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
         }
     }
 
-    /// May a call go out now? A probe is counted as out from here on.
-    pub fn leave(&mut self, now: Instant, can_read: bool) -> Leave {
+    /// May a call for this user go out now? A probe is counted as out from here on.
+    pub fn leave(&mut self, user: &UserId, now: Instant, can_read: bool) -> Leave {
+        if matches!(self.state, State::Well) {
+            return Leave::Call;
+        }
         let control = self.control(can_read);
+        let before = self.probed.iter().position(|probed| probed == user);
+        let others_first = match (before, &control) {
+            (Some(place), None) => PROBED_BEFORE.mul_f64(1.0 + place as f64),
+            _ => Duration::ZERO,
+        };
         match &mut self.state {
             State::Well => Leave::Call,
             State::Paused {
                 probe_is_out: true, ..
             } => Leave::ProbeIsOut,
-            State::Paused { next_probe, .. } if *next_probe > now => Leave::NotBefore(*next_probe),
+            State::Paused { next_probe, .. } if *next_probe + others_first > now => {
+                Leave::NotBefore(*next_probe + others_first)
+            }
             State::Paused { probe_is_out, .. } => {
                 *probe_is_out = true;
                 Leave::Probe(control)
             }
         }
+    }
+
+    /// Whether this user's probe failed lately.
+    pub fn has_probed(&self, user: &UserId) -> bool {
+        self.probed.contains(user)
     }
 
     /// Somebody who passed before and is in no trouble now.
@@ -147,8 +179,14 @@ impl Health {
         }
     }
 
+    /// A token could be fetched: what it is worth, the next probe shows.
+    pub fn token_fetched(&mut self, now: Instant) {
+        self.credentials_changed(now);
+        self.probe_dropped();
+    }
+
     /// The provider answered `user`'s call, if only with what is wrong with the command.
-    pub fn passed(&mut self, user: &UserId, call: Call) {
+    pub fn passed(&mut self, user: &UserId, call: Call, now: Instant) {
         self.passes += 1;
         match &mut self.passed {
             [Some((latest, mark)), _] if latest == user => *mark = self.passes,
@@ -159,6 +197,7 @@ impl Health {
         }
         match call {
             Call::Write => {
+                self.look_back(now, None);
                 self.failures = 0;
                 self.troubled.clear();
                 self.resume();
@@ -167,27 +206,66 @@ impl Health {
                 self.failures = 0;
                 self.resume();
             }
-            Call::Read if self.troubled.len() < FEW_USERS => self.resume(),
+            Call::Read if self.troubled.len() < FEW_USERS => {
+                self.troubled.retain(|troubled| troubled != user);
+                self.resume();
+            }
             Call::Read => self.probe_dropped(),
         }
     }
 
     /// Other credentials were found: the next probe need not wait.
     pub fn credentials_changed(&mut self, now: Instant) {
-        if let State::Paused {
-            cause: Cause::Credentials,
-            next_probe,
-            ..
-        } = &mut self.state
-        {
-            *next_probe = now.min(*next_probe);
+        if matches!(
+            &self.state,
+            State::Paused {
+                cause: Cause::Credentials,
+                ..
+            }
+        ) {
+            self.probe_by(now);
+        }
+    }
+
+    /// The next probe goes out then at the latest.
+    pub fn probe_by(&mut self, at: Instant) {
+        if let State::Paused { next_probe, .. } = &mut self.state {
+            *next_probe = at.min(*next_probe);
         }
     }
 
     fn resume(&mut self) {
         self.state = State::Well;
-        self.outage_gaps.reset();
-        self.credentials_gaps.reset();
+        self.probed.clear();
+        self.gaps.reset();
+    }
+
+    /// Adds a write to the latest ones.
+    fn look_back(&mut self, now: Instant, failed: Option<UserId>) {
+        self.latest.push_back((now, failed));
+        while self.latest.len() > WINDOW_CALLS
+            || self
+                .latest
+                .front()
+                .is_some_and(|(at, _)| now.duration_since(*at) > WINDOW)
+        {
+            self.latest.pop_front();
+        }
+    }
+
+    /// Many users fail, though some calls pass.
+    fn fails_for_many(&self) -> bool {
+        let failed: Vec<_> = self
+            .latest
+            .iter()
+            .filter_map(|(_, failed)| failed.as_ref())
+            .collect();
+        let many = failed.len() as f64 >= SHARE_FAILING * self.latest.len() as f64
+            && self.latest.len() >= WINDOW_CALLS / 2;
+        let mut users = failed;
+        users.sort();
+        users.dedup();
+        many && users.len() >= FEW_USERS
     }
 
     /// A call failed. `denied_since` is where the user's first 403 stood, if there was one.
@@ -200,6 +278,21 @@ impl Health {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Judgement {
+        if call != Call::Control
+            && matches!(
+                self.state,
+                State::Paused {
+                    probe_is_out: true,
+                    ..
+                }
+            )
+        {
+            self.probed.retain(|probed| probed != user);
+            self.probed.push_back(user.clone());
+            while self.probed.len() > FEW_USERS {
+                self.probed.pop_front();
+            }
+        }
         match fault {
             Fault::Command(_) | Fault::Throttled { .. } | Fault::CredentialsRenewed => {
                 self.probe_dropped();
@@ -217,6 +310,9 @@ impl Health {
                 self.trouble(user, call);
                 if self.failures >= 2 {
                     self.pause(Cause::Credentials, now, rng);
+                    if self.troubled.len() < FEW_USERS {
+                        self.probe_by(now + self.gap_max_denied);
+                    }
                 }
                 Judgement::SetAside
             }
@@ -226,13 +322,28 @@ impl Health {
             }
             Fault::Broken | Fault::Unknown => {
                 self.trouble(user, call);
-                let outage = self.failures >= FAILURES_IN_A_ROW && self.troubled.len() >= 2;
-                if outage || !matches!(self.state, State::Well) {
+                if call == Call::Write {
+                    self.look_back(now, Some(user.clone()));
+                }
+                let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.troubled.len() >= 2;
+                if in_a_row || self.fails_for_many() || !matches!(self.state, State::Well) {
+                    self.latest.clear();
                     self.pause(Cause::Outage, now, rng);
                     return Judgement::Excused;
                 }
                 Judgement::Spent
             }
+        }
+    }
+
+    /// A token could not be fetched.
+    pub fn token_failed(&mut self, fault: Fault, now: Instant, rng: &mut fastrand::Rng) {
+        match fault {
+            Fault::Throttled { .. } | Fault::CredentialsRenewed => self.probe_dropped(),
+            Fault::Credentials | Fault::Denied | Fault::Command(_) => {
+                self.pause(Cause::Credentials, now, rng);
+            }
+            Fault::Unreachable | Fault::Broken | Fault::Unknown => self.pause(Cause::Outage, now, rng),
         }
     }
 
@@ -261,14 +372,10 @@ impl Health {
             }
             State::Well => now,
         };
-        let gaps = match cause {
-            Cause::Outage => &mut self.outage_gaps,
-            Cause::Credentials => &mut self.credentials_gaps,
-        };
         self.state = State::Paused {
             cause,
             since,
-            next_probe: now + gaps.next_at_least_half(rng),
+            next_probe: now + self.gaps.next_and_a_little(rng),
             probe_is_out: false,
         };
     }

@@ -1,191 +1,229 @@
-//! The pace: the quota that is configured, and the pauses that the provider asks for.
+//! The pace: how fast to call, from the quota that is configured, the pace that is learned, and the pauses
+//! that the provider asks for.
 
-use std::num::NonZeroU32;
+mod learned;
+mod rate;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::learned::Learned;
+use self::rate::Quotas;
 use super::retry::Schedule;
+use crate::contract::QuotaTold;
 
-/// What the provider allows, as the operator knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// Calls per second, of the whole fleet.
-    pub per_second: NonZeroU32,
-    /// Calls that may go out at once after a quiet moment. Default: 20 ms worth of calls, at least 1.
-    #[serde(default)]
-    pub burst: Option<NonZeroU32>,
+pub use rate::{Rate, Rates};
+
+/// The first pause where the provider throttles and does not say for how long.
+const UNSAID: Duration = Duration::from_secs(1);
+
+/// Calls that may catch up with a timer that was late.
+const CATCH_UP: Duration = Duration::from_millis(10);
+
+/// What adds to a pause, so that the workers of a fleet do not come back at the same moment.
+const JITTER_MAX: Duration = Duration::from_millis(200);
+
+/// A wait so long that the clock can't hold its end is as good as a year.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What the pace is made from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub rates: Rates,
+    /// The share of the quota that is used; the rest is for the provider's other clients.
+    pub share: f64,
+    /// The longest gap between calls while all of them are throttled.
+    pub gap_max: Duration,
 }
 
-impl Rate {
-    fn quota(self) -> Quota {
-        let default = NonZeroU32::new(self.per_second.get() / 50).unwrap_or(NonZeroU32::MIN);
-        Quota::per_second(self.per_second).allow_burst(self.burst.unwrap_or(default))
-    }
-}
-
-/// governor's arithmetic on tokio's clock, which tests can pause.
+/// A call that may go out now, and at which pace: its answer is reported with it.
 #[derive(Debug, Clone, Copy)]
-struct TokioClock {
-    start: Instant,
+pub struct Granted {
+    at: Instant,
+    pace: f64,
 }
-
-impl Clock for TokioClock {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-}
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>;
 
 /// Says when the next call may go out. It is asked at the moment of the call.
 #[derive(Debug)]
 pub struct Pace {
-    clock: TokioClock,
-    /// None where no rate is configured.
-    limiter: Option<Limiter>,
+    quotas: Quotas,
+    learned: Learned,
+    /// The next call goes out then, or a little before to make up for a timer that was late.
+    next: Instant,
+    /// The last time that it was asked, it refused: somebody waits for the pace.
+    waited_for: bool,
     paused_until: Option<Instant>,
-    /// Grows while the provider throttles without saying for how long.
-    unsaid: Schedule,
+    /// When the first of the pauses began that no call has passed since.
+    paused_since: Option<Instant>,
+    /// What went out before says nothing of the pace since.
+    slowed_at: Option<Instant>,
+    /// A call has passed since the last pause.
+    passed: bool,
+    /// Grows while nobody passes.
+    gaps: Schedule,
+    recent: Recent,
 }
 
 impl Pace {
-    pub fn new(rate: Option<Rate>, unsaid: Schedule) -> Self {
-        let clock = TokioClock {
-            start: Instant::now(),
-        };
+    pub fn new(settings: &Settings) -> Self {
+        let now = Instant::now();
+        let share = settings.share;
         Self {
-            clock,
-            limiter: rate.map(|rate| RateLimiter::direct_with_clock(rate.quota(), clock)),
+            quotas: Quotas::new(&settings.rates, share),
+            learned: Learned::new(settings.rates.ceiling(share), share, now),
+            next: now,
+            waited_for: false,
             paused_until: None,
-            unsaid,
+            paused_since: None,
+            slowed_at: None,
+            passed: true,
+            gaps: Schedule::between(UNSAID, settings.gap_max),
+            recent: Recent::default(),
         }
     }
 
-    /// Takes one unit of the quota, or says when to ask again.
-    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    /// Takes one permit, or says when to ask again.
+    pub fn take(&mut self, now: Instant) -> Result<Granted, Instant> {
         if let Some(until) = self.paused_until {
             if until > now {
                 return Err(until);
             }
             self.paused_until = None;
+            self.quotas.forget_savings();
+            self.next = now;
         }
-        match self.limiter.as_ref().map(RateLimiter::check) {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(not_until)) => Err(now + not_until.wait_time_from(self.clock.now())),
+        let pace = self.learned.now(now, self.waited_for);
+        // At the whole of the configured rate the quotas alone have a say, their bursts included.
+        let too_early = self.next.checked_sub(CATCH_UP).filter(|at| *at > now);
+        let refused = match too_early.filter(|_| !self.learned.is_full()) {
+            None => self.quotas.take(now).err(),
+            too_early => too_early,
+        };
+        self.waited_for = refused.is_some();
+        if let Some(at) = refused {
+            return Err(at);
         }
+        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / pace);
+        self.recent.count(now);
+        Ok(Granted { at: now, pace })
     }
 
-    /// The provider throttled a call (429): nobody calls until it allows. Without a word from it the
-    /// pauses grow, but the many answers that one pause gathers count once.
-    pub fn throttled(&mut self, retry_after: Option<Duration>, now: Instant, rng: &mut fastrand::Rng) {
-        let paused = self.paused_until.is_some_and(|until| until > now);
-        let until = match retry_after {
-            Some(wait) => later(now, wait),
-            None if paused => return,
-            None => later(now, self.unsaid.next_at_least_half(rng)),
+    /// The provider throttled a call (429): nobody calls until it allows. While nobody passes, the pauses grow
+    /// whatever it says. The many answers that one pause gathers count once.
+    pub fn throttled(
+        &mut self,
+        granted: Granted,
+        retry_after: Option<Duration>,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
+            if let Some(wait) = retry_after {
+                self.pause(now + wait.min(YEAR));
+            }
+            return;
+        }
+        if self.passed {
+            self.gaps.reset();
+            self.paused_since = Some(now);
+        }
+        let gap = self.gaps.whole();
+        let wait = retry_after.map_or(gap, |wait| if self.passed { wait } else { wait.max(gap) });
+        let wait = wait.min(YEAR);
+        let jitter = (wait / 20).min(JITTER_MAX).mul_f64(rng.f64());
+        let until = now + wait + jitter;
+        let pace = match self.waited_for {
+            true => granted.pace,
+            // Others share the quota: what we really called is what was too much.
+            false => granted
+                .pace
+                .min(self.recent.per_second(now) * 1.2)
+                .max(granted.pace / 4.0),
         };
+        self.learned.throttled(pace, until - now, self.passed, now);
+        self.pause(until);
+        self.slowed_at = Some(now);
+        self.passed = false;
+    }
+
+    fn pause(&mut self, until: Instant) {
         self.paused_until = Some(self.paused_until.map_or(until, |present| present.max(until)));
     }
 
     /// The provider took a call.
-    pub fn passed(&mut self) {
-        self.unsaid.reset();
+    pub fn passed(&mut self, granted: Granted, now: Instant) {
+        if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
+            return;
+        }
+        if !self.passed && self.gaps.has_grown() {
+            self.learned.resume_gently(now);
+        }
+        self.passed = true;
+    }
+
+    /// What the provider's headers tell.
+    pub fn told(&mut self, told: QuotaTold, now: Instant) {
+        self.learned.told(told, now);
+    }
+
+    /// After an outage: slowly back to the pace from before.
+    pub fn resume_gently(&mut self, now: Instant) {
+        self.learned.resume_gently(now);
+    }
+
+    /// An operator says that the pause is over.
+    pub fn end_pause(&mut self) {
+        self.paused_until = None;
+    }
+
+    pub fn paused_since(&self) -> Option<Instant> {
+        self.paused_since
     }
 
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
     }
+
+    /// Calls per second, as they may go out now.
+    pub fn per_second(&mut self, now: Instant) -> f64 {
+        self.learned.now(now, false)
+    }
 }
 
-/// A moment so far away that the clock can't hold it is as good as a year away.
-fn later(now: Instant, wait: Duration) -> Instant {
-    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    now + wait.min(YEAR)
+/// How many calls went out lately.
+#[derive(Debug, Default)]
+struct Recent {
+    window: Option<Instant>,
+    calls: u32,
+    calls_before: u32,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::retry;
+impl Recent {
+    const WINDOW: Duration = Duration::from_secs(2);
 
-    fn pace(per_second: u32, burst: u32) -> Pace {
-        let rate = Rate {
-            per_second: NonZeroU32::new(per_second).unwrap(),
-            burst: NonZeroU32::new(burst),
-        };
-        Pace::new(Some(rate), Schedule::new(&retry::Config::default()))
+    fn count(&mut self, now: Instant) {
+        self.roll(now);
+        self.calls += 1;
     }
 
-    /// Takes as fast as it may for `seconds`, and counts.
-    async fn taken_in(pace: &mut Pace, seconds: u64) -> u32 {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        let mut taken = 0;
-        while Instant::now() < end {
-            match pace.take(Instant::now()) {
-                Ok(()) => taken += 1,
-                Err(at) => tokio::time::sleep_until(at).await,
-            }
+    fn roll(&mut self, now: Instant) {
+        let window = *self.window.get_or_insert(now);
+        let age = now.duration_since(window);
+        if age >= Self::WINDOW {
+            self.calls_before = if age < Self::WINDOW * 2 { self.calls } else { 0 };
+            self.calls = 0;
+            self.window = Some(now);
         }
-        taken
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_quota_is_used_and_not_exceeded() {
-        let taken = taken_in(&mut pace(50, 1), 10).await;
-        assert!((495..=501).contains(&taken), "{taken}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_calls_before_retry_after_is_over() {
-        let mut pace = pace(50, 10);
-        let now = Instant::now();
-        let mut rng = fastrand::Rng::with_seed(1);
-        pace.throttled(Some(Duration::from_secs(7)), now, &mut rng);
-        pace.throttled(Some(Duration::from_secs(2)), now, &mut rng);
-        assert_eq!(pace.take(now), Err(now + Duration::from_secs(7)));
-        tokio::time::advance(Duration::from_secs(7)).await;
-        assert_eq!(pace.take(Instant::now()), Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn throttling_without_a_word_grows_once_per_pause_and_ends_with_a_pass() {
-        let mut pace = pace(1000, 1000);
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut last = Duration::ZERO;
-        for _ in 0..4 {
-            let now = Instant::now();
-            for _ in 0..64 {
-                pace.throttled(None, now, &mut rng);
-            }
-            let pause = pace.paused_until(now).unwrap() - now;
-            assert!(
-                pause <= Duration::from_secs(4) && pause >= last / 2,
-                "{pause:?} after {last:?}"
-            );
-            last = pause;
-            tokio::time::advance(pause).await;
-        }
-        pace.passed();
-        let now = Instant::now();
-        pace.throttled(None, now, &mut rng);
-        assert!(pace.paused_until(now).unwrap() - now <= Duration::from_millis(200));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_absurd_retry_after_does_not_overflow() {
-        let mut pace = pace(1, 1);
-        let now = Instant::now();
-        pace.throttled(Some(Duration::MAX), now, &mut fastrand::Rng::with_seed(1));
-        assert!(pace.take(now).is_err());
+    fn per_second(&mut self, now: Instant) -> f64 {
+        self.roll(now);
+        let age = self
+            .window
+            .map_or(Duration::ZERO, |window| now.duration_since(window));
+        f64::from(self.calls + self.calls_before) / (age + Self::WINDOW).as_secs_f64()
     }
 }

@@ -25,6 +25,16 @@ pub struct Config {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub delay_max: Duration,
+    /// The time that may be spent on one command, its calls and the delays between them, before it ends as
+    /// `retries_exhausted`. What spends no attempt spends no time.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub elapsed_max: Duration,
+    /// The longest gap between two probes of a provider that is down, that throttles everybody, or that
+    /// refuses the credentials. Gaps grow up to it.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub probe_gap_max: Duration,
     /// Retries may be at most this share of all calls, and ten a second besides; beyond it a retry waits.
     #[schemars(range(min = 0, max = 1))]
     pub budget: f64,
@@ -36,6 +46,8 @@ impl Default for Config {
             attempts: 5,
             delay_min: Duration::from_millis(200),
             delay_max: Duration::from_secs(30),
+            elapsed_max: Duration::from_secs(5 * 60),
+            probe_gap_max: Duration::from_secs(10 * 60),
             budget: 0.2,
         }
     }
@@ -78,7 +90,13 @@ impl Schedule {
         self.whole().mul_f64(0.5 + rng.f64() / 2.0)
     }
 
-    fn whole(&mut self) -> Duration {
+    /// The whole of the next delay and up to a tenth more, for calls that must stay rare.
+    pub fn next_and_a_little(&mut self, rng: &mut fastrand::Rng) -> Duration {
+        self.whole().mul_f64(1.0 + rng.f64() / 10.0)
+    }
+
+    /// The next delay without jitter.
+    pub fn whole(&mut self) -> Duration {
         self.backoff
             .next_backoff()
             .unwrap_or(self.delay_max)
@@ -87,6 +105,11 @@ impl Schedule {
 
     pub fn reset(&mut self) {
         self.backoff.reset();
+    }
+
+    /// Whether three delays were taken or more since the start.
+    pub fn has_grown(&self) -> bool {
+        self.backoff.current_interval > self.backoff.initial_interval * 4
     }
 }
 

@@ -153,6 +153,10 @@ impl Provider for Karmo {
         }
     }
 
+    fn untouched(&self, _: &User, _: &User) -> bool {
+        false
+    }
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let Some(path) = &self.read_path else {
             return Err(ProviderError::cannot_read());

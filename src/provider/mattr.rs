@@ -126,6 +126,10 @@ impl Provider for Mattr {
         }
     }
 
+    fn untouched(&self, _: &User, _: &User) -> bool {
+        false
+    }
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let request = Request::read(&self.path, user_id);
         let answer = self

@@ -153,6 +153,11 @@ impl Provider for Sivo {
         }
     }
 
+    fn untouched(&self, before: &User, after: &User) -> bool {
+        let version = |user: &User| user.0["updated_at"].as_str().map(str::to_owned);
+        version(before).is_some_and(|before| Some(before) == version(after))
+    }
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let Some(path) = &self.read_path else {
             return Err(ProviderError::cannot_read());

@@ -111,6 +111,13 @@ impl Provider for Zitadel {
         compare::compare(self.config.verification, command, user)
     }
 
+    /// Each change of a user moves its sequence on. Reads come from a projection that follows the writes: the
+    /// handler gives it the settling time.
+    fn untouched(&self, before: &User, after: &User) -> bool {
+        let sequence = |user: &User| user.0["details"]["sequence"].as_str().map(str::to_owned);
+        sequence(before).is_some_and(|before| Some(before) == sequence(after))
+    }
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         #[derive(Deserialize)]
         struct Read {

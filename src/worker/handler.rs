@@ -3,17 +3,21 @@
 //! Permit, call, classify; then done, or wait and again. Whether an answer is the command's fault is
 //! the contract's table, whether it is spent as an attempt is the health's judgement.
 
+mod attempt;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use self::attempt::After;
 use super::gate::{Gate, Permit};
-use super::shutdown::Shutdown;
 use crate::clock::Clock;
-use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser, UserId};
-use crate::metrics;
-use crate::policy::health::{Call, Judgement, Mark};
+use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
+use crate::policy::health::{Call, Mark};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, ProviderError, User};
 
@@ -22,15 +26,28 @@ pub struct Handler {
     pub provider: Arc<dyn Provider>,
     pub gate: Arc<Gate>,
     pub retry: retry::Config,
+    pub calls: Calls,
     pub clock: Clock,
-    pub shutdown: Shutdown,
+    /// Held by the one who fetches a token.
+    pub fetching: Mutex<()>,
+}
+
+/// What is to be known of the calls themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Calls {
+    /// The longest that a call takes.
+    pub timeout: Duration,
+    /// A call that was given up may still take effect for so long.
+    pub settling_time: Duration,
+    /// Whether to look first, and to write only what is not yet as asked.
+    pub skip_unchanged: bool,
 }
 
 /// What became of a command at the provider.
 #[derive(Debug)]
 pub enum Handled {
     Done(Done),
-    /// The worker stops, or the delivery turned stale: somebody else finishes it.
+    /// The worker stops or rests, or the delivery turned stale: it comes again.
     Abandoned,
 }
 
@@ -47,6 +64,7 @@ pub trait Held: Sync {
     /// False once the delivery belongs to somebody else.
     fn usable(&self) -> bool;
     fn redelivered(&self) -> bool;
+    fn received_at(&self) -> Instant;
     fn class(&self) -> TrafficClass;
 }
 
@@ -57,7 +75,7 @@ enum Step {
     ReadBack {
         otherwise: Option<Failure>,
     },
-    /// The write needs the user as it is.
+    /// The user as it is, before the write.
     ReadFirst,
     Write(Option<User>),
 }
@@ -68,26 +86,23 @@ enum Next {
     End(Outcome),
 }
 
-/// What a failed call leads to.
-enum After {
-    Again,
-    /// The last attempt is spent.
-    Exhausted(Failure),
-    End(Failure),
-}
-
 impl Handler {
-    pub async fn handle(&self, command: &UpdateUser, held: &dyn Held) -> Handled {
+    /// Until `leave` is cancelled: then a call that is out is finished, and no other is made.
+    pub async fn handle(&self, command: &UpdateUser, held: &dyn Held, leave: &CancellationToken) -> Handled {
         let mut course = Course {
             handler: self,
             command,
             held,
+            leave,
             schedule: Schedule::new(&self.retry),
             rng: self.gate.rng(),
             attempts: 0,
+            elapsed: Duration::ZERO,
             written: false,
+            unanswered: false,
             first_attempt_at: None,
             maybe_applied: held.redelivered(),
+            before: None,
             denied_since: None,
             codes: Codes::default(),
         };
@@ -108,15 +123,22 @@ struct Course<'a> {
     handler: &'a Handler,
     command: &'a UpdateUser,
     held: &'a dyn Held,
+    leave: &'a CancellationToken,
     schedule: Schedule,
     rng: fastrand::Rng,
     /// Calls that were spent on the command. Those that failed through no fault of its own are not.
     attempts: u32,
-    /// This delivery sent a write that reached the provider, as far as can be told.
+    /// The time that those took, and the delays after them.
+    elapsed: Duration,
+    /// This delivery sent a write that may have been applied.
     written: bool,
+    /// One of them was not even answered with a clear no.
+    unanswered: bool,
     first_attempt_at: Option<Timestamp>,
     /// An earlier write, of this delivery or of one before, may have been applied.
     maybe_applied: bool,
+    /// The user before the first write, where that is needed to tell whether a write was applied.
+    before: Option<User>,
     denied_since: Option<Mark>,
     codes: Codes,
 }
@@ -125,6 +147,12 @@ impl Course<'_> {
     /// `None` when the command is abandoned.
     async fn run(&mut self) -> Option<Outcome> {
         let mut step = self.first_step();
+        if self.held.redelivered() {
+            // Whoever had it before may have a call out that is not yet answered.
+            let calls = &self.handler.calls;
+            let over = self.held.received_at() + calls.timeout + calls.settling_time;
+            self.unless_left(tokio::time::sleep_until(over)).await?;
+        }
         loop {
             if !matches!(step, Step::ReadBack { .. })
                 && let Some(failure) = self.expired()
@@ -155,45 +183,37 @@ impl Course<'_> {
         &*self.handler.provider
     }
 
+    fn harmless(&self) -> bool {
+        self.provider().harmless_to_repeat(self.command)
+    }
+
     fn first_step(&self) -> Step {
         if self.maybe_applied && self.provider().reads() {
             return Step::ReadBack { otherwise: None };
+        }
+        if self.handler.calls.skip_unchanged && self.provider().reads() {
+            return Step::ReadFirst;
         }
         self.write_step()
     }
 
     fn write_step(&self) -> Step {
-        if self.provider().reads_before_write(self.command) {
+        // What can't be sent twice needs to be known from before, to see whether it was applied.
+        let must_know_before = self.before.is_none() && !self.harmless() && self.provider().reads();
+        if must_know_before || self.provider().reads_before_write(self.command) {
             return Step::ReadFirst;
         }
         Step::Write(None)
     }
 
-    async fn permit(&self) -> Option<Permit> {
-        tokio::select! {
-            biased;
-            () = self.handler.shutdown.draining() => None,
-            permit = self.handler.gate.permit(self.held.class()) => Some(permit),
-        }
-    }
-
     fn expired(&self) -> Option<Failure> {
         let expires_at = self.command.expires_at?;
-        (!self.written && self.handler.clock.now() >= expires_at).then(|| {
+        // Whether a write was applied is looked up first, where that can be done.
+        let open = self.unanswered && !self.provider().reads();
+        (!open && self.handler.clock.now() >= expires_at).then(|| {
             let detail = "its time had passed before the first call; publish it again with a later expiresAt";
             Failure::new(Reason::Expired, detail).at("/expiresAt")
         })
-    }
-
-    /// Somebody else's read shows whether the trouble is this command's or the provider's.
-    async fn probe_by(&self, control: &UserId, permit: Permit) {
-        let answer = self.timed("probe", self.provider().read(control)).await;
-        permit.report(
-            control,
-            Call::Control,
-            answer.map(drop).map_err(|error| error.fault),
-            None,
-        );
     }
 
     async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
@@ -203,8 +223,12 @@ impl Course<'_> {
             Err(After::Exhausted(failure)) => return Some(self.unread(otherwise.unwrap_or(failure))),
             Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
         };
-        let harmless = self.provider().harmless_to_repeat(self.command);
-        Some(match (self.provider().compare(self.command, &user), otherwise) {
+        let comparison = match &self.before {
+            Some(before) if self.provider().untouched(before, &user) => Comparison::Differs,
+            _ => self.provider().compare(self.command, &user),
+        };
+        let harmless = self.harmless();
+        Some(match (comparison, otherwise) {
             (Comparison::AsAsked, _) => Next::End(Outcome::Success {
                 changed: self.written,
             }),
@@ -212,36 +236,49 @@ impl Course<'_> {
             (Comparison::Differs | Comparison::Unreadable, Some(failure)) => {
                 Next::End(Outcome::Failure(failure))
             }
-            (Comparison::Differs | Comparison::Unreadable, None) => Next::Step(Step::Write(Some(user))),
+            (Comparison::Differs | Comparison::Unreadable, None) => {
+                self.before = Some(user.clone());
+                Next::Step(Step::Write(Some(user)))
+            }
         })
     }
 
     async fn read_first(&mut self, permit: Permit) -> Option<Next> {
-        Some(match self.read(permit).await? {
-            Ok(user) => Next::Step(Step::Write(Some(user))),
-            Err(After::Again) => Next::Step(Step::ReadFirst),
-            Err(After::Exhausted(failure)) => self.unread(failure),
-            Err(After::End(failure)) => Next::End(Outcome::Failure(failure)),
-        })
+        let user = match self.read(permit).await? {
+            Ok(user) => user,
+            Err(After::Again) => return Some(Next::Step(Step::ReadFirst)),
+            Err(After::Exhausted(failure)) => return Some(self.unread(failure)),
+            Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
+        };
+        let unchanged = self.handler.calls.skip_unchanged
+            && !self.maybe_applied
+            && self.provider().compare(self.command, &user) == Comparison::AsAsked;
+        if unchanged {
+            return Some(Next::End(Outcome::Success { changed: false }));
+        }
+        self.before.get_or_insert_with(|| user.clone());
+        Some(Next::Step(Step::Write(Some(user))))
     }
 
     async fn read(&mut self, permit: Permit) -> Option<Result<User, After>> {
-        match self
+        let start = Instant::now();
+        let answer = self
             .timed("read", self.provider().read(&self.command.user_id))
-            .await
-        {
+            .await;
+        permit.tell(self.provider());
+        match answer {
             Ok(user) => {
                 permit.report(&self.command.user_id, Call::Read, Ok(()), None);
                 Some(Ok(user))
             }
-            Err(error) => Some(Err(self.after_failure(permit, Call::Read, error).await?)),
+            Err(error) => Some(Err(self.after_failure(permit, Call::Read, error, start).await?)),
         }
     }
 
     /// The user could not be read to the last. Where a write may have been applied and sending it again
     /// could do harm, the honest answer is that nobody knows.
     fn unread(&self, failure: Failure) -> Next {
-        if self.maybe_applied && !self.provider().harmless_to_repeat(self.command) {
+        if self.maybe_applied && !self.harmless() {
             return Next::End(outcome_unknown());
         }
         Next::End(Outcome::Failure(failure))
@@ -249,8 +286,11 @@ impl Course<'_> {
 
     async fn write(&mut self, permit: Permit, current: Option<&User>) -> Option<Next> {
         self.first_attempt_at.get_or_insert(self.handler.clock.now());
+        let start = Instant::now();
         let call = self.provider().update(self.command, current);
-        let error = match self.timed("write", call).await {
+        let answer = self.timed("write", call).await;
+        permit.tell(self.provider());
+        let error = match answer {
             Ok(updated) => {
                 permit.report(&self.command.user_id, Call::Write, Ok(()), None);
                 self.attempts += 1;
@@ -260,27 +300,29 @@ impl Course<'_> {
             Err(error) => error,
         };
         let fault = error.fault;
-        let unsure = matches!(fault, Fault::Broken | Fault::Unknown);
+        // Real servers answer 429 and 5xx after the deed, too.
+        let throttled = matches!(fault, Fault::Throttled { .. });
+        let unsure = throttled || matches!(fault, Fault::Broken | Fault::Unknown);
         self.written |= unsure;
+        self.unanswered |= unsure && !throttled;
         if let (true, Fault::Command(reason @ (Reason::Conflict | Reason::VersionConflict))) =
             (self.maybe_applied, fault)
         {
-            permit.report(&self.command.user_id, Call::Write, Err(fault), None);
+            permit.report(&self.command.user_id, Call::Write, Err(&error), None);
             self.attempts += 1;
             return Some(self.our_own_doing(error, reason));
         }
-        let after = self.after_failure(permit, Call::Write, error).await?;
+        let after = self.after_failure(permit, Call::Write, error, start).await?;
         self.maybe_applied |= unsure;
-        let harmless = self.provider().harmless_to_repeat(self.command);
+        let harmless = self.harmless();
+        let must_look = fault == Fault::Unknown || !harmless || self.command.expires_at.is_some();
         Some(match (after, self.provider().reads()) {
             (After::End(failure), _) => Next::End(Outcome::Failure(failure)),
             (After::Exhausted(failure), true) => Next::Step(Step::ReadBack {
                 otherwise: Some(failure),
             }),
             (After::Exhausted(failure), false) => self.unread(failure),
-            (After::Again, true) if fault == Fault::Unknown || (unsure && !harmless) => {
-                Next::Step(Step::ReadBack { otherwise: None })
-            }
+            (After::Again, true) if unsure && must_look => Next::Step(Step::ReadBack { otherwise: None }),
             (After::Again, false) if unsure && !harmless => Next::End(outcome_unknown()),
             (After::Again, _) => Next::Step(self.write_step()),
         })
@@ -299,73 +341,6 @@ impl Course<'_> {
             _ => Outcome::Failure(failure),
         })
     }
-
-    /// Decides about a failed call, and waits if it is to be made again. `None`: abandoned.
-    async fn after_failure(&mut self, permit: Permit, call: Call, error: ProviderError) -> Option<After> {
-        let fault = error.fault;
-        if fault == Fault::CredentialsRenewed {
-            return Some(After::Again);
-        }
-        let denied_since = match fault {
-            Fault::Denied => Some(*self.denied_since.get_or_insert_with(|| self.handler.gate.mark())),
-            _ => None,
-        };
-        let judgement = permit.report(&self.command.user_id, call, Err(fault), denied_since);
-        match (fault, judgement) {
-            (Fault::Command(reason), _) => {
-                self.attempts += 1;
-                Some(After::End(error.into_failure(reason)))
-            }
-            (_, Judgement::Forbidden) => {
-                self.attempts += 1;
-                Some(After::End(error.into_failure(Reason::Forbidden)))
-            }
-            (_, Judgement::Spent) => {
-                let attempts_max = self.handler.retry.attempts;
-                self.attempts = (self.attempts + 1).min(attempts_max);
-                if self.attempts == attempts_max {
-                    return Some(After::Exhausted(error.into_failure(Reason::RetriesExhausted)));
-                }
-                self.wait().await?;
-                self.until_drained(self.handler.gate.retry_allowed()).await?;
-                Some(After::Again)
-            }
-            (_, Judgement::SetAside) => {
-                self.wait().await?;
-                Some(After::Again)
-            }
-            // The gate stays shut until it makes sense to call again.
-            (_, Judgement::Plain | Judgement::Excused) => Some(After::Again),
-        }
-    }
-
-    async fn wait(&mut self) -> Option<()> {
-        let delay = self.schedule.next(&mut self.rng);
-        self.until_drained(tokio::time::sleep(delay)).await
-    }
-
-    async fn until_drained(&self, wait: impl Future<Output = ()>) -> Option<()> {
-        tokio::select! {
-            biased;
-            () = self.handler.shutdown.draining() => None,
-            () = wait => Some(()),
-        }
-    }
-
-    async fn timed<T>(
-        &self,
-        kind: &'static str,
-        call: impl Future<Output = Result<T, ProviderError>>,
-    ) -> Result<T, ProviderError> {
-        let start = Instant::now();
-        let answer = call.await;
-        metrics::call(
-            kind,
-            answer.as_ref().map_or_else(|error| label(error.fault), |_| "ok"),
-            start.elapsed(),
-        );
-        answer
-    }
 }
 
 fn outcome_unknown() -> Outcome {
@@ -374,16 +349,4 @@ fn outcome_unknown() -> Outcome {
         "it can't be known whether the provider applied the command, and sending it again could do harm; \
          look at the user, then discard the command or send it again",
     ))
-}
-
-fn label(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Command(reason) => reason.as_str(),
-        Fault::Credentials | Fault::CredentialsRenewed => "unauthorized",
-        Fault::Denied => "denied",
-        Fault::Throttled { .. } => "throttled",
-        Fault::Unreachable => "unreachable",
-        Fault::Broken => "broken",
-        Fault::Unknown => "unknown",
-    }
 }

@@ -1,19 +1,19 @@
 //! The worker's loop: receive, dispatch to the user's lane, take in what is finished, drain.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Gate};
-use super::handler::{Done, Handled, Handler, Held};
+use super::handler::{Calls, Handler, Held};
+use super::hands::{End, Finished, Hands, take_turn};
 use super::lane::Lanes;
 use super::ledger::Ledger;
 use super::progress::Progress;
@@ -22,10 +22,15 @@ use super::shutdown::Shutdown;
 use super::turn::Turn;
 use crate::broker::{Consumer, Delivery, Publisher};
 use crate::clock::Clock;
-use crate::contract::outcome::Settlement;
-use crate::contract::{Failure, Ident, Outcome, ProviderName, Reason, UserId};
+use crate::contract::ProviderName;
 use crate::metrics;
-use crate::provider::{Codes, Provider};
+use crate::provider::Provider;
+
+/// Nothing is handed back for less.
+const SHORT_REST: Duration = Duration::from_secs(60);
+
+/// How often a serving worker looks whether to rest, and a resting one whether to go on.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `[worker]`
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -39,6 +44,13 @@ pub struct Config {
     /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
     #[schemars(range(min = 0, max = 1))]
     pub bulk_share_min: f64,
+    /// When more than this share of the latest commands would be dead letters, nothing is dead-lettered and
+    /// nobody calls until `usher resume`: a broken schema or a wrong tenant must not drain a healthy queue.
+    /// 1: never.
+    #[schemars(range(min = 0, max = 1))]
+    pub dead_letter_share_max: f64,
+    /// How many the latest commands are.
+    pub dead_letter_window: usize,
     /// So many settled commands are remembered: one that comes again among them is not applied again.
     pub ledger_commands_max: usize,
 }
@@ -48,6 +60,8 @@ impl Default for Config {
         Self {
             grace_period: Duration::from_secs(25),
             bulk_share_min: 0.05,
+            dead_letter_share_max: 0.5,
+            dead_letter_window: 50,
             ledger_commands_max: 16_384,
         }
     }
@@ -61,6 +75,9 @@ pub struct Setup {
     pub provider_name: ProviderName,
     pub config: Config,
     pub gate: gate::Settings,
+    pub calls: Calls,
+    /// A longer pause hands back what is held.
+    pub hold_max: Duration,
     pub clock: Clock,
     pub shutdown: Shutdown,
 }
@@ -76,6 +93,15 @@ pub enum Stopped {
     Cut,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// What is held goes back: nothing is taken, calls that are out are finished.
+    Leaving,
+    /// Nothing is held.
+    Resting,
+}
+
 pub struct Worker {
     consumer: Box<dyn Consumer>,
     publisher: Arc<dyn Publisher>,
@@ -84,33 +110,13 @@ pub struct Worker {
     tasks: JoinSet<Finished>,
     ledger: Ledger,
     shutdown: Shutdown,
+    /// What the commands in hand are told by that they are to be left.
+    leave: CancellationToken,
     grace_period: Duration,
+    hold_max: Duration,
     progress: watch::Sender<Progress>,
     /// What runs beside the commands, for as long as the worker does.
     keepers: JoinSet<()>,
-}
-
-/// What the tasks share.
-struct Hands {
-    handler: Handler,
-    settler: Settler,
-    name: ProviderName,
-}
-
-/// What a task leaves behind.
-struct Finished {
-    user: Option<UserId>,
-    ident: Ident,
-    end: End,
-}
-
-enum End {
-    Settled(Settlement),
-    /// The outcome was known from before.
-    Repeated,
-    /// A refused command: nothing to remember.
-    Refused(Settlement),
-    Returned,
 }
 
 impl Worker {
@@ -126,8 +132,9 @@ impl Worker {
                 provider: setup.provider,
                 gate,
                 retry,
+                calls: setup.calls,
                 clock: setup.clock,
-                shutdown: setup.shutdown.clone(),
+                fetching: Mutex::default(),
             },
             settler: Settler {
                 publisher: setup.publisher.clone(),
@@ -143,8 +150,10 @@ impl Worker {
             lanes: Lanes::default(),
             tasks: JoinSet::new(),
             ledger: Ledger::new(setup.config.ledger_commands_max),
+            leave: setup.shutdown.leave(),
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
+            hold_max: setup.hold_max,
             progress: watch::Sender::new(Progress::new()),
             keepers,
         }
@@ -174,28 +183,65 @@ impl Worker {
         let mut aborting = pin!(shutdown.aborting());
         let mut draining = pin!(shutdown.draining());
         let mut grace = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = None;
+        let mut stage = Stage::Serving;
         loop {
             if let Some(stopped) = stop
                 && self.tasks.is_empty()
             {
                 return stopped;
             }
+            if stage == Stage::Leaving && self.tasks.is_empty() {
+                self.consumer.suspend().await;
+                stage = Stage::Resting;
+            }
             tokio::select! {
                 biased;
                 () = &mut aborting => return Stopped::Cut,
                 () = &mut draining, if stop != Some(Stopped::Drained) => {
                     stop = Some(Stopped::Drained);
-                    self.hand_back_parked();
+                    self.hand_back_parked("worker: draining");
                     grace.as_mut().reset(Instant::now() + self.grace_period);
                 }
                 () = &mut grace, if stop == Some(Stopped::Drained) => return Stopped::Cut,
                 Some(finished) = self.tasks.join_next() => self.take_in(finished),
-                delivery = self.consumer.next(), if stop.is_none() => match delivery {
+                _ = look.tick(), if stop.is_none() => stage = self.look(stage).await,
+                delivery = self.consumer.next(), if stop.is_none() && stage == Stage::Serving => match delivery {
                     Some(delivery) => self.dispatch(delivery),
                     None => stop = Some(Stopped::InputEnded),
                 },
             }
+        }
+    }
+
+    /// A long pause must not hold deliveries until the broker takes them away.
+    async fn look(&mut self, stage: Stage) -> Stage {
+        let now = Instant::now();
+        let pause = self.gate().pause();
+        // A probe that is due needs a command to go out with.
+        let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
+        let long = pause.as_ref().is_some_and(|pause| {
+            let old = now.duration_since(pause.since) >= self.hold_max;
+            // For a short while it is not worth it: what comes again waits before its first call.
+            pause.until.map_or(old, |until| {
+                until - now > self.hold_max || (old && until - now > SHORT_REST)
+            })
+        });
+        match stage {
+            Stage::Serving if long => {
+                self.leave.cancel();
+                self.hand_back_parked("worker: a long pause; what is held goes back to the broker");
+                Stage::Leaving
+            }
+            Stage::Resting if pause.is_none() => {
+                tracing::info!("worker: takes commands again");
+                self.leave = self.shutdown.leave();
+                self.consumer.resume().await;
+                Stage::Serving
+            }
+            stage => stage,
         }
     }
 
@@ -222,7 +268,8 @@ impl Worker {
             Ok(_) => self.ledger.find(&turn.ident).cloned(),
             Err(_) => None,
         };
-        self.tasks.spawn(take_turn(self.hands.clone(), turn, known));
+        self.tasks
+            .spawn(take_turn(self.hands.clone(), turn, known, self.leave.clone()));
     }
 
     fn take_in(&mut self, finished: Result<Finished, JoinError>) {
@@ -252,7 +299,7 @@ impl Worker {
     }
 
     /// What waits in lanes has had no call: it goes back untouched when the consumer closes.
-    fn hand_back_parked(&mut self) {
+    fn hand_back_parked(&mut self, why: &'static str) {
         let mut count = 0;
         for turn in self.lanes.drain() {
             turn.delivery.hand_back();
@@ -261,7 +308,7 @@ impl Worker {
         tracing::info!(
             commands.running = self.tasks.len(),
             commands.handed_back = count,
-            "worker: draining"
+            "{why}"
         );
         self.moved(|progress| progress.returned += count);
     }
@@ -274,122 +321,4 @@ impl Worker {
             progress.moved_at = Instant::now();
         });
     }
-}
-
-async fn take_turn(hands: Arc<Hands>, turn: Turn, known: Option<Settlement>) -> Finished {
-    let user = turn.user().cloned();
-    let ident = turn.ident.clone();
-    let end = hands.take_turn(turn, known).await;
-    Finished { user, ident, end }
-}
-
-impl Hands {
-    async fn take_turn(&self, turn: Turn, known: Option<Settlement>) -> End {
-        let Turn {
-            delivery,
-            ident,
-            command,
-        } = turn;
-        if !delivery.usable() {
-            return returned(delivery);
-        }
-        if let Some(settlement) = known {
-            self.settler.terminal(&ident, &delivery, &settlement).await;
-            acked(delivery, &ident).await;
-            return End::Repeated;
-        }
-        let began = Instant::now();
-        let (refused, done) = match command {
-            Err(failure) => {
-                self.settler.start(&ident, &delivery).await;
-                (true, Some(done(failure)))
-            }
-            Ok(command) => {
-                // START is on its way before the call, and confirmed while the call runs.
-                let handled = AssertUnwindSafe(self.handler.handle(&command, &delivery)).catch_unwind();
-                let start = self.settler.start(&ident, &delivery);
-                let ((), handled) = tokio::join!(biased; start, handled);
-                (false, outcome(handled, &ident))
-            }
-        };
-        let Some(done) = done else {
-            return returned(delivery);
-        };
-        let settlement = Settlement {
-            outcome: done.outcome,
-            attempts: done.attempts,
-            duration: began.elapsed(),
-        };
-        self.settler.reply(&ident, &delivery, &done.codes).await;
-        if let Some(failure) = settlement.outcome.dead_letter() {
-            log_failure(&ident, failure, done.attempts);
-            let (attempts, at) = (done.attempts, done.first_attempt_at);
-            self.settler
-                .dead_letter(&ident, &delivery, failure, attempts, at)
-                .await;
-        }
-        self.settler.terminal(&ident, &delivery, &settlement).await;
-        metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
-        acked(delivery, &ident).await;
-        match refused {
-            true => End::Refused(settlement),
-            false => End::Settled(settlement),
-        }
-    }
-}
-
-fn done(failure: Failure) -> Done {
-    Done {
-        outcome: Outcome::Failure(failure),
-        attempts: 0,
-        first_attempt_at: None,
-        codes: Codes::default(),
-    }
-}
-
-/// `None` where somebody else finishes the command.
-fn outcome(handled: std::thread::Result<Handled>, ident: &Ident) -> Option<Done> {
-    match handled {
-        Ok(Handled::Done(done)) => Some(done),
-        Ok(Handled::Abandoned) => None,
-        Err(_) => {
-            metrics::panic();
-            tracing::error!(
-                command.id = ident.command_id,
-                "handler: a command's handling panicked"
-            );
-            let detail = "handling it panicked, which is a defect of usher: report it, and look at the user \
-                          before sending the command again";
-            Some(done(Failure::new(Reason::Poison, detail)))
-        }
-    }
-}
-
-fn returned(delivery: Delivery) -> End {
-    delivery.hand_back();
-    End::Returned
-}
-
-/// A stale delivery comes again; its outcome is known by then.
-async fn acked(delivery: Delivery, ident: &Ident) {
-    if delivery.ack().await.is_err() {
-        metrics::stale_delivery();
-        tracing::debug!(
-            command.id = ident.command_id,
-            "settle: the delivery was stale, it comes again"
-        );
-    }
-}
-
-fn log_failure(ident: &Ident, failure: &Failure, attempts: u32) {
-    tracing::warn!(
-        command.id = ident.command_id,
-        failure.reason = failure.reason.as_str(),
-        failure.pointer = failure.pointer,
-        failure.detail = %failure.detail,
-        provider.status = failure.status,
-        provider.code = failure.code,
-        command.attempts = attempts,
-        "command: dead letter"
-    );
 }

@@ -25,6 +25,11 @@ impl Shutdown {
         self.abort.cancel();
     }
 
+    /// Cancelled with the drain, or by itself before.
+    pub fn leave(&self) -> CancellationToken {
+        self.drain.child_token()
+    }
+
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }

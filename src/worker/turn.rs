@@ -1,5 +1,7 @@
 //! One delivery, read: a command whose turn comes, or a refusal to settle.
 
+use tokio::time::Instant;
+
 use super::handler::Held;
 use crate::broker::{Delivery, Header};
 use crate::contract::dead_letter::REDRIVES;
@@ -50,6 +52,10 @@ impl Held for Delivery {
 
     fn redelivered(&self) -> bool {
         self.redelivered
+    }
+
+    fn received_at(&self) -> Instant {
+        self.received_at
     }
 
     fn class(&self) -> TrafficClass {

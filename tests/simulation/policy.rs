@@ -129,19 +129,20 @@ async fn refused_credentials_pause_everybody_until_they_are_rotated() {
         world.publish(&command(n, &format!("u{n}"), false));
     }
     let running = world.start();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(running.gate.pause().unwrap().cause, "credentials");
     let calls = provider.calls().len();
-    assert!(calls < 64 + 1100, "{calls} calls in an hour");
+    assert!(calls < 30, "{calls} calls in five minutes");
     let rotated = Instant::now();
     provider.rotate_credentials();
     provider.script(Box::new(|_, _, _| Answer::Ok));
     world.until_settled().await;
-    assert!(
-        rotated.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        rotated.elapsed()
-    );
+    let passed = provider
+        .calls()
+        .into_iter()
+        .find(|call| call.answer == Some(Answer::Ok));
+    let waited = passed.unwrap().started - rotated;
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
     assert_eq!(outcomes(&world.events()), vec!["SUCCESS 1"; 100]);
 }
 

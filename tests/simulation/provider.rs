@@ -222,6 +222,10 @@ impl Provider for Scripted {
         }
     }
 
+    fn untouched(&self, before: &User, after: &User) -> bool {
+        before == after
+    }
+
     async fn read(&self, user: &UserId) -> Result<User, ProviderError> {
         self.call(user, None).await?;
         Ok(User(json!(self.user(user.as_str()))))

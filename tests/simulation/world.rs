@@ -13,9 +13,10 @@ use usher::broker::{Message, config::Config as BrokerConfig};
 use usher::clock::Clock;
 use usher::contract::ProviderName;
 use usher::contract::event::{Event, EventBody};
-use usher::policy::pace::Rate;
+use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
 use usher::worker::gate::Gate;
+use usher::worker::handler::Calls;
 use usher::worker::{Config, Setup, Shutdown, Stopped, Worker, gate};
 
 use crate::commands::PROVIDER;
@@ -30,6 +31,12 @@ pub struct World {
     pub concurrency: usize,
     pub attempts: u32,
     pub grace_period: Duration,
+    pub dead_letter_share_max: f64,
+    /// No scripted call takes longer.
+    pub timeout: Duration,
+    pub settling_time: Duration,
+    pub skip_unchanged: bool,
+    pub hold_max: Duration,
     pub seed: u64,
 }
 
@@ -50,6 +57,11 @@ impl World {
             concurrency: 64,
             attempts: 5,
             grace_period: Duration::from_secs(25),
+            dead_letter_share_max: 1.0,
+            timeout: Duration::from_secs(5),
+            settling_time: Duration::from_secs(1),
+            skip_unchanged: false,
+            hold_max: Duration::from_secs(600),
             seed: 1,
         }
     }
@@ -70,19 +82,28 @@ impl World {
                 ..Config::default()
             },
             gate: gate::Settings {
-                rate: self.rate.map(|per_second| Rate {
-                    per_second: NonZeroU32::new(per_second).unwrap(),
-                    burst: None,
-                }),
+                pace: pace::Settings {
+                    rates: self.rate.map_or_else(Rates::default, per_second),
+                    share: 1.0,
+                    gap_max: Duration::from_secs(600),
+                },
                 concurrency: self.concurrency,
                 retry: retry::Config {
                     attempts: self.attempts,
                     ..retry::Config::default()
                 },
                 bulk_share_min: 0.05,
+                dead_letter_share_max: self.dead_letter_share_max,
+                dead_letter_window: 50,
                 can_read: true,
                 seed: self.seed,
             },
+            calls: Calls {
+                timeout: self.timeout,
+                settling_time: self.settling_time,
+                skip_unchanged: self.skip_unchanged,
+            },
+            hold_max: self.hold_max,
             clock: self.clock,
             shutdown: shutdown.clone(),
         });
@@ -130,6 +151,10 @@ impl World {
     pub fn dead_letters(&self) -> Vec<Message> {
         self.broker.messages(DEAD_LETTERS)
     }
+}
+
+pub fn per_second(calls: u32) -> Rates {
+    Rate::per_second(NonZeroU32::new(calls).unwrap()).into()
 }
 
 /// The command's id, as its events give it.

@@ -28,7 +28,7 @@ impl Story {
     }
 
     fn leave(&mut self) -> Leave {
-        self.health.leave(Instant::now(), true)
+        self.health.leave(&user("somebody"), Instant::now(), true)
     }
 
     async fn until_probe(&mut self) -> Leave {
@@ -78,7 +78,7 @@ async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
         story.fails("a", Fault::Unreachable, None);
     }
     assert!(gaps[5] > gaps[0] * 8, "{gaps:?}");
-    story.health.passed(&user("a"), Call::Write);
+    story.health.passed(&user("a"), Call::Write, Instant::now());
     assert_eq!(story.leave(), Leave::Call);
 }
 
@@ -98,13 +98,13 @@ async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
 #[tokio::test(start_paused = true)]
 async fn a_denied_user_is_forbidden_once_another_passes() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write);
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
     let mark = Some(story.health.mark());
     assert_eq!(story.fails("x", Fault::Denied, None), Judgement::SetAside);
     assert_eq!(story.leave(), Leave::Call);
-    story.health.passed(&user("x"), Call::Read);
+    story.health.passed(&user("x"), Call::Read, Instant::now());
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::SetAside);
-    story.health.passed(&user("ok"), Call::Write);
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
 }
 
@@ -120,19 +120,19 @@ async fn when_everybody_is_denied_the_credentials_are_at_fault() {
 #[tokio::test(start_paused = true)]
 async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write);
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
     let mark = Some(story.health.mark());
     story.fails("x", Fault::Denied, mark);
     story.fails("x", Fault::Denied, mark);
     assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
-    story.health.passed(&user("ok"), Call::Control);
+    story.health.passed(&user("ok"), Call::Control, Instant::now());
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_control_that_fails_once_is_asked_again() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write);
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
     story.fails("x", Fault::Unreachable, None);
     for _ in 0..3 {
         assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
@@ -146,7 +146,7 @@ async fn a_control_that_fails_once_is_asked_again() {
 #[tokio::test(start_paused = true)]
 async fn with_many_users_in_trouble_a_read_proves_nothing() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write);
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
     for name in ["a", "b", "c", "d", "e", "f"] {
         story.fails(name, Fault::Broken, None);
     }
@@ -174,8 +174,60 @@ async fn reads_that_pass_do_not_hide_that_every_write_fails() {
         if !matches!(story.until_probe().await, Leave::Call | Leave::Probe(_)) {
             panic!("no leave");
         }
-        story.health.passed(&user(&name), Call::Read);
+        story.health.passed(&user(&name), Call::Read, Instant::now());
         spent += u32::from(story.fails(&name, Fault::Broken, None) == Judgement::Spent);
     }
     assert_eq!(spent, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_probed_in_vain_lets_others_probe_first() {
+    let mut story = Story::new();
+    story.fails("a", Fault::Unreachable, None);
+    story.until_probe().await;
+    story.fails("a", Fault::Unreachable, None);
+    let Leave::NotBefore(next) = story.leave() else {
+        panic!()
+    };
+    tokio::time::sleep_until(next).await;
+    let leave = story.health.leave(&user("a"), Instant::now(), true);
+    assert_eq!(leave, Leave::NotBefore(next + PROBED_BEFORE));
+    assert_eq!(story.leave(), Leave::Probe(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_in_which_some_pass_is_an_outage() {
+    let mut story = Story::new();
+    let mut spent = 0;
+    for n in 0..100 {
+        let name = format!("user-{}", n % 20);
+        match n % 5 < 3 {
+            true => spent += u32::from(story.fails(&name, Fault::Broken, None) == Judgement::Spent),
+            false => story.health.passed(&user(&name), Call::Write, Instant::now()),
+        }
+        if story.health.paused().is_some() {
+            break;
+        }
+    }
+    assert_eq!(
+        story.health.paused().map(|(cause, ..)| cause),
+        Some(Cause::Outage)
+    );
+    assert!(spent <= 20, "{spent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_users_that_always_fail_among_many_are_no_outage() {
+    let mut story = Story::new();
+    for n in 0..2000 {
+        let name = format!("user-{n}");
+        match n % 4 {
+            0 => {
+                let bad = format!("bad-{}", n % 3);
+                assert_eq!(story.fails(&bad, Fault::Broken, None), Judgement::Spent);
+            }
+            _ => story.health.passed(&user(&name), Call::Write, Instant::now()),
+        }
+    }
+    assert_eq!(story.health.paused(), None);
 }

@@ -1,0 +1,261 @@
+//! The quota that the operator knows: calls in a second, a minute, an hour, a day, or several of these.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+
+/// The share of a quota that is used. The rest is for clocks that differ and calls that overtake each
+/// other on their way: at the whole of a quota, one call in fifty would come too early.
+const USED: f64 = 0.98;
+
+/// Calls that may catch up with a timer that was late.
+const CATCH_UP: Duration = Duration::from_millis(10);
+
+/// A call in the limiter's units, so that fractions of a call can be allowed.
+const UNITS: u32 = 1000;
+
+/// One quota of the whole fleet: exactly one of the four, and a burst where the provider allows one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Written")]
+#[schemars(
+    with = "Written",
+    extend("oneOf" = [
+        { "required": ["per_second"] }, { "required": ["per_minute"] },
+        { "required": ["per_hour"] }, { "required": ["per_day"] }
+    ])
+)]
+pub struct Rate {
+    calls: NonZeroU32,
+    window: Duration,
+    burst: NonZeroU32,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rate")]
+struct Written {
+    /// Calls in any second.
+    per_second: Option<NonZeroU32>,
+    /// Calls in any minute; they are spread over it.
+    per_minute: Option<NonZeroU32>,
+    /// Calls in any hour; they are spread over it.
+    per_hour: Option<NonZeroU32>,
+    /// Calls in any day; they are spread over it.
+    per_day: Option<NonZeroU32>,
+    /// Calls that may go out at once after a quiet moment. Default: 1.
+    burst: Option<NonZeroU32>,
+}
+
+impl TryFrom<Written> for Rate {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let windows = [
+            (written.per_second, 1),
+            (written.per_minute, 60),
+            (written.per_hour, 3600),
+            (written.per_day, 86_400),
+        ];
+        let mut given = windows
+            .into_iter()
+            .filter_map(|(calls, seconds)| Some((calls?, Duration::from_secs(seconds))));
+        match (given.next(), given.next()) {
+            (Some((calls, window)), None) => Ok(Self {
+                calls,
+                window,
+                burst: written.burst.unwrap_or(NonZeroU32::MIN),
+            }),
+            _ => Err(
+                "must have one of per_second, per_minute, per_hour, per_day; for several quotas write a list \
+                 of tables",
+            ),
+        }
+    }
+}
+
+impl Rate {
+    pub fn per_second(calls: NonZeroU32) -> Self {
+        Self {
+            calls,
+            window: Duration::from_secs(1),
+            burst: NonZeroU32::MIN,
+        }
+    }
+
+    /// What is used of it, in calls per second.
+    fn used(self, share: f64) -> f64 {
+        f64::from(self.calls.get()) / self.window.as_secs_f64() * share * USED
+    }
+
+    /// Within any window, the calls of the burst and those of the pace together stay below the quota.
+    fn quota(self, share: f64) -> Option<(Quota, NonZeroU32)> {
+        let per_second = self.used(share);
+        let unit = Duration::from_secs_f64(1.0 / (per_second * f64::from(UNITS)));
+        let burst = f64::from(self.burst.get()) + per_second * CATCH_UP.as_secs_f64();
+        // Saturates, and is at least one call.
+        let units = NonZeroU32::new((burst * f64::from(UNITS)) as u32)?;
+        Some((Quota::with_period(unit)?.allow_burst(units), units))
+    }
+}
+
+/// One quota or several; all of them hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rates(Vec<Rate>);
+
+impl From<Rate> for Rates {
+    fn from(rate: Rate) -> Self {
+        Self(vec![rate])
+    }
+}
+
+impl Rates {
+    /// The tightest of them in the long run, in calls per second; `None` where there are none.
+    pub(super) fn ceiling(&self, share: f64) -> Option<f64> {
+        self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Rates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quota such as { per_second = 50 }, or a list of them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rates, A::Error> {
+                Rate::deserialize(MapAccessDeserializer::new(map)).map(Rates::from)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Rates, A::Error> {
+                let rates = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+                match rates.is_empty() {
+                    true => Err(A::Error::custom("names no quota: leave it out, or write one")),
+                    false => Ok(Rates(rates)),
+                }
+            }
+        }
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+impl JsonSchema for Rates {
+    fn schema_name() -> Cow<'static, str> {
+        "Rates".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<Rate>();
+        json_schema!({
+            "oneOf": [one, { "type": "array", "items": one, "minItems": 1 }]
+        })
+    }
+}
+
+/// governor's arithmetic on tokio's clock, which tests can pause.
+#[derive(Debug, Clone, Copy)]
+struct TokioClock {
+    start: Instant,
+}
+
+impl Clock for TokioClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>;
+
+const ONE_CALL: NonZeroU32 = match NonZeroU32::new(UNITS) {
+    Some(units) => units,
+    None => NonZeroU32::MIN,
+};
+
+#[derive(Debug)]
+struct Held {
+    limiter: Limiter,
+    burst: NonZeroU32,
+    /// This one gave its permit for the next call, and another did not.
+    given: bool,
+}
+
+/// The configured quotas at work.
+#[derive(Debug)]
+pub(super) struct Quotas {
+    clock: TokioClock,
+    held: Vec<Held>,
+}
+
+impl Quotas {
+    pub(super) fn new(rates: &Rates, share: f64) -> Self {
+        let clock = TokioClock {
+            start: Instant::now(),
+        };
+        let held = rates.0.iter().filter_map(|rate| {
+            let (quota, burst) = rate.quota(share)?;
+            Some(Held {
+                limiter: RateLimiter::direct_with_clock(quota, clock),
+                burst,
+                given: false,
+            })
+        });
+        Self {
+            clock,
+            held: held.collect(),
+        }
+    }
+
+    /// Takes one call from each quota, or says when to ask again. What one gave while another refused is
+    /// kept for the next time.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let mut refused = None;
+        for held in self.held.iter_mut().filter(|held| !held.given) {
+            match held.limiter.check_n(ONE_CALL) {
+                Ok(Ok(())) => held.given = true,
+                Ok(Err(not_until)) => {
+                    let at = now + not_until.wait_time_from(self.clock.now());
+                    refused = refused.max(Some(at));
+                }
+                // A burst holds one call at least.
+                Err(_) => held.given = true,
+            }
+        }
+        match refused {
+            Some(at) => Err(at),
+            None => {
+                for held in &mut self.held {
+                    held.given = false;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// After a pause: what has been saved up is not spent at once.
+    pub(super) fn forget_savings(&mut self) {
+        for held in &mut self.held {
+            // Asks for less and less, until nothing is left to be had.
+            let mut units = held.burst.get();
+            while let Some(n) = NonZeroU32::new(units) {
+                let _ = held.limiter.check_n(n);
+                units /= 2;
+            }
+        }
+    }
+}

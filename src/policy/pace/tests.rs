@@ -1,0 +1,195 @@
+//! The pace alone, on paused time: what it takes, and what stops it.
+
+use std::num::NonZeroU32;
+
+use serde_json::json;
+use tokio::time::{advance, sleep_until};
+
+use super::*;
+
+const GAP_MAX: Duration = Duration::from_secs(600);
+
+fn rates(written: &serde_json::Value) -> Rates {
+    serde_json::from_value(written.clone()).unwrap()
+}
+
+fn pace_of(rates: Rates, share: f64) -> Pace {
+    Pace::new(&Settings {
+        rates,
+        share,
+        gap_max: GAP_MAX,
+    })
+}
+
+fn pace(per_second: u32) -> Pace {
+    pace_of(Rate::per_second(NonZeroU32::new(per_second).unwrap()).into(), 1.0)
+}
+
+fn rng() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
+
+/// Takes as fast as it may for `seconds`: the moments.
+async fn taken_in(pace: &mut Pace, seconds: u64) -> Vec<Instant> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut taken = Vec::new();
+    while Instant::now() < end {
+        match pace.take(Instant::now()) {
+            Ok(_) => taken.push(Instant::now()),
+            Err(at) => sleep_until(at.min(end)).await,
+        }
+    }
+    taken
+}
+
+fn most_within(taken: &[Instant], window: Duration) -> usize {
+    let within = |from: &Instant| {
+        taken
+            .iter()
+            .filter(|at| *at >= from && **at < *from + window)
+            .count()
+    };
+    taken.iter().map(within).max().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_quota_is_used_and_not_exceeded() {
+    for per_second in [5, 50, 130, 500] {
+        let taken = taken_in(&mut pace(per_second), 20).await;
+        let used = taken.len() as f64 / f64::from(per_second * 20);
+        assert!((0.97..1.0).contains(&used), "{used} of {per_second}");
+        assert!(most_within(&taken, Duration::from_secs(1)) <= per_second as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_quotas_each_is_kept_and_the_tightest_is_used() {
+    let both = rates(&json!([{"per_second": 10, "burst": 3}, {"per_minute": 120}]));
+    let taken = taken_in(&mut pace_of(both, 1.0), 600).await;
+    assert!((1164..=1200).contains(&taken.len()), "{}", taken.len());
+    assert!(most_within(&taken, Duration::from_secs(60)) <= 120);
+    let a_day = rates(&json!({"per_day": 86_400}));
+    let taken = taken_in(&mut pace_of(a_day, 1.0), 600).await;
+    assert!((582..=600).contains(&taken.len()), "{}", taken.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_is_left_to_others() {
+    let taken = taken_in(&mut pace_of(rates(&json!({"per_second": 100})), 0.8), 10).await;
+    assert!((776..=800).contains(&taken.len()), "{}", taken.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_burst_may_go_out_at_once_but_not_after_a_pause() {
+    let mut pace = pace_of(rates(&json!({"per_second": 10, "burst": 5})), 1.0);
+    let now = Instant::now();
+    let at_once = (0..20).filter(|_| pace.take(now).is_ok()).count();
+    assert_eq!(at_once, 5);
+    let granted = Granted { at: now, pace: 10.0 };
+    pace.throttled(granted, Some(Duration::from_secs(60)), now, &mut rng());
+    advance(Duration::from_secs(61)).await;
+    let now = Instant::now();
+    let at_once = (0..20).filter(|_| pace.take(now).is_ok()).count();
+    assert!(at_once <= 1, "{at_once}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_calls_before_retry_after_is_over() {
+    let mut pace = pace(50);
+    let now = Instant::now();
+    let granted = pace.take(now).unwrap();
+    let hours = Duration::from_secs(26 * 3600);
+    pace.throttled(granted, Some(hours), now, &mut rng());
+    pace.throttled(granted, Some(Duration::from_secs(2)), now, &mut rng());
+    let at = pace.take(now).unwrap_err();
+    assert!(at >= now + hours && at <= now + hours + Duration::from_secs(1));
+    sleep_until(at).await;
+    while let Err(at) = pace.take(Instant::now()) {
+        sleep_until(at).await;
+    }
+    assert!(now.elapsed() < hours + Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_passes_the_pauses_grow_whatever_the_provider_says() {
+    for said in [None, Some(Duration::from_secs(1))] {
+        let mut pace = pace(100);
+        let mut gaps = Vec::new();
+        for _ in 0..12 {
+            let granted = loop {
+                match pace.take(Instant::now()) {
+                    Ok(granted) => break granted,
+                    Err(at) => sleep_until(at).await,
+                }
+            };
+            let now = Instant::now();
+            for _ in 0..64 {
+                pace.throttled(granted, said, now, &mut rng());
+            }
+            gaps.push(pace.paused_until(now).unwrap() - now);
+        }
+        assert!(gaps[0] < Duration::from_millis(1300), "{gaps:?}");
+        assert!(gaps.is_sorted() && gaps[11] >= GAP_MAX, "{gaps:?}");
+        assert!(gaps[11] <= GAP_MAX + JITTER_MAX, "{gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_retry_after_does_not_overflow() {
+    let mut pace = pace(1);
+    let now = Instant::now();
+    let granted = pace.take(now).unwrap();
+    pace.throttled(granted, Some(Duration::MAX), now, &mut rng());
+    assert!(pace.take(now).is_err());
+    pace.end_pause();
+    assert!(pace.paused_until(now).is_none());
+}
+
+#[test]
+fn a_rate_is_one_quota_or_a_list_and_each_names_one_window() {
+    assert_eq!(
+        rates(&json!({"per_second": 5})),
+        rates(&json!([{"per_second": 5}]))
+    );
+    for (bad, mend) in [
+        (json!({}), "must have one of per_second"),
+        (json!({"per_second": 5, "per_day": 9}), "write a list"),
+        (json!([]), "names no quota"),
+        (json!({"per_second": 0}), "nonzero"),
+        (json!({"persecond": 5}), "per_second"),
+        (json!("50/s"), "a quota such as"),
+    ] {
+        let error = serde_json::from_value::<Rates>(bad).unwrap_err().to_string();
+        assert!(error.contains(mend), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_headers_neither_stop_nor_flood_anything() {
+    let told = |calls, window, remaining, reset| QuotaTold {
+        limit: Some((calls, Duration::from_secs(window))),
+        remaining: Some(remaining),
+        reset: Some(Duration::from_secs(reset)),
+    };
+    for wrong in [
+        told(0, 1, 0, 604_800),
+        told(10_000_000, 1, 10_000_000, 1),
+        told(1, 604_800, 0, 3600),
+        told(1, 0, 0, 0),
+    ] {
+        let mut pace = pace(50);
+        let mut taken = 0;
+        let end = Instant::now() + Duration::from_secs(300);
+        while Instant::now() < end {
+            match pace.take(Instant::now()) {
+                Ok(granted) => {
+                    taken += 1;
+                    pace.told(wrong, Instant::now());
+                    pace.passed(granted, Instant::now());
+                }
+                Err(at) => sleep_until(at).await,
+            }
+        }
+        assert!((30..=50 * 300).contains(&taken), "{taken} of {}", 50 * 300);
+    }
+}

@@ -1,0 +1,73 @@
+//! One log line and one metric per change of the gate's state.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Pause;
+use super::state::{DEAD_LETTERS, State, THROTTLED};
+use crate::metrics;
+use crate::policy::health::Cause;
+
+/// A shorter throttling is not worth a line in the log.
+const WORTH_A_LINE: Duration = Duration::from_secs(5);
+
+impl State {
+    pub(super) fn announce(&mut self, now: Instant) {
+        let pause = self.pause(now);
+        let cause = pause.as_ref().map(|pause| pause.cause);
+        if cause == self.announced {
+            return;
+        }
+        let ended = std::mem::replace(&mut self.announced, cause);
+        if let Some(ended) = ended {
+            metrics::paused(ended, false);
+        }
+        match pause {
+            Some(pause) => {
+                metrics::paused(pause.cause, true);
+                began(&pause, now);
+            }
+            None if ended == Some(THROTTLED) => tracing::debug!("provider: calls go on"),
+            None => tracing::info!("provider: calls go on"),
+        }
+    }
+}
+
+fn began(pause: &Pause, now: Instant) {
+    let wait = pause.until.map(|until| until.saturating_duration_since(now));
+    let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let why = pause.why.as_deref();
+    let cause = pause.cause;
+    if cause == THROTTLED {
+        // Short pauses are how a quota is used to the full.
+        match wait.is_some_and(|wait| wait < WORTH_A_LINE) {
+            true => tracing::debug!(
+                pause.wait_ms = wait_ms,
+                "provider: throttled; no call until it allows"
+            ),
+            false => tracing::info!(
+                pause.wait_ms = wait_ms,
+                "provider: throttled; no call until it allows"
+            ),
+        }
+    } else if cause == DEAD_LETTERS {
+        tracing::error!(
+            "worker: too many of the latest commands would be dead letters; nothing is dead-lettered and nobody \
+             calls. See what they have in common (a schema, a tenant, base_url), mend it, then run `usher resume`"
+        );
+    } else if cause == Cause::Outage.as_str() {
+        tracing::warn!(
+            pause.why = why,
+            pause.wait_ms = wait_ms,
+            "provider: fails for everybody; commands wait, one probe at a time goes out"
+        );
+    } else {
+        tracing::error!(
+            pause.why = why,
+            pause.wait_ms = wait_ms,
+            "provider: refuses the worker's credentials; commands wait. Rotate the token, or grant it the \
+             permission to update users"
+        );
+    }
+}

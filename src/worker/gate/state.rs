@@ -1,0 +1,264 @@
+//! The gate's state: who waits, who calls, and what the policy says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Gate, Pause, Permit, Settings};
+use crate::contract::{Fault, TrafficClass, UserId};
+use crate::policy::guard::Guard;
+use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark};
+use crate::policy::pace::{Granted, Pace};
+use crate::policy::retry::Budget;
+use crate::provider::ProviderError;
+
+pub(super) const THROTTLED: &str = "throttled";
+pub(super) const DEAD_LETTERS: &str = "dead_letters";
+
+/// So many who probed in vain may be passed by at a time.
+const SKIPPED_MAX: usize = 5;
+
+/// A command that waits for its next call.
+pub(super) struct Waiter {
+    pub(super) user: UserId,
+    pub(super) grant: oneshot::Sender<Permit>,
+}
+
+pub(super) struct State {
+    pub(super) pace: Pace,
+    pub(super) health: Health,
+    pub(super) budget: Budget,
+    pub(super) guard: Guard,
+    pub(super) rng: fastrand::Rng,
+    /// The cause of the pause that the world was told of.
+    pub(super) announced: Option<&'static str>,
+    settings: Settings,
+    in_flight: usize,
+    bulk_in_flight: usize,
+    interactive: VecDeque<Waiter>,
+    bulk: VecDeque<Waiter>,
+    /// What interactive traffic owes to the bulk commands that it passed, in calls.
+    owed_to_bulk: f64,
+    /// What the latest failure said that was nobody's but the provider's or the worker's.
+    trouble: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            pace: Pace::new(&settings.pace),
+            health: Health::new(&settings.retry),
+            budget: Budget::new(settings.retry.budget),
+            guard: Guard::new(settings.dead_letter_share_max, settings.dead_letter_window),
+            rng: fastrand::Rng::with_seed(settings.seed),
+            announced: None,
+            in_flight: 0,
+            bulk_in_flight: 0,
+            interactive: VecDeque::new(),
+            bulk: VecDeque::new(),
+            owed_to_bulk: 0.0,
+            trouble: None,
+            settings,
+        }
+    }
+
+    pub(super) fn nobody_waits(&self) -> bool {
+        self.interactive.is_empty() && self.bulk.is_empty()
+    }
+
+    /// A permit now, or when to ask again (`None`: when something changes).
+    pub(super) fn grant(
+        &mut self,
+        gate: &Arc<Gate>,
+        class: TrafficClass,
+        user: &UserId,
+        now: Instant,
+    ) -> Result<Permit, Option<Instant>> {
+        if self.guard.shut_at().is_some() || !self.has_room(class) {
+            return Err(None);
+        }
+        if let Some(until) = self.pace.paused_until(now) {
+            return Err(Some(until));
+        }
+        let (probe, control) = match self.health.leave(user, now, self.settings.can_read) {
+            Leave::Call => (false, None),
+            Leave::Probe(control) => (true, control),
+            Leave::NotBefore(at) => return Err(Some(at)),
+            Leave::ProbeIsOut => return Err(None),
+        };
+        let granted = match self.pace.take(now) {
+            Ok(granted) => granted,
+            Err(at) => {
+                if probe {
+                    self.health.probe_dropped();
+                }
+                return Err(Some(at));
+            }
+        };
+        self.in_flight += 1;
+        self.bulk_in_flight += usize::from(class == TrafficClass::Bulk);
+        self.budget.earn();
+        Ok(Permit {
+            gate: gate.clone(),
+            class,
+            granted,
+            probe,
+            control,
+        })
+    }
+
+    /// Bulk calls leave room for an interactive one, which would else wait until one of them ends.
+    fn has_room(&self, class: TrafficClass) -> bool {
+        let concurrency = self.settings.concurrency;
+        let for_interactive = concurrency / 8 + usize::from((2..8).contains(&concurrency));
+        self.in_flight < concurrency
+            && (class == TrafficClass::Interactive || self.bulk_in_flight < concurrency - for_interactive)
+    }
+
+    /// Grants what may be granted now. Returns when to come again, and permits that nobody took.
+    pub(super) fn grant_all(&mut self, gate: &Arc<Gate>, now: Instant) -> (Option<Instant>, Vec<Permit>) {
+        self.announce(now);
+        let (mut unclaimed, mut skipped, mut wake_at) = (Vec::new(), 0, None);
+        while let Some((class, waiter)) = self.next_waiter() {
+            if waiter.grant.is_closed() {
+                continue;
+            }
+            match self.grant(gate, class, &waiter.user, now) {
+                Ok(permit) => {
+                    self.count(class);
+                    unclaimed.extend(waiter.grant.send(permit).err());
+                }
+                // Whoever waits behind may be the better probe.
+                Err(at) if skipped < SKIPPED_MAX && self.health.has_probed(&waiter.user) => {
+                    self.queue(class).push_back(waiter);
+                    wake_at = wake_at.into_iter().chain(at).min();
+                    skipped += 1;
+                }
+                Err(at) => {
+                    self.queue(class).push_front(waiter);
+                    return (wake_at.into_iter().chain(at).min(), unclaimed);
+                }
+            }
+        }
+        // The end of throttling is announced when it comes, though nobody may wait for it. The other
+        // pauses end with an answer.
+        (self.pace.paused_until(now), unclaimed)
+    }
+
+    pub(super) fn queue(&mut self, class: TrafficClass) -> &mut VecDeque<Waiter> {
+        match class {
+            TrafficClass::Interactive => &mut self.interactive,
+            TrafficClass::Bulk => &mut self.bulk,
+        }
+    }
+
+    fn next_waiter(&mut self) -> Option<(TrafficClass, Waiter)> {
+        let bulk_first = self.owed_to_bulk >= 1.0 && self.has_room(TrafficClass::Bulk);
+        let class = match (bulk_first || self.interactive.is_empty()) && !self.bulk.is_empty() {
+            true => TrafficClass::Bulk,
+            false => TrafficClass::Interactive,
+        };
+        self.queue(class).pop_front().map(|waiter| (class, waiter))
+    }
+
+    /// Keeps account of the calls that bulk commands had to let pass.
+    fn count(&mut self, class: TrafficClass) {
+        match class {
+            TrafficClass::Interactive if !self.bulk.is_empty() => {
+                self.owed_to_bulk += self.settings.bulk_share_min;
+            }
+            TrafficClass::Interactive => {}
+            TrafficClass::Bulk => self.owed_to_bulk = (self.owed_to_bulk - 1.0).max(0.0),
+        }
+    }
+
+    /// Whether `keep_open` has something to do.
+    pub(super) fn needs_care(&self, now: Instant) -> bool {
+        !self.nobody_waits() || self.pause(now).map(|pause| pause.cause) != self.announced
+    }
+
+    pub(super) fn release(&mut self, class: TrafficClass, probe: bool) {
+        self.in_flight -= 1;
+        self.bulk_in_flight -= usize::from(class == TrafficClass::Bulk);
+        if probe {
+            self.health.probe_dropped();
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        granted: Granted,
+        user: &UserId,
+        call: Call,
+        answer: Result<(), &ProviderError>,
+        denied_since: Option<Mark>,
+        now: Instant,
+    ) -> Judgement {
+        let fault = match answer {
+            Ok(())
+            | Err(ProviderError {
+                fault: Fault::Command(_),
+                ..
+            }) => {
+                let was_down = matches!(self.health.paused(), Some((Cause::Outage, ..)));
+                self.pace.passed(granted, now);
+                self.health.passed(user, call, now);
+                if was_down && self.health.paused().is_none() {
+                    self.pace.resume_gently(now);
+                }
+                return Judgement::Plain;
+            }
+            Err(error) => {
+                self.trouble = Some(error.detail.to_string());
+                error.fault
+            }
+        };
+        if let Fault::Throttled { retry_after } = fault {
+            self.pace.throttled(granted, retry_after, now, &mut self.rng);
+        }
+        let Self { health, rng, .. } = self;
+        health.failed(user, call, fault, denied_since, now, rng)
+    }
+
+    /// A token's fetch is nobody's call: what fails here fails for everybody.
+    pub(super) fn report_token(
+        &mut self,
+        granted: Granted,
+        answer: Result<(), &ProviderError>,
+        now: Instant,
+    ) {
+        let Err(error) = answer else {
+            self.pace.passed(granted, now);
+            self.health.token_fetched(now);
+            return;
+        };
+        self.trouble = Some(error.detail.to_string());
+        if let Fault::Throttled { retry_after } = error.fault {
+            self.pace.throttled(granted, retry_after, now, &mut self.rng);
+        }
+        self.health.token_failed(error.fault, now, &mut self.rng);
+    }
+
+    pub(super) fn pause(&self, now: Instant) -> Option<Pause> {
+        if let Some(since) = self.guard.shut_at() {
+            return Some(Pause {
+                cause: DEAD_LETTERS,
+                since,
+                until: None,
+                why: None,
+            });
+        }
+        let (cause, since, until) = match self.health.paused() {
+            Some((cause, since, next_probe)) => (cause.as_str(), since, next_probe),
+            None => (THROTTLED, self.pace.paused_since()?, self.pace.paused_until(now)?),
+        };
+        Some(Pause {
+            cause,
+            since,
+            until: Some(until),
+            why: self.trouble.clone(),
+        })
+    }
+}
