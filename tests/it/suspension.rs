@@ -1,16 +1,20 @@
 //! A consumer that hands everything back and rests, tried on both brokers.
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
-use usher::broker::{Consumer, Delivery, Link};
+use usher::broker::{Consumer, Delivery, Link, Publisher};
 
 use crate::bench::{Bench, promises};
-use crate::support::{PROVIDER, gets_nothing, ids, message, next, numbers, take};
+use crate::support::{PROVIDER, command, gets_nothing, ids, message, next, numbers, take};
 
 promises!(
     a_suspended_consumer_hands_back_everything_in_order_and_takes_nothing,
     a_resumed_consumer_gets_what_was_handed_back_first_and_in_order,
     both_classes_of_traffic_are_handed_back_and_taken_again,
     acked_deliveries_do_not_come_again_after_a_suspension,
+    a_resumption_can_be_taken_back_at_once,
     another_consumer_takes_over_while_one_is_suspended,
     a_consumer_that_stands_by_can_be_suspended,
     a_suspended_consumer_closes_cleanly,
@@ -18,6 +22,10 @@ promises!(
     a_connection_lost_while_suspended_is_made_again,
     a_connection_lost_before_a_resumption_is_no_error,
 );
+
+async fn publish_one(publisher: &Arc<dyn Publisher>, number: usize) {
+    publisher.publish(&command(number)).await.unwrap();
+}
 
 async fn publish(bench: &dyn Bench, exchange: &str, range: std::ops::Range<usize>) {
     let publisher = bench.publisher().await;
@@ -92,14 +100,32 @@ async fn both_classes_of_traffic_are_handed_back_and_taken_again(bench: &dyn Ben
 }
 
 async fn acked_deliveries_do_not_come_again_after_a_suspension(bench: &dyn Bench) {
-    let mut consumer = bench.consumer(500).await;
-    publish(bench, COMMANDS, 0..600).await;
+    let mut consumer = bench.consumer(1000).await;
+    let publisher = bench.publisher().await;
+    // One after the other as they are sent: nobody waits for their confirms.
+    join_all((0..4000).map(|number| publish_one(&publisher, number))).await;
     // The broker has the last acks in hand when the consumer is suspended.
-    ack_all(take(&mut consumer, 400).await).await;
+    for _ in 0..3500 {
+        next(&mut consumer).await.ack().await.unwrap();
+    }
     consumer.suspend().await;
     consumer.resume().await;
-    assert_eq!(ids(&take(&mut consumer, 200).await), numbers(400..600));
+    assert_eq!(ids(&take(&mut consumer, 500).await), numbers(3500..4000));
     gets_nothing(&mut consumer).await;
+}
+
+async fn a_resumption_can_be_taken_back_at_once(bench: &dyn Bench) {
+    let mut consumer = bench.consumer(20).await;
+    publish(bench, COMMANDS, 0..30).await;
+    for _ in 0..5 {
+        consumer.resume().await;
+        consumer.suspend().await;
+    }
+    gets_nothing(&mut consumer).await;
+    assert_eq!(
+        ids(&take(&mut bench.consumer(20).await, 20).await),
+        numbers(0..20)
+    );
 }
 
 async fn another_consumer_takes_over_while_one_is_suspended(bench: &dyn Bench) {
