@@ -17,6 +17,7 @@ pub mod sivo;
 #[cfg(test)]
 mod testbed;
 pub mod token;
+mod told;
 pub mod zitadel;
 
 use std::borrow::Cow;
@@ -75,7 +76,7 @@ pub trait Access: Send + Sync {
     /// they can't change.
     async fn credentials_changed(&self);
 
-    /// What the latest answer told of the quota; it is told once.
+    /// What the latest answer that spoke of the quota told of it; it is told once.
     fn quota_told(&self) -> Option<QuotaTold>;
 }
 

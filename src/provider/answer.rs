@@ -3,24 +3,13 @@
 //! The status decides: a body may be text, HTML or nothing at all, whatever the documents promise.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 use super::{ProviderError, User};
-use crate::clock::Clock;
 use crate::contract::{Fault, Reason};
-
-/// A longer wait than this is taken for a mistake.
-const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// Headers that say when the quota is whole again, for providers that send no `Retry-After`.
-const RESET_HEADERS: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
-
-/// A reset value above this is a moment (seconds since 1970) and no number of seconds to wait.
-const RESET_IS_MOMENT_FROM: u64 = 1_000_000_000;
 
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -147,41 +136,8 @@ pub(super) fn safe_code(text: &str) -> Option<String> {
     safe.then(|| text.into())
 }
 
-/// How long the headers of a 429 ask to wait. What can't be read or can't be meant is as if it were not there.
-pub(super) fn wait_asked(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    };
-    // The provider's own clock, where it tells it: the worker's may be off.
-    let now = || {
-        text(DATE.as_str())
-            .and_then(|date| httpdate::parse_http_date(date).ok())
-            .unwrap_or_else(|| clock.now().into())
-    };
-    let until = |moment: SystemTime| moment.duration_since(now()).unwrap_or_default();
-    let wait = match text(RETRY_AFTER.as_str()) {
-        Some(asked) => match asked.parse().map(Duration::from_secs) {
-            Ok(wait) => Some(wait),
-            Err(_) => httpdate::parse_http_date(asked).ok().map(until),
-        },
-        None => RESET_HEADERS
-            .into_iter()
-            .find_map(|name| text(name)?.parse::<u64>().ok())
-            .and_then(|reset| match Duration::from_secs(reset) {
-                since_1970 if reset >= RESET_IS_MOMENT_FROM => UNIX_EPOCH.checked_add(since_1970).map(until),
-                wait => Some(wait),
-            }),
-    };
-    wait.filter(|wait| *wait <= WAIT_MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
-
     use super::*;
 
     fn refusal(status: u16) -> ProviderError {
@@ -225,65 +181,5 @@ mod tests {
         for bad in ["", "alex@example.com", "a b", &"x".repeat(65), "é"] {
             assert_eq!(safe_code(bad), None, "{bad}");
         }
-    }
-
-    fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
-            .collect();
-        let clock = Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap());
-        wait_asked(&headers, &clock)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_is_seconds_or_a_date() {
-        let seconds = |s| Some(Duration::from_secs(s));
-        assert_eq!(wait(&[("retry-after", "7")]), seconds(7));
-        assert_eq!(wait(&[("retry-after", "0")]), seconds(0));
-        let date = ("retry-after", "Sat, 21 Nov 2026 10:00:30 GMT");
-        assert_eq!(wait(&[date]), seconds(30));
-        assert_eq!(
-            wait(&[date, ("date", "Sat, 21 Nov 2026 10:00:20 GMT")]),
-            seconds(10),
-            "the provider's own clock comes first"
-        );
-        assert_eq!(
-            wait(&[("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")]),
-            seconds(0)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_cannot_be_meant_is_ignored() {
-        for absurd in [
-            "",
-            "soon",
-            "-1",
-            "1.5",
-            "604801",
-            "99999999999999999999",
-            "Sat, 21 Nov 2099 10:00:00 GMT",
-        ] {
-            assert_eq!(wait(&[("retry-after", absurd)]), None, "{absurd}");
-        }
-        assert_eq!(wait(&[]), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn reset_headers_stand_in_for_a_missing_retry_after() {
-        let seconds = |s| Some(Duration::from_secs(s));
-        assert_eq!(wait(&[("ratelimit-reset", "9")]), seconds(9));
-        assert_eq!(wait(&[("x-rate-limit-reset", "1795255205")]), seconds(5));
-        assert_eq!(
-            wait(&[("ratelimit-reset", "9"), ("retry-after", "2")]),
-            seconds(2)
-        );
-        assert_eq!(wait(&[("x-ratelimit-reset", &u64::MAX.to_string())]), None);
     }
 }

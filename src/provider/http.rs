@@ -11,9 +11,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use serde::Serialize;
 
-use super::answer::{Answer, wait_asked};
+use super::answer::Answer;
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
+use super::told::{Told, wait_asked};
 use super::{Access, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, QuotaTold, Reason, UserId};
@@ -45,6 +46,7 @@ pub struct Http {
     /// Without a slash at its end.
     base: Box<str>,
     token: Token,
+    told: Told,
     clock: Clock,
 }
 
@@ -118,6 +120,7 @@ impl Http {
             client,
             base,
             token,
+            told: Told::default(),
             clock: Clock::System,
         })
     }
@@ -168,6 +171,7 @@ impl Http {
             retry_after: None,
             body: Vec::new(),
         };
+        self.told.hear(response.headers(), &self.clock);
         if answer.status == 429 {
             answer.retry_after = wait_asked(response.headers(), &self.clock);
         }
@@ -206,7 +210,7 @@ impl Access for Http {
     }
 
     fn quota_told(&self) -> Option<QuotaTold> {
-        None
+        self.told.take()
     }
 }
 

@@ -137,6 +137,25 @@ async fn throttling_carries_the_wait_of_its_header() {
 }
 
 #[tokio::test]
+async fn an_answer_of_any_status_tells_of_the_quota_once() {
+    for status in [
+        "200 OK",
+        "404 Not Found",
+        "429 Too Many Requests",
+        "504 Gateway Timeout",
+    ] {
+        let server = canned(status, "ratelimit: \"d\";r=7;t=20\r\n", "{}").await;
+        let http = http(&server.base_url, TIMEOUT);
+        assert_eq!(http.quota_told(), None);
+        send_with(&http).await.unwrap();
+        let told = http.quota_told().unwrap();
+        assert_eq!((told.limit, told.remaining), (None, Some(7)), "{status}");
+        assert!(told.reset.unwrap() > Duration::from_secs(10));
+        assert_eq!(http.quota_told(), None);
+    }
+}
+
+#[tokio::test]
 async fn a_rotated_token_file_is_used_after_a_refresh() {
     let file = scratch_file("first");
     let server = canned("401 Unauthorized", "", "").await;

@@ -1,0 +1,329 @@
+//! Headers as vendors and drafts write them, and as nobody should.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::Config;
+use reqwest::header::{HeaderName, HeaderValue};
+
+use super::*;
+
+const NOW: &str = "2026-11-21T10:00:00Z";
+const DATE_NOW: (&str, &str) = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
+
+fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
+    let headers = headers.iter().map(|(name, value)| {
+        let name = HeaderName::from_static(name);
+        (name, HeaderValue::from_str(value).unwrap())
+    });
+    // `collect` would keep the last of each name alone.
+    let mut map = HeaderMap::new();
+    headers.for_each(|(name, value)| drop(map.append(name, value)));
+    map
+}
+
+fn clock() -> Clock {
+    Clock::anchored(NOW.parse().unwrap())
+}
+
+fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
+    wait_asked(&map(headers), &clock())
+}
+
+fn told(headers: &[(&'static str, &str)]) -> QuotaTold {
+    let (headers, clock) = (&map(headers), &clock());
+    Headers { headers, clock }.quota()
+}
+
+/// So many calls in so many seconds, so many left, for so many seconds.
+fn quota(limit: Option<(u64, u64)>, remaining: Option<u64>, reset: Option<u64>) -> QuotaTold {
+    QuotaTold {
+        limit: limit.map(|(calls, window)| (calls, Duration::from_secs(window))),
+        remaining,
+        reset: reset.map(Duration::from_secs),
+    }
+}
+
+fn seconds(s: u64) -> Option<Duration> {
+    Some(Duration::from_secs(s))
+}
+
+fn ms(ms: u64) -> Option<Duration> {
+    Some(Duration::from_millis(ms))
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_seconds_or_a_date() {
+    assert_eq!(wait(&[("retry-after", "7")]), seconds(7));
+    assert_eq!(wait(&[("retry-after", "0")]), seconds(0));
+    assert_eq!(wait(&[("retry-after", "1.5")]), ms(1500));
+    assert_eq!(wait(&[("retry-after", "604800")]), seconds(604_800));
+    for date in [
+        "Sat, 21 Nov 2026 10:00:30 GMT",
+        "Saturday, 21-Nov-26 10:00:30 GMT",
+        "Sat Nov 21 10:00:30 2026",
+    ] {
+        let date = ("retry-after", date);
+        assert_eq!(wait(&[date]), seconds(30), "{date:?}");
+        assert_eq!(
+            wait(&[date, ("date", "Sat, 21 Nov 2026 10:00:20 GMT")]),
+            seconds(10),
+            "the provider's own clock comes first"
+        );
+    }
+    assert_eq!(
+        wait(&[("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")]),
+        seconds(0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_precise_wait_comes_first() {
+    for name in ["retry-after-ms", "x-ms-retry-after-ms"] {
+        assert_eq!(wait(&[("retry-after", "2"), (name, "1250")]), ms(1250), "{name}");
+        assert_eq!(
+            wait(&[("retry-after", "2"), (name, "soon")]),
+            seconds(2),
+            "{name}"
+        );
+        assert_eq!(wait(&[(name, "0.5")]), Some(Duration::from_micros(500)), "{name}");
+    }
+    assert_eq!(
+        wait(&[("retry-after", "2"), ("x-ratelimit-reset", "9")]),
+        seconds(2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_cannot_be_meant_is_as_if_it_were_not_there() {
+    for absurd in [
+        "",
+        "soon",
+        "-1",
+        "+1",
+        "1e3",
+        ".5",
+        "5.",
+        "1.2.3",
+        "inf",
+        "604801",
+        "604800.000000001",
+        "99999999999999999999",
+        "Sat, 21 Nov 2099 10:00:00 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+    ] {
+        assert_eq!(wait(&[("retry-after", absurd)]), None, "{absurd}");
+        assert_eq!(
+            wait(&[("retry-after", absurd), ("ratelimit-reset", "9")]),
+            seconds(9),
+            "{absurd}"
+        );
+    }
+    assert_eq!(wait(&[]), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn resets_stand_in_for_a_missing_retry_after() {
+    assert_eq!(wait(&[("ratelimit-reset", "9")]), seconds(9));
+    assert_eq!(wait(&[("x-rate-limit-reset", "1795255205")]), seconds(5));
+    assert_eq!(wait(&[("ratelimit", r#""default";r=0;t=4"#)]), seconds(4));
+    assert_eq!(wait(&[("x-ratelimit-reset", &u64::MAX.to_string())]), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drafts_lists_tell_the_policy_that_is_tightest() {
+    let default = ("ratelimit", r#""default";r=50;t=30"#);
+    assert_eq!(told(&[default]), quota(None, Some(50), Some(30)));
+    assert_eq!(
+        told(&[default, ("ratelimit-policy", r#""default";q=100;w=60"#)]),
+        quota(Some((100, 60)), Some(50), Some(30))
+    );
+    let policies = ("ratelimit-policy", r#""burst";q=10;w=1, "daily";q=5000;w=86400"#);
+    assert_eq!(
+        told(&[("ratelimit", r#""burst";r=9;t=1, "daily";r=20;t=3600"#), policies]),
+        quota(Some((5000, 86_400)), Some(20), Some(3600))
+    );
+    assert_eq!(
+        told(&[
+            ("ratelimit", r#""burst";r=0;t=1"#),
+            ("ratelimit", r#""daily";r=0;t=3600"#),
+            policies
+        ]),
+        quota(Some((5000, 86_400)), Some(0), Some(3600)),
+        "two headers are one list; of two that are used up, the longer one holds"
+    );
+    assert_eq!(
+        told(&[policies]),
+        quota(Some((5000, 86_400)), None, None),
+        "the policies stand without a word of what is left"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotas_of_bytes_are_no_quotas_of_calls() {
+    let headers = [
+        ("ratelimit", r#""bytes";r=1;t=60, "calls";r=8;t=1"#),
+        (
+            "ratelimit-policy",
+            r#""bytes";q=2;w=60;qu="content-bytes", "calls";q=10;w=1"#,
+        ),
+    ];
+    assert_eq!(told(&headers), quota(Some((10, 1)), Some(8), Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_older_drafts_tell_it_in_three_headers_or_in_one() {
+    let triple = |limit| {
+        [
+            ("ratelimit-limit", limit),
+            ("ratelimit-remaining", "7"),
+            ("ratelimit-reset", "20"),
+        ]
+    };
+    assert_eq!(told(&triple("100")), quota(None, Some(7), Some(20)));
+    for limit in ["100;w=60", "100, 100;w=60", "100, 10;w=1, 100;w=60, 1000;w=3600"] {
+        assert_eq!(
+            told(&triple(limit)),
+            quota(Some((100, 60)), Some(7), Some(20)),
+            "{limit}"
+        );
+    }
+    assert_eq!(
+        told(&[
+            ("ratelimit", "limit=100, remaining=7, reset=20"),
+            ("ratelimit-policy", "100;w=60"),
+        ]),
+        quota(Some((100, 60)), Some(7), Some(20))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn vendors_resets_are_seconds_or_moments_by_their_size() {
+    for [limit, remaining, reset] in [TRIPLES[1], TRIPLES[2]] {
+        for value in ["5", "1795255205", "1795255205.0", "1795255205000"] {
+            let headers = [DATE_NOW, (limit, "100"), (remaining, "99"), (reset, value)];
+            assert_eq!(told(&headers), quota(None, Some(99), Some(5)), "{reset}: {value}");
+        }
+    }
+    let skewed = [
+        ("date", "Sat, 21 Nov 2026 11:00:00 GMT"),
+        ("x-ratelimit-reset", "1795258805"),
+    ];
+    assert_eq!(
+        told(&skewed),
+        quota(None, None, Some(5)),
+        "moments are the provider's own"
+    );
+    assert_eq!(told(&[("x-ratelimit-reset", "999999999")]), QuotaTold::default());
+    assert_eq!(told(&[("x-ratelimit-reset", "1795255199")]).reset, seconds(0));
+    assert_eq!(
+        told(&[("x-ratelimit-reset", "1000000000")]).reset,
+        None,
+        "25 years ago"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
+    let present = [
+        ("x-ratelimit-limit", "100;w=60"),
+        ("x-ratelimit-remaining", "9"),
+        ("x-ratelimit-reset", "3"),
+    ];
+    let whole = quota(Some((100, 60)), Some(9), Some(3));
+    for absurd in [
+        ("x-ratelimit-limit", "0;w=60"),
+        ("x-ratelimit-limit", "100;w=0"),
+        ("x-ratelimit-limit", "-1;w=60"),
+        ("x-ratelimit-limit", "100;w=604801"),
+        ("x-ratelimit-limit", "10000001;w=1"),
+    ] {
+        assert_eq!(
+            told(&[absurd, present[1], present[2]]),
+            QuotaTold { limit: None, ..whole },
+            "{absurd:?}"
+        );
+    }
+    for absurd in ["-1", "10000001", "nine", "9.5", "", "18446744073709551616"] {
+        assert_eq!(
+            told(&[present[0], ("x-ratelimit-remaining", absurd), present[2]]),
+            QuotaTold {
+                remaining: None,
+                ..whole
+            },
+            "{absurd}"
+        );
+    }
+    assert_eq!(
+        told(&[
+            ("ratelimit", r#""a";r=-1;t=5, "b";t=5, "c";r=4;t=604801"#),
+            ("ratelimit-policy", r#""c";q=0;w=0, "d";q=8;w=2"#),
+        ]),
+        quota(Some((8, 2)), Some(4), None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_once_and_the_reset_comes_nearer_until_then() {
+    let told = Told::default();
+    assert_eq!(told.take(), None);
+    told.hear(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
+    told.hear(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
+    told.hear(&map(&[("content-type", "text/html")]), &clock());
+    tokio::time::advance(Duration::from_secs(15)).await;
+    assert_eq!(told.take(), Some(quota(None, Some(7), Some(5))));
+    assert_eq!(told.take(), None);
+}
+
+fn any_value() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        any::<u64>().prop_map(|n| n.to_string()),
+        any::<i32>().prop_map(|n| n.to_string()),
+        (0..2_000_000_000_000_u64).prop_map(|n| n.to_string()),
+        (0..200_u64).prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|n| n.to_string()),
+    ];
+    let item = (
+        select(vec![r#""a""#, r#""b"#, "a", "", "100", "remaining=7"]),
+        proptest::collection::vec((select(vec!["r", "t", "q", "w", "qu"]), number.clone()), 0..4),
+    )
+        .prop_map(|(head, parameters)| {
+            let parameter = |(key, value): (&str, String)| format!(";{key}={value}");
+            head.to_owned() + &parameters.into_iter().map(parameter).collect::<String>()
+        });
+    prop_oneof![
+        number,
+        proptest::collection::vec(item, 0..4).prop_map(|items| items.join(", ")),
+        "[ -~]{0,40}",
+        select(vec![
+            "Sat, 21 Nov 2026 10:00:30 GMT".to_owned(),
+            "Fri, 31 Dec 9999 23:59:59 GMT".to_owned(),
+        ]),
+    ]
+}
+
+fn any_name() -> impl Strategy<Value = &'static str> {
+    let mut names = vec![LEFT, POLICIES, "retry-after", "date"];
+    names.extend(WAITS_IN_MS);
+    names.extend(TRIPLES.into_iter().flatten());
+    select(names)
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    #[test]
+    fn whatever_the_headers_say_what_is_told_can_be_meant(
+        headers in proptest::collection::vec((any_name(), any_value()), 0..12),
+    ) {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let clock = Clock::System;
+        let map = map(&headers);
+        let told = Headers { headers: &map, clock: &clock }.quota();
+        prop_assert!(wait_asked(&map, &clock).is_none_or(|wait| wait <= TIME_MAX));
+        prop_assert!(told.reset.is_none_or(|reset| reset <= TIME_MAX));
+        prop_assert!(told.remaining.is_none_or(|calls| calls <= CALLS_MAX));
+        if let Some((calls, window)) = told.limit {
+            prop_assert!((1..=CALLS_MAX).contains(&calls));
+            prop_assert!(!window.is_zero() && window <= TIME_MAX);
+        }
+    }
+}
