@@ -140,6 +140,6 @@ pub enum Fault {
     Unreachable,
     /// The provider's: 5xx or an answer that cannot be read. The request may have been applied.
     Broken,
-    /// The request was sent and no answer came: it may have been applied.
+    /// The request was sent and no answer of the provider came (a time-out, 502, 504): it may have been applied.
     Unknown,
 }

@@ -111,6 +111,15 @@ impl Answer {
                 Fault::Command(Reason::Rejected),
                 format!("the provider refused the command with {}; correct its values", self.status).into(),
             ),
+            // A gateway has no answer from the provider behind it, which may be at work on the command still.
+            502 | 504 => (
+                Fault::Unknown,
+                format!(
+                    "what stands before the provider got no answer from it ({}); it may have applied the command",
+                    self.status
+                )
+                .into(),
+            ),
             _ => (
                 Fault::Broken,
                 format!("the provider failed with {}; see to the provider", self.status).into(),
@@ -164,7 +173,10 @@ mod tests {
             (422, Fault::Command(Reason::Rejected)),
             (429, Fault::Throttled { retry_after: None }),
             (500, Fault::Broken),
+            (501, Fault::Broken),
+            (502, Fault::Unknown),
             (503, Fault::Broken),
+            (504, Fault::Unknown),
             (599, Fault::Broken),
             (999, Fault::Broken),
         ];
@@ -173,6 +185,7 @@ mod tests {
             assert_eq!((error.fault, error.status), (fault, Some(status)));
         }
         assert!(refusal(308).detail.contains("base_url"));
+        assert!(refusal(504).detail.contains("may have applied"));
     }
 
     #[test]

@@ -130,7 +130,9 @@ async fn a_body_of_any_sort_leaves_the_decision_to_the_status() {
                 ("409 Conflict", Fault::Command(Reason::Conflict)),
                 ("412 Precondition Failed", Fault::Command(Reason::VersionConflict)),
                 ("429 Too Many Requests", Fault::Throttled { retry_after: None }),
+                ("502 Bad Gateway", Fault::Unknown),
                 ("503 Service Unavailable", Fault::Broken),
+                ("504 Gateway Timeout", Fault::Unknown),
                 ("301 Moved Permanently", Fault::Broken),
             ] {
                 server.answer_with(status, body);

@@ -109,7 +109,7 @@ mod tests {
         (400, r#"{"code":13}"#, Fault::Broken, Some("INTERNAL")),
         (405, r#"{"code":12}"#, Fault::Broken, Some("UNIMPLEMENTED")),
         (504, r#"{"code":4}"#, Fault::Unknown, Some("DEADLINE_EXCEEDED")),
-        (504, "<html>", Fault::Broken, None),
+        (504, "<html>", Fault::Unknown, None),
         (400, r#"{"code":99}"#, REJECTED, None),
         (400, r#"{"code":"alex@example.com"}"#, REJECTED, None),
         (400, "alex@example.com", REJECTED, None),
