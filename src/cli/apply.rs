@@ -13,6 +13,7 @@ use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
 use usher::clock::Clock;
 use usher::config::Config;
 use usher::provider::Kind;
+use usher::provider::simulated::quota::QuotaKind;
 use usher::provider::simulated::{self, Faults, Settings, Simulated};
 use usher::telemetry::{self, BoxMakeWriter};
 use usher::worker::{Setup, Shutdown, Stopped, Worker, gate};
@@ -112,8 +113,10 @@ async fn work_off(worker: Worker, feeder: Feeder, bar: ProgressBar) -> anyhow::R
 /// A provider with a quota and with faults that all heal.
 async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
     let settings = Settings {
-        rate_per_second: Some(SIMULATED_RATE),
-        burst: SIMULATED_RATE / 10,
+        quota: Some(QuotaKind::Bucket {
+            per_second: SIMULATED_RATE,
+            burst: SIMULATED_RATE / 10,
+        }),
         latency: Duration::from_millis(20),
         seed: 1,
         faults: Faults {

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Faults, RetryAfterStyle, Settings};
+use usher::provider::simulated::quota::QuotaKind;
+use usher::provider::simulated::{self, Faults, QuotaHeaders, RetryAfterStyle, Settings};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -18,15 +19,27 @@ pub struct Args {
     /// Where it listens; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Calls per second; without it, as many as come
+    /// The quota: calls per second for a bucket, calls per window for the other kinds; without it, as many
+    /// as come
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU32>,
-    /// Calls that may come at once after a quiet time
+    /// How the quota counts: bucket (it fills by time), fixed (one window after the other) or sliding (in
+    /// any window)
+    #[arg(long, value_name = "KIND", default_value = "bucket", value_parser = ["bucket", "fixed", "sliding"])]
+    quota: String,
+    /// The window of a fixed or sliding quota
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = window)]
+    window: Duration,
+    /// Calls that a bucket lets pass at once after a quiet time
     #[arg(long, value_name = "N", default_value = "1")]
     burst: NonZeroU32,
-    /// What a 429 says of the wait: seconds, date or none
+    /// What a 429 says of the wait: seconds, date, ms (in `retry-after-ms`) or none
     #[arg(long, value_name = "FORM", default_value = "seconds", value_parser = retry_after)]
     retry_after: RetryAfterStyle,
+    /// What each answer says of the quota: none, ratelimit (the IETF draft), x-ratelimit (reset in seconds),
+    /// x-ratelimit-epoch, x-ratelimit-ms (reset as a moment) or x-ratelimit-wrong (nonsense)
+    #[arg(long, value_name = "FORM", default_value = "none", value_parser = quota_headers)]
+    quota_headers: QuotaHeaders,
     /// How long a call takes
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = assemble::duration)]
     latency: Duration,
@@ -57,6 +70,17 @@ pub struct Args {
     /// Share of calls that is applied and answered 429
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     throttle_after: f64,
+    /// Share of calls that is applied and answered 503
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    broken_after: f64,
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let window = assemble::duration(text)?;
+    let message = "write a window that is longer than nothing, such as 1s";
+    (!window.is_zero())
+        .then_some(window)
+        .ok_or_else(|| message.to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -68,17 +92,45 @@ fn retry_after(text: &str) -> Result<RetryAfterStyle, String> {
     match text {
         "seconds" => Ok(RetryAfterStyle::Seconds),
         "date" => Ok(RetryAfterStyle::Date),
+        "ms" => Ok(RetryAfterStyle::Ms),
         "none" => Ok(RetryAfterStyle::None),
-        _ => Err("write seconds, date or none".to_owned()),
+        _ => Err("write seconds, date, ms or none".to_owned()),
+    }
+}
+
+fn quota_headers(text: &str) -> Result<QuotaHeaders, String> {
+    match text {
+        "none" => Ok(QuotaHeaders::None),
+        "ratelimit" => Ok(QuotaHeaders::RateLimit),
+        "x-ratelimit" => Ok(QuotaHeaders::XRateLimit),
+        "x-ratelimit-epoch" => Ok(QuotaHeaders::XRateLimitEpoch),
+        "x-ratelimit-ms" => Ok(QuotaHeaders::XRateLimitMs),
+        "x-ratelimit-wrong" => Ok(QuotaHeaders::Wrong),
+        _ => Err(
+            "write none, ratelimit, x-ratelimit, x-ratelimit-epoch, x-ratelimit-ms or x-ratelimit-wrong"
+                .to_owned(),
+        ),
     }
 }
 
 impl Args {
+    fn quota_kind(&self) -> QuotaKind {
+        let (calls, window) = (self.rate.map_or(1, NonZeroU32::get), self.window);
+        match self.quota.as_str() {
+            "fixed" => QuotaKind::Fixed { calls, window },
+            "sliding" => QuotaKind::Sliding { calls, window },
+            _ => QuotaKind::Bucket {
+                per_second: calls,
+                burst: self.burst.get(),
+            },
+        }
+    }
+
     fn settings(&self) -> Settings {
         Settings {
-            rate_per_second: self.rate.map(NonZeroU32::get),
-            burst: self.burst.get(),
+            quota: Some(self.quota_kind()),
             retry_after: self.retry_after,
+            quota_headers: self.quota_headers,
             latency: self.latency,
             token: self.token.clone(),
             seed: self.seed,
@@ -90,6 +142,7 @@ impl Args {
                 slow_ms: u64::try_from(self.slow_for.as_millis()).unwrap_or(u64::MAX),
                 garbage: self.garbage,
                 throttle_after: self.throttle_after,
+                broken_after: self.broken_after,
             },
             ..Settings::new(self.kind)
         }
@@ -107,6 +160,10 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
                 args.listen
             ))
         })?;
+    if args.rate.is_none() {
+        // The quota's kind is kept for the rate that `/__faults` may set.
+        simulated.set_rate(None, 1);
+    }
     print(&format!("{}\n", simulated.base_url()))?;
     super::say(&format!(
         "usher: a simulated {} listens; look at /__users, /__calls and /__summary; end it with Ctrl-C",
@@ -116,8 +173,62 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
     let summary = simulated.summary();
     simulated.stop().await;
     super::say(&format!(
-        "usher: {} calls, {} writes applied, {} users",
-        summary.calls, summary.applied, summary.users
+        "usher: {} calls ({} of them throttled), {} writes applied, {} users",
+        summary.calls, summary.throttled, summary.applied, summary.users
     ));
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn quota(line: &str) -> Result<Option<QuotaKind>, String> {
+        let words = ["simulate", "zitadel"].into_iter().chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        Ok(line.args.settings().quota)
+    }
+
+    #[test]
+    fn the_rate_is_per_second_for_a_bucket_and_per_window_for_the_others() {
+        let window = Duration::from_secs(60);
+        assert_eq!(
+            quota("--rate 50 --burst 5"),
+            Ok(Some(QuotaKind::Bucket {
+                per_second: 50,
+                burst: 5
+            }))
+        );
+        assert_eq!(
+            quota("--rate 50 --quota fixed --window 60s"),
+            Ok(Some(QuotaKind::Fixed { calls: 50, window }))
+        );
+        assert_eq!(
+            quota("--rate 50 --quota sliding --window 1m"),
+            Ok(Some(QuotaKind::Sliding { calls: 50, window }))
+        );
+    }
+
+    #[test]
+    fn a_quota_that_cannot_be_is_refused_with_the_mend() {
+        for (line, mend) in [
+            ("--quota leaky", "sliding"),
+            ("--window 0s", "longer than nothing"),
+            ("--window soon", "write a duration"),
+            ("--retry-after never", "write seconds, date, ms or none"),
+            ("--quota-headers all", "write none, ratelimit"),
+            ("--broken-after 2", "write a share"),
+        ] {
+            let refused = quota(line).unwrap_err();
+            assert!(refused.contains(mend), "{refused}");
+        }
+    }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::karmo::{self, Karmo};
 use super::mattr::{self, Mattr};
-use super::simulated::{Faults, STARTING_VERSION, Settings, Simulated};
+use super::simulated::quota::QuotaKind;
+use super::simulated::{Faults, QuotaHeaders, STARTING_VERSION, Settings, Simulated};
 use super::sivo::{self, Sivo};
 use super::testbed::{TIMEOUT, canned, command_with, error, http, simulated, simulated_with, user_id};
 use super::zitadel::{self, Zitadel};
@@ -189,10 +190,39 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_happened_once() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_applied_before_a_503_is_broken_and_happened_once() {
+    for kind in Kind::ALL {
+        let (simulated, provider) = both(kind).await;
+        let command = command(kind, "u", &some_fields());
+        let current = provider.read(&command.user_id).await.unwrap();
+        simulated.set_faults(Faults {
+            broken_after: 1.0,
+            ..Faults::default()
+        });
+        let broken = error(provider.update(&command, Some(&current)).await);
+        assert_eq!(
+            (broken.fault, broken.status),
+            (Fault::Broken, Some(503)),
+            "{kind}"
+        );
+        simulated.set_faults(Faults::default());
+        assert_eq!(
+            compared(&*provider, &command).await,
+            Comparison::AsAsked,
+            "{kind}"
+        );
+        assert_eq!(simulated.summary().applied, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn past_the_quota_the_provider_says_how_long_to_wait() {
     for kind in Kind::ALL {
         let simulated = simulated_with(Settings {
-            rate_per_second: Some(1),
+            quota: Some(QuotaKind::Bucket {
+                per_second: 1,
+                burst: 1,
+            }),
             ..Settings::new(kind)
         })
         .await;
@@ -202,6 +232,54 @@ async fn past_the_quota_the_provider_says_how_long_to_wait() {
         let throttled = error(provider.read(&user_id("u")).await);
         assert_eq!(throttled.fault, Fault::Throttled { retry_after }, "{kind}");
         assert_eq!(throttled.status, Some(429));
+    }
+}
+
+#[tokio::test]
+async fn what_each_form_of_header_says_of_the_quota_is_understood() {
+    let minute = Duration::from_secs(60);
+    let calls = 10;
+    for (form, limit) in [
+        (QuotaHeaders::RateLimit, Some((10, minute))),
+        (QuotaHeaders::XRateLimit, None),
+        (QuotaHeaders::XRateLimitEpoch, None),
+        (QuotaHeaders::XRateLimitMs, None),
+    ] {
+        let simulated = simulated_with(Settings {
+            quota: Some(QuotaKind::Fixed {
+                calls,
+                window: minute,
+            }),
+            quota_headers: form,
+            ..Settings::new(Kind::Zitadel)
+        })
+        .await;
+        let provider = adapter(Kind::Zitadel, &simulated.base_url(), TIMEOUT);
+        for (user, remaining) in [("u", 9), ("missing", 8), ("broken", 7)] {
+            let _ = provider.read(&user_id(user)).await;
+            let told = provider.access().quota_told().unwrap();
+            assert_eq!((told.limit, told.remaining), (limit, Some(remaining)), "{form:?}");
+            // A date has whole seconds, and so have moments.
+            let reset = told.reset.unwrap();
+            assert!(
+                reset > minute - TIMEOUT && reset <= minute + Duration::from_secs(2),
+                "{reset:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn wrong_headers_of_the_quota_say_nothing() {
+    let simulated = simulated_with(Settings {
+        quota_headers: QuotaHeaders::Wrong,
+        ..Settings::new(Kind::Zitadel)
+    })
+    .await;
+    let provider = adapter(Kind::Zitadel, &simulated.base_url(), TIMEOUT);
+    for _ in 0..8 {
+        provider.read(&user_id("u")).await.unwrap();
+        assert_eq!(provider.access().quota_told(), None);
     }
 }
 

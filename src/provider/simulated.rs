@@ -17,10 +17,11 @@
 
 mod calls;
 mod control;
+mod headers;
 mod karmo;
 mod listener;
 mod mattr;
-mod quota;
+pub mod quota;
 mod server;
 mod shape;
 mod sivo;
@@ -40,11 +41,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::quota::QuotaKind;
 use self::world::World;
 use super::Kind;
 
 pub use self::calls::{Call, CallEnd, Op, Summary};
-pub use self::quota::RetryAfterStyle;
+pub use self::headers::{QuotaHeaders, RetryAfterStyle};
 
 /// The password that each user has at first.
 pub const STARTING_PASSWORD: &str = "Passw0rd!";
@@ -58,11 +60,10 @@ pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub kind: Kind,
-    /// Calls per second, reads and writes together. None: as fast as it can.
-    pub rate_per_second: Option<u32>,
-    /// Calls that may come at once after a quiet time.
-    pub burst: u32,
+    /// For reads and writes together. None: as fast as it can.
+    pub quota: Option<QuotaKind>,
     pub retry_after: RetryAfterStyle,
+    pub quota_headers: QuotaHeaders,
     /// How long each call takes before it is applied.
     pub latency: Duration,
     /// The bearer token that is accepted. None: any, but there must be one.
@@ -79,9 +80,9 @@ impl Settings {
     pub fn new(kind: Kind) -> Self {
         Self {
             kind,
-            rate_per_second: None,
-            burst: 1,
+            quota: None,
             retry_after: RetryAfterStyle::Seconds,
+            quota_headers: QuotaHeaders::None,
             latency: Duration::ZERO,
             token: None,
             seed: 0,
@@ -108,6 +109,8 @@ pub struct Faults {
     pub garbage: f64,
     /// Applied, and answered with 429.
     pub throttle_after: f64,
+    /// Applied, and answered with 503.
+    pub broken_after: f64,
 }
 
 /// A running simulation. It ends when this is dropped.
@@ -160,7 +163,7 @@ impl Simulated {
         self.world.set_faults(faults);
     }
 
-    /// None: no quota.
+    /// None: no quota. The quota's kind stays, and the length of its window.
     pub fn set_rate(&self, per_second: Option<u32>, burst: u32) {
         self.world.set_rate(per_second, burst);
     }

@@ -19,6 +19,7 @@ const FAULTS: Faults = Faults {
     slow_ms: 0,
     garbage: 0.0,
     throttle_after: 0.0,
+    broken_after: 0.0,
 };
 
 fn commands() -> u64 {

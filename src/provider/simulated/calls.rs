@@ -48,6 +48,10 @@ impl Call {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub calls: u64,
+    /// Calls that were not answered 429: those that the quota let pass, but for the fault of that name.
+    pub accepted: u64,
+    /// Calls that were answered 429.
+    pub throttled: u64,
     pub reads: u64,
     pub writes: u64,
     /// Writes that took effect, answered or not.
@@ -72,4 +76,5 @@ pub(super) enum Trouble {
     Slow(Duration),
     Garbage,
     ThrottleAfter,
+    BrokenAfter,
 }

@@ -33,6 +33,7 @@ fn shown(call: &Call) -> Value {
     json!({
         "seq": call.seq,
         "at_ms": u64::try_from(call.at.as_millis()).unwrap_or(u64::MAX),
+        "at_us": u64::try_from(call.at.as_micros()).unwrap_or(u64::MAX),
         "method": call.method.as_str(),
         "user": call.user,
         "op": call.op,
@@ -56,7 +57,8 @@ pub(super) async fn summary(State(world): State<Arc<World>>) -> Json<Summary> {
 }
 
 /// The faults, all of them: one that is left out is off. Beside them `rate_per_second` (null: none) and `burst`
-/// change the quota; where `rate_per_second` is left out, it stays.
+/// change the quota; where `rate_per_second` is left out, it stays. A quota in windows keeps their length and takes as
+/// many calls for each as this rate makes.
 pub(super) async fn set_faults(
     State(world): State<Arc<World>>,
     Json(mut body): Json<Map<String, Value>>,

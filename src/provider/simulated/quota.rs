@@ -1,93 +1,250 @@
-//! The provider's own rate limit: a bucket that fills by time, and the ways to say how long to wait.
+//! The provider's own rate limit, in the forms that real ones have, exact to the nanosecond of tokio's clock.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+/// One second, and what one call costs a bucket that gains `per_second` in each nanosecond.
+const SECOND: u128 = 1_000_000_000;
 
-/// How a 429 says how long to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RetryAfterStyle {
-    Seconds,
-    /// An HTTP date.
-    Date,
-    /// Not at all.
-    None,
+/// A number of 0 counts as 1, and a window of nothing as a nanosecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaKind {
+    /// A bucket that fills by time; `burst` calls may come at once after a quiet time.
+    Bucket { per_second: u32, burst: u32 },
+    /// So many calls in each window; the windows follow each other from the quota's start.
+    Fixed { calls: u32, window: Duration },
+    /// So many calls in any window.
+    Sliding { calls: u32, window: Duration },
 }
 
-impl RetryAfterStyle {
-    /// The header's value, rounded up to whole seconds.
-    pub(super) fn value(self, wait: Duration) -> Option<String> {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+impl QuotaKind {
+    /// The same kind at another rate. Windows keep their length, and `burst` says nothing to them.
+    #[must_use]
+    pub fn at_rate(self, per_second: u32, burst: u32) -> Self {
+        let calls_in = |window: Duration| {
+            let calls = u128::from(per_second) * window.as_nanos() / SECOND;
+            u32::try_from(calls).unwrap_or(u32::MAX)
+        };
         match self {
-            Self::Seconds => Some(seconds.to_string()),
-            Self::Date => {
-                let now: std::time::SystemTime = Clock::System.now().into();
-                // One second more: a date has no fractions, and `now` loses its own.
-                Some(httpdate::fmt_http_date(now + Duration::from_secs(seconds + 1)))
-            }
-            Self::None => None,
+            Self::Bucket { .. } => Self::Bucket { per_second, burst },
+            Self::Fixed { window, .. } => Self::Fixed {
+                calls: calls_in(window),
+                window,
+            },
+            Self::Sliding { window, .. } => Self::Sliding {
+                calls: calls_in(window),
+                window,
+            },
         }
     }
 }
 
-pub(super) struct Quota {
-    per_second: f64,
-    burst: f64,
-    tokens: f64,
-    filled_at: Instant,
+/// What a provider tells of its quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// So many calls in each window.
+    pub calls: u32,
+    pub window: Duration,
+    /// Calls that may come at once.
+    pub remaining: u32,
+    /// Until there is more: the bucket is full, the fixed window ends, the oldest call leaves the sliding one.
+    pub reset: Duration,
+}
+
+#[derive(Debug)]
+pub struct Quota(Form);
+
+#[derive(Debug)]
+enum Form {
+    Bucket(Bucket),
+    Fixed(Fixed),
+    Sliding(Sliding),
 }
 
 impl Quota {
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
-        let burst = f64::from(burst.max(1));
-        Self {
-            per_second: f64::from(per_second.max(1)),
-            burst,
-            tokens: burst,
-            filled_at: Instant::now(),
-        }
+    pub fn new(kind: QuotaKind) -> Self {
+        let calls_in = |calls: u32, window: Duration| (calls.max(1), window.max(Duration::from_nanos(1)));
+        Self(match kind {
+            QuotaKind::Bucket { per_second, burst } => Form::Bucket(Bucket {
+                per_second: per_second.max(1),
+                capacity: u128::from(burst.max(1)) * SECOND,
+                level: u128::from(burst.max(1)) * SECOND,
+                filled_at: Instant::now(),
+            }),
+            QuotaKind::Fixed { calls, window } => Form::Fixed(Fixed {
+                limit: calls_in(calls, window),
+                began_at: Instant::now(),
+                used: 0,
+            }),
+            QuotaKind::Sliding { calls, window } => Form::Sliding(Sliding {
+                limit: calls_in(calls, window),
+                accepted: VecDeque::new(),
+            }),
+        })
     }
 
     /// Takes one call from the quota, or says how long until there is one.
-    pub(super) fn take(&mut self) -> Result<(), Duration> {
-        let now = Instant::now();
-        let filled = now.duration_since(self.filled_at).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + filled).min(self.burst);
-        self.filled_at = now;
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
+    pub fn take(&mut self) -> Result<(), Duration> {
+        self.take_at(Instant::now())
+    }
+
+    /// For who needs the moment, too. No call is earlier than the one before it.
+    pub(super) fn take_at(&mut self, now: Instant) -> Result<(), Duration> {
+        match &mut self.0 {
+            Form::Bucket(bucket) => bucket.take(now),
+            Form::Fixed(fixed) => fixed.take(now),
+            Form::Sliding(sliding) => sliding.take(now),
         }
-        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_second))
+    }
+
+    pub fn standing(&mut self) -> Standing {
+        let now = Instant::now();
+        match &mut self.0 {
+            Form::Bucket(bucket) => bucket.standing(now),
+            Form::Fixed(fixed) => fixed.standing(now),
+            Form::Sliding(sliding) => sliding.standing(now),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whole numbers, because a rate such as 3 in a second has no exact share of a call per nanosecond.
+#[derive(Debug)]
+struct Bucket {
+    per_second: u32,
+    /// In billionths of a call, as the level.
+    capacity: u128,
+    level: u128,
+    filled_at: Instant,
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_and_then_the_rate_holds() {
-        let mut quota = Quota::new(10, 3);
-        for _ in 0..3 {
-            assert_eq!(quota.take(), Ok(()));
+impl Bucket {
+    fn fill(&mut self, now: Instant) {
+        let gained = (now - self.filled_at).as_nanos() * u128::from(self.per_second);
+        self.level = (self.level + gained).min(self.capacity);
+        self.filled_at = now;
+    }
+
+    fn until(&self, level: u128) -> Duration {
+        nanos((level - self.level).div_ceil(u128::from(self.per_second)))
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.fill(now);
+        match self.level.checked_sub(SECOND) {
+            Some(left) => {
+                self.level = left;
+                Ok(())
+            }
+            None => Err(self.until(SECOND)),
         }
-        assert_eq!(quota.take(), Err(Duration::from_millis(100)));
-        tokio::time::advance(Duration::from_millis(100)).await;
-        assert_eq!(quota.take(), Ok(()));
-        assert!(quota.take().is_err());
     }
 
-    #[test]
-    fn waits_are_rounded_up_to_whole_seconds() {
-        let value = |style: RetryAfterStyle, ms| style.value(Duration::from_millis(ms));
-        assert_eq!(value(RetryAfterStyle::Seconds, 20).as_deref(), Some("1"));
-        assert_eq!(value(RetryAfterStyle::Seconds, 1001).as_deref(), Some("2"));
-        assert_eq!(value(RetryAfterStyle::None, 20), None);
-        assert!(value(RetryAfterStyle::Date, 20).unwrap().ends_with(" GMT"));
+    fn standing(&mut self, now: Instant) -> Standing {
+        self.fill(now);
+        Standing {
+            calls: self.per_second,
+            window: Duration::from_secs(1),
+            remaining: u32::try_from(self.level / SECOND).unwrap_or(u32::MAX),
+            reset: self.until(self.capacity),
+        }
     }
+}
+
+#[derive(Debug)]
+struct Fixed {
+    limit: (u32, Duration),
+    /// The present window.
+    began_at: Instant,
+    used: u32,
+}
+
+impl Fixed {
+    /// How long the present window still lasts.
+    fn turn_over(&mut self, now: Instant) -> Duration {
+        let (_, window) = self.limit;
+        let elapsed = now - self.began_at;
+        if elapsed < window {
+            return window - elapsed;
+        }
+        let since_began = nanos(elapsed.as_nanos() % window.as_nanos());
+        self.began_at = now - since_began;
+        self.used = 0;
+        window - since_began
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let left = self.turn_over(now);
+        if self.used == self.limit.0 {
+            return Err(left);
+        }
+        self.used += 1;
+        Ok(())
+    }
+
+    fn standing(&mut self, now: Instant) -> Standing {
+        let reset = self.turn_over(now);
+        let (calls, window) = self.limit;
+        Standing {
+            calls,
+            window,
+            remaining: calls - self.used,
+            reset,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Sliding {
+    limit: (u32, Duration),
+    /// When the calls of the last window were accepted: never more than the limit.
+    accepted: VecDeque<Instant>,
+}
+
+impl Sliding {
+    /// Until the oldest call leaves the window; nothing where there is none.
+    fn slide(&mut self, now: Instant) -> Duration {
+        let (_, window) = self.limit;
+        while let Some(oldest) = self.accepted.front() {
+            match window.checked_sub(now - *oldest) {
+                None | Some(Duration::ZERO) => drop(self.accepted.pop_front()),
+                Some(left) => return left,
+            }
+        }
+        Duration::ZERO
+    }
+
+    fn remaining(&self) -> u32 {
+        let accepted = u32::try_from(self.accepted.len()).unwrap_or(u32::MAX);
+        self.limit.0.saturating_sub(accepted)
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let left = self.slide(now);
+        if self.remaining() == 0 {
+            return Err(left);
+        }
+        self.accepted.push_back(now);
+        Ok(())
+    }
+
+    fn standing(&mut self, now: Instant) -> Standing {
+        let reset = self.slide(now);
+        let (calls, window) = self.limit;
+        Standing {
+            calls,
+            window,
+            remaining: self.remaining(),
+            reset,
+        }
+    }
+}
+
+/// As far as 584 years.
+fn nanos(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::{Op, Trouble};
 use super::control;
+use super::headers::Header;
 use super::listener::{Cut, CuttableListener};
 use super::shape::{Refusal, Reply};
 use super::world::{Turn, World};
@@ -47,15 +48,14 @@ async fn call(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-        return response(
-            world.refuse(&Refusal::invalid("", "", "the body is too long")),
-            None,
-        );
+        let too_long = Refusal::invalid("", "", "the body is too long");
+        return response(world.refuse(&too_long), []);
     };
     let Some(target) = world.target(&parts.method, parts.uri.path()) else {
-        return response(world.refuse(&Refusal::NoRoute), None);
+        return response(world.refuse(&Refusal::NoRoute), []);
     };
     let (mut turn, trouble) = Turn::begin(&world, &target, &parts.method, &body);
+    let mut headers = turn.take_headers();
     let refused = match trouble {
         Some(Trouble::Throttled(wait)) => Some((Refusal::Throttled, Some(wait))),
         Some(Trouble::Broken) => Some((Refusal::Broken, None)),
@@ -65,12 +65,13 @@ async fn call(
     if let Some((refusal, wait)) = refused {
         let reply = world.refuse(&refusal);
         turn.answered(reply.status);
-        return response(reply, wait.and_then(|wait| world.retry_after.value(wait)));
+        headers.extend(wait.and_then(|wait| world.retry_after.header(wait)));
+        return response(reply, headers);
     }
     if !world.wait(world.latency()).await {
         return cut_off(&cut);
     }
-    let (mut reply, applied) = world.perform(&target, &parts.method, &parts.headers, &body);
+    let (reply, applied) = world.perform(&target, &parts.method, &parts.headers, &body);
     turn.applied = applied;
     let vanishes = applied && target.op == Op::Write && target.user_id.starts_with("vanishing");
     let late = match trouble {
@@ -80,13 +81,14 @@ async fn call(
     if vanishes || trouble == Some(Trouble::DropAfter) || !world.wait(late).await {
         return cut_off(&cut);
     }
-    match trouble {
-        Some(Trouble::Garbage) => reply = garbage(&body),
-        Some(Trouble::ThrottleAfter) => reply = world.refuse(&Refusal::Throttled),
-        _ => {}
-    }
+    let reply = match trouble {
+        Some(Trouble::Garbage) => garbage(&body),
+        Some(Trouble::ThrottleAfter) => world.refuse(&Refusal::Throttled),
+        Some(Trouble::BrokenAfter) => world.refuse(&Refusal::Unavailable),
+        _ => reply,
+    };
     turn.answered(reply.status);
-    response(reply, None)
+    response(reply, headers)
 }
 
 /// The connection is cut before a byte of this leaves.
@@ -109,12 +111,12 @@ fn garbage(body: &[u8]) -> Reply {
     }
 }
 
-fn response(reply: Reply, retry_after: Option<String>) -> Response {
+fn response(reply: Reply, headers: impl IntoIterator<Item = Header>) -> Response {
     let mut builder = Response::builder()
         .status(reply.status)
         .header(CONTENT_TYPE, reply.content_type);
-    if let Some(retry_after) = retry_after {
-        builder = builder.header(RETRY_AFTER, retry_after);
+    for (name, value) in headers {
+        builder = builder.header(name, value);
     }
     builder
         .body(Body::from(reply.body))

@@ -100,6 +100,7 @@ pub(super) enum Refusal {
     VersionMismatch,
     Throttled,
     Broken,
+    Unavailable,
     NoRoute,
 }
 
@@ -129,6 +130,7 @@ impl Refusal {
             Self::VersionMismatch => 412,
             Self::Throttled => 429,
             Self::Broken => 500,
+            Self::Unavailable => 503,
         }
     }
 }

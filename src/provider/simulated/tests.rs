@@ -73,6 +73,9 @@ async fn calls_users_and_counts_can_be_read() {
         (&calls[0]["op"], &calls[0]["applied"], &calls[0]["status"]),
         (&json!("write"), &json!(true), &json!(200))
     );
+    let at_us = calls[1]["at_us"].as_u64().unwrap();
+    assert_eq!(Some(at_us / 1000), calls[1]["at_ms"].as_u64());
+    assert!(at_us > calls[0]["at_us"].as_u64().unwrap());
     assert_eq!(
         (&calls[1]["op"], &calls[1]["applied"], &calls[1]["seq"]),
         (&json!("read"), &json!(false), &json!(1))
@@ -129,14 +132,17 @@ async fn the_log_of_calls_forgets_the_oldest() {
 
 #[tokio::test]
 async fn past_the_quota_comes_429_in_the_style_that_was_asked_for() {
-    for (style, there) in [
-        (RetryAfterStyle::Seconds, true),
-        (RetryAfterStyle::Date, true),
-        (RetryAfterStyle::None, false),
+    for style in [
+        RetryAfterStyle::Seconds,
+        RetryAfterStyle::Date,
+        RetryAfterStyle::Ms,
+        RetryAfterStyle::None,
     ] {
         let bench = Bench::new(Settings {
-            rate_per_second: Some(1),
-            burst: 2,
+            quota: Some(QuotaKind::Bucket {
+                per_second: 1,
+                burst: 2,
+            }),
             retry_after: style,
             ..zitadel()
         })
@@ -146,15 +152,12 @@ async fn past_the_quota_comes_429_in_the_style_that_was_asked_for() {
         }
         let answer = bench.call(Method::GET, "/v2/users/u").send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
-        let header = answer
-            .headers()
-            .get("retry-after")
-            .map(|value| value.to_str().unwrap().to_owned());
-        assert_eq!(header.is_some(), there, "{style:?}");
-        match style {
-            RetryAfterStyle::Seconds => assert_eq!(header.as_deref(), Some("1")),
-            RetryAfterStyle::Date => assert!(header.unwrap().ends_with(" GMT")),
-            RetryAfterStyle::None => {}
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap());
+        match (style, header("retry-after"), header("retry-after-ms")) {
+            (RetryAfterStyle::Seconds, Some("1"), None) | (RetryAfterStyle::None, None, None) => {}
+            (RetryAfterStyle::Date, Some(date), None) if date.ends_with(" GMT") => {}
+            (RetryAfterStyle::Ms, None, Some(ms)) if (1..=1000).contains(&ms.parse().unwrap()) => {}
+            wrong => panic!("{wrong:?}"),
         }
         assert_eq!(answer.text().await.unwrap(), "Too many requests");
         bench.simulated.set_rate(None, 1);
@@ -176,6 +179,7 @@ async fn each_fault_does_what_its_name_says() {
         ("c", all(|f| f.drop_after = 1.0), None, true),
         ("d", all(|f| f.garbage = 1.0), Some(200), true),
         ("e", all(|f| f.throttle_after = 1.0), Some(429), true),
+        ("g", all(|f| f.broken_after = 1.0), Some(503), true),
         ("f", all(|f| (f.slow, f.slow_ms) = (1.0, 1)), Some(200), true),
     ] {
         bench.simulated.set_faults(faults);
@@ -237,6 +241,48 @@ async fn conditions_change_while_it_runs() {
     assert_eq!(bench.write("u", &json!({})).await, Some(200));
     let refused = post("/__faults", json!({"brokn": 1.0})).await.unwrap();
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn another_rate_counts_in_the_window_that_there_is() {
+    let hour = Duration::from_secs(3600);
+    for quota in [
+        QuotaKind::Fixed {
+            calls: 1,
+            window: hour,
+        },
+        QuotaKind::Sliding {
+            calls: 1,
+            window: hour,
+        },
+    ] {
+        let bench = Bench::new(Settings {
+            quota: Some(quota),
+            ..zitadel()
+        })
+        .await;
+        let set = json!({"rate_per_second": 1, "burst": 7});
+        assert_eq!(bench.write("u", &json!({})).await, Some(200));
+        let refused = bench.call(Method::GET, "/v2/users/u").send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        let wait: u64 = refused.headers()["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((3500..=3600).contains(&wait), "{wait}");
+        bench
+            .call(Method::POST, "/__faults")
+            .json(&set)
+            .send()
+            .await
+            .unwrap();
+        for _ in 0..20 {
+            assert_eq!(bench.write("u", &json!({})).await, Some(200), "3,600 in the hour");
+        }
+        let summary = bench.simulated.summary();
+        assert_eq!((summary.calls, summary.accepted, summary.throttled), (22, 21, 1));
+    }
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{Call, Op, Summary, Trouble};
-use super::quota::{Quota, RetryAfterStyle};
+use super::quota::{Quota, QuotaKind};
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
-use super::{Faults, Settings, karmo, mattr, sivo, zitadel};
+use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, sivo, zitadel};
 use crate::provider::Kind;
 
 pub(super) use turn::Turn;
@@ -22,6 +22,9 @@ pub(super) use turn::Turn;
 pub(super) struct World {
     shape: Box<dyn Shape>,
     pub(super) retry_after: RetryAfterStyle,
+    quota_headers: QuotaHeaders,
+    /// What another rate is set for.
+    quota_kind: QuotaKind,
     latency: Duration,
     calls_max: usize,
     started_at: Instant,
@@ -51,6 +54,11 @@ impl World {
                 Kind::Mattr => Box::new(mattr::Mattr),
             },
             retry_after: settings.retry_after,
+            quota_headers: settings.quota_headers,
+            quota_kind: settings.quota.unwrap_or(QuotaKind::Bucket {
+                per_second: 1,
+                burst: 1,
+            }),
             latency: settings.latency,
             calls_max: settings.calls_max,
             started_at: Instant::now(),
@@ -58,9 +66,7 @@ impl World {
             state: Mutex::new(State {
                 token: settings.token,
                 faults: settings.faults,
-                quota: settings
-                    .rate_per_second
-                    .map(|rate| Quota::new(rate, settings.burst)),
+                quota: settings.quota.map(Quota::new),
                 rng: fastrand::Rng::with_seed(settings.seed),
                 users: HashMap::new(),
                 in_flight: HashMap::new(),
@@ -158,6 +164,8 @@ impl World {
         let state = self.state();
         let mut summary = state.summary.clone();
         summary.users = state.users.len() as u64;
+        summary.throttled = summary.statuses.get(&429).copied().unwrap_or_default();
+        summary.accepted = summary.calls - summary.throttled;
         for account in state.users.values() {
             summary.mails += u64::from(account.mails);
             summary.texts += u64::from(account.texts);
@@ -170,7 +178,8 @@ impl World {
     }
 
     pub(super) fn set_rate(&self, per_second: Option<u32>, burst: u32) {
-        self.state().quota = per_second.map(|rate| Quota::new(rate, burst));
+        let kind = per_second.map(|per_second| self.quota_kind.at_rate(per_second, burst));
+        self.state().quota = kind.map(Quota::new);
     }
 
     pub(super) fn set_token(&self, token: Option<String>) {
@@ -217,8 +226,8 @@ impl State {
     }
 
     /// The quota comes first: the limiters of real providers stand in front of them.
-    fn trouble(&mut self) -> Option<Trouble> {
-        if let Some(Err(wait)) = self.quota.as_mut().map(Quota::take) {
+    fn trouble(&mut self, now: Instant) -> Option<Trouble> {
+        if let Some(Err(wait)) = self.quota.as_mut().map(|quota| quota.take_at(now)) {
             return Some(Trouble::Throttled(wait));
         }
         let faults = self.faults;
@@ -230,6 +239,7 @@ impl State {
             (faults.slow, Trouble::Slow(Duration::from_millis(faults.slow_ms))),
             (faults.garbage, Trouble::Garbage),
             (faults.throttle_after, Trouble::ThrottleAfter),
+            (faults.broken_after, Trouble::BrokenAfter),
         ]
         .into_iter()
         .find_map(|(share, trouble)| {

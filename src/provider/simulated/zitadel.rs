@@ -115,6 +115,7 @@ impl Shape for Zitadel {
             Refusal::Taken { .. } => (6, "", "the value is taken by another user"),
             Refusal::Locked { id, message } => (9, *id, *message),
             Refusal::Invalid { id, message, .. } => (3, *id, *message),
+            Refusal::Unavailable => (14, "", "unavailable"),
             Refusal::VersionMismatch | Refusal::Broken => (13, "", "db connection error"),
         };
         let details = match id {

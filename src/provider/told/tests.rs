@@ -11,13 +11,14 @@ const NOW: &str = "2026-11-21T10:00:00Z";
 const DATE_NOW: (&str, &str) = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
 
 fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
-    let headers = headers.iter().map(|(name, value)| {
-        let name = HeaderName::from_static(name);
-        (name, HeaderValue::from_str(value).unwrap())
-    });
     // `collect` would keep the last of each name alone.
     let mut map = HeaderMap::new();
-    headers.for_each(|(name, value)| drop(map.append(name, value)));
+    for (name, value) in headers {
+        map.append(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
     map
 }
 

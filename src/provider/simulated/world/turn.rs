@@ -1,11 +1,15 @@
 //! One call from its start to its end: counted, logged, and looked at for overlaps.
 
+use std::mem;
 use std::sync::Arc;
 
 use axum::http::Method;
+use tokio::time::Instant;
 
 use super::World;
 use crate::provider::simulated::calls::{Call, CallEnd, Op, Trouble};
+use crate::provider::simulated::headers::Header;
+use crate::provider::simulated::quota::Quota;
 use crate::provider::simulated::shape::Target;
 
 /// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
@@ -13,6 +17,7 @@ pub(in crate::provider::simulated) struct Turn {
     world: Arc<World>,
     seq: u64,
     user: String,
+    headers: Vec<Header>,
     end: CallEnd,
     pub(in crate::provider::simulated) applied: bool,
 }
@@ -26,6 +31,8 @@ impl Turn {
     ) -> (Self, Option<Trouble>) {
         let user = String::from(&*target.user_id);
         let mut state = world.state();
+        // One moment for the log and the quota: who counts the calls of a window finds what the quota found.
+        let now = Instant::now();
         let seq = state.next_seq;
         state.next_seq += 1;
         state.summary.calls += 1;
@@ -43,7 +50,7 @@ impl Turn {
         }
         state.calls.push_back(Call {
             seq,
-            at: world.started_at.elapsed(),
+            at: now - world.started_at,
             method: method.clone(),
             user: user.clone(),
             op: target.op,
@@ -51,16 +58,23 @@ impl Turn {
             applied: false,
             body: body.into(),
         });
-        let trouble = state.trouble();
+        let trouble = state.trouble(now);
+        let standing = state.quota.as_mut().map(Quota::standing);
         drop(state);
         let turn = Self {
             world: Arc::clone(world),
             seq,
             user,
+            headers: world.quota_headers.headers(standing, seq),
             end: CallEnd::Dropped,
             applied: false,
         };
         (turn, trouble)
+    }
+
+    /// What the answer says of the quota, as it stands after this call.
+    pub(in crate::provider::simulated) fn take_headers(&mut self) -> Vec<Header> {
+        mem::take(&mut self.headers)
     }
 
     pub(in crate::provider::simulated) fn answered(mut self, status: u16) {
