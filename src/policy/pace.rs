@@ -133,7 +133,7 @@ impl Pace {
         let gap = self.gaps.whole();
         let wait = retry_after.map_or(gap, |wait| if self.passed { wait } else { wait.max(gap) });
         let wait = wait.min(YEAR);
-        let jitter = (wait / 20).min(JITTER_MAX).mul_f64(rng.f64());
+        let jitter = (wait / 50).min(JITTER_MAX).mul_f64(rng.f64());
         let until = now + wait + jitter;
         let pace = match self.waited_for {
             true => granted.pace,

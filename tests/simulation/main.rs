@@ -13,6 +13,7 @@
 mod account;
 mod commands;
 mod dead_letters;
+mod pace;
 mod policy;
 mod provider;
 mod redelivery;

@@ -13,7 +13,7 @@ use crate::world::World;
 
 const SEEDS: u64 = 400;
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -21,13 +21,14 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
+/// What an environment variable asks for.
+pub fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect(name))
+}
+
 #[test]
 fn promises_hold_under_seeds() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect(name))
-    };
     let seeds = match number("USHER_TEST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("USHER_TEST_SEEDS").unwrap_or(SEEDS),

@@ -23,10 +23,10 @@ const HOLD_MIN: f64 = 8.0;
 const HOLD_MAX: f64 = 30.0;
 
 /// The same on the way back to a better pace that was known lately.
-const HOLD_LOW: f64 = 6.5;
+const HOLD_LOW: f64 = 5.5;
 
 /// After a throttled pace that was never proven, where nothing else is proven either.
-const HOLD_LOST: f64 = 2.0;
+const HOLD_LOST: f64 = 1.05;
 
 /// After a throttled pace that was not proven.
 const HOLD_UNSURE: f64 = 4.0;
@@ -39,6 +39,9 @@ const LOW: f64 = 0.8;
 
 /// How long a better pace is remembered.
 const BEST_FOR: Duration = Duration::from_secs(300);
+
+/// So long nobody tries for what was throttled a moment ago.
+const JUST: Duration = Duration::from_secs(5);
 
 /// How long a pace that was throttled is not tried again.
 const CEILING_FOR: Duration = Duration::from_secs(120);
@@ -166,9 +169,15 @@ impl Learned {
             Phase::Hold => {}
             Phase::Raise if self.is_low() => {
                 self.pace *= passed.exp2();
-                if self.pace >= self.best {
-                    self.hold = HOLD_UNSURE;
-                    self.hold_at(self.best);
+                let just_throttled = self.throttled.filter(|(_, at)| now.duration_since(*at) < JUST);
+                let (stop, hold) = match just_throttled {
+                    Some((ceiling, _)) if ceiling > self.level => (self.below(ceiling), HOLD_LOW),
+                    _ => (self.best, HOLD_UNSURE),
+                };
+                if self.pace >= stop {
+                    self.proven = Some(self.level);
+                    self.hold = hold;
+                    self.hold_at(stop);
                 }
             }
             Phase::Raise => {
@@ -229,7 +238,8 @@ impl Learned {
                 self.proven = None;
                 at * 0.6
             }
-            _ if raised => self.after_raise(at),
+            // Thrown back at once: it is the proven pace that no longer holds.
+            _ if raised && at > self.level * 1.005 => self.after_raise(at),
             _ => self.after_hold(at, now),
         };
         let next = if passed { next } else { next.min(at / 2.0) };
@@ -238,6 +248,11 @@ impl Learned {
         self.last_pause = pause.as_secs_f64();
         self.since_pause = 0.0;
         self.advanced_at = now + pause;
+    }
+
+    /// Between the level, which was borne, and a pace that was not.
+    fn below(&self, ceiling: f64) -> f64 {
+        self.level + (ceiling - self.level) * 0.6
     }
 
     /// The level was proven, and `at` is too fast.
@@ -249,7 +264,7 @@ impl Learned {
             false => proven * 1.05,
         };
         let below_ceiling = match self.throttled {
-            Some((ceiling, _)) if ceiling > proven * 1.03 => f64::midpoint(proven, ceiling),
+            Some((ceiling, _)) if ceiling > proven * 1.03 => self.below(ceiling),
             Some(_) => proven,
             None => f64::INFINITY,
         };
@@ -264,11 +279,12 @@ impl Learned {
     fn after_hold(&mut self, at: f64, now: Instant) -> f64 {
         let full = self.phase == Phase::Full;
         let lasted = self.since_pause;
-        // A burst that was saved up in the pause hides that the pace is too high: the true one lies
-        // between this share of it and the whole. The middle is the best guess.
-        let pause = self.last_pause.max(PAUSE_MIN);
-        let guess = at * (lasted + pause / 2.0) / (lasted + pause);
         let at_once = !full && lasted < AT_ONCE;
+        // What was saved up in the pause hides that the pace is too high: the true one lies between this
+        // share of it and the whole.
+        let pause = self.last_pause.max(PAUSE_MIN);
+        let hidden = if at_once { 0.5 } else { 0.35 };
+        let guess = at * (lasted + pause * hidden) / (lasted + pause);
         let was_proven = match full {
             true => self.last_pause == 0.0 || lasted > 10.0,
             false => !at_once && self.proven.is_some_and(|proven| self.level <= proven * 1.01),
