@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::contract::{ProviderName, schema as published};
 use crate::policy::pace::Rates;
 use crate::policy::retry;
+use crate::provider::token::oauth2;
 use crate::provider::{Kind, karmo, mattr, sivo, zitadel};
 use crate::telemetry;
 use crate::{broker, worker};
@@ -114,10 +115,10 @@ fn timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-/// `[provider.auth]`: exactly one of the two.
+/// `[provider.auth]`: exactly one of the three.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(extend("oneOf" = [{ "required": ["token_file"] }, { "required": ["token"] }]))]
+#[schemars(extend("oneOf" = [{ "required": ["token_file"] }, { "required": ["token"] }, { "required": ["oauth2"] }]))]
 pub struct Auth {
     /// A file with the bearer token; read again when it changes.
     #[schemars(with = "String")]
@@ -125,6 +126,9 @@ pub struct Auth {
     /// The bearer token itself: only from the environment, as `USHER_PROVIDER__AUTH__TOKEN`.
     #[schemars(with = "String", extend("x-sensitive" = true))]
     pub token: Option<SecretString>,
+    /// A token that the worker fetches itself, by OAuth 2.0 client credentials.
+    #[schemars(with = "oauth2::Config")]
+    pub oauth2: Option<oauth2::Config>,
 }
 
 /// `[admin]`

@@ -69,7 +69,8 @@ pub trait Provider: Send + Sync {
 pub trait Access: Send + Sync {
     fn token(&self) -> TokenState;
 
-    /// Fetches a token: one HTTP request, which costs a permit like any other.
+    /// Fetches a token: one HTTP request, which costs a permit like any other. An error while `token` is not
+    /// `Missing` is no reason to stop: the token that is held still serves.
     async fn fetch_token(&self) -> Result<(), ProviderError>;
 
     /// Waits until credentials are found that differ from those in use: a file was written. For ever, where

@@ -22,9 +22,11 @@ pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> 
 }
 
 fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
-    let token = match (&config.auth.token, &config.auth.token_file) {
-        (Some(token), _) => Source::Value(token.clone()),
-        (None, file) => Source::File(file.clone().unwrap_or_default()),
+    let auth = &config.auth;
+    let token = match (&auth.oauth2, &auth.token) {
+        (Some(oauth2), _) => Source::OAuth2(oauth2.clone()),
+        (None, Some(token)) => Source::Value(token.clone()),
+        (None, None) => Source::File(auth.token_file.clone().unwrap_or_default()),
     };
     let http = Http::new(http::Settings {
         base_url: config.base_url.clone(),

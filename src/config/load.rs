@@ -18,6 +18,20 @@ const PREFIX: &str = "USHER";
 /// Read by the test suite, not by the program.
 const NOT_OURS: &str = "USHER_TEST_";
 
+/// Secrets, and why they are refused.
+const NOT_IN_A_FILE: [(&str, &str); 2] = [
+    (
+        "provider.auth.token",
+        "a token does not belong in a file that is copied and kept: set USHER_PROVIDER__AUTH__TOKEN, or name a \
+         file of its own with token_file",
+    ),
+    (
+        "provider.auth.oauth2.client_secret",
+        "a secret does not belong in a file that is copied and kept: set \
+         USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET, or name a file of its own with client_secret_file",
+    ),
+];
+
 /// A configuration that can't be used: where, which key, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
@@ -84,10 +98,10 @@ impl Sources {
                 .add_source(File::from_str(&text, FileFormat::Toml))
                 .build()
                 .map_err(|error| self.in_file("", format!("is not TOML: {}", first_line(&error))))?;
-            if file.get::<config::Value>("provider.auth.token").is_ok() {
-                let detail = "a token does not belong in a file that is copied and kept: set \
-                              USHER_PROVIDER__AUTH__TOKEN, or name a file of its own with token_file";
-                return Err(self.in_file("provider.auth.token", detail.into()));
+            for (key, detail) in NOT_IN_A_FILE {
+                if file.get::<config::Value>(key).is_ok() {
+                    return Err(self.in_file(key, detail.into()));
+                }
             }
             builder = builder.add_source(file);
         }
@@ -158,20 +172,44 @@ impl Sources {
         if let Some((_, key, detail)) = rules.into_iter().find(|(kept, ..)| !kept) {
             return Err(self.error(key, detail.into()));
         }
-        match &config.provider.auth {
-            Auth {
-                token_file: None,
-                token: None,
-            } => Err(self.error(
-                "provider.auth",
-                "says no token: name a file with token_file, or set USHER_PROVIDER__AUTH__TOKEN".into(),
+        self.check_auth(&config.provider.auth)
+    }
+
+    fn check_auth(&self, auth: &Auth) -> Result<(), ConfigError> {
+        let given = [
+            ("token_file", auth.token_file.is_some()),
+            ("token", auth.token.is_some()),
+            ("oauth2", auth.oauth2.is_some()),
+        ];
+        let given: Vec<_> = given
+            .into_iter()
+            .filter_map(|(key, given)| given.then_some(key))
+            .collect();
+        match given[..] {
+            [] => {
+                let detail = "says no token: name a file with token_file, set USHER_PROVIDER__AUTH__TOKEN, or say \
+                              with oauth2 where one is fetched";
+                return Err(self.error("provider.auth", detail.into()));
+            }
+            [_] => {}
+            [first, second, ..] => {
+                let detail = format!("stands beside {first}: give one of the two");
+                return Err(self.error(&format!("provider.auth.{second}"), detail));
+            }
+        }
+        let Some(oauth2) = &auth.oauth2 else {
+            return Ok(());
+        };
+        match (&oauth2.client_secret_file, &oauth2.client_secret) {
+            (None, None) => Err(self.error(
+                "provider.auth.oauth2",
+                "says no secret of the client: name a file with client_secret_file, or set \
+                 USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET"
+                    .into(),
             )),
-            Auth {
-                token_file: Some(_),
-                token: Some(_),
-            } => Err(self.error(
-                "provider.auth.token",
-                "stands beside token_file: give one of the two".into(),
+            (Some(_), Some(_)) => Err(self.error(
+                "provider.auth.oauth2.client_secret",
+                "stands beside client_secret_file: give one of the two".into(),
             )),
             _ => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! What a person reads when the configuration is wrong.
 
 use super::*;
+use crate::provider::token::oauth2::{Body, ClientIn};
 
 const MINIMAL: &str = r#"
     [provider]
@@ -95,10 +96,41 @@ fn the_environment_stands_above_the_file() {
     assert_eq!(config.worker.grace_period.as_secs(), 3);
 }
 
+/// With a token that is fetched, and this beside what must be there.
+fn fetched(more: &str) -> String {
+    let oauth2 =
+        format!("oauth2 = {{ token_url = \"https://a.example/token\", client_id = \"usher\"{more} }}");
+    MINIMAL.replace("token_file = \"/run/secrets/zitadel\"", &oauth2)
+}
+
+#[test]
+fn a_token_can_be_fetched_with_a_secret_of_the_environment() {
+    let variables = [("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", "s3cret")];
+    let config = read(&fetched(""), &variables).unwrap();
+    let oauth2 = config.provider.auth.oauth2.unwrap();
+    assert_eq!((oauth2.body, oauth2.client), (Body::Form, ClientIn::Basic));
+    assert!(!format!("{oauth2:?}").contains("s3cret"));
+    let mattr =
+        r#", client_secret_file = "/s", audience = "https://a.example", body = "json", client = "body""#;
+    let oauth2 = read(&fetched(mattr), &[]).unwrap().provider.auth.oauth2.unwrap();
+    assert_eq!((oauth2.body, oauth2.client), (Body::Json, ClientIn::Body));
+}
+
+/// A file, variables, and how the refusal begins.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+#[track_caller]
+fn assert_refused(cases: &[Case]) {
+    for (text, variables, expected) in cases {
+        let error = read(text, variables).unwrap_err();
+        assert!(error.starts_with(expected), "{error}\n  instead of {expected}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
 #[test]
 fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
-    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case; 9] = [
+    let cases: [Case; 7] = [
         (
             "[provider]\nnmae = 1",
             &[],
@@ -126,6 +158,13 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
             "environment variable USHER_BROKER__URL: not what belongs here. Where the broker is: `amqp://",
         ),
+    ];
+    assert_refused(&cases);
+}
+
+#[test]
+fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
+    let cases: [Case; 7] = [
         (
             MINIMAL,
             &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],
@@ -136,12 +175,39 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
             &[],
             "usher.toml: provider.auth.token: a token does not belong in a file",
         ),
+        (
+            "[provider.auth.oauth2]\nclient_secret = \"s3cret\"",
+            &[],
+            "usher.toml: provider.auth.oauth2.client_secret: a secret does not belong in a file",
+        ),
+        (
+            MINIMAL,
+            &[
+                (
+                    "USHER_PROVIDER__AUTH__OAUTH2__TOKEN_URL",
+                    "https://a.example/token",
+                ),
+                ("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_ID", "usher"),
+            ],
+            "usher.toml: provider.auth.oauth2: stands beside token_file: give one of the two",
+        ),
+        (
+            &fetched(""),
+            &[],
+            "usher.toml: provider.auth.oauth2: says no secret of the client: name a file",
+        ),
+        (
+            &fetched(", client_secret_file = \"/run/secrets/client\""),
+            &[("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", "s3cret")],
+            "environment variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET: stands beside",
+        ),
+        (
+            &fetched(", body = \"s3cret\""),
+            &[],
+            "usher.toml: provider.auth.oauth2.body: not what belongs here. Write one of form, json.",
+        ),
     ];
-    for (text, variables, expected) in cases {
-        let error = read(text, variables).unwrap_err();
-        assert!(error.starts_with(expected), "{error}\n  instead of {expected}");
-        assert!(!error.contains("s3cret"), "{error}");
-    }
+    assert_refused(&cases);
 }
 
 #[test]

@@ -130,7 +130,8 @@ pub enum Fault {
     Command(Reason),
     /// The worker's: the provider does not accept its credentials (401).
     Credentials,
-    /// The same, but there are other credentials by now: the call may go out again at once.
+    /// The same, but there are other credentials by now, or a new token can be fetched: the call may go out
+    /// again at once.
     CredentialsRenewed,
     /// Open: this user's, or everybody's (403).
     Denied,

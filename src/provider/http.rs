@@ -131,14 +131,18 @@ impl Http {
         request: Request<'_>,
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
-        let token = self.token.header();
+        let token = self.token.header().ok_or_else(no_token)?;
         let answer = self.send(request, &token).await?;
         if answer.is_success() {
+            self.token.accepted(&token);
             return Ok(answer);
         }
         let mut error = refusal(&answer);
-        if error.fault == Fault::Credentials && self.token.replaced(&token) {
-            error.fault = Fault::CredentialsRenewed;
+        match error.fault {
+            Fault::Credentials if self.token.refused(&token) => error.fault = Fault::CredentialsRenewed,
+            // It was looked at the call itself, so the token had passed.
+            Fault::Command(_) | Fault::Denied => self.token.accepted(&token),
+            _ => {}
         }
         Err(error)
     }
@@ -198,11 +202,19 @@ impl Http {
 #[async_trait]
 impl Access for Http {
     fn token(&self) -> TokenState {
-        TokenState::Ready
+        self.token.state()
     }
 
     async fn fetch_token(&self) -> Result<(), ProviderError> {
-        Ok(())
+        let Some(oauth2) = self.token.oauth2() else {
+            return Ok(());
+        };
+        let (request, asked) = oauth2.ask(&self.client);
+        let answer = match request.send().await {
+            Ok(response) => self.answer(response).await,
+            Err(error) => Err(no_answer(&error)),
+        };
+        oauth2.answered(&asked, answer)
     }
 
     async fn credentials_changed(&self) {
@@ -232,6 +244,14 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Unread> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// Nothing was sent. A token can be fetched, and then the call be made.
+fn no_token() -> ProviderError {
+    ProviderError::new(
+        Fault::CredentialsRenewed,
+        "there is no token at the moment; the call is made when one was fetched",
+    )
 }
 
 /// Why there is no answer. The client's own words name the URL, so they are not used.

@@ -1,22 +1,19 @@
-//! The bearer token: where it comes from, and that a changed file is noticed.
+//! The bearer token: where it comes from, whether there is one, and what its refusal means.
 //!
 //! It becomes a header that is marked sensitive; nothing here prints it.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+mod fetched;
+mod file;
+pub mod oauth2;
+
+use std::path::PathBuf;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
 
-use super::SetupError;
-
-/// How often a token file is looked at, at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A larger file is no token.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+use self::file::Watched;
+use self::oauth2::OAuth2;
+use super::{SetupError, TokenState};
 
 /// Where the token comes from.
 #[derive(Debug, Clone)]
@@ -24,145 +21,84 @@ pub enum Source {
     Value(SecretString),
     /// Read again when it changes.
     File(PathBuf),
+    /// Fetched, and fetched again before it expires.
+    OAuth2(oauth2::Config),
 }
 
 /// The token in use.
-pub(super) struct Token {
-    file: Option<PathBuf>,
-    held: Mutex<Held>,
-}
-
-struct Held {
-    header: HeaderValue,
-    stamp: Option<Stamp>,
-    looked_at: Instant,
-    /// Whether the last look failed: a rotation that went wrong is logged once, not every second.
-    failing: bool,
-}
-
-/// What tells one version of a file from another without reading it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
+pub(super) enum Token {
+    Fixed(HeaderValue),
+    File(Watched<HeaderValue>),
+    Fetched(Box<OAuth2>),
 }
 
 impl Token {
     pub(super) fn new(source: Source) -> Result<Self, SetupError> {
-        let (file, header, stamp) = match source {
+        Ok(match source {
             Source::Value(value) => {
-                let header = header(value.expose_secret())
+                let header = bearer(value.expose_secret())
                     .map_err(|detail| SetupError::new("provider.auth.token", detail))?;
-                (None, header, None)
+                Self::Fixed(header)
             }
             Source::File(path) => {
-                let (header, stamp) =
-                    load(&path).map_err(|detail| SetupError::new("provider.auth.token_file", detail))?;
-                (Some(path), header, Some(stamp))
+                let file = Watched::new(path, "token", bearer)
+                    .map_err(|detail| SetupError::new("provider.auth.token_file", detail))?;
+                Self::File(file)
             }
-        };
-        Ok(Self {
-            file,
-            held: Mutex::new(Held {
-                header,
-                stamp,
-                looked_at: Instant::now(),
-                failing: false,
-            }),
+            Source::OAuth2(config) => Self::Fetched(Box::new(OAuth2::new(config)?)),
         })
     }
 
-    /// The header for the next request. A file is looked at once a second at most; where that fails, the token
-    /// that is held is used on.
-    pub(super) fn header(&self) -> HeaderValue {
-        let mut held = self.held();
-        if let Some(path) = &self.file
-            && held.looked_at.elapsed() >= LOOK_INTERVAL
-        {
-            held.looked_at = Instant::now();
-            if stamp(path).ok() != held.stamp {
-                held.reload(path);
-            }
+    pub(super) fn state(&self) -> TokenState {
+        match self {
+            Self::Fixed(_) | Self::File(_) => TokenState::Ready,
+            Self::Fetched(oauth2) => oauth2.state(),
         }
-        held.header.clone()
     }
 
-    /// After this token was refused: reads the file at once, whatever its stamp says. True where there is
-    /// another by now.
-    pub(super) fn replaced(&self, refused: &HeaderValue) -> bool {
-        let mut held = self.held();
-        if let Some(path) = &self.file {
-            held.looked_at = Instant::now();
-            held.reload(path);
+    /// The header for the next request; none where a token has to be fetched first.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Fixed(header) => Some(header.clone()),
+            Self::File(file) => Some(file.current()),
+            Self::Fetched(oauth2) => oauth2.header(),
         }
-        held.header != refused
     }
 
-    /// Waits until the file holds another token.
+    /// The provider let this token in.
+    pub(super) fn accepted(&self, header: &HeaderValue) {
+        if let Self::Fetched(oauth2) = self {
+            oauth2.accepted(header);
+        }
+    }
+
+    /// The provider refused this token. True where there is another by now, or one can be fetched.
+    pub(super) fn refused(&self, header: &HeaderValue) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::File(file) => file.read_again() != header,
+            Self::Fetched(oauth2) => oauth2.refused(header),
+        }
+    }
+
+    /// Waits until other credentials are found.
     pub(super) async fn changed(&self) {
-        if self.file.is_none() {
-            std::future::pending::<()>().await;
-        }
-        let known = self.header();
-        while self.header() == known {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+        match self {
+            Self::Fixed(_) => std::future::pending().await,
+            Self::File(file) => file.changed().await,
+            Self::Fetched(oauth2) => oauth2.changed().await,
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Held {
-    fn reload(&mut self, path: &Path) {
-        match load(path) {
-            Ok((header, stamp)) => {
-                self.header = header;
-                self.stamp = Some(stamp);
-                self.failing = false;
-            }
-            Err(detail) => {
-                if !self.failing {
-                    tracing::warn!(error = %detail, "the token file can't be used; the token read before stays in use");
-                }
-                self.failing = true;
-            }
+    pub(super) fn oauth2(&self) -> Option<&OAuth2> {
+        match self {
+            Self::Fixed(_) | Self::File(_) => None,
+            Self::Fetched(oauth2) => Some(oauth2),
         }
     }
 }
 
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    Ok(Stamp {
-        modified: metadata.modified().ok(),
-        bytes: metadata.len(),
-    })
-}
-
-/// The stamp is taken before the content: a write between the two is then seen at the next look.
-fn load(path: &Path) -> Result<(HeaderValue, Stamp), String> {
-    let unreadable = |error: std::io::Error| {
-        format!(
-            "{} can't be read ({error}); write the token into it and let the worker read it",
-            path.display()
-        )
-    };
-    let stamp = stamp(path).map_err(unreadable)?;
-    if stamp.bytes > FILE_BYTES_MAX {
-        return Err(format!(
-            "{} is larger than {FILE_BYTES_MAX} bytes; put the token alone into it",
-            path.display()
-        ));
-    }
-    let content = std::fs::read_to_string(path)
-        .map(SecretString::from)
-        .map_err(unreadable)?;
-    let header = header(content.expose_secret()).map_err(|detail| format!("{}: {detail}", path.display()))?;
-    Ok((header, stamp))
-}
-
-fn header(token: &str) -> Result<HeaderValue, &'static str> {
+fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
     let token = token.trim();
     if token.is_empty() {
         return Err("the token is empty; put a bearer token there");
@@ -190,7 +126,10 @@ mod tests {
 
     #[test]
     fn white_space_around_a_token_is_trimmed() {
-        assert_eq!(value(" abc.def \r\n").unwrap().header(), "Bearer abc.def");
+        assert_eq!(
+            value(" abc.def \r\n").unwrap().header().unwrap(),
+            "Bearer abc.def"
+        );
     }
 
     #[test]
@@ -209,17 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_wrong_file_is_named_with_the_mend() {
-        let path = std::env::temp_dir().join("usher-no-such-token");
-        let error = Token::new(Source::File(path))
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("usher-no-such-token") && error.contains("write the token"),
-            "{error}"
-        );
-
+    fn a_file_with_no_token_in_it_is_named_and_not_quoted() {
         let file = scratch_file("two\nhunter2");
         let error = Token::new(Source::File(file.path().into()))
             .map(|_| ())
@@ -235,51 +164,25 @@ mod tests {
     fn a_refused_token_is_replaced_when_the_file_holds_another() {
         let file = scratch_file("first\n");
         let token = Token::new(Source::File(file.path().into())).unwrap();
-        let first = token.header();
-        assert!(!token.replaced(&first));
+        let first = token.header().unwrap();
+        assert!(!token.refused(&first));
         file.write("other");
-        assert_eq!(token.header(), first, "looked at once a second only");
-        assert!(token.replaced(&first));
+        assert_eq!(token.header().unwrap(), first, "looked at once a second only");
+        assert!(token.refused(&first));
         assert!(
-            token.replaced(&first),
+            token.refused(&first),
             "for each call that went out with the first"
         );
-        let other = token.header();
+        let other = token.header().unwrap();
         assert_eq!(other, "Bearer other");
         file.write("");
-        assert!(!token.replaced(&other));
+        assert!(!token.refused(&other));
         assert_eq!(
-            token.header(),
+            token.header().unwrap(),
             other,
             "a bad rotation keeps the token that was read"
         );
         let fixed = value("x").unwrap();
-        assert!(!fixed.replaced(&fixed.header()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_file_is_told() {
-        let file = scratch_file("first");
-        let token = Token::new(Source::File(file.path().into())).unwrap();
-        let mut changed = std::pin::pin!(token.changed());
-        let patience = Duration::from_secs(60);
-        assert!(tokio::time::timeout(patience, &mut changed).await.is_err());
-        file.write("second");
-        assert!(
-            tokio::time::timeout(Duration::from_secs(2), changed)
-                .await
-                .is_ok()
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_changed_file_is_noticed_within_a_second() {
-        let file = scratch_file("first");
-        let token = Token::new(Source::File(file.path().into())).unwrap();
-        file.write("second");
-        tokio::time::advance(Duration::from_millis(999)).await;
-        assert_eq!(token.header(), "Bearer first");
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(token.header(), "Bearer second");
+        assert!(!fixed.refused(&fixed.header().unwrap()));
     }
 }

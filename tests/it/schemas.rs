@@ -108,7 +108,11 @@ fn secrets_are_marked_in_the_schemas() {
         assert_eq!(password[secret]["x-sensitive"], true, "{secret}");
     }
     let config = usher::config::schema().to_value();
-    for secret in ["/$defs/Auth/properties/token", "/$defs/BrokerUrl"] {
+    for secret in [
+        "/$defs/Auth/properties/token",
+        "/$defs/OAuth2Config/properties/client_secret",
+        "/$defs/BrokerUrl",
+    ] {
         assert_eq!(config.pointer(secret).unwrap()["x-sensitive"], true, "{secret}");
     }
 }
@@ -129,6 +133,12 @@ fn the_contracts_configuration_is_valid_by_its_schema() {
     });
     assert_valid(&config, "the contract's example", &example);
     let both = json!({ "token_file": "/run/secrets/zitadel", "token": "t" });
+    let fetched = json!({ "token_url": "https://acme.zitadel.cloud/oauth/v2/token", "client_id": "usher" });
+    let mut oauth2 = example.clone();
+    oauth2["provider"]["auth"] = json!({ "oauth2": fetched });
+    assert!(!config.is_valid(&oauth2), "a client without a secret");
+    oauth2["provider"]["auth"]["oauth2"]["client_secret_file"] = json!("/run/secrets/client");
+    assert_valid(&config, "a token that is fetched", &oauth2);
     for (pointer, refused) in [
         ("/provider/auth", json!({})),
         ("/provider/auth", both),

@@ -24,7 +24,7 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
             HeaderValue::from_static("v1"),
         )),
     };
-    http.send(request, &http.token.header()).await
+    http.send(request, &http.token.header().unwrap()).await
 }
 
 /// Whose fault the provider's refusal of a call is.
