@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use usher::provider::Kind;
 use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{self, Faults, QuotaHeaders, RetryAfterStyle, Settings};
+use usher::provider::simulated::{self, Client, Faults, QuotaHeaders, RetryAfterStyle, Settings};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -46,6 +46,16 @@ pub struct Args {
     /// The bearer token that is accepted; without it, any
     #[arg(long)]
     token: Option<String>,
+    /// The client that may fetch tokens, at /oauth/v2/token, /oauth/token or /auth/token; without it, anybody.
+    /// With it, no other tokens are accepted but those, and --token
+    #[arg(long, value_name = "ID", requires = "client_secret")]
+    client_id: Option<String>,
+    /// That client's secret
+    #[arg(long, value_name = "SECRET", requires = "client_id")]
+    client_secret: Option<String>,
+    /// How long a token serves that was fetched; whole seconds
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = token_lifetime)]
+    token_lifetime: Duration,
     /// The same seed and the same order of calls give the same faults
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -86,6 +96,14 @@ fn window(text: &str) -> Result<Duration, String> {
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "write a share from 0 to 1, such as 0.02".to_owned())
+}
+
+fn token_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = assemble::duration(text)?;
+    match lifetime.subsec_nanos() == 0 && !lifetime.is_zero() {
+        true => Ok(lifetime),
+        false => Err("write whole seconds, such as 30s or 12h".to_owned()),
+    }
 }
 
 fn retry_after(text: &str) -> Result<RetryAfterStyle, String> {
@@ -133,6 +151,12 @@ impl Args {
             quota_headers: self.quota_headers,
             latency: self.latency,
             token: self.token.clone(),
+            client: self
+                .client_id
+                .clone()
+                .zip(self.client_secret.clone())
+                .map(|(id, secret)| Client { id, secret }),
+            token_lifetime: self.token_lifetime,
             seed: self.seed,
             faults: Faults {
                 broken: self.broken,
@@ -173,8 +197,8 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
     let summary = simulated.summary();
     simulated.stop().await;
     super::say(&format!(
-        "usher: {} calls ({} of them throttled), {} writes applied, {} users",
-        summary.calls, summary.throttled, summary.applied, summary.users
+        "usher: {} calls ({} of them throttled, {} for tokens), {} writes applied, {} users",
+        summary.calls, summary.throttled, summary.token_requests, summary.applied, summary.users
     ));
     Ok(Exit::Done)
 }

@@ -12,12 +12,14 @@
 //! | `vanishing` | each write is applied, and the connection is cut without an answer |
 //!
 //! A user name or an e-mail address that begins with `taken` belongs to somebody else; the given name `rejected`
-//! is refused. What became of it all is read under `/__users`, `/__calls` and `/__summary`; `/__faults` and
-//! `/__token` change the conditions while it runs.
+//! is refused. Tokens are fetched under `/oauth/v2/token`, `/oauth/token` or `/auth/token`. What became of it all is
+//! read under `/__users`, `/__calls` and `/__summary`; `/__faults` and `/__token` change the conditions while it
+//! runs.
 
 mod calls;
 mod control;
 mod headers;
+mod issuer;
 mod karmo;
 mod listener;
 mod mattr;
@@ -30,6 +32,7 @@ mod tests;
 mod world;
 mod zitadel;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,7 +63,7 @@ pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub kind: Kind,
-    /// For reads and writes together. None: as fast as it can.
+    /// For reads, writes and requests for tokens together. None: as fast as it can.
     pub quota: Option<QuotaKind>,
     pub retry_after: RetryAfterStyle,
     pub quota_headers: QuotaHeaders,
@@ -68,6 +71,10 @@ pub struct Settings {
     pub latency: Duration,
     /// The bearer token that is accepted. None: any, but there must be one.
     pub token: Option<String>,
+    /// Who may fetch tokens; with it, no other token is accepted but `token`. None: anybody.
+    pub client: Option<Client>,
+    /// How long a token serves that was fetched, in whole seconds.
+    pub token_lifetime: Duration,
     /// The same seed and the same order of calls give the same faults.
     pub seed: u64,
     pub faults: Faults,
@@ -85,10 +92,27 @@ impl Settings {
             quota_headers: QuotaHeaders::None,
             latency: Duration::ZERO,
             token: None,
+            client: None,
+            token_lifetime: Duration::from_secs(12 * 60 * 60),
             seed: 0,
             faults: Faults::default(),
             calls_max: 1_000_000,
         }
+    }
+}
+
+/// Who asks for a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Client {
+    pub id: String,
+    pub secret: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,6 +195,11 @@ impl Simulated {
     /// None: any token is accepted.
     pub fn set_token(&self, token: Option<String>) {
         self.world.set_token(token);
+    }
+
+    /// Refuses each token that was fetched so far.
+    pub fn revoke_tokens(&self) {
+        self.world.revoke_tokens();
     }
 
     /// Takes no more connections, cuts the calls that still wait, and gives the port back.

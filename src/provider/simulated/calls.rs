@@ -12,6 +12,8 @@ use serde_json::Value;
 pub enum Op {
     Read,
     Write,
+    /// A request for a token.
+    Token,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +31,13 @@ pub struct Call {
     /// Since the simulation's start.
     pub at: Duration,
     pub method: Method,
+    /// Empty where a token was asked for.
     pub user: String,
     pub op: Op,
     pub end: CallEnd,
     /// Whether a write took effect.
     pub applied: bool,
+    /// Left out where a token was asked for: the client's secret may stand in it.
     pub body: Box<[u8]>,
 }
 
@@ -54,10 +58,11 @@ pub struct Summary {
     pub throttled: u64,
     pub reads: u64,
     pub writes: u64,
+    pub token_requests: u64,
     /// Writes that took effect, answered or not.
     pub applied: u64,
     pub dropped: u64,
-    /// Calls that began while another one for the same user ran.
+    /// Calls that began while another one for the same user ran; or for a token, while another such ran.
     pub overlapping: u64,
     /// By the status that was answered.
     pub statuses: BTreeMap<u16, u64>,

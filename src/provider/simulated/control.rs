@@ -87,6 +87,12 @@ pub(super) async fn set_token(State(world): State<Arc<World>>, Json(accepted): J
     StatusCode::NO_CONTENT
 }
 
+/// Each token that was fetched is refused from now on.
+pub(super) async fn revoke_tokens(State(world): State<Arc<World>>) -> StatusCode {
+    world.revoke_tokens();
+    StatusCode::NO_CONTENT
+}
+
 fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Refused> {
     serde_json::from_value(value).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }

@@ -29,7 +29,10 @@ pub(super) async fn serve(listener: TcpListener, world: Arc<World>, stopping: Ca
         .route("/__calls", get(control::calls).delete(control::forget_calls))
         .route("/__summary", get(control::summary))
         .route("/__faults", post(control::set_faults))
-        .route("/__token", post(control::set_token))
+        .route(
+            "/__token",
+            post(control::set_token).delete(control::revoke_tokens),
+        )
         .fallback(call)
         .with_state(world);
     let service = router.into_make_service_with_connect_info::<Cut>();

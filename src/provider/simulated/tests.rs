@@ -286,6 +286,49 @@ async fn another_rate_counts_in_the_window_that_there_is() {
 }
 
 #[tokio::test]
+async fn tokens_are_fetched_counted_and_revoked() {
+    let bench = Bench::new(Settings {
+        client: Some(super::Client {
+            id: "usher".into(),
+            secret: "s3cret".into(),
+        }),
+        ..zitadel()
+    })
+    .await;
+    let url = |path: &str| format!("{}{path}", bench.simulated.base_url());
+    let ask = || {
+        let members = [("grant_type", "client_credentials")];
+        let request = bench.client.post(url("/oauth/v2/token")).form(&members);
+        request.basic_auth("usher", Some("s3cret")).send()
+    };
+    let answer: Value = ask().await.unwrap().json().await.unwrap();
+    let token = answer["access_token"].as_str().unwrap();
+    let read = || bench.client.get(url("/v2/users/u")).bearer_auth(token).send();
+    assert_eq!(read().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        bench.write("u", &json!({})).await,
+        Some(401),
+        "no other token will do"
+    );
+    bench.call(Method::DELETE, "/__token").send().await.unwrap();
+    assert_eq!(read().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    bench.simulated.set_rate(Some(1), 1);
+    assert_eq!(ask().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        ask().await.unwrap().status(),
+        StatusCode::TOO_MANY_REQUESTS,
+        "a token costs as much of the quota as a call"
+    );
+    let calls = bench.json("/__calls").await;
+    assert_eq!(
+        (&calls[0]["op"], &calls[0]["user"], &calls[0]["body"]),
+        (&json!("token"), &json!(""), &Value::Null)
+    );
+    let summary = bench.simulated.summary();
+    assert_eq!((summary.calls, summary.token_requests), (6, 3));
+}
+
+#[tokio::test]
 async fn calls_of_one_user_that_overlap_are_counted() {
     let bench = Bench::new(Settings {
         latency: Duration::from_millis(200),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{Call, Op, Summary, Trouble};
+use super::issuer::Issuer;
 use super::quota::{Quota, QuotaKind};
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
 use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, sivo, zitadel};
@@ -34,6 +35,7 @@ pub(super) struct World {
 
 struct State {
     token: Option<String>,
+    issuer: Issuer,
     faults: Faults,
     quota: Option<Quota>,
     rng: fastrand::Rng,
@@ -65,6 +67,7 @@ impl World {
             stopping,
             state: Mutex::new(State {
                 token: settings.token,
+                issuer: Issuer::new(settings.client, settings.token_lifetime),
                 faults: settings.faults,
                 quota: settings.quota.map(Quota::new),
                 rng: fastrand::Rng::with_seed(settings.seed),
@@ -82,7 +85,13 @@ impl World {
     }
 
     pub(super) fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
-        self.shape.target(method, path)
+        match Issuer::is_asked(method, path) {
+            true => Some(Target {
+                op: Op::Token,
+                user_id: "".into(),
+            }),
+            false => self.shape.target(method, path),
+        }
     }
 
     pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
@@ -114,23 +123,26 @@ impl World {
     ) -> (Reply, bool) {
         let user_id = &*target.user_id;
         let mut state = self.state();
+        if target.op == Op::Token {
+            return (state.issuer.answer(headers, body), false);
+        }
         let result = state.admit(headers, user_id).and_then(|()| {
             let account = state.account(user_id, &*self.shape);
-            match target.op {
-                Op::Read => Ok((self.shape.show(user_id, account), false)),
-                Op::Write if user_id.starts_with("locked") => Err(Refusal::locked()),
-                Op::Write => {
-                    let write = Write {
-                        method,
-                        headers,
-                        user_id,
-                        body,
-                    };
-                    let answer = self.shape.write(&write, account)?;
-                    account.writes += 1;
-                    Ok((answer, true))
-                }
+            if target.op == Op::Read {
+                return Ok((self.shape.show(user_id, account), false));
             }
+            if user_id.starts_with("locked") {
+                return Err(Refusal::locked());
+            }
+            let write = Write {
+                method,
+                headers,
+                user_id,
+                body,
+            };
+            let answer = self.shape.write(&write, account)?;
+            account.writes += 1;
+            Ok((answer, true))
         });
         drop(state);
         match result {
@@ -185,6 +197,10 @@ impl World {
     pub(super) fn set_token(&self, token: Option<String>) {
         self.state().token = token;
     }
+
+    pub(super) fn revoke_tokens(&self) {
+        self.state().issuer.revoke();
+    }
 }
 
 fn shown(account: &Account) -> Value {
@@ -201,9 +217,10 @@ impl State {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .unwrap_or_default();
-        let accepted = match &self.token {
-            Some(token) => bearer == token,
-            None => !bearer.is_empty(),
+        let accepted = match (self.issuer.accepts(bearer), &self.token) {
+            (Some(serves), _) => serves,
+            (None, Some(token)) => bearer == token,
+            (None, None) => !bearer.is_empty() && !self.issuer.has_client(),
         };
         if !accepted {
             return Err(Refusal::Unauthorized);

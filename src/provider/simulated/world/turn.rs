@@ -39,6 +39,7 @@ impl Turn {
         match target.op {
             Op::Read => state.summary.reads += 1,
             Op::Write => state.summary.writes += 1,
+            Op::Token => state.summary.token_requests += 1,
         }
         let running = state.in_flight.entry(user.clone()).or_default();
         *running += 1;
@@ -56,7 +57,10 @@ impl Turn {
             op: target.op,
             end: CallEnd::Pending,
             applied: false,
-            body: body.into(),
+            body: match target.op {
+                Op::Token => Box::default(),
+                Op::Read | Op::Write => body.into(),
+            },
         });
         let trouble = state.trouble(now);
         let standing = state.quota.as_mut().map(Quota::standing);
