@@ -4,7 +4,7 @@ use serde::Serialize;
 use usher::broker::amqp;
 use usher::config::Config;
 use usher::contract::{Fault, Reason, UserId};
-use usher::provider::Provider;
+use usher::provider::{Provider, TokenState};
 
 use super::exit::{self, Exit};
 use super::{Context, assemble, print};
@@ -46,7 +46,7 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let provider = assemble::provider(&config.provider)?;
     let mut findings = vec![Finding::ok("configuration", "is complete")];
     findings.extend(broker(&config).await);
-    findings.extend(reach(&config, &*provider).await);
+    findings.extend(access(&config, &*provider).await);
     print(&match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         false => findings.iter().map(line).collect(),
@@ -92,6 +92,29 @@ async fn broker(config: &Config) -> Vec<Finding> {
         Finding::ok("broker", format!("{url} accepts the worker")),
         topology,
     ]
+}
+
+/// Where a token has to be fetched, that comes first: without one there is nothing to ask the provider.
+async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
+    if provider.access().token() != TokenState::Missing {
+        return reach(config, provider).await;
+    }
+    let Err(error) = provider.access().fetch_token().await else {
+        let mut findings = vec![Finding::ok("token", "is fetched from token_url")];
+        findings.extend(reach(config, provider).await);
+        return findings;
+    };
+    let code = error.code.as_deref().map(|code| format!(" ({code})"));
+    let detail = format!("{error}{}", code.unwrap_or_default());
+    vec![Finding::new("token", exit_of(error.fault), detail)]
+}
+
+/// What is the configuration's fault, and what is the other side's.
+fn exit_of(fault: Fault) -> Exit {
+    match fault {
+        Fault::Command(_) | Fault::Credentials | Fault::CredentialsRenewed | Fault::Denied => Exit::Usage,
+        Fault::Throttled { .. } | Fault::Unreachable | Fault::Broken | Fault::Unknown => Exit::OutOfReach,
+    }
 }
 
 /// Asks for a user that hardly exists: the provider's "no such user" shows that the token is accepted.
