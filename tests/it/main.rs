@@ -12,6 +12,7 @@ mod conformance;
 mod decode;
 mod leaks;
 mod node;
+mod oauth2;
 mod pipeline;
 mod process;
 mod proxy;

@@ -17,6 +17,12 @@ impl Settings {
         self
     }
 
+    pub fn without(mut self, key: &str) -> Self {
+        let name = format!("USHER_{key}");
+        self.0.retain(|(set, _)| *set != name);
+        self
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
         command
