@@ -156,6 +156,14 @@ impl MemoryBroker {
             .unwrap_or_default()
     }
 
+    /// How many of them are with a consumer.
+    pub fn unsettled(&self, queue: &str) -> usize {
+        self.shared
+            .state()
+            .queue(queue)
+            .map_or(0, |queue| queue.unsettled())
+    }
+
     /// How many lie in the queue, unsettled deliveries included.
     pub fn depth(&self, queue: &str) -> usize {
         self.shared.state().queue(queue).map_or(0, |queue| queue.depth())

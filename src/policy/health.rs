@@ -85,8 +85,9 @@ pub enum Call {
 pub enum Judgement {
     /// The answer speaks for itself.
     Plain,
-    /// The provider failed on this command while it was well: an attempt is spent.
-    Spent,
+    /// The provider failed on this command while it was well: an attempt is spent, unless this streak of
+    /// failures turns out to be an outage.
+    Spent { streak: Streak },
     /// Not the command's fault: nothing is spent.
     Excused,
     /// 403 so far for this user alone, or for everybody: others have to be tried.
@@ -98,6 +99,9 @@ pub enum Judgement {
 /// Counts passed calls, so that "since" can be said without a clock.
 pub type Mark = u64;
 
+/// Failures between two passes.
+pub type Streak = u64;
+
 #[derive(Debug)]
 pub struct Health {
     state: State,
@@ -106,6 +110,9 @@ pub struct Health {
     passed: [Option<(UserId, Mark)>; 2],
     /// Failures since a write or a control passed.
     failures: u32,
+    streak: Streak,
+    /// The latest streak that turned out to be an outage.
+    excused: Option<Streak>,
     /// Users that failed or were denied since the last pass of a write, a few of them.
     troubled: Vec<UserId>,
     /// When writes ended lately, and whom they failed.
@@ -124,6 +131,8 @@ impl Health {
             passes: 0,
             passed: [None, None],
             failures: 0,
+            streak: 0,
+            excused: None,
             troubled: Vec::new(),
             latest: VecDeque::new(),
             probed: VecDeque::new(),
@@ -199,11 +208,13 @@ impl Health {
             Call::Write => {
                 self.look_back(now, None);
                 self.failures = 0;
+                self.streak += 1;
                 self.troubled.clear();
                 self.resume();
             }
             Call::Control => {
                 self.failures = 0;
+                self.streak += 1;
                 self.resume();
             }
             Call::Read if self.troubled.len() < FEW_USERS => {
@@ -328,10 +339,11 @@ impl Health {
                 let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.troubled.len() >= 2;
                 if in_a_row || self.fails_for_many() || !matches!(self.state, State::Well) {
                     self.latest.clear();
+                    self.excused = Some(self.streak);
                     self.pause(Cause::Outage, now, rng);
                     return Judgement::Excused;
                 }
-                Judgement::Spent
+                Judgement::Spent { streak: self.streak }
             }
         }
     }
@@ -345,6 +357,10 @@ impl Health {
             }
             Fault::Unreachable | Fault::Broken | Fault::Unknown => self.pause(Cause::Outage, now, rng),
         }
+    }
+
+    pub fn excused(&self, streak: Streak) -> bool {
+        self.excused == Some(streak)
     }
 
     /// A control that fails says something of the provider, and nothing of the user that was read.

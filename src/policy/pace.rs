@@ -143,7 +143,8 @@ impl Pace {
                 .min(self.recent.per_second(now) * 1.2)
                 .max(granted.pace / 4.0),
         };
-        self.learned.throttled(pace, until - now, self.passed, now);
+        self.learned
+            .throttled(pace, granted.at, until - now, self.passed, now);
         self.pause(until);
         self.slowed_at = Some(now);
         self.passed = false;

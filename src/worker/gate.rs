@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use self::state::{State, Waiter};
 use crate::contract::{TrafficClass, UserId};
-use crate::policy::health::{Call, Judgement, Mark};
+use crate::policy::health::{Call, Judgement, Mark, Streak};
 use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
 use crate::provider::{Provider, ProviderError};
@@ -165,6 +165,11 @@ impl Gate {
 
     pub fn mark(&self) -> Mark {
         self.lock().health.mark()
+    }
+
+    /// Whether this streak of failures turned out to be an outage.
+    pub fn excused(&self, streak: Streak) -> bool {
+        self.lock().health.excused(streak)
     }
 
     /// Whether and why nobody calls.

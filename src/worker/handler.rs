@@ -17,7 +17,7 @@ use self::attempt::After;
 use super::gate::{Gate, Permit};
 use crate::clock::Clock;
 use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
-use crate::policy::health::{Call, Mark};
+use crate::policy::health::{Call, Mark, Streak};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, ProviderError, User};
 
@@ -98,6 +98,7 @@ impl Handler {
             rng: self.gate.rng(),
             attempts: 0,
             elapsed: Duration::ZERO,
+            spent: None,
             written: false,
             unanswered: false,
             first_attempt_at: None,
@@ -130,6 +131,8 @@ struct Course<'a> {
     attempts: u32,
     /// The time that those took, and the delays after them.
     elapsed: Duration,
+    /// Where both stood before the latest failures.
+    spent: Option<Spent>,
     /// This delivery sent a write that may have been applied.
     written: bool,
     /// One of them was not even answered with a clear no.
@@ -141,6 +144,14 @@ struct Course<'a> {
     before: Option<User>,
     denied_since: Option<Mark>,
     codes: Codes,
+}
+
+/// What a command had spent before a streak of failures.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    streak: Streak,
+    attempts: u32,
+    elapsed: Duration,
 }
 
 impl Course<'_> {
@@ -167,6 +178,7 @@ impl Course<'_> {
             if !self.held.usable() {
                 return None;
             }
+            self.take_back();
             let next = match step {
                 Step::ReadBack { otherwise } => self.read_back(permit, otherwise).await?,
                 Step::ReadFirst => self.read_first(permit).await?,

@@ -13,10 +13,12 @@
 mod account;
 mod commands;
 mod dead_letters;
+mod fairness;
 mod pace;
 mod policy;
 mod provider;
 mod redelivery;
 mod seeds;
 mod stopping;
+mod waits;
 mod world;

@@ -270,7 +270,7 @@ fn burst(kind: QuotaKind) -> u32 {
 fn a_known_quota_is_used_and_kept() {
     for calls in [5, 50, 500] {
         each(calls, async |kind, says, seed| {
-            a_known_quota(calls, kind, says, seed).await
+            a_known_quota(calls, kind, says, seed).await;
         });
     }
 }
@@ -279,7 +279,7 @@ fn a_known_quota_is_used_and_kept() {
 fn an_unknown_quota_is_found_and_used() {
     for calls in [5, 50, 500] {
         each(calls, async |kind, says, seed| {
-            an_unknown_quota(calls, kind, says, seed).await
+            an_unknown_quota(calls, kind, says, seed).await;
         });
     }
 }

@@ -168,20 +168,6 @@ async fn an_outage_dead_letters_nothing_and_spends_nothing_while_it_lasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_broken_user_ends_as_one_dead_letter_and_slows_nobody() {
-    let script = |user: &str, _: bool, _: &mut fastrand::Rng| if user == "u7" { BROKEN } else { Answer::Ok };
-    let provider = Scripted::new(1, Duration::from_millis(20), Box::new(script));
-    let world = World::new(provider);
-    for n in 0..1000 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
-    world.run_to_the_end().await;
-    let mut outcomes = outcomes(&world.events());
-    outcomes.retain(|outcome| outcome != "SUCCESS 1");
-    assert_eq!(outcomes, ["retries_exhausted 5"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_denied_user_is_forbidden_even_when_it_comes_last() {
     let denied = |user: &str, _: bool, _: &mut fastrand::Rng| match user.starts_with("denied") {
         true => Answer::Fail(Fault::Denied),

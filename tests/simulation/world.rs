@@ -30,6 +30,7 @@ pub struct World {
     pub rate: Option<u32>,
     pub concurrency: usize,
     pub attempts: u32,
+    pub elapsed_max: Duration,
     pub grace_period: Duration,
     pub dead_letter_share_max: f64,
     /// No scripted call takes longer.
@@ -56,6 +57,7 @@ impl World {
             rate: None,
             concurrency: 64,
             attempts: 5,
+            elapsed_max: Duration::from_secs(300),
             grace_period: Duration::from_secs(25),
             dead_letter_share_max: 1.0,
             timeout: Duration::from_secs(5),
@@ -90,6 +92,7 @@ impl World {
                 concurrency: self.concurrency,
                 retry: retry::Config {
                     attempts: self.attempts,
+                    elapsed_max: self.elapsed_max,
                     ..retry::Config::default()
                 },
                 bulk_share_min: 0.05,
@@ -122,9 +125,22 @@ impl World {
         assert_eq!(ended.expect("it ends within a day").unwrap(), Stopped::InputEnded);
     }
 
+    /// Commands that are not settled.
     pub fn waiting(&self) -> usize {
-        let queue = |bulk: &str| self.broker.depth(&format!("user.update{bulk}.{PROVIDER}.0"));
-        queue("") + queue(".bulk")
+        let queues = ["user.update", "user.update.bulk"];
+        queues
+            .map(|queue| self.broker.depth(&format!("{queue}.{PROVIDER}.0")))
+            .iter()
+            .sum()
+    }
+
+    /// Those of them that a worker has in hand.
+    pub fn held(&self) -> usize {
+        let queues = ["user.update", "user.update.bulk"];
+        queues
+            .map(|queue| self.broker.unsettled(&format!("{queue}.{PROVIDER}.0")))
+            .iter()
+            .sum()
     }
 
     pub async fn until_settled(&self) {

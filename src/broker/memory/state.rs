@@ -95,6 +95,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.ready.len() + self.unsettled.len()
     }

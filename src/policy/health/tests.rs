@@ -3,6 +3,9 @@
 use super::*;
 use crate::contract::Reason;
 
+/// Nobody has passed yet.
+const SPENT: Judgement = Judgement::Spent { streak: 0 };
+
 struct Story {
     health: Health,
     rng: fastrand::Rng,
@@ -48,7 +51,7 @@ fn user(name: &str) -> UserId {
 async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
     let mut story = Story::new();
     for _ in 0..20 {
-        assert_eq!(story.fails("broken", Fault::Broken, None), Judgement::Spent);
+        assert_eq!(story.fails("broken", Fault::Broken, None), SPENT);
         assert_eq!(story.leave(), Leave::Call);
     }
 }
@@ -57,7 +60,7 @@ async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
 async fn failures_of_several_users_in_a_row_are_an_outage_and_spend_nothing() {
     let mut story = Story::new();
     for name in ["a", "b", "c", "d"] {
-        assert_eq!(story.fails(name, Fault::Broken, None), Judgement::Spent);
+        assert_eq!(story.fails(name, Fault::Broken, None), SPENT);
     }
     assert_eq!(story.fails("e", Fault::Broken, None), Judgement::Excused);
     assert_eq!(story.fails("a", Fault::Unknown, None), Judgement::Excused);
@@ -175,7 +178,7 @@ async fn reads_that_pass_do_not_hide_that_every_write_fails() {
             panic!("no leave");
         }
         story.health.passed(&user(&name), Call::Read, Instant::now());
-        spent += u32::from(story.fails(&name, Fault::Broken, None) == Judgement::Spent);
+        spent += u32::from(story.fails(&name, Fault::Broken, None) == SPENT);
     }
     assert_eq!(spent, 4);
 }
@@ -202,7 +205,7 @@ async fn an_outage_in_which_some_pass_is_an_outage() {
     for n in 0..100 {
         let name = format!("user-{}", n % 20);
         match n % 5 < 3 {
-            true => spent += u32::from(story.fails(&name, Fault::Broken, None) == Judgement::Spent),
+            true => spent += u32::from(story.fails(&name, Fault::Broken, None) == SPENT),
             false => story.health.passed(&user(&name), Call::Write, Instant::now()),
         }
         if story.health.paused().is_some() {
@@ -224,7 +227,7 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
         match n % 4 {
             0 => {
                 let bad = format!("bad-{}", n % 3);
-                assert_eq!(story.fails(&bad, Fault::Broken, None), Judgement::Spent);
+                assert_eq!(story.fails(&bad, Fault::Broken, None), SPENT);
             }
             _ => story.health.passed(&user(&name), Call::Write, Instant::now()),
         }

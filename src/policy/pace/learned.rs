@@ -26,7 +26,7 @@ const HOLD_MAX: f64 = 30.0;
 const HOLD_LOW: f64 = 5.5;
 
 /// After a throttled pace that was never proven, where nothing else is proven either.
-const HOLD_LOST: f64 = 1.05;
+const HOLD_LOST: f64 = 1.2;
 
 /// After a throttled pace that was not proven.
 const HOLD_UNSURE: f64 = 4.0;
@@ -57,6 +57,9 @@ const BELOW: f64 = 0.96;
 
 /// In seconds: throttled sooner than this after a pause, a pace is far off.
 const AT_ONCE: f64 = 0.3;
+
+/// What most quotas count by, in seconds.
+const WINDOW: f64 = 1.0;
 
 /// The least pause that is reckoned with, in seconds.
 const PAUSE_MIN: f64 = 0.5;
@@ -95,6 +98,10 @@ pub(super) struct Learned {
     throttled: Option<(f64, Instant)>,
     best: f64,
     best_at: Instant,
+    /// The best is tried again: it may be the best no more.
+    on_trial: bool,
+    /// What was throttled last was proven before.
+    doubted: bool,
     /// From the headers: the quota, and what is left of the window.
     told: Option<f64>,
     told_is_wrong: bool,
@@ -122,6 +129,8 @@ impl Learned {
             throttled: None,
             best: configured.unwrap_or(0.0) / share,
             best_at: now,
+            on_trial: false,
+            doubted: false,
             told: None,
             told_is_wrong: false,
             left: None,
@@ -159,7 +168,9 @@ impl Learned {
                 }
             }
             Phase::Hold if self.in_phase >= self.hold => {
-                if self.level >= self.best || now.duration_since(self.best_at) >= BEST_FOR {
+                self.on_trial = false;
+                let long = self.hold >= HOLD_UNSURE;
+                if (long && self.level >= self.best) || now.duration_since(self.best_at) >= BEST_FOR {
                     self.best = self.level;
                     self.best_at = now;
                 }
@@ -175,6 +186,7 @@ impl Learned {
                     _ => (self.best, HOLD_UNSURE),
                 };
                 if self.pace >= stop {
+                    self.on_trial = stop >= self.best;
                     self.proven = Some(self.level);
                     self.hold = hold;
                     self.hold_at(stop);
@@ -217,9 +229,12 @@ impl Learned {
         self.told.filter(|_| !self.told_is_wrong)
     }
 
-    /// A call that went out at pace `at` was throttled, and nobody calls for `pause`. `passed` says whether any
+    /// A call that was sent then, at pace `at`, was throttled, and nobody calls for `pause`. `passed` says whether any
     /// call passed since the pause before.
-    pub(super) fn throttled(&mut self, at: f64, pause: Duration, passed: bool, now: Instant) {
+    pub(super) fn throttled(&mut self, at: f64, sent: Instant, pause: Duration, passed: bool, now: Instant) {
+        // What went out since then is not known to have been too much.
+        let on_its_way = now.duration_since(sent).as_secs_f64();
+        self.since_pause = (self.since_pause - on_its_way).max(0.0);
         let raised = match self.phase {
             Phase::Raise => true,
             // It has only just come to the top.
@@ -252,7 +267,7 @@ impl Learned {
 
     /// Between the level, which was borne, and a pace that was not.
     fn below(&self, ceiling: f64) -> f64 {
-        self.level + (ceiling - self.level) * 0.6
+        self.level + (ceiling - self.level) * 0.65
     }
 
     /// The level was proven, and `at` is too fast.
@@ -280,15 +295,27 @@ impl Learned {
         let full = self.phase == Phase::Full;
         let lasted = self.since_pause;
         let at_once = !full && lasted < AT_ONCE;
-        // What was saved up in the pause hides that the pace is too high: the true one lies between this
-        // share of it and the whole.
-        let pause = self.last_pause.max(PAUSE_MIN);
-        let hidden = if at_once { 0.5 } else { 0.35 };
-        let guess = at * (lasted + pause * hidden) / (lasted + pause);
+        let within_a_window =
+            self.doubted && (AT_ONCE..WINDOW).contains(&lasted) && self.last_pause >= WINDOW;
+        let guess = match within_a_window {
+            // Most quotas count by the second. This one was whole after the pause, and is spent.
+            true => at * lasted.max(WINDOW / 2.0) / WINDOW * BELOW,
+            // What was saved up in the pause hides that the pace is too high: the true one lies between
+            // this share of it and the whole.
+            false => {
+                let pause = self.last_pause.max(PAUSE_MIN);
+                let hidden = if at_once { 0.5 } else { 0.35 };
+                at * (lasted + pause * hidden) / (lasted + pause)
+            }
+        };
         let was_proven = match full {
             true => self.last_pause == 0.0 || lasted > 10.0,
             false => !at_once && self.proven.is_some_and(|proven| self.level <= proven * 1.01),
         };
+        self.doubted = was_proven;
+        if std::mem::take(&mut self.on_trial) {
+            self.best = at * BELOW;
+        }
         let ceiling = match self.throttled {
             Some((ceiling, _)) if !at_once && !was_proven => ceiling.min(at),
             _ => at,
@@ -298,9 +325,9 @@ impl Learned {
         self.proven = proven;
         self.hold = match (self.is_low(), proven) {
             _ if full && was_proven => (self.hold * 1.5).clamp(HOLD_MIN, HOLD_MAX),
-            (true, None) => HOLD_LOST,
+            (true, None) if !within_a_window => HOLD_LOST,
             (true, Some(_)) => HOLD_LOW,
-            (false, _) => HOLD_UNSURE,
+            _ => HOLD_UNSURE,
         };
         match proven {
             _ if was_proven => at * BELOW,

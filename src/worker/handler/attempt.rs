@@ -1,11 +1,13 @@
 //! What comes before a call and after one that failed: the permit, the token, the delay.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, sleep};
 
-use super::{Course, Permit};
-use crate::contract::{Failure, Fault, Reason, UserId};
+use super::{Course, Permit, Spent};
+use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
-use crate::policy::health::{Call, Judgement};
+use crate::policy::health::{Call, Judgement, Streak};
 use crate::provider::{ProviderError, TokenState};
 
 /// What a failed call leads to.
@@ -23,7 +25,7 @@ impl Course<'_> {
             if !self.token_at_hand().await? {
                 continue;
             }
-            let permit = self.next_permit().await?;
+            let permit = self.next_permit(self.held.class()).await?;
             // It may have been dropped in the meantime.
             if self.provider().access().token() != TokenState::Missing {
                 return Some(permit);
@@ -31,8 +33,8 @@ impl Course<'_> {
         }
     }
 
-    async fn next_permit(&self) -> Option<Permit> {
-        let (class, user) = (self.held.class(), &self.command.user_id);
+    async fn next_permit(&self, class: TrafficClass) -> Option<Permit> {
+        let user = &self.command.user_id;
         self.unless_left(self.handler.gate.permit(class, user)).await
     }
 
@@ -51,11 +53,20 @@ impl Course<'_> {
         if access.token() == TokenState::Ready {
             return Some(true);
         }
-        let permit = self.next_permit().await?;
+        // Interactive commands may wait for it, too.
+        let permit = self.next_permit(TrafficClass::Interactive).await?;
         let answer = self.timed("token", access.fetch_token()).await;
-        permit.report_token(answer.as_ref().copied());
+        let serves = access.token() != TokenState::Missing;
+        let throttled = |error: &ProviderError| matches!(error.fault, Fault::Throttled { .. });
+        if answer
+            .as_ref()
+            .err()
+            .is_none_or(|error| !serves || throttled(error))
+        {
+            permit.report_token(answer.as_ref().copied());
+        }
         drop(fetching);
-        Some(answer.is_ok() || access.token() != TokenState::Missing)
+        Some(serves)
     }
 
     /// Somebody else's read shows whether the trouble is this command's or the provider's.
@@ -102,11 +113,10 @@ impl Course<'_> {
                 self.attempts += 1;
                 Some(After::End(error.into_failure(Reason::Forbidden)))
             }
-            (_, Judgement::Spent) => {
+            (_, Judgement::Spent { streak }) => {
+                self.spend(streak, took);
                 let retry = &self.handler.retry;
-                self.attempts = (self.attempts + 1).min(retry.attempts);
-                self.elapsed += took;
-                if self.attempts == retry.attempts || self.elapsed >= retry.elapsed_max {
+                if self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max {
                     return Some(After::Exhausted(error.into_failure(Reason::RetriesExhausted)));
                 }
                 self.wait().await?;
@@ -119,6 +129,31 @@ impl Course<'_> {
             }
             // The gate stays shut until it makes sense to call again.
             (_, Judgement::Plain | Judgement::Excused) => Some(After::Again),
+        }
+    }
+
+    fn spend(&mut self, streak: Streak, took: Duration) {
+        self.take_back();
+        if self.spent.is_none_or(|spent| spent.streak != streak) {
+            self.spent = Some(Spent {
+                streak,
+                attempts: self.attempts,
+                elapsed: self.elapsed,
+            });
+        }
+        // A read after the last of them is not counted.
+        self.attempts = (self.attempts + 1).min(self.handler.retry.attempts);
+        self.elapsed += took;
+    }
+
+    /// What was spent while an outage began that nobody could know of yet was not the command's to spend.
+    pub(super) fn take_back(&mut self) {
+        if let Some(before) = self
+            .spent
+            .take_if(|spent| self.handler.gate.excused(spent.streak))
+        {
+            self.attempts = before.attempts;
+            self.elapsed = before.elapsed;
         }
     }
 
