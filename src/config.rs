@@ -18,7 +18,7 @@ use crate::contract::{ProviderName, schema as published};
 use crate::policy::pace::Rates;
 use crate::policy::retry;
 use crate::provider::token::oauth2;
-use crate::provider::{Kind, karmo, mattr, sivo, zitadel};
+use crate::provider::{Kind, karmo, mattr, scim, sivo, zitadel};
 use crate::telemetry;
 use crate::{broker, worker};
 
@@ -97,6 +97,8 @@ pub struct Provider {
     pub sivo: sivo::Config,
     #[serde(default)]
     pub mattr: mattr::Config,
+    #[serde(default)]
+    pub scim: scim::Config,
 }
 
 fn concurrency() -> NonZeroUsize {

@@ -11,6 +11,7 @@ pub mod http;
 pub mod karmo;
 pub mod kind;
 pub mod mattr;
+pub mod scim;
 pub mod setup;
 pub mod simulated;
 pub mod sivo;
@@ -59,6 +60,11 @@ pub trait Provider: Send + Sync {
 
     /// `current` is there when `reads_before_write` asked for it.
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
+
+    /// What the provider says of itself, for `usher check`: one request, or none where it says nothing.
+    async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
+        Ok(Vec::new())
+    }
 
     /// What there is beside the calls for users.
     fn access(&self) -> &dyn Access;
@@ -115,6 +121,14 @@ pub enum Comparison {
 #[derive(Debug, Clone, Default)]
 pub struct Updated {
     pub codes: Codes,
+}
+
+/// What a provider can or can't do, by its own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    pub detail: &'static str,
+    /// False where no command can be applied.
+    pub workable: bool,
 }
 
 /// Verification codes that the provider returned: for the publisher's `reply_to` and nobody else.

@@ -8,6 +8,7 @@ use usher::policy::pace;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
 use usher::provider::mattr::Mattr;
+use usher::provider::scim::Scim;
 use usher::provider::sivo::Sivo;
 use usher::provider::token::Source;
 use usher::provider::zitadel::Zitadel;
@@ -39,6 +40,7 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
         Kind::Zitadel => Arc::new(Zitadel::new(&config.zitadel, http)?),
         Kind::Sivo => Arc::new(Sivo::new(&config.sivo, http)?),
         Kind::Mattr => Arc::new(Mattr::new(&config.mattr, http)?),
+        Kind::Scim => Arc::new(Scim::new(&config.scim, http)?),
     })
 }
 

@@ -46,7 +46,12 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let provider = assemble::provider(&config.provider)?;
     let mut findings = vec![Finding::ok("configuration", "is complete")];
     findings.extend(broker(&config).await);
-    findings.extend(access(&config, &*provider).await);
+    let reached = access(&config, &*provider).await;
+    let answers = reached.iter().all(|finding| finding.ok);
+    findings.extend(reached);
+    if answers {
+        findings.extend(abilities(&*provider).await);
+    }
     print(&match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         false => findings.iter().map(line).collect(),
@@ -145,5 +150,19 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
                 format!("{at}: {error}"),
             )]
         }
+    }
+}
+
+/// What the provider says of itself. Where it can't be read, users may still be changed.
+async fn abilities(provider: &dyn Provider) -> Vec<Finding> {
+    match provider.remarks().await {
+        Ok(remarks) => remarks
+            .into_iter()
+            .map(|remark| match remark.workable {
+                true => Finding::ok("abilities", remark.detail),
+                false => Finding::new("abilities", Exit::Usage, remark.detail),
+            })
+            .collect(),
+        Err(error) => vec![Finding::ok("abilities", format!("are not known: {error}"))],
     }
 }

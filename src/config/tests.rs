@@ -146,7 +146,7 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__KIND", "s3cret")],
-            "environment variable USHER_PROVIDER__KIND: not what belongs here. Write one of karmo, zitadel, sivo, mattr.",
+            "environment variable USHER_PROVIDER__KIND: not what belongs here. Write one of karmo, zitadel, sivo, mattr, scim.",
         ),
         (
             MINIMAL,

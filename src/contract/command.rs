@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use super::checked::{BatchId, Email, Locale, Phone, ProviderName, Text, UserId, Version, deserialize_with};
-use super::extension::{MattrUpdate, SivoUpdate, ZitadelUpdate};
+use super::extension::{MattrUpdate, ScimUpdate, SivoUpdate, ZitadelUpdate};
 
 /// The idempotency key of a command.
 pub type CommandId = Uuid;
@@ -54,7 +54,8 @@ pub struct UpdateUser {
     /// What to set (a value) and what to clear (null).
     #[serde(deserialize_with = "object")]
     pub update: Update,
-    /// The version that the user must still have. Sivo requires it; providers without version checks refuse it.
+    /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`); providers without
+    /// version checks refuse it.
     #[serde(default)]
     pub expected_version: Option<Version>,
     /// Groups the commands of one migration.
@@ -145,6 +146,10 @@ pub struct Update {
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "MattrUpdate")]
     pub mattr: Option<MattrUpdate>,
+    /// What SCIM alone has.
+    #[serde(deserialize_with = "present_object")]
+    #[schemars(with = "ScimUpdate")]
+    pub scim: Option<ScimUpdate>,
 }
 
 /// A field that every provider kind may have, under its name in the command.
@@ -223,6 +228,7 @@ impl Update {
         names.extend(self.zitadel.iter().flat_map(ZitadelUpdate::field_names));
         names.extend(self.sivo.iter().flat_map(SivoUpdate::field_names));
         names.extend(self.mattr.iter().flat_map(MattrUpdate::field_names));
+        names.extend(self.scim.iter().flat_map(ScimUpdate::field_names));
         names
     }
 
@@ -240,6 +246,10 @@ impl Update {
             (
                 "mattr",
                 self.mattr.as_ref().map(|block| block.field_names().count()),
+            ),
+            (
+                "scim",
+                self.scim.as_ref().map(|block| block.field_names().count()),
             ),
         ];
         blocks

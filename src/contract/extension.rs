@@ -260,6 +260,52 @@ impl MattrUpdate {
     }
 }
 
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1))]
+pub struct ScimUpdate {
+    /// Whether the user may log in.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "bool")]
+    pub active: Option<bool>,
+    /// The user's id at whoever provisions it. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub external_id: Option<Change<Text>>,
+    /// Such as Vice President. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub title: Option<Change<Text>>,
+    /// What the user is to the organisation, such as Contractor. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub user_type: Option<Change<Text>>,
+    /// The languages that the user reads, as in the header Accept-Language. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub preferred_language: Option<Change<Text>>,
+    /// Such as Australia/Sydney. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub timezone: Option<Change<Text>>,
+    /// The address of a page about the user. Null clears it.
+    #[serde(deserialize_with = "change")]
+    #[schemars(with = "Option<Text>")]
+    pub profile_url: Option<Change<Text>>,
+    /// The new password. It can't be read back.
+    #[serde(deserialize_with = "present")]
+    #[schemars(with = "Secret")]
+    pub password: Option<Secret>,
+}
+
+impl ScimUpdate {
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+        present_names!(self, "scim", active => "active", external_id => "externalId", title => "title",
+            user_type => "userType", preferred_language => "preferredLanguage", timezone => "timezone",
+            profile_url => "profileUrl", password => "password")
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthenticationProvider {

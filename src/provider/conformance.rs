@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::karmo::{self, Karmo};
 use super::mattr::{self, Mattr};
+use super::scim::{self, Scim};
 use super::simulated::quota::QuotaKind;
 use super::simulated::{Faults, QuotaHeaders, STARTING_VERSION, Settings, Simulated};
 use super::sivo::{self, Sivo};
@@ -28,6 +29,7 @@ fn adapter(kind: Kind, base_url: &str, timeout: Duration) -> Arc<dyn Provider> {
         Kind::Zitadel => Arc::new(Zitadel::new(&zitadel::Config::default(), http).unwrap()),
         Kind::Sivo => Arc::new(Sivo::new(&sivo::Config::default(), http).unwrap()),
         Kind::Mattr => Arc::new(Mattr::new(&mattr::Config::default(), http).unwrap()),
+        Kind::Scim => Arc::new(Scim::new(&scim::Config::default(), http).unwrap()),
     }
 }
 
@@ -326,6 +328,7 @@ async fn another_kinds_members_are_refused_by_name() {
         (Kind::Zitadel, json!({"gender": "male"})),
         (Kind::Sivo, json!({"lists": null})),
         (Kind::Mattr, json!({"claims": {"a": 1}})),
+        (Kind::Scim, json!({"active": true})),
     ];
     for kind in Kind::ALL {
         let provider = adapter(kind, "http://unused.example", TIMEOUT);
@@ -337,7 +340,7 @@ async fn another_kinds_members_are_refused_by_name() {
             assert_eq!(failure.pointer, Some(format!("/update/{other}")), "{kind}");
             assert!(failure.detail.contains(kind.as_str()), "{failure}");
         }
-        if kind != Kind::Sivo {
+        if !matches!(kind, Kind::Sivo | Kind::Scim) {
             let versioned = command_with("u", &some_fields(), &json!({"expectedVersion": "1"}));
             let failure = provider.check(&versioned).unwrap_err();
             assert_eq!(failure.pointer.as_deref(), Some("/expectedVersion"), "{kind}");

@@ -50,22 +50,34 @@ pub struct Http {
     clock: Clock,
 }
 
+/// Where below `base_url` a request goes.
+pub(super) enum Place<'a> {
+    User(&'a PathTemplate, &'a UserId),
+    /// A path that starts with a slash.
+    Fixed(&'static str),
+}
+
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    pub(super) path: &'a PathTemplate,
-    pub(super) user_id: &'a UserId,
+    pub(super) place: Place<'a>,
     /// JSON.
     pub(super) body: Option<Vec<u8>>,
+    /// What the body is, and what the answer should be.
+    pub(super) media_type: HeaderValue,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn read(path: &'a PathTemplate, user_id: &'a UserId) -> Self {
+        Self::get(Place::User(path, user_id))
+    }
+
+    pub(super) fn get(place: Place<'a>) -> Self {
         Self {
             method: Method::GET,
-            path,
-            user_id,
+            place,
             body: None,
+            media_type: JSON,
             header: None,
         }
     }
@@ -148,7 +160,10 @@ impl Http {
     }
 
     async fn send(&self, request: Request<'_>, token: &HeaderValue) -> Result<Answer, ProviderError> {
-        let url = request.path.url(&self.base, request.user_id);
+        let url = match request.place {
+            Place::User(path, user_id) => path.url(&self.base, user_id),
+            Place::Fixed(path) => format!("{}{path}", self.base),
+        };
         let url = Url::parse(&url).map_err(|_| {
             ProviderError::new(
                 Fault::Unreachable,
@@ -158,12 +173,13 @@ impl Http {
         let mut outgoing = self
             .client
             .request(request.method, url)
-            .header(AUTHORIZATION, token);
+            .header(AUTHORIZATION, token)
+            .header(ACCEPT, &request.media_type);
         if let Some((name, value)) = request.header {
             outgoing = outgoing.header(name, value);
         }
         if let Some(body) = request.body {
-            outgoing = outgoing.header(CONTENT_TYPE, JSON).body(body);
+            outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);
         }
         let response = outgoing.send().await.map_err(|error| no_answer(&error))?;
         self.answer(response).await

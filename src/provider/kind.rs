@@ -15,10 +15,11 @@ pub enum Kind {
     Zitadel,
     Sivo,
     Mattr,
+    Scim,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Karmo, Self::Zitadel, Self::Sivo, Self::Mattr];
+    pub const ALL: [Self; 5] = [Self::Karmo, Self::Zitadel, Self::Sivo, Self::Mattr, Self::Scim];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,6 +27,7 @@ impl Kind {
             Self::Zitadel => "zitadel",
             Self::Sivo => "sivo",
             Self::Mattr => "mattr",
+            Self::Scim => "scim",
         }
     }
 
@@ -36,6 +38,7 @@ impl Kind {
             (Self::Zitadel, update.zitadel.is_some()),
             (Self::Sivo, update.sivo.is_some()),
             (Self::Mattr, update.mattr.is_some()),
+            (Self::Scim, update.scim.is_some()),
         ]
         .into_iter()
         .find(|(kind, present)| *present && *kind != self);

@@ -67,6 +67,11 @@ fn marked() -> Vec<u8> {
                 "claims": { "b": MARKED_NUMBER, "M4rk3r@key": { "c": text("") } },
                 "authenticationProvider": { "providerId": text(""), "subjectId": text("") },
             },
+            "scim": {
+                "active": true, "externalId": text(""), "title": text(""), "userType": text(""),
+                "preferredLanguage": text(""), "timezone": text(""), "profileUrl": text("://x"),
+                "password": text("!"),
+            },
         },
         "expectedVersion": "7", "batchId": "b", "issuedAt": "2026-11-21T10:00:00Z", "expiresAt": null,
     });

@@ -90,6 +90,10 @@ impl Scene {
                 let version = start + Duration::from_secs(n / self.users);
                 command["expectedVersion"] = format!("{version:.3}").into();
             }
+            if self.kind == Kind::Scim {
+                // Each write moves the simulated version on by one.
+                command["expectedVersion"] = format!("W/\"{}\"", n / self.users).into();
+            }
             format!("{command}\n")
         };
         (0..self.commands).map(line).collect()

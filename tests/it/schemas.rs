@@ -107,6 +107,10 @@ fn secrets_are_marked_in_the_schemas() {
     for secret in ["password", "hash", "currentPassword", "verificationCode"] {
         assert_eq!(password[secret]["x-sensitive"], true, "{secret}");
     }
+    assert_eq!(
+        command["$defs"]["ScimUpdate"]["properties"]["password"]["x-sensitive"],
+        true
+    );
     let config = usher::config::schema().to_value();
     for secret in [
         "/$defs/Auth/properties/token",

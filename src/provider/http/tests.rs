@@ -16,9 +16,9 @@ async fn send(base_url: &str, timeout: Duration) -> Result<Answer, ProviderError
 async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
     let request = Request {
         method: Method::PUT,
-        path: &path(),
-        user_id: &user_id("a/b"),
+        place: Place::User(&path(), &user_id("a/b")),
         body: Some(br#"{"email":"alex@example.com"}"#.to_vec()),
+        media_type: JSON,
         header: Some((
             HeaderName::from_static("if-match"),
             HeaderValue::from_static("v1"),

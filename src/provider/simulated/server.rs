@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -54,6 +54,9 @@ async fn call(
         let too_long = Refusal::invalid("", "", "the body is too long");
         return response(world.refuse(&too_long), []);
     };
+    if let Some(document) = world.document(&parts.method, parts.uri.path()) {
+        return response(document, []);
+    }
     let Some(target) = world.target(&parts.method, parts.uri.path()) else {
         return response(world.refuse(&Refusal::NoRoute), []);
     };
@@ -110,6 +113,7 @@ fn garbage(body: &[u8]) -> Reply {
     Reply {
         status: 200,
         content_type,
+        etag: None,
         body: body.into(),
     }
 }
@@ -120,6 +124,9 @@ fn response(reply: Reply, headers: impl IntoIterator<Item = Header>) -> Response
         .header(CONTENT_TYPE, reply.content_type);
     for (name, value) in headers {
         builder = builder.header(name, value);
+    }
+    if let Some(etag) = reply.etag {
+        builder = builder.header(ETAG, etag);
     }
     builder
         .body(Body::from(reply.body))

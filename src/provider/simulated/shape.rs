@@ -138,6 +138,7 @@ impl Refusal {
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
+    pub(super) etag: Option<String>,
     pub(super) body: String,
 }
 
@@ -146,6 +147,7 @@ impl Reply {
         Self {
             status,
             content_type: "application/json",
+            etag: None,
             body: body.to_string(),
         }
     }
@@ -154,6 +156,7 @@ impl Reply {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
+            etag: None,
             body: body.into(),
         }
     }
@@ -171,7 +174,17 @@ pub(super) trait Shape: Send + Sync {
     /// Validates the whole write, then applies it. The answer's JSON.
     fn write(&self, write: &Write<'_>, account: &mut Account) -> Result<Value, Refusal>;
 
+    /// The answer of a call that succeeded.
+    fn reply(&self, answer: &Value, _: &Account) -> Reply {
+        Reply::json(200, answer)
+    }
+
     fn refuse(&self, refusal: &Refusal) -> Reply;
+
+    /// What stands under this path beside the users.
+    fn document(&self, _: &Method, _: &str) -> Option<Reply> {
+        None
+    }
 }
 
 /// Whether an address belongs to somebody else already.

@@ -15,7 +15,7 @@ use super::calls::{Call, Op, Summary, Trouble};
 use super::issuer::Issuer;
 use super::quota::{Quota, QuotaKind};
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
-use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, sivo, zitadel};
+use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, scim, sivo, zitadel};
 use crate::provider::Kind;
 
 pub(super) use turn::Turn;
@@ -54,6 +54,7 @@ impl World {
                 Kind::Karmo => Box::new(karmo::Karmo),
                 Kind::Sivo => Box::new(sivo::Sivo),
                 Kind::Mattr => Box::new(mattr::Mattr),
+                Kind::Scim => Box::new(scim::Scim),
             },
             retry_after: settings.retry_after,
             quota_headers: settings.quota_headers,
@@ -94,6 +95,10 @@ impl World {
         }
     }
 
+    pub(super) fn document(&self, method: &Method, path: &str) -> Option<Reply> {
+        self.shape.document(method, path)
+    }
+
     pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
         self.shape.refuse(refusal)
     }
@@ -129,7 +134,8 @@ impl World {
         let result = state.admit(headers, user_id).and_then(|()| {
             let account = state.account(user_id, &*self.shape);
             if target.op == Op::Read {
-                return Ok((self.shape.show(user_id, account), false));
+                let user = self.shape.show(user_id, account);
+                return Ok((self.shape.reply(&user, account), false));
             }
             if user_id.starts_with("locked") {
                 return Err(Refusal::locked());
@@ -142,11 +148,11 @@ impl World {
             };
             let answer = self.shape.write(&write, account)?;
             account.writes += 1;
-            Ok((answer, true))
+            Ok((self.shape.reply(&answer, account), true))
         });
         drop(state);
         match result {
-            Ok((answer, applied)) => (Reply::json(200, &answer), applied),
+            Ok((reply, applied)) => (reply, applied),
             Err(refusal) => (self.shape.refuse(&refusal), false),
         }
     }

@@ -15,7 +15,7 @@ const fn invalid(file: &'static str, pointer: &'static str) -> Refusal {
     (file, Reason::Invalid, Some(pointer), true)
 }
 
-const REFUSED: [Refusal; 37] = [
+const REFUSED: [Refusal; 40] = [
     ("broken-json", Reason::Undecodable, None, false),
     ("two-commands-in-one-body", Reason::Undecodable, None, false),
     // To JSON Schema, which sees the last alone, it stands there once.
@@ -64,6 +64,9 @@ const REFUSED: [Refusal; 37] = [
         "mattr-authentication-provider-without-subject",
         "/update/mattr/authenticationProvider/subjectId",
     ),
+    invalid("scim-active-is-a-word", "/update/scim/active"),
+    invalid("scim-password-is-null", "/update/scim/password"),
+    invalid("unknown-key-in-the-scim-block", "/update/scim/emails"),
     invalid("expected-version-in-another-script", "/expectedVersion"),
     invalid("batch-id-with-a-line-break", "/batchId"),
     invalid("issued-at-without-a-zone", "/issuedAt"),

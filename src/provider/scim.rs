@@ -1,0 +1,172 @@
+//! SCIM 2.0 (RFC 7643, RFC 7644): the whole command as one PATCH, which the provider applies as a whole or not at all.
+
+mod check;
+mod compare;
+mod error;
+mod patch;
+#[cfg(test)]
+mod tests;
+mod wish;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use reqwest::header::{HeaderValue, IF_MATCH};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::http::{Http, Place, Request};
+use super::setup::PathTemplate;
+use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
+use crate::contract::{Failure, UpdateUser, UserId};
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/scim+json");
+
+/// `[provider.scim]`. `base_url` is what stands before `/Users`, such as `https://acme.example/scim/v2`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ScimConfig")]
+pub struct Config {
+    /// How an e-mail address or a phone number is written: SCIM keeps lists of them. Default: `entry`.
+    pub contacts: Contacts,
+    /// The type of the entry that a command's `email` means. Default: `work`.
+    pub email_type: String,
+    /// The type of the entry that a command's `phone` means. Default: `work`.
+    pub phone_type: String,
+    /// Whether the user is read before a write that changes an entry or clears anything: for providers that refuse
+    /// (`noTarget`) to replace or remove what is not there. It costs a second call. Default: false.
+    pub read_first: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Contacts {
+    /// The entry of the type is removed and a new one is added, as the primary one, in one request. It works whether
+    /// there was such an entry or not, and leaves entries of other types alone.
+    #[default]
+    Entry,
+    /// The value in the entry of the type is replaced. Many providers make the entry where there is none; others
+    /// need `read_first`.
+    Value,
+    /// The whole list is replaced by one entry. Every provider understands it, and entries of other types are lost.
+    List,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            contacts: Contacts::default(),
+            email_type: "work".into(),
+            phone_type: "work".into(),
+            read_first: false,
+        }
+    }
+}
+
+pub struct Scim {
+    config: Config,
+    http: Http,
+    path: PathTemplate,
+}
+
+impl Scim {
+    pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
+        for (key, name) in [
+            ("provider.scim.email_type", &config.email_type),
+            ("provider.scim.phone_type", &config.phone_type),
+        ] {
+            // It stands in quotes in a path.
+            if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            {
+                let detail = "must be a name of ASCII letters, digits, _ and -, such as work";
+                return Err(SetupError::new(key, detail));
+            }
+        }
+        Ok(Self {
+            config: config.clone(),
+            http,
+            path: PathTemplate::parse("path", "/Users/{userId}")?,
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for Scim {
+    fn kind(&self) -> &'static str {
+        Kind::Scim.as_str()
+    }
+
+    fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
+        check::check(command)
+    }
+
+    fn reads(&self) -> bool {
+        true
+    }
+
+    fn reads_before_write(&self, command: &UpdateUser) -> bool {
+        self.config.read_first
+            && wish::wishes(&self.config, &command.update)
+                .iter()
+                .any(|wish| patch::needs_target(self.config.contacts, wish))
+    }
+
+    /// Values are set, not added to. But a password can't be read back: after a write that was not answered, a
+    /// version that has moved on can't be told from somebody else's change.
+    fn harmless_to_repeat(&self, command: &UpdateUser) -> bool {
+        command.expected_version.is_none() || !wish::sets_password(&command.update)
+    }
+
+    fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
+        compare::compare(&self.config, command, user)
+    }
+
+    /// Each change of a user moves its version on, where the provider keeps versions.
+    fn untouched(&self, before: &User, after: &User) -> bool {
+        let version = |user: &User| user.0["meta"]["version"].as_str().map(str::to_owned);
+        version(before).is_some_and(|before| Some(before) == version(after))
+    }
+
+    async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
+        let request = Request {
+            media_type: MEDIA_TYPE,
+            ..Request::read(&self.path, user_id)
+        };
+        let answer = self.http.call(request, error::of_read).await?;
+        Ok(User(answer.object::<Map<String, Value>>()?.into()))
+    }
+
+    async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
+        let wishes = wish::wishes(&self.config, &command.update);
+        let patch = patch::patch(&self.config, &wishes, current);
+        let mut request = Request::write(Method::PATCH, &self.path, &command.user_id, &patch.body)?;
+        request.media_type = MEDIA_TYPE;
+        if let Some(version) = &command.expected_version {
+            request.header = Some((IF_MATCH, check::version_header(version)?));
+        }
+        let refusal = |answer: &_| error::of_write(answer, &wishes, command.expected_version.is_some());
+        match self.http.call(request, refusal).await {
+            Ok(answer) => answer.accepted()?,
+            // What was to be cleared is clear.
+            Err(error) if patch.may_be_done_already && error::is_no_target(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Updated::default())
+    }
+
+    async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
+        let request = Request {
+            media_type: MEDIA_TYPE,
+            ..Request::get(Place::Fixed("/ServiceProviderConfig"))
+        };
+        let answer = self.http.call(request, error::of_read).await?;
+        Ok(check::remarks(&answer.object()?))
+    }
+
+    fn access(&self) -> &dyn Access {
+        &self.http
+    }
+}

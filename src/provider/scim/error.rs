@@ -1,0 +1,80 @@
+//! What a refusal means: the status first, then `scimType`, and the words of `detail` only to find the field that
+//! is meant. Nothing of the words is passed on.
+
+use serde::Deserialize;
+
+use super::wish::Wish;
+use crate::contract::{Fault, Reason};
+use crate::provider::ProviderError;
+use crate::provider::answer::{Answer, safe_code};
+
+const NO_TARGET: &str = "noTarget";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    #[serde(default)]
+    scim_type: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+pub(super) fn of_read(answer: &Answer) -> ProviderError {
+    let mut error = answer.refusal();
+    let body: Option<Body> = answer.refusal_body();
+    error.code = body.and_then(|body| safe_code(&body.scim_type?));
+    error
+}
+
+pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) -> ProviderError {
+    let by_status = answer.refusal();
+    let Some(body) = answer.refusal_body::<Body>() else {
+        return by_status;
+    };
+    let code = body.scim_type.as_deref().and_then(safe_code);
+    let detail = body.detail.unwrap_or_default();
+    let mut error = match (answer.status, code.as_deref()) {
+        // Some providers send it under 400.
+        (400 | 422, Some("uniqueness")) => answer.refusal_as(409),
+        // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
+        (409, None) if versioned && speaks_of_version(&detail) => answer.refusal_as(412),
+        (400, Some(NO_TARGET)) => answer.error(
+            by_status.fault,
+            "the provider refuses to replace or remove what is not there; set `read_first` under [provider.scim]",
+        ),
+        (405 | 501, _) => answer.error(
+            by_status.fault,
+            "the provider has no PATCH for users; see what `usher check` says, and whether base_url is what stands \
+             before /Users",
+        ),
+        _ => by_status,
+    };
+    error.code = code;
+    if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
+        error.pointer = field_meant(wishes, &detail);
+    }
+    error
+}
+
+pub(super) fn is_no_target(error: &ProviderError) -> bool {
+    error.status == Some(400) && error.code.as_deref() == Some(NO_TARGET)
+}
+
+fn speaks_of_version(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    ["version", "etag", "if-match"]
+        .into_iter()
+        .any(|word| detail.contains(word))
+}
+
+/// The one field of the command whose attribute is named; or the only one that there is.
+fn field_meant(wishes: &[Wish<'_>], detail: &str) -> Option<String> {
+    let words: Vec<_> = detail.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let mut named = wishes
+        .iter()
+        .filter(|wish| words.contains(&wish.attribute.name()));
+    match (named.next(), named.next(), wishes) {
+        (Some(wish), None, _) | (None, None, [wish]) => Some(wish.pointer.clone()),
+        _ => None,
+    }
+}

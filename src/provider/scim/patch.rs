@@ -1,0 +1,83 @@
+//! The operations that make a user as a command asks.
+
+use serde_json::{Value, json};
+
+use super::compare::is_there;
+use super::wish::{Attribute, Wish};
+use super::{Config, Contacts};
+use crate::provider::User;
+
+const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+
+pub(super) struct Patch {
+    pub(super) body: Value,
+    /// It removes, and nothing else, and there may be nothing to remove: then `noTarget` says that all is as asked.
+    pub(super) may_be_done_already: bool,
+}
+
+/// Whether a strict provider refuses the operation where its target is not there.
+pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
+    match wish.attribute {
+        Attribute::Entry { .. } => contacts != Contacts::List || wish.value.is_none(),
+        Attribute::Plain(_) => wish.value.is_none(),
+    }
+}
+
+/// Where the user is known, nothing is removed or replaced that is not there.
+pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>) -> Patch {
+    let all = |current| -> Vec<Value> {
+        wishes
+            .iter()
+            .flat_map(|wish| operations(config.contacts, wish, current))
+            .collect()
+    };
+    let needed = all(current);
+    // Everything is clear already. The provider still has to be asked: about the version, about the user.
+    let nothing_there = needed.is_empty();
+    let operations = if nothing_there { all(None) } else { needed };
+    let only_removes = operations.iter().all(|operation| operation["op"] == "remove");
+    Patch {
+        may_be_done_already: only_removes && (nothing_there || operations.len() == 1),
+        body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
+    }
+}
+
+fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
+    let there = current.is_none_or(|user| is_there(contacts, wish.attribute, user));
+    match (wish.attribute, &wish.value) {
+        (Attribute::Plain(path), Some(value)) => vec![replace(path, value)],
+        (Attribute::Plain(path), None) => removed(there, path),
+        (Attribute::Entry { list, .. }, None) if contacts == Contacts::List => removed(there, list),
+        (Attribute::Entry { list, of_type }, None) => removed(there, &of(list, of_type)),
+        (Attribute::Entry { list, of_type }, Some(value)) => {
+            let entries = json!([{ "value": value, "type": of_type, "primary": true }]);
+            match contacts {
+                Contacts::List => vec![replace(list, &entries)],
+                Contacts::Value if there => vec![replace(&format!("{}.value", of(list, of_type)), value)],
+                Contacts::Value | Contacts::Entry => {
+                    let mut operations = match contacts {
+                        Contacts::Entry => removed(there, &of(list, of_type)),
+                        _ => Vec::new(),
+                    };
+                    operations.push(json!({ "op": "add", "path": list, "value": entries }));
+                    operations
+                }
+            }
+        }
+    }
+}
+
+fn of(list: &str, of_type: &str) -> String {
+    format!("{list}[type eq \"{of_type}\"]")
+}
+
+fn replace(path: &str, value: &Value) -> Value {
+    json!({ "op": "replace", "path": path, "value": value })
+}
+
+fn removed(there: bool, path: &str) -> Vec<Value> {
+    match there {
+        true => vec![json!({ "op": "remove", "path": path })],
+        false => Vec::new(),
+    }
+}

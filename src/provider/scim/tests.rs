@@ -1,0 +1,394 @@
+//! What is SCIM's alone.
+
+use serde_json::json;
+
+use super::super::simulated::Simulated;
+use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated};
+use super::*;
+use crate::contract::{Fault, Reason};
+
+const ERROR: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
+
+const UNIQUENESS: Option<&str> = Some("uniqueness");
+
+const REJECTED: Fault = Fault::Command(Reason::Rejected);
+const CONFLICT: Fault = Fault::Command(Reason::Conflict);
+const VERSION_CONFLICT: Fault = Fault::Command(Reason::VersionConflict);
+
+fn adapter(base_url: &str, config: &Value) -> Scim {
+    let config: Config = serde_json::from_value(config.clone()).unwrap();
+    Scim::new(&config, http(base_url, TIMEOUT)).unwrap()
+}
+
+fn unused(config: &Value) -> Scim {
+    adapter("http://unused.example", config)
+}
+
+async fn both(config: &Value) -> (Simulated, Scim) {
+    let simulated = simulated(Kind::Scim).await;
+    let scim = adapter(&simulated.base_url(), config);
+    (simulated, scim)
+}
+
+fn versioned(update: &Value, version: &str) -> UpdateUser {
+    command_with("u", update, &json!({"expectedVersion": version}))
+}
+
+async fn apply(scim: &Scim, command: &UpdateUser) {
+    scim.check(command).unwrap();
+    let current = match scim.reads_before_write(command) {
+        true => Some(scim.read(&command.user_id).await.unwrap()),
+        false => None,
+    };
+    scim.update(command, current.as_ref()).await.unwrap();
+}
+
+async fn compared(scim: &Scim, command: &UpdateUser) -> Comparison {
+    scim.compare(command, &scim.read(&command.user_id).await.unwrap())
+}
+
+fn operations(config: &Value, command: &UpdateUser, current: Option<&Value>) -> Value {
+    let config: Config = serde_json::from_value(config.clone()).unwrap();
+    let wishes = wish::wishes(&config, &command.update);
+    let current = current.map(|user| User(user.clone()));
+    patch::patch(&config, &wishes, current.as_ref()).body["Operations"].clone()
+}
+
+#[tokio::test]
+async fn a_command_is_one_patch_with_its_own_media_type_and_the_version_as_it_stands() {
+    let server = canned("204 No Content", "", "").await;
+    let scim = adapter(&format!("{}/scim/v2", server.base_url), &json!({}));
+    let update = json!({"givenName": "Alex", "nickname": null, "scim": {"active": false}});
+    apply(&scim, &versioned(&update, "W/\"3694\"")).await;
+    let request = &server.requests()[0];
+    assert!(request.starts_with("PATCH /scim/v2/Users/u "), "{request}");
+    for line in [
+        "if-match: W/\"3694\"\r\n",
+        "content-type: application/scim+json\r\n",
+        "accept: application/scim+json\r\n",
+    ] {
+        assert!(request.contains(line), "{request}");
+    }
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let expected = json!({
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [
+            {"op": "replace", "path": "name.givenName", "value": "Alex"},
+            {"op": "remove", "path": "nickName"},
+            {"op": "replace", "path": "active", "value": false},
+        ],
+    });
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn every_field_is_set_cleared_and_compared() {
+    for contacts in ["entry", "value", "list"] {
+        let (_simulated, scim) =
+            both(&json!({"contacts": contacts, "read_first": contacts == "value"})).await;
+        let set = json!({
+            "email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor",
+            "displayName": "Alex T", "nickname": "Al", "locale": "de-CH",
+            "scim": {"externalId": "e", "title": "t", "userType": "u", "preferredLanguage": "de",
+                "timezone": "Australia/Sydney", "profileUrl": "https://x.example"},
+        });
+        let mut clear = set.clone();
+        for pointer in ["", "/scim"] {
+            for (_, value) in clear.pointer_mut(pointer).unwrap().as_object_mut().unwrap() {
+                if !value.is_object() {
+                    *value = Value::Null;
+                }
+            }
+        }
+        let (set, clear) = (command("u", &set), command("u", &clear));
+        for (command, other) in [(&set, &clear), (&clear, &set)] {
+            apply(&scim, command).await;
+            assert_eq!(compared(&scim, command).await, Comparison::AsAsked, "{contacts}");
+            assert_eq!(compared(&scim, other).await, Comparison::Differs, "{contacts}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_of_other_types_stay_but_where_the_list_is_replaced() {
+    for (contacts, shown) in [
+        (
+            "entry",
+            json!([
+                {"value": "u@users.example", "type": "home", "primary": false},
+                {"value": "alex@example.com", "type": "work", "primary": true},
+            ]),
+        ),
+        (
+            "list",
+            json!([{"value": "alex@example.com", "type": "work", "primary": true}]),
+        ),
+    ] {
+        let (simulated, scim) = both(&json!({"contacts": contacts})).await;
+        for _ in 0..2 {
+            apply(&scim, &command("u", &json!({"email": "alex@example.com"}))).await;
+            assert_eq!(simulated.user("u").unwrap()["fields"]["emails"], shown);
+        }
+    }
+}
+
+#[test]
+fn a_user_that_is_known_spares_what_is_not_there() {
+    let command = command(
+        "u",
+        &json!({"email": "alex@example.com", "nickname": null, "locale": null}),
+    );
+    let add = json!({"op": "add", "path": "emails",
+        "value": [{"value": "alex@example.com", "type": "work", "primary": true}]});
+    let remove = |path: &str| json!({"op": "remove", "path": path});
+    let bare = json!({"emails": [{"type": "home", "value": "x@y.zz"}], "locale": "en"});
+    let full = json!({"emails": [{"type": "Work", "value": "x@y.zz"}], "nickName": "Al"});
+    assert_eq!(
+        operations(&json!({}), &command, Some(&bare)),
+        json!([add, remove("locale")])
+    );
+    assert_eq!(
+        operations(&json!({}), &command, Some(&full)),
+        json!([remove("emails[type eq \"work\"]"), add, remove("nickName")])
+    );
+    let by_value = json!({"contacts": "value"});
+    let replace =
+        json!({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "alex@example.com"});
+    assert_eq!(operations(&by_value, &command, Some(&full))[0], replace);
+    assert_eq!(operations(&by_value, &command, Some(&bare))[0], add);
+    assert_eq!(operations(&by_value, &command, None)[0], replace);
+}
+
+#[test]
+fn the_user_is_read_first_where_a_target_may_be_missing() {
+    let reads = |config: &Value, update: &Value| unused(config).reads_before_write(&command("u", update));
+    let strict = json!({"read_first": true});
+    assert!(reads(&strict, &json!({"email": "alex@example.com"})));
+    assert!(reads(&strict, &json!({"nickname": null})));
+    assert!(!reads(&strict, &json!({"nickname": "Al"})));
+    assert!(!reads(
+        &json!({"read_first": true, "contacts": "list"}),
+        &json!({"email": "alex@example.com"})
+    ));
+    assert!(!reads(&json!({}), &json!({"email": null})));
+}
+
+#[tokio::test]
+async fn nothing_to_remove_is_clear_already_and_no_excuse_for_the_rest() {
+    let body = json!({"schemas": [ERROR], "status": "400", "scimType": "noTarget"}).to_string();
+    let server = canned("400 Bad Request", "", &body).await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let none = User(json!({}));
+    let one = command("u", &json!({"phone": null}));
+    let two = command("u", &json!({"phone": null, "nickname": null}));
+    let both = command("u", &json!({"phone": null, "nickname": "Al"}));
+    scim.update(&one, None).await.unwrap();
+    scim.update(&two, Some(&none)).await.unwrap();
+    for command in [&two, &both] {
+        let refused = error(scim.update(command, None).await);
+        assert_eq!(
+            (refused.fault, refused.code.as_deref()),
+            (REJECTED, Some("noTarget"))
+        );
+        assert!(refused.detail.contains("read_first"), "{refused}");
+    }
+    let gone = json!({"schemas": [ERROR], "status": "404"}).to_string();
+    server.answer_with("404 Not Found", &gone);
+    assert_eq!(
+        error(scim.update(&one, None).await).fault,
+        Fault::Command(Reason::NotFound)
+    );
+}
+
+#[tokio::test]
+async fn a_second_write_of_the_same_version_is_a_version_conflict() {
+    let (simulated, scim) = both(&json!({})).await;
+    let first = versioned(&json!({"nickname": "Al"}), "W/\"0\"");
+    apply(&scim, &first).await;
+    assert_eq!(error(scim.update(&first, None).await).fault, VERSION_CONFLICT);
+    apply(&scim, &versioned(&json!({"nickname": null}), "W/\"1\"")).await;
+    assert_eq!(simulated.user("u").unwrap()["version"], 2);
+}
+
+/// With a version or without, status, `scimType` and `detail`; whose fault, and which field.
+type Refusal = (
+    bool,
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    Fault,
+    Option<&'static str>,
+);
+
+const REFUSALS: [Refusal; 11] = [
+    (
+        false,
+        "409",
+        UNIQUENESS,
+        "userName alex is taken",
+        CONFLICT,
+        Some("/update/username"),
+    ),
+    (false, "409", UNIQUENESS, "alex is taken", CONFLICT, None),
+    (
+        false,
+        "400",
+        UNIQUENESS,
+        "emails: alex@example.com",
+        CONFLICT,
+        Some("/update/email"),
+    ),
+    (false, "409", None, "the version does not match", CONFLICT, None),
+    (
+        true,
+        "409",
+        None,
+        "the Version does not match",
+        VERSION_CONFLICT,
+        None,
+    ),
+    (true, "409", None, "alex is taken", CONFLICT, None),
+    (true, "409", UNIQUENESS, "a conversion", CONFLICT, None),
+    (true, "412", None, "changed", VERSION_CONFLICT, None),
+    (
+        false,
+        "400",
+        Some("invalidValue"),
+        "emails and userName",
+        REJECTED,
+        None,
+    ),
+    (false, "400", Some("alex@example.com"), "", REJECTED, None),
+    (false, "501", None, "", Fault::Broken, None),
+];
+
+#[tokio::test]
+async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
+    let server = canned("200 OK", "", "").await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let update = json!({"username": "alex", "email": "alex@example.com"});
+    for (with_version, status, scim_type, detail, fault, pointer) in REFUSALS {
+        let command = match with_version {
+            true => versioned(&update, "W/\"1\""),
+            false => command("u", &update),
+        };
+        let body = json!({"schemas": [ERROR], "status": status, "scimType": scim_type, "detail": detail});
+        server.answer_with(&format!("{status} Said"), &body.to_string());
+        let refused = error(scim.update(&command, None).await);
+        let code = scim_type.filter(|code| !code.contains('@'));
+        assert_eq!(
+            (refused.fault, refused.pointer.as_deref(), refused.code.as_deref()),
+            (fault, pointer, code),
+            "{body}"
+        );
+        assert_eq!(refused.detail.contains("PATCH"), status == "501", "{refused}");
+    }
+}
+
+#[test]
+fn a_user_name_stays_and_a_version_is_one() {
+    let scim = unused(&json!({}));
+    let failure = scim.check(&command("u", &json!({"username": null}))).unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.pointer.as_deref()),
+        (Reason::UnsupportedField, Some("/update/username"))
+    );
+    for version in ["*", " ", " W/\"1\"", "W/\"1\" "] {
+        let failure = scim
+            .check(&versioned(&json!({"nickname": "Al"}), version))
+            .unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer.as_deref()),
+            (Reason::Invalid, Some("/expectedVersion"))
+        );
+    }
+    for version in ["W/\"1\"", "\"a b\"", "e1"] {
+        assert_eq!(
+            scim.check(&versioned(&json!({"nickname": "Al"}), version)),
+            Ok(())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_set_and_its_state_told_by_the_version_alone() {
+    let (simulated, scim) = both(&json!({})).await;
+    let update = json!({"scim": {"password": "hunter2"}});
+    let plain = command("u", &update);
+    apply(&scim, &plain).await;
+    assert_eq!(simulated.user("u").unwrap()["fields"]["password"], "hunter2");
+    assert_eq!(compared(&scim, &plain).await, Comparison::Unreadable);
+    assert!(scim.harmless_to_repeat(&plain));
+
+    let next = versioned(&json!({"scim": {"password": "hunter2!"}}), "W/\"1\"");
+    assert!(!scim.harmless_to_repeat(&next));
+    assert_eq!(
+        compared(&scim, &next).await,
+        Comparison::Differs,
+        "not written yet"
+    );
+    apply(&scim, &next).await;
+    assert_eq!(compared(&scim, &next).await, Comparison::Unreadable);
+    assert!(scim.harmless_to_repeat(&versioned(&json!({"nickname": "Al"}), "W/\"1\"")));
+}
+
+#[test]
+fn a_phone_number_may_be_shown_as_a_uri() {
+    let scim = unused(&json!({"phone_type": "mobile"}));
+    let command = command("u", &json!({"phone": "+61412345678"}));
+    for (shown, comparison) in [
+        (
+            json!([{"type": "mobile", "value": "tel:+61-412-345678"}]),
+            Comparison::AsAsked,
+        ),
+        (
+            json!([{"type": "Mobile", "value": "+61412345678"}]),
+            Comparison::AsAsked,
+        ),
+        (
+            json!([{"type": "work", "value": "+61412345678"}]),
+            Comparison::Differs,
+        ),
+        (
+            json!([{"type": "mobile", "value": "+61412345679"}]),
+            Comparison::Differs,
+        ),
+        (json!([{"type": "mobile", "value": 61}]), Comparison::Differs),
+        (json!(5), Comparison::Differs),
+    ] {
+        let user = User(json!({ "phoneNumbers": shown }));
+        assert_eq!(scim.compare(&command, &user), comparison, "{:?}", user.0);
+    }
+}
+
+#[test]
+fn a_type_that_would_end_the_filter_is_refused() {
+    for key in ["email_type", "phone_type"] {
+        let config = serde_json::from_value(json!({ key: "work\"]" })).unwrap();
+        let refused = Scim::new(&config, http("http://unused.example", TIMEOUT)).map(drop);
+        assert_eq!(refused.unwrap_err().key, format!("provider.scim.{key}"));
+    }
+}
+
+#[tokio::test]
+async fn the_provider_says_what_it_lacks() {
+    let (_simulated, scim) = both(&json!({})).await;
+    let remarks = scim.remarks().await.unwrap();
+    assert!(
+        remarks.len() == 2 && remarks.iter().all(|remark| remark.workable),
+        "{remarks:?}"
+    );
+    let server = canned("200 OK", "", r#"{"patch":{"supported":false}}"#).await;
+    let remarks = adapter(&server.base_url, &json!({})).remarks().await.unwrap();
+    assert!(
+        !remarks[0].workable && remarks[0].detail.contains("no PATCH"),
+        "{remarks:?}"
+    );
+    assert!(
+        remarks[1].workable && remarks[1].detail.contains("no ETag"),
+        "{remarks:?}"
+    );
+    assert!(server.requests()[0].starts_with("GET /ServiceProviderConfig "));
+    server.answer_with("404 Not Found", "");
+    error(adapter(&server.base_url, &json!({})).remarks().await);
+}

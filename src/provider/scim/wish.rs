@@ -1,0 +1,106 @@
+//! What a command asks for, in SCIM's words.
+
+use serde_json::Value;
+
+use super::Config;
+use crate::contract::extension::ScimUpdate;
+use crate::contract::{Change, Field, Text, Update};
+
+/// One attribute as the command wants it. It holds values: never printed.
+pub(super) struct Wish<'a> {
+    /// Where it stands in the command.
+    pub(super) pointer: String,
+    pub(super) attribute: Attribute<'a>,
+    /// `None` clears.
+    pub(super) value: Option<Value>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attribute<'a> {
+    /// Under this path, such as `name.givenName`.
+    Plain(&'static str),
+    /// In the list of this name, the entry of this type.
+    Entry { list: &'static str, of_type: &'a str },
+}
+
+impl Attribute<'_> {
+    /// The attribute's own name, without where it stands.
+    pub(super) fn name(&self) -> &'static str {
+        match *self {
+            Self::Plain(path) => path.rsplit('.').next().unwrap_or(path),
+            Self::Entry { list, .. } => list,
+        }
+    }
+}
+
+pub(super) const PHONES: &str = "phoneNumbers";
+
+pub(super) const PASSWORD: Attribute<'_> = Attribute::Plain("password");
+
+pub(super) fn wishes<'a>(config: &'a Config, update: &Update) -> Vec<Wish<'a>> {
+    let shared = update.shared_changes().map(|(field, value)| Wish {
+        pointer: field.pointer(),
+        attribute: attribute(config, field),
+        value: value.map(Value::from),
+    });
+    let own = update.scim.iter().flat_map(own);
+    shared.chain(own).collect()
+}
+
+pub(super) fn sets_password(update: &Update) -> bool {
+    update.scim.as_ref().is_some_and(|own| own.password.is_some())
+}
+
+fn attribute(config: &Config, field: Field) -> Attribute<'_> {
+    let plain = Attribute::Plain;
+    match field {
+        Field::Username => plain("userName"),
+        Field::Email => Attribute::Entry {
+            list: "emails",
+            of_type: &config.email_type,
+        },
+        Field::Phone => Attribute::Entry {
+            list: PHONES,
+            of_type: &config.phone_type,
+        },
+        Field::GivenName => plain("name.givenName"),
+        Field::FamilyName => plain("name.familyName"),
+        Field::DisplayName => plain("displayName"),
+        Field::Nickname => plain("nickName"),
+        Field::Locale => plain("locale"),
+    }
+}
+
+/// Their names in the command are SCIM's own.
+fn own<'a>(own: &ScimUpdate) -> impl Iterator<Item = Wish<'a>> {
+    let text = |change: &Option<Change<Text>>| {
+        change
+            .as_ref()
+            .map(|change| change.value().map(|text| Value::from(text.as_str())))
+    };
+    let password = own.password.as_ref().map(|secret| secret.expose().into());
+    [
+        (
+            Attribute::Plain("active"),
+            own.active.map(|active| Some(active.into())),
+        ),
+        (Attribute::Plain("externalId"), text(&own.external_id)),
+        (Attribute::Plain("title"), text(&own.title)),
+        (Attribute::Plain("userType"), text(&own.user_type)),
+        (
+            Attribute::Plain("preferredLanguage"),
+            text(&own.preferred_language),
+        ),
+        (Attribute::Plain("timezone"), text(&own.timezone)),
+        (Attribute::Plain("profileUrl"), text(&own.profile_url)),
+        (PASSWORD, password.map(Some)),
+    ]
+    .into_iter()
+    .filter_map(|(attribute, change)| {
+        change.map(|value| Wish {
+            pointer: format!("/update/scim/{}", attribute.name()),
+            attribute,
+            value,
+        })
+    })
+}
