@@ -20,6 +20,7 @@ mod readme;
 mod reconnect;
 mod scene;
 mod schemas;
+mod scim;
 mod support;
 mod suspension;
 mod throttled;

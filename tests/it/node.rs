@@ -244,7 +244,7 @@ fn command(dir: &Path, program: &str, epmd_port: u16) -> Command {
     command
 }
 
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until all are known, so that none comes twice.
     let held: Vec<_> = (0..N)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
