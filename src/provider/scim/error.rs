@@ -10,27 +10,23 @@ use crate::provider::answer::{Answer, safe_code};
 
 const NO_TARGET: &str = "noTarget";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Body {
-    #[serde(default)]
     scim_type: Option<String>,
-    #[serde(default)]
     detail: Option<String>,
 }
 
 pub(super) fn of_read(answer: &Answer) -> ProviderError {
     let mut error = answer.refusal();
-    let body: Option<Body> = answer.refusal_body();
-    error.code = body.and_then(|body| safe_code(&body.scim_type?));
+    let body: Body = answer.refusal_body().unwrap_or_default();
+    error.code = body.scim_type.as_deref().and_then(safe_code);
     error
 }
 
 pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) -> ProviderError {
     let by_status = answer.refusal();
-    let Some(body) = answer.refusal_body::<Body>() else {
-        return by_status;
-    };
+    let body: Body = answer.refusal_body().unwrap_or_default();
     let code = body.scim_type.as_deref().and_then(safe_code);
     let detail = body.detail.unwrap_or_default();
     let mut error = match (answer.status, code.as_deref()) {
@@ -42,17 +38,18 @@ pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) ->
             by_status.fault,
             "the provider refuses to replace or remove what is not there; set `read_first` under [provider.scim]",
         ),
+        // 405, too, speaks of the method and not of the command.
         (405 | 501, _) => answer.error(
-            by_status.fault,
+            Fault::Broken,
             "the provider has no PATCH for users; see what `usher check` says, and whether base_url is what stands \
              before /Users",
         ),
         _ => by_status,
     };
-    error.code = code;
     if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
-        error.pointer = field_meant(wishes, &detail);
+        error.pointer = field_meant(wishes, &detail, code.is_some());
     }
+    error.code = code;
     error
 }
 
@@ -67,14 +64,16 @@ fn speaks_of_version(detail: &str) -> bool {
         .any(|word| detail.contains(word))
 }
 
-/// The one field of the command whose attribute is named; or the only one that there is.
-fn field_meant(wishes: &[Wish<'_>], detail: &str) -> Option<String> {
+/// The one field of the command whose attribute is named; or, where a code says that it is a value's fault, the only
+/// one that there is.
+fn field_meant(wishes: &[Wish<'_>], detail: &str, has_code: bool) -> Option<String> {
     let words: Vec<_> = detail.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let mut named = wishes
         .iter()
         .filter(|wish| words.contains(&wish.attribute.name()));
     match (named.next(), named.next(), wishes) {
-        (Some(wish), None, _) | (None, None, [wish]) => Some(wish.pointer.clone()),
+        (Some(wish), None, _) => Some(wish.pointer.clone()),
+        (None, _, [wish]) if has_code => Some(wish.pointer.clone()),
         _ => None,
     }
 }
