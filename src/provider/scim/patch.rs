@@ -81,3 +81,45 @@ fn removed(there: bool, path: &str) -> Vec<Value> {
         false => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wish::wishes;
+    use super::*;
+    use crate::contract::UpdateUser;
+    use crate::provider::testbed::command;
+
+    fn operations(config: &Value, command: &UpdateUser, current: Option<&Value>) -> Value {
+        let config: Config = serde_json::from_value(config.clone()).unwrap();
+        let wishes = wishes(&config, &command.update);
+        let current = current.map(|user| User(user.clone()));
+        patch(&config, &wishes, current.as_ref()).body["Operations"].clone()
+    }
+
+    #[test]
+    fn a_user_that_is_known_spares_what_is_not_there() {
+        let command = command(
+            "u",
+            &json!({"email": "alex@example.com", "nickname": null, "locale": null}),
+        );
+        let add = json!({"op": "add", "path": "emails",
+            "value": [{"value": "alex@example.com", "type": "work", "primary": true}]});
+        let remove = |path: &str| json!({"op": "remove", "path": path});
+        let bare = json!({"emails": [{"type": "home", "value": "x@y.zz"}], "locale": "en"});
+        let full = json!({"emails": [{"type": "Work", "value": "x@y.zz"}], "nickName": "Al"});
+        assert_eq!(
+            operations(&json!({}), &command, Some(&bare)),
+            json!([add, remove("locale")])
+        );
+        assert_eq!(
+            operations(&json!({}), &command, Some(&full)),
+            json!([remove("emails[type eq \"work\"]"), add, remove("nickName")])
+        );
+        let by_value = json!({"contacts": "value"});
+        let replace =
+            json!({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "alex@example.com"});
+        assert_eq!(operations(&by_value, &command, Some(&full))[0], replace);
+        assert_eq!(operations(&by_value, &command, Some(&bare))[0], add);
+        assert_eq!(operations(&by_value, &command, None)[0], replace);
+    }
+}
