@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use usher::provider::Kind;
+use usher::provider::simulated::quota::QuotaKind;
 use usher::provider::simulated::{self, CallEnd, Client, Op, Simulated};
 
 use crate::process::{Folder, Settings};
@@ -16,8 +17,10 @@ const SECRET: &str = "s3cret+of the client";
 /// A provider whose tokens serve for so long.
 async fn provider(token_lifetime: Duration) -> Simulated {
     let settings = simulated::Settings {
-        rate_per_second: Some(100),
-        burst: 10,
+        quota: Some(QuotaKind::Bucket {
+            per_second: 100,
+            burst: 10,
+        }),
         latency: Duration::from_millis(10),
         client: Some(Client {
             id: "usher".to_owned(),
