@@ -56,6 +56,8 @@ pub fn usher(broker_url: &str, provider_url: &str) -> Command {
             bare_loop::CALLS_IN_FLIGHT.to_string(),
         )
         .env("USHER_PROVIDER__AUTH__TOKEN", TOKEN)
+        // As the bare loop: at once as fast as it can, without a search for the pace.
+        .env("USHER_PROVIDER__RATE__PER_SECOND", "1000000")
         .env("USHER_ADMIN__LISTEN", "127.0.0.1:0")
         // lapin calls it an error that a queue is looked for before it is declared.
         .stderr(Stdio::null());

@@ -30,9 +30,9 @@ pub struct Args {
     /// The window of a fixed or sliding quota
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = window)]
     window: Duration,
-    /// Calls that a bucket lets pass at once after a quiet time
-    #[arg(long, value_name = "N", default_value = "1")]
-    burst: NonZeroU32,
+    /// Calls that a bucket lets pass at once after a quiet time. Default: a twentieth of the rate, at least 1
+    #[arg(long, value_name = "N")]
+    burst: Option<NonZeroU32>,
     /// What a 429 says of the wait: seconds, date, ms (in `retry-after-ms`) or none
     #[arg(long, value_name = "FORM", default_value = "seconds", value_parser = retry_after)]
     retry_after: RetryAfterStyle,
@@ -139,7 +139,7 @@ impl Args {
             "sliding" => QuotaKind::Sliding { calls, window },
             _ => QuotaKind::Bucket {
                 per_second: calls,
-                burst: self.burst.get(),
+                burst: self.burst.map_or((calls / 20).max(1), NonZeroU32::get),
             },
         }
     }

@@ -136,10 +136,12 @@ impl Gate {
 
     /// Counts a command's outcome, and waits for as long as the guard lets none like it pass.
     pub async fn outcome_allowed(&self, dead_letter: bool) {
-        let mut opened = std::pin::pin!(self.opened.notified());
-        opened.as_mut().enable();
-        let admitted = self.lock().guard.admit(dead_letter, Instant::now());
-        if !admitted {
+        loop {
+            let mut opened = std::pin::pin!(self.opened.notified());
+            opened.as_mut().enable();
+            if self.lock().guard.admit(dead_letter, Instant::now()) {
+                return;
+            }
             self.changed.notify_one();
             opened.await;
         }

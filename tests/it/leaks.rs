@@ -106,6 +106,7 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
     let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = scene
         .settings()
+        .with("WORKER__DEAD_LETTER_SHARE_MAX", &1)
         .with("LOG__LEVEL", &"debug")
         .with("LOG__FORMAT", &"json")
         .with("ADMIN__LISTEN", &admin);

@@ -26,3 +26,4 @@ mod suspension;
 mod throttled;
 mod tidy;
 mod topology;
+mod trouble;

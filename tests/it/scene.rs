@@ -62,6 +62,9 @@ impl Scene {
             .with("PROVIDER__KIND", &self.kind)
             .with("PROVIDER__BASE_URL", &self.provider.base_url())
             .with("PROVIDER__AUTH__TOKEN", &TOKEN)
+            .with("PROVIDER__RATE__PER_SECOND", &2000)
+            .with("PROVIDER__TIMEOUT", &"2s")
+            .with("PROVIDER__SETTLING_TIME", &"200ms")
             .with("RETRY__ATTEMPTS", &10)
             .with("ADMIN__LISTEN", &"127.0.0.1:0")
     }
