@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use usher::provider::Kind;
 use usher::provider::simulated::{self, Faults, Simulated};
 
@@ -126,7 +126,10 @@ async fn calls_flow_again_within_five_seconds_of_a_tokens_rotation() {
     })
     .await;
     provider.set_token(Some("the-second".to_owned()));
-    sleep(Duration::from_secs(6)).await;
+    eventually("some probes", async || {
+        (provider.summary().statuses.get(&401).copied() >= Some(7)).then_some(())
+    })
+    .await;
     let (applied, rotated) = (provider.summary().applied, Instant::now());
     let refused = provider.summary().statuses[&401];
     assert!(refused < 100, "{refused} calls with a revoked token");
