@@ -278,7 +278,7 @@ fn hint(key: &str) -> String {
     };
     let mut at = schema.clone();
     let mut meaning = Value::Null;
-    for name in key.split('.') {
+    for name in key.split('.').map(|name| name.split('[').next().unwrap_or(name)) {
         let member = at
             .pointer(&format!("/properties/{name}"))
             .cloned()

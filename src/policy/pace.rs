@@ -98,7 +98,7 @@ impl Pace {
         let pace = self.learned.now(now, self.waited_for);
         // At the whole of the configured rate the quotas alone have a say, their bursts included.
         let too_early = self.next.checked_sub(CATCH_UP).filter(|at| *at > now);
-        let refused = match too_early.filter(|_| !self.learned.is_full()) {
+        let refused = match too_early.filter(|_| !self.learned.is_full(now)) {
             None => self.quotas.take(now).err(),
             too_early => too_early,
         };

@@ -157,7 +157,8 @@ async fn a_second_signal_stops_at_once_with_its_own_exit_code() {
         ..Faults::default()
     });
     scene.publish().await;
-    let worker = scene.settings().start(&["run"]);
+    let patient = scene.settings().with("PROVIDER__TIMEOUT", &"20s");
+    let worker = patient.start(&["run"]);
     scene.applied(5).await;
     worker.signal("TERM").await;
     worker.signal("INT").await;

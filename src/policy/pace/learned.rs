@@ -217,8 +217,8 @@ impl Learned {
     }
 
     /// Nothing says that the provider gives less than is configured.
-    pub(super) fn is_full(&self) -> bool {
-        self.phase == Phase::Full
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.phase == Phase::Full && self.left.is_none_or(|(_, until)| until <= now)
     }
 
     fn is_low(&self) -> bool {

@@ -77,8 +77,7 @@ impl TryFrom<Written> for Rate {
                 burst: written.burst.unwrap_or(NonZeroU32::MIN),
             }),
             _ => Err(
-                "must have one of per_second, per_minute, per_hour, per_day; for several quotas write a list \
-                 of tables",
+                "no window or several, expected one of per_second, per_minute, per_hour and per_day in each table",
             ),
         }
     }
@@ -144,7 +143,9 @@ impl<'de> Deserialize<'de> for Rates {
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Rates, A::Error> {
                 let rates = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
                 match rates.is_empty() {
-                    true => Err(A::Error::custom("names no quota: leave it out, or write one")),
+                    true => Err(A::Error::custom(
+                        "nothing, expected at least one quota in the list",
+                    )),
                     false => Ok(Rates(rates)),
                 }
             }
