@@ -146,6 +146,8 @@ impl Pace {
         self.learned
             .throttled(pace, granted.at, until - now, self.passed, now);
         self.pause(until);
+        // A wait for the end of the pause is none for the pace.
+        self.waited_for = false;
         self.slowed_at = Some(now);
         self.passed = false;
     }

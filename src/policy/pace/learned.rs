@@ -2,8 +2,9 @@
 //!
 //! The only sure sign is a 429, and it comes late: after the burst is spent, or at the end of a window.
 //! So a pace is held for a while, which proves it; then raised gently until the provider throttles, which
-//! bounds it from above; and the next one to hold lies between the two. Where a better pace was known
-//! lately, the way back to it is tried sooner and faster.
+//! bounds it from above; and the next one to hold lies between the two. A proven pace that is throttled is
+//! lowered a little, and once it is in doubt, to what the provider surely bears. Where a better pace was
+//! known lately, the way back to it is tried sooner and faster.
 
 use std::time::Duration;
 
@@ -17,31 +18,26 @@ const FIRST: f64 = 5.0;
 /// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
 const LEAST: f64 = 0.1;
 
-/// A held pace is proven after this long, and then raised. The longer the same pace is found again and
-/// again, the rarer is the trial: each costs a pause.
+/// In seconds: a held pace is proven after this long, and then raised. The longer the same pace is found
+/// again and again, the rarer is the trial: each costs a pause.
 const HOLD_MIN: f64 = 8.0;
 const HOLD_MAX: f64 = 30.0;
 
-/// The same on the way back to a better pace that was known lately.
-const HOLD_LOW: f64 = 5.5;
+/// After a throttled pace, and on the way back to a better one.
+const HOLD_UNSURE: f64 = 5.0;
 
-/// After a throttled pace that was never proven, where nothing else is proven either.
-const HOLD_LOST: f64 = 1.2;
-
-/// After a throttled pace that was not proven.
-const HOLD_UNSURE: f64 = 4.0;
+/// After a throttled pace where nothing is proven: likely it is now too low. And for the trial of a better
+/// one: most quotas count by the second, so that it takes two to see a whole one.
+const HOLD_SHORT: f64 = 2.2;
 
 /// At the quota that the provider's headers tell.
 const HOLD_TOLD: f64 = 60.0;
 
 /// A pace this far below the best known one is low: the provider has less to give than it had.
-const LOW: f64 = 0.8;
+const LOW: f64 = 0.75;
 
 /// How long a better pace is remembered.
 const BEST_FOR: Duration = Duration::from_secs(300);
-
-/// So long nobody tries for what was throttled a moment ago.
-const JUST: Duration = Duration::from_secs(5);
 
 /// How long a pace that was throttled is not tried again.
 const CEILING_FOR: Duration = Duration::from_secs(120);
@@ -58,11 +54,8 @@ const BELOW: f64 = 0.96;
 /// In seconds: throttled sooner than this after a pause, a pace is far off.
 const AT_ONCE: f64 = 0.3;
 
-/// What most quotas count by, in seconds.
+/// What most quotas count by, in seconds. So much of what was not called is saved up, whatever the pause.
 const WINDOW: f64 = 1.0;
-
-/// The least pause that is reckoned with, in seconds.
-const PAUSE_MIN: f64 = 0.5;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
@@ -91,15 +84,15 @@ pub(super) struct Learned {
     in_phase: f64,
     since_pause: f64,
     last_pause: f64,
+    /// How long the level is held, in seconds.
     hold: f64,
     /// The highest pace that is proven, as long as nothing speaks against it.
     proven: Option<f64>,
     /// The lowest pace that was throttled while it was held.
     throttled: Option<(f64, Instant)>,
+    /// The highest level lately, and when it was last seen.
     best: f64,
     best_at: Instant,
-    /// The best is tried again: it may be the best no more.
-    on_trial: bool,
     /// What was throttled last was proven before.
     doubted: bool,
     /// From the headers: the quota, and what is left of the window.
@@ -129,7 +122,6 @@ impl Learned {
             throttled: None,
             best: configured.unwrap_or(0.0) / share,
             best_at: now,
-            on_trial: false,
             doubted: false,
             told: None,
             told_is_wrong: false,
@@ -163,12 +155,11 @@ impl Learned {
                 self.pace *= passed.exp2();
                 let known = up_to.into_iter().chain(self.told_right()).reduce(f64::min);
                 if let Some(known) = known.filter(|known| self.pace >= *known) {
-                    self.hold = if up_to.is_some() { HOLD_UNSURE } else { HOLD_TOLD };
-                    self.hold_at(known);
+                    self.hold_at(known, if up_to.is_some() { HOLD_UNSURE } else { HOLD_TOLD });
                 }
             }
             Phase::Hold if self.in_phase >= self.hold => {
-                self.on_trial = false;
+                // A shorter one may have lived on what was saved up.
                 let long = self.hold >= HOLD_UNSURE;
                 if (long && self.level >= self.best) || now.duration_since(self.best_at) >= BEST_FOR {
                     self.best = self.level;
@@ -178,25 +169,7 @@ impl Learned {
                 self.in_phase = 0.0;
             }
             Phase::Hold => {}
-            Phase::Raise if self.is_low() => {
-                self.pace *= passed.exp2();
-                let just_throttled = self.throttled.filter(|(_, at)| now.duration_since(*at) < JUST);
-                let (stop, hold) = match just_throttled {
-                    Some((ceiling, _)) if ceiling > self.level => (self.below(ceiling), HOLD_LOW),
-                    _ => (self.best, HOLD_UNSURE),
-                };
-                if self.pace >= stop {
-                    self.on_trial = stop >= self.best;
-                    self.proven = Some(self.level);
-                    self.hold = hold;
-                    self.hold_at(stop);
-                }
-            }
-            Phase::Raise => {
-                let s = self.in_phase;
-                self.pace = self.level * (self.share + 0.02 * s + 0.01 * s * s);
-                self.told_is_wrong |= self.told.is_some_and(|told| self.pace > told * 1.25);
-            }
+            Phase::Raise => self.raise(passed),
         }
         if let Some(configured) = self.configured.filter(|configured| self.pace >= *configured)
             && self.phase != Phase::Full
@@ -208,9 +181,26 @@ impl Learned {
         }
     }
 
+    fn raise(&mut self, passed: f64) {
+        // Doubles each second, and stays at the best for a trial. What was held only shortly is a guess: more
+        // likely a little below what the provider bears than far below.
+        if self.is_low() && self.hold >= HOLD_UNSURE {
+            self.pace = (self.pace * passed.exp2()).min(self.best * self.share);
+            if self.in_phase >= (self.best / self.level).log2() + HOLD_SHORT {
+                self.level = self.best;
+                self.in_phase = 0.0;
+            }
+            return;
+        }
+        let s = self.in_phase;
+        self.pace = self.level * (self.share + 0.02 * s + 0.01 * s * s);
+        self.told_is_wrong |= self.told.is_some_and(|told| self.pace > told * 1.25);
+    }
+
     /// Uses the share of `level` that is ours, and sees whether the provider bears it.
-    fn hold_at(&mut self, level: f64) {
+    fn hold_at(&mut self, level: f64, hold: f64) {
         self.phase = Phase::Hold;
+        self.hold = hold;
         self.in_phase = 0.0;
         self.level = level;
         self.pace = level * self.share;
@@ -237,102 +227,86 @@ impl Learned {
         self.since_pause = (self.since_pause - on_its_way).max(0.0);
         let raised = match self.phase {
             Phase::Raise => true,
-            // It has only just come to the top.
-            Phase::Full => self.last_pause > 0.0 && self.in_phase < 3.0,
+            // It has only just come to the top: that is no more proven than a raise.
+            Phase::Full => self.in_phase < HOLD_MIN,
             Phase::Start { .. } | Phase::Hold => false,
         };
-        if self
+        self.throttled = self
             .throttled
-            .is_some_and(|(_, since)| now.duration_since(since) >= CEILING_FOR)
-        {
-            self.throttled = None;
-        }
-        let next = match self.phase {
+            .filter(|(_, since)| now.duration_since(*since) < CEILING_FOR);
+        let (next, hold) = match self.phase {
             Phase::Start { .. } => {
-                self.hold = HOLD_LOST;
                 self.proven = None;
-                at * 0.6
+                (at * 0.6, HOLD_SHORT)
             }
-            // Thrown back at once: it is the proven pace that no longer holds.
             _ if raised && at > self.level * 1.005 => self.after_raise(at),
+            // Thrown back at once: it is the proven pace that no longer holds.
             _ => self.after_hold(at, now),
         };
         let next = if passed { next } else { next.min(at / 2.0) };
         let least = LEAST.min(self.configured.unwrap_or(LEAST));
-        self.hold_at(next.max(least));
+        self.hold_at(next.max(least), hold);
         self.last_pause = pause.as_secs_f64();
         self.since_pause = 0.0;
-        self.advanced_at = now + pause;
+        self.advanced_at = now;
     }
 
-    /// Between the level, which was borne, and a pace that was not.
-    fn below(&self, ceiling: f64) -> f64 {
-        self.level + (ceiling - self.level) * 0.65
-    }
-
-    /// The level was proven, and `at` is too fast.
-    fn after_raise(&mut self, at: f64) -> f64 {
+    /// The level was proven, and `at` is too fast: what to hold next, and for how long.
+    fn after_raise(&mut self, at: f64) -> (f64, f64) {
         let proven = self.level;
         self.proven = Some(proven);
-        let step = match self.is_low() && at > proven * 1.25 {
-            true => f64::midpoint(proven, at),
-            false => proven * 1.05,
-        };
-        let below_ceiling = match self.throttled {
-            Some((ceiling, _)) if ceiling > proven * 1.03 => self.below(ceiling),
+        let between = match self.throttled {
+            Some((ceiling, _)) if ceiling > proven * 1.03 => proven + (ceiling - proven) * 0.65,
             Some(_) => proven,
-            None => f64::INFINITY,
+            // More than what a burst explains.
+            None if at > proven * 1.5 => f64::midpoint(proven, at),
+            None => proven * 1.05,
         };
-        self.hold = match self.is_low() {
-            true => HOLD_LOW,
-            false => (self.hold * 1.5).clamp(HOLD_MIN, HOLD_MAX),
+        let hold = match self.is_low() {
+            true => HOLD_UNSURE,
+            false => self.longer(),
         };
-        (at * BELOW).min(step).min(below_ceiling).max(proven)
+        (between.min(at * BELOW).max(proven), hold)
     }
 
-    /// A pace was throttled while it was held.
-    fn after_hold(&mut self, at: f64, now: Instant) -> f64 {
+    fn longer(&self) -> f64 {
+        (self.hold * 1.5).clamp(HOLD_MIN, HOLD_MAX)
+    }
+
+    /// A pace was throttled while it was held: what to hold next, and for how long.
+    fn after_hold(&mut self, at: f64, now: Instant) -> (f64, f64) {
         let full = self.phase == Phase::Full;
-        let lasted = self.since_pause;
-        let at_once = !full && lasted < AT_ONCE;
-        let within_a_window =
-            self.doubted && (AT_ONCE..WINDOW).contains(&lasted) && self.last_pause >= WINDOW;
-        let guess = match within_a_window {
-            // Most quotas count by the second. This one was whole after the pause, and is spent.
-            true => at * lasted.max(WINDOW / 2.0) / WINDOW * BELOW,
-            // What was saved up in the pause hides that the pace is too high: the true one lies between
-            // this share of it and the whole.
-            false => {
-                let pause = self.last_pause.max(PAUSE_MIN);
-                let hidden = if at_once { 0.5 } else { 0.35 };
-                at * (lasted + pause * hidden) / (lasted + pause)
-            }
-        };
-        let was_proven = match full {
-            true => self.last_pause == 0.0 || lasted > 10.0,
-            false => !at_once && self.proven.is_some_and(|proven| self.level <= proven * 1.01),
-        };
-        self.doubted = was_proven;
-        if std::mem::take(&mut self.on_trial) {
-            self.best = at * BELOW;
+        let was_proven = self.in_phase >= HOLD_MIN
+            || !full && self.proven.is_some_and(|proven| self.level <= proven * 1.01);
+        let doubted = std::mem::replace(&mut self.doubted, was_proven);
+        if was_proven {
+            // May be chance. If it is not, the next throttling comes soon, and is believed.
+            self.throttled = Some((at, now));
+            self.proven = None;
+            return (at * BELOW, if full { self.longer() } else { HOLD_UNSURE });
         }
-        let ceiling = match self.throttled {
-            Some((ceiling, _)) if !at_once && !was_proven => ceiling.min(at),
-            _ => at,
-        };
+        let ceiling = self.throttled.map_or(at, |(ceiling, _)| ceiling.min(at));
         self.throttled = Some((ceiling, now));
-        let proven = self.proven.filter(|_| !at_once && !was_proven);
-        self.proven = proven;
-        self.hold = match (self.is_low(), proven) {
-            _ if full && was_proven => (self.hold * 1.5).clamp(HOLD_MIN, HOLD_MAX),
-            (true, None) if !within_a_window => HOLD_LOST,
-            (true, Some(_)) => HOLD_LOW,
-            _ => HOLD_UNSURE,
-        };
-        match proven {
-            _ if was_proven => at * BELOW,
-            Some(proven) => guess.max(proven),
-            None => guess.min(at * BELOW),
+        let guess = self.guess(at, doubted).min(at * BELOW);
+        match self.proven {
+            Some(proven) => (guess.max(proven), HOLD_UNSURE),
+            None => (guess, HOLD_SHORT),
+        }
+    }
+
+    /// What the provider bears, from how long it bore `at` after the last pause.
+    fn guess(&self, at: f64, doubted: bool) -> f64 {
+        let lasted = self.since_pause;
+        // Hardly less than this share of it: the rest was saved up in the pause.
+        let sure = lasted / (lasted + self.last_pause.max(WINDOW));
+        match doubted {
+            _ if lasted < AT_ONCE => at / 2.0,
+            // A window that was whole after the pause is spent. Later than that, it may be the next one.
+            true if lasted < 0.75 * WINDOW => at * lasted / WINDOW * BELOW,
+            // A little more: a quota that is halved is to be met, not just missed.
+            true => at * (sure + 0.02),
+            // No proof was broken, so the pace is not far off: between that and the whole.
+            false => at * (sure + 0.3 * (1.0 - sure)),
         }
     }
 
@@ -342,9 +316,8 @@ impl Learned {
             let told = (calls as f64 / window.as_secs_f64() * BELOW).max(LEAST);
             self.told = Some(told);
             if self.phase == Phase::Full && !self.told_is_wrong && told * self.share < self.pace {
-                self.hold = HOLD_TOLD;
                 self.best = told;
-                self.hold_at(told);
+                self.hold_at(told, HOLD_TOLD);
             }
         }
         if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {
