@@ -122,7 +122,7 @@ async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
         faults: Faults {
             broken: 0.01,
             drop_after: 0.005,
-            throttle_after: 0.0005,
+            throttle_after: 0.0002,
             ..Faults::default()
         },
         ..Settings::new(kind)
