@@ -1,5 +1,6 @@
 //! `/livez`, `/readyz`, `/metrics` and `/resume`. Ready means that commands make progress, not that a socket is open.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -185,18 +186,6 @@ fn down(consuming: &Link, publishing: &Link) -> Option<String> {
         })
 }
 
-/// What went wrong, or what an operator has to do.
-fn why(pause: Pause) -> Option<String> {
-    match pause.until {
-        Some(_) => pause.why,
-        None => Some(
-            "too many of the latest commands would be dead letters: mend what they have in common, then run \
-             `usher resume`"
-                .into(),
-        ),
-    }
-}
-
 impl Readiness {
     fn starting() -> Self {
         Self {
@@ -236,7 +225,7 @@ impl Readiness {
                 .as_ref()
                 .map(|pause| millis(now.duration_since(pause.since))),
             next_call_in_ms: next_call.map(|at| millis(at.saturating_duration_since(now))),
-            detail: down.or_else(|| pause.and_then(why)),
+            detail: down.or_else(|| pause?.why.map(Cow::into_owned)),
             commands: Some(Commands {
                 running: progress.running,
                 parked: progress.parked,

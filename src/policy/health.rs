@@ -207,16 +207,10 @@ impl Health {
         match call {
             Call::Write => {
                 self.look_back(now, None);
-                self.failures = 0;
-                self.streak += 1;
                 self.troubled.clear();
-                self.resume();
+                self.end_streak();
             }
-            Call::Control => {
-                self.failures = 0;
-                self.streak += 1;
-                self.resume();
-            }
+            Call::Control => self.end_streak(),
             Call::Read if self.troubled.len() < FEW_USERS => {
                 self.troubled.retain(|troubled| troubled != user);
                 self.resume();
@@ -243,6 +237,12 @@ impl Health {
         if let State::Paused { next_probe, .. } = &mut self.state {
             *next_probe = at.min(*next_probe);
         }
+    }
+
+    fn end_streak(&mut self) {
+        self.failures = 0;
+        self.streak += 1;
+        self.resume();
     }
 
     fn resume(&mut self) {

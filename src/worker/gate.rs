@@ -7,6 +7,7 @@
 mod announce;
 mod state;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -62,8 +63,8 @@ pub struct Pause {
     pub since: Instant,
     /// When the next call goes out; not known where an operator has to say so.
     pub until: Option<Instant>,
-    /// What went wrong, as the latest failure said it.
-    pub why: Option<String>,
+    /// What went wrong, as the latest failure said it, or what an operator has to do.
+    pub why: Option<Cow<'static, str>>,
 }
 
 impl Gate {

@@ -12,7 +12,7 @@ use usher::provider::simulated::Faults;
 
 use crate::node::Node;
 use crate::scene::{Scene, TOKEN};
-use crate::support::eventually;
+use crate::support::{eventually, readiness};
 
 /// In every value of every command, in some spelling.
 const MARKER: &str = "zqmarker";
@@ -169,9 +169,7 @@ async fn readiness_tells_an_outage_from_work() {
     scene.publish().await;
     let worker = settings.start(&["run"]);
     let state = async || {
-        let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
-        let ready = answer.status().is_success();
-        let body: Value = answer.json().await.ok()?;
+        let (ready, body) = readiness(admin).await?;
         Some((ready, body["state"].as_str()?.to_owned()))
     };
     let becomes = async |wanted: (bool, &str)| {

@@ -1,9 +1,11 @@
 //! Waiting for a condition, and the messages that the tests send.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use usher::broker::topology::COMMANDS;
 use usher::broker::{Consumer, Delivery, Message, Properties};
@@ -26,6 +28,13 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         );
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What a worker's `/readyz` says, and whether that is ready.
+pub async fn readiness(admin: SocketAddr) -> Option<(bool, Value)> {
+    let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
+    let ready = answer.status().is_success();
+    Some((ready, answer.json().await.ok()?))
 }
 
 /// Shows what the broker's adapters say, where a test fails.

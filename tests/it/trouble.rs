@@ -13,7 +13,7 @@ use usher::provider::simulated::{self, Faults, Simulated};
 use crate::node::Node;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
-use crate::support::eventually;
+use crate::support::{eventually, readiness};
 
 const TOKEN: &str = "the-first-token";
 
@@ -160,10 +160,7 @@ async fn a_wrong_tenant_does_not_drain_the_queue_and_an_operator_goes_on() {
         .publish_lines(&commands(60, 60).replace("\"userId\":\"u", "\"userId\":\"missing-u"))
         .await;
     let worker = settings.start(&["run"]);
-    let state = async || {
-        let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
-        answer.json::<Value>().await.ok()
-    };
+    let state = async || readiness(admin).await.map(|(_, said)| said);
     let paused = async || state().await.filter(|state| state["state"] == "dead_letters");
     let said = eventually("the guard", paused).await;
     assert_eq!(said["commands"]["dead_lettered"], 25, "{said}");

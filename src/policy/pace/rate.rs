@@ -15,12 +15,11 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
+use super::CATCH_UP;
+
 /// The share of a quota that is used. The rest is for clocks that differ and calls that overtake each
 /// other on their way: at the whole of a quota, one call in fifty would come too early.
 const USED: f64 = 0.98;
-
-/// Calls that may catch up with a timer that was late.
-const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// A call in the limiter's units, so that fractions of a call can be allowed.
 const UNITS: u32 = 1000;

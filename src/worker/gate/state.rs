@@ -1,5 +1,6 @@
 //! The gate's state: who waits, who calls, and what the policy says.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::provider::ProviderError;
 
 pub(super) const THROTTLED: &str = "throttled";
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
+
+const GUARD_IS_SHUT: &str = "too many of the latest commands would be dead letters: mend what they have in common, then \
+                             run `usher resume`";
 
 /// So many who probed in vain may be passed by at a time.
 const SKIPPED_MAX: usize = 5;
@@ -42,7 +46,7 @@ pub(super) struct State {
     /// What interactive traffic owes to the bulk commands that it passed, in calls.
     owed_to_bulk: f64,
     /// What the latest failure said that was nobody's but the provider's or the worker's.
-    trouble: Option<String>,
+    trouble: Option<Cow<'static, str>>,
 }
 
 impl State {
@@ -210,14 +214,8 @@ impl State {
                 }
                 return Judgement::Plain;
             }
-            Err(error) => {
-                self.trouble = Some(error.detail.to_string());
-                error.fault
-            }
+            Err(error) => self.take_note(granted, error, now),
         };
-        if let Fault::Throttled { retry_after } = fault {
-            self.pace.throttled(granted, retry_after, now, &mut self.rng);
-        }
         let Self { health, rng, .. } = self;
         health.failed(user, call, fault, denied_since, now, rng)
     }
@@ -234,11 +232,17 @@ impl State {
             self.health.token_fetched(now);
             return;
         };
-        self.trouble = Some(error.detail.to_string());
+        let fault = self.take_note(granted, error, now);
+        self.health.token_failed(fault, now, &mut self.rng);
+    }
+
+    /// Remembers what a failure said, and slows down where it asks for that.
+    fn take_note(&mut self, granted: Granted, error: &ProviderError, now: Instant) -> Fault {
+        self.trouble = Some(error.detail.clone());
         if let Fault::Throttled { retry_after } = error.fault {
             self.pace.throttled(granted, retry_after, now, &mut self.rng);
         }
-        self.health.token_failed(error.fault, now, &mut self.rng);
+        error.fault
     }
 
     pub(super) fn pause(&self, now: Instant) -> Option<Pause> {
@@ -247,7 +251,7 @@ impl State {
                 cause: DEAD_LETTERS,
                 since,
                 until: None,
-                why: None,
+                why: Some(Cow::Borrowed(GUARD_IS_SHUT)),
             });
         }
         let (cause, since, until) = match self.health.paused() {
