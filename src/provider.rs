@@ -101,6 +101,15 @@ pub enum TokenState {
 #[derive(Clone, PartialEq)]
 pub struct User(pub Value);
 
+impl User {
+    /// Whether the text there, which the provider changes with each write, is the same in both. Where there is
+    /// none, it can't be told.
+    fn is_marked_as(&self, other: &Self, pointer: &str) -> bool {
+        let mark = self.0.pointer(pointer).and_then(Value::as_str);
+        mark.is_some() && mark == other.0.pointer(pointer).and_then(Value::as_str)
+    }
+}
+
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("User(<redacted>)")

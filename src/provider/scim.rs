@@ -126,8 +126,7 @@ impl Provider for Scim {
 
     /// Each change of a user moves its version on, where the provider keeps versions.
     fn untouched(&self, before: &User, after: &User) -> bool {
-        let version = |user: &User| user.0["meta"]["version"].as_str().map(str::to_owned);
-        version(before).is_some_and(|before| Some(before) == version(after))
+        before.is_marked_as(after, "/meta/version")
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {

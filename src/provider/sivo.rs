@@ -154,8 +154,7 @@ impl Provider for Sivo {
     }
 
     fn untouched(&self, before: &User, after: &User) -> bool {
-        let version = |user: &User| user.0["updated_at"].as_str().map(str::to_owned);
-        version(before).is_some_and(|before| Some(before) == version(after))
+        before.is_marked_as(after, "/updated_at")
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {

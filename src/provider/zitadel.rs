@@ -114,8 +114,7 @@ impl Provider for Zitadel {
     /// Each change of a user moves its sequence on. Reads come from a projection that follows the writes: the
     /// handler gives it the settling time.
     fn untouched(&self, before: &User, after: &User) -> bool {
-        let sequence = |user: &User| user.0["details"]["sequence"].as_str().map(str::to_owned);
-        sequence(before).is_some_and(|before| Some(before) == sequence(after))
+        before.is_marked_as(after, "/details/sequence")
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {

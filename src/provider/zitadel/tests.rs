@@ -343,3 +343,19 @@ async fn a_success_that_is_no_json_is_broken() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_moved_sequence_tells_that_something_was_written() {
+    let (_simulated, zitadel) = both().await;
+    let change = command("u", &json!({"username": "alex"}));
+    let read = async || zitadel.read(&change.user_id).await.unwrap();
+    apply(&zitadel, &command("u", &json!({"username": "before"})))
+        .await
+        .unwrap();
+    let before = read().await;
+    assert!(zitadel.untouched(&before, &read().await));
+    apply(&zitadel, &change).await.unwrap();
+    assert!(!zitadel.untouched(&before, &read().await));
+    let unmarked = User(json!({}));
+    assert!(!zitadel.untouched(&unmarked, &unmarked), "it can't be told");
+}
