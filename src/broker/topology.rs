@@ -75,7 +75,7 @@ pub enum Holds {
     /// Commands that somebody waits for.
     Commands,
     BulkCommands,
-    /// Whatever no worker consumes.
+    /// Whatever no worker takes commands from: outcomes, dead letters, leases.
     Other,
 }
 
@@ -143,6 +143,7 @@ impl Topology {
         topology.kept(DEAD_LETTERS, keeping(), "#");
         let log = outcome_log(config);
         topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
+        topology.leases(config);
         topology.commands(COMMANDS_BULK, Holds::BulkCommands, config);
         topology.commands(COMMANDS, Holds::Commands, config);
         topology
@@ -151,6 +152,22 @@ impl Topology {
     /// The queue of one partition of interactive commands, whether the topology has it or not.
     pub fn partition_queue(&self, partition: u16) -> String {
         format!("user.update.{}.{partition}", self.provider)
+    }
+
+    /// Both queues of one partition, with whether they hold bulk traffic; whether the topology has them or not.
+    pub fn partition_queues(&self, partition: u16) -> [(String, bool); 2] {
+        let bulk = format!("user.update.bulk.{}.{partition}", self.provider);
+        [(self.partition_queue(partition), false), (bulk, true)]
+    }
+
+    /// The queue with the one message whose holder consumes the partition, whether the topology has it or not.
+    pub fn lease_queue(&self, partition: u16) -> String {
+        format!("usher.lease.{}.{partition}", self.provider)
+    }
+
+    /// Where the provider's workers give each other notice.
+    pub fn fleet_exchange(&self) -> String {
+        format!("usher.fleet.{}", self.provider)
     }
 
     /// The exchange that spreads interactive commands over partitions, whether the topology has it or not.
@@ -186,6 +203,23 @@ impl Topology {
         self.bind(from, Destination::Queue(name.to_owned()), pattern);
     }
 
+    /// Nothing is bound to them: a lease's message comes over the default exchange, and each worker binds
+    /// a queue of its own to the fleet's exchange.
+    fn leases(&mut self, config: &Config) {
+        self.exchanges.push(Exchange {
+            name: self.fleet_exchange(),
+            kind: ExchangeKind::Fanout,
+            alternate: None,
+        });
+        for partition in 0..self.partitions {
+            self.queues.push(Queue {
+                name: self.lease_queue(partition),
+                holds: Holds::Other,
+                arguments: taken_by_one(config),
+            });
+        }
+    }
+
     fn commands(&mut self, from: &str, holds: Holds, config: &Config) {
         let keys = format!("{}.#", self.provider);
         let hashing = format!("{from}.{}", self.provider);
@@ -199,9 +233,10 @@ impl Topology {
             });
         }
         for partition in (0..self.partitions).rev() {
+            let [(interactive, _), (bulk, _)] = self.partition_queues(partition);
             let name = match holds {
-                Holds::BulkCommands => format!("user.update.bulk.{}.{partition}", self.provider),
-                Holds::Commands | Holds::Other => self.partition_queue(partition),
+                Holds::BulkCommands => bulk,
+                Holds::Commands | Holds::Other => interactive,
             };
             let destination = Destination::Queue(name.clone());
             if several {
@@ -212,7 +247,7 @@ impl Topology {
             self.queues.push(Queue {
                 name,
                 holds,
-                arguments: command_queue(config),
+                arguments: taken_by_one(config),
             });
         }
         if several {
@@ -250,8 +285,9 @@ fn outcome_log(config: &Config) -> BTreeMap<&'static str, Argument> {
     ])
 }
 
-/// One set for every version of the broker: an older one ignores what it doesn't know.
-fn command_queue(config: &Config) -> BTreeMap<&'static str, Argument> {
+/// A queue of commands or a lease, which one consumer at a time gets. One set for every version of the
+/// broker: an older one ignores what it doesn't know.
+fn taken_by_one(config: &Config) -> BTreeMap<&'static str, Argument> {
     let consumer_timeout_ms = i64::try_from(config.consumer_timeout.as_millis()).unwrap_or(i64::MAX);
     BTreeMap::from([
         ("x-queue-type", Argument::Text("quorum".to_owned())),
@@ -325,6 +361,31 @@ mod tests {
     #[test]
     fn the_first_partition_is_declared_last() {
         assert_eq!(partitioned(3).queues.last().unwrap().name, "user.update.sivo.0");
+    }
+
+    #[test]
+    fn each_partition_has_a_lease_which_no_worker_takes_for_commands() {
+        let topology = partitioned(3);
+        for partition in 0..3 {
+            let lease = topology.lease_queue(partition);
+            let queue = topology.queues.iter().find(|queue| queue.name == lease).unwrap();
+            assert_eq!(queue.arguments, topology.queues.last().unwrap().arguments);
+            for (name, bulk) in topology.partition_queues(partition) {
+                assert!(
+                    topology
+                        .command_queues()
+                        .any(|found| found == (name.as_str(), bulk))
+                );
+            }
+        }
+        assert_eq!(topology.lease_queue(0), "usher.lease.sivo.0");
+        assert!(
+            !topology
+                .command_queues()
+                .any(|(name, _)| name.starts_with("usher."))
+        );
+        let fleet = topology.fleet_exchange();
+        assert!(topology.exchanges.iter().any(|exchange| exchange.name == fleet));
     }
 
     #[test]

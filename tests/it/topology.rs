@@ -50,8 +50,8 @@ async fn a_plan_tells_what_is_missing_and_declaring_it_twice_changes_nothing() {
     let after = amqp::plan(&config, PROVIDER).await.unwrap();
     assert!(after.is_settled(), "{after:?}");
     assert_eq!(after.objects.len(), before.objects.len());
-    // 5 and 2 hashing exchanges, 3 and 6 command queues.
-    assert_eq!(after.objects.len(), 7 + 9);
+    // 5 exchanges, the fleet's and 2 hashing ones; 3 queues, 3 leases and 6 command queues.
+    assert_eq!(after.objects.len(), 8 + 12);
 }
 
 #[tokio::test]
