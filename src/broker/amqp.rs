@@ -18,9 +18,12 @@ mod inbox;
 mod publisher;
 mod publishing;
 mod supervisor;
+mod survey;
+mod turns;
 
 pub use declare::{ObjectState, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
+pub use survey::{Surveyed, survey};
 
 /// What to do when the broker is out of reach at the start. Later, it is always waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

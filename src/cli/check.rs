@@ -1,12 +1,13 @@
 //! `usher check`: what is wrong, and the mend. Changes nothing.
 
+mod broker;
+
 use serde::Serialize;
-use usher::broker::amqp;
 use usher::config::Config;
 use usher::contract::{Fault, Reason, UserId};
 use usher::provider::{Provider, TokenState};
 
-use super::exit::{self, Exit};
+use super::exit::Exit;
 use super::{Context, assemble, print};
 
 #[derive(clap::Args)]
@@ -20,10 +21,21 @@ pub struct Args {
 #[derive(Serialize)]
 struct Finding {
     what: &'static str,
+    /// False only where it is wrong.
     ok: bool,
+    level: Level,
     detail: String,
     #[serde(skip)]
     exit: Exit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    /// It works, and may not for ever.
+    Warning,
+    Wrong,
 }
 
 impl Finding {
@@ -31,10 +43,20 @@ impl Finding {
         Self::new(what, Exit::Done, detail)
     }
 
+    fn warning(what: &'static str, detail: impl Into<String>) -> Self {
+        let level = Level::Warning;
+        Self {
+            level,
+            ..Self::ok(what, detail)
+        }
+    }
+
     fn new(what: &'static str, exit: Exit, detail: impl Into<String>) -> Self {
+        let ok = exit == Exit::Done;
         Self {
             what,
-            ok: exit == Exit::Done,
+            ok,
+            level: if ok { Level::Ok } else { Level::Wrong },
             detail: detail.into(),
             exit,
         }
@@ -45,7 +67,7 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let provider = assemble::provider(&config.provider)?;
     let mut findings = vec![Finding::ok("configuration", "is complete")];
-    findings.extend(broker(&config).await);
+    findings.extend(broker::look(&config).await);
     let reached = access(&config, &*provider).await;
     let answers = reached.iter().all(|finding| finding.ok);
     findings.extend(reached);
@@ -64,39 +86,12 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn line(finding: &Finding) -> String {
-    let mark = if finding.ok { "ok   " } else { "WRONG" };
+    let mark = match finding.level {
+        Level::Ok => "ok   ",
+        Level::Warning => "WARN ",
+        Level::Wrong => "WRONG",
+    };
     format!("{mark}  {:<13}  {}\n", finding.what, finding.detail)
-}
-
-async fn broker(config: &Config) -> Vec<Finding> {
-    let url = &config.broker.url;
-    let plan = match amqp::plan(&config.broker, config.provider.name.as_str()).await {
-        Ok(plan) => plan,
-        Err(error) => {
-            return vec![Finding::new(
-                "broker",
-                exit::of_broker(&error),
-                format!("{url}: {error}"),
-            )];
-        }
-    };
-    let table = super::topology::table(&plan);
-    let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
-    let topology = match (plan.is_settled(), plan.differs()) {
-        (true, _) => Finding::ok("topology", "is as configured"),
-        (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
-        (false, false) => {
-            let missing = unsettled.len();
-            Finding::ok(
-                "topology",
-                format!("{missing} objects are missing; `usher run` declares them"),
-            )
-        }
-    };
-    vec![
-        Finding::ok("broker", format!("{url} accepts the worker")),
-        topology,
-    ]
 }
 
 /// Where a token has to be fetched, that comes first: without one there is nothing to ask the provider.

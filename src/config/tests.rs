@@ -46,6 +46,37 @@ fn several_quotas_are_a_list() {
 }
 
 #[test]
+fn the_broker_has_one_address_or_several() {
+    let list = "[broker]\nurl = [\"amqp://a\", \"amqps://b/v\"]\n";
+    let config = read(&format!("{list}{MINIMAL}"), &[]).unwrap();
+    assert_eq!(
+        config.broker.url.to_string(),
+        "amqp://guest@a:5672/%2f, amqps://guest@b:5671/v"
+    );
+    let variables = [("USHER_BROKER__URL", "amqp://c, amqp://d")];
+    let config = read(&format!("{list}{MINIMAL}"), &variables).unwrap();
+    assert_eq!(config.broker.url.count(), 2);
+    let told = "usher.toml: broker.url: not what belongs here; send amqp://";
+    assert_refused(&[
+        (
+            "[broker]\nurl = [\"amqp://a\", \"amq://usher:s3cret@b\"]",
+            &[],
+            told,
+        ),
+        (
+            "[broker]\nurl = []",
+            &[],
+            "usher.toml: broker.url: not what belongs here; send at least one.",
+        ),
+        (
+            "[broker]\nurl = 7",
+            &[],
+            "usher.toml: broker.url: not what belongs here",
+        ),
+    ]);
+}
+
+#[test]
 fn the_contracts_example_is_read() {
     let example = r#"
         [broker]
@@ -156,7 +187,7 @@ fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
         (
             MINIMAL,
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
-            "environment variable USHER_BROKER__URL: not what belongs here. Where the broker is: `amqp://",
+            "environment variable USHER_BROKER__URL: not what belongs here; send amqp://",
         ),
     ];
     assert_refused(&cases);

@@ -41,6 +41,13 @@ impl Proxy {
     pub fn sever(&self) {
         self.cut.send_modify(|count| *count += 1);
     }
+
+    /// Nothing goes through any more, and nothing new is let in.
+    pub async fn end(mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+        self.sever();
+    }
 }
 
 impl Drop for Proxy {

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{Config, Consumer, Link, PublishError, Publisher};
 
-use crate::node::Node;
+use crate::node::{Node, free_ports};
+use crate::proxy::Proxy;
 use crate::support::{PROVIDER, command, eventually, id, next, numbers, take};
 
 async fn connected(node: &Node) -> (Box<dyn Consumer>, Arc<dyn Publisher>) {
@@ -138,4 +139,78 @@ async fn an_alarm_holds_publishes_up_and_acks_go_on() {
     link_is(&mut link, |link| *link == Link::Up).await;
     waiting.await.unwrap().unwrap();
     assert_eq!(id(&next(&mut consumer).await), "10");
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_is_dead_and_when_the_broker_is_lost() {
+    let node = Node::shared().await;
+    let url = node.vhost("addresses").await;
+    let [dead] = free_ports();
+    let one = Proxy::to(node.address.clone()).await;
+    let other = Proxy::to(node.address.clone()).await;
+    let through = |port| url.replace(&node.address, &format!("127.0.0.1:{port}"));
+    let config = Config {
+        url: [dead, one.port, other.port]
+            .map(through)
+            .join(",")
+            .parse()
+            .unwrap(),
+        ..Config::default()
+    };
+    amqp::declare(&config, PROVIDER).await.unwrap();
+    assert!(amqp::plan(&config, PROVIDER).await.unwrap().is_settled());
+    let (mut consumer, publisher) = amqp::connect(&config, PROVIDER, WhenUnreachable::Fail)
+        .await
+        .unwrap();
+    publisher.publish(&command(0)).await.unwrap();
+    next(&mut consumer).await.ack().await.unwrap();
+
+    one.end().await;
+    while publisher.publish(&command(1)).await.is_err() {}
+    loop {
+        let delivery = next(&mut consumer).await;
+        let last = id(&delivery) == "1";
+        if delivery.ack().await.is_ok() && last {
+            break;
+        }
+    }
+
+    let surveyed = amqp::survey(&config).await.unwrap();
+    let reached: Vec<_> = surveyed.iter().map(|one| one.answer.is_ok()).collect();
+    assert_eq!(reached, [false, false, true]);
+}
+
+#[tokio::test]
+async fn where_no_address_answers_each_is_named_and_a_refusal_goes_first() {
+    let [dead, gone] = free_ports();
+    let mut config = Config {
+        url: format!("amqp://u:s3cret@127.0.0.1:{dead},amqp://u:s3cret@127.0.0.1:{gone}")
+            .parse()
+            .unwrap(),
+        ..Config::default()
+    };
+    let unreached = amqp::declare(&config, PROVIDER).await.unwrap_err();
+    let said = unreached.to_string();
+    for port in [dead, gone] {
+        assert!(said.contains(&format!("amqp://u@127.0.0.1:{port}")), "{said}");
+    }
+    assert!(unreached.is_out_of_reach() && !said.contains("s3cret"), "{said}");
+    let address = &Node::shared().await.address;
+    config.url = format!("amqp://guest:wr0ng@{address},amqp://guest:wr0ng@127.0.0.1:{dead}")
+        .parse()
+        .unwrap();
+    for refused in [
+        amqp::declare(&config, PROVIDER).await.unwrap_err(),
+        amqp::publisher(&config, WhenUnreachable::Wait)
+            .await
+            .err()
+            .unwrap(),
+    ] {
+        let said = refused.to_string();
+        assert!(
+            !refused.is_out_of_reach() && said.contains("password") && said.contains(address.as_str()),
+            "{said}"
+        );
+        assert!(!said.contains("wr0ng"), "{said}");
+    }
 }

@@ -115,7 +115,7 @@ fn secrets_are_marked_in_the_schemas() {
     for secret in [
         "/$defs/Auth/properties/token",
         "/$defs/OAuth2Config/properties/client_secret",
-        "/$defs/BrokerUrl",
+        "/$defs/BrokerUrls",
     ] {
         assert_eq!(config.pointer(secret).unwrap()["x-sensitive"], true, "{secret}");
     }

@@ -57,7 +57,7 @@ async fn a_plan_tells_what_is_missing_and_declaring_it_twice_changes_nothing() {
 #[tokio::test]
 async fn a_queue_with_another_argument_differs_and_the_worker_refuses_it() {
     let config = config("differs").await;
-    let connection = Connection::connect(config.url.reveal(), ConnectionProperties::default())
+    let connection = Connection::connect(config.url.in_turn(0).reveal(), ConnectionProperties::default())
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
@@ -178,7 +178,12 @@ async fn a_broker_out_of_reach_is_told_apart() {
 
 #[tokio::test]
 async fn a_listener_without_tls_is_refused_under_amqps() {
-    let plain = config("tls").await.url.reveal().replace("amqp://", "amqps://");
+    let plain = config("tls")
+        .await
+        .url
+        .in_turn(0)
+        .reveal()
+        .replace("amqp://", "amqps://");
     let config = Config {
         url: plain.parse().unwrap(),
         ..Config::default()

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::{ConnectError, refused_connection};
+use crate::broker::config::BrokerUrl;
 use crate::broker::{Config, Link};
 
 /// lapin's own thread: heartbeats go on however busy the worker is. It is never shut down, because what
@@ -30,14 +31,19 @@ pub(super) fn runtime() -> Result<&'static Runtime, ConnectError> {
         .map_err(|error| ConnectError::unreachable(&format!("no thread for it: {error}")))
 }
 
+/// For work that ends with the connection that it makes.
+pub(super) async fn on_runtime<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
+) -> Result<T, ConnectError> {
+    let worked = runtime()?.spawn(work).await;
+    worked.unwrap_or_else(|error| Err(ConnectError::unreachable(&error)))
+}
+
 /// To be called on `runtime()`, which lapin then uses.
-pub(super) async fn open(config: &Config, role: &str) -> Result<Connection, ConnectError> {
+pub(super) async fn open(config: &Config, url: &BrokerUrl, role: &str) -> Result<Connection, ConnectError> {
     // Where another part of the program has installed one already, it is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut uri = config.url.parsed().map_err(|error| ConnectError::Refused {
-        reason: error.to_string(),
-        mend: "correct broker.url",
-    })?;
+    let mut uri = url.uri();
     let heartbeat = u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX);
     uri.query.heartbeat = Some(heartbeat.max(1));
     uri.query.connection_timeout = u64::try_from(config.connect_timeout.as_millis()).ok();
@@ -46,6 +52,18 @@ pub(super) async fn open(config: &Config, role: &str) -> Result<Connection, Conn
         Ok(connected) => connected.map_err(|error| refused_connection(&error)),
         Err(_) => Err(ConnectError::unreachable(&"it didn't answer in time")),
     }
+}
+
+/// A connection to the first address that gives one. To be called on `runtime()`.
+pub(super) async fn open_any(config: &Config, role: &str) -> Result<Connection, ConnectError> {
+    let mut errors = Vec::new();
+    for url in config.url.iter() {
+        match open(config, url, role).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => errors.push((url, error)),
+        }
+    }
+    Err(ConnectError::of_all(errors))
 }
 
 pub(super) async fn close(connection: &Connection, ceiling: Duration) {
@@ -75,11 +93,18 @@ impl Delays {
         ceiling.mul_f64(fastrand::f64())
     }
 
-    /// A connection that didn't last is no reason to hurry.
-    pub(super) fn connection_lasted(&mut self, lasted: Duration) {
-        if lasted >= self.max {
+    /// Before an address that was not tried yet: it has refused nobody, and may be alive.
+    pub(super) fn shortest(&self) -> Duration {
+        self.min.mul_f64(fastrand::f64())
+    }
+
+    /// Whether a connection lasted long enough to begin anew: one that didn't is no reason to hurry.
+    pub(super) fn connection_lasted(&mut self, lasted: Duration) -> bool {
+        let long = lasted >= self.max;
+        if long {
             self.ceiling = self.min;
         }
+        long
     }
 }
 
@@ -87,6 +112,8 @@ impl Delays {
 pub(super) struct LinkState {
     role: &'static str,
     link: watch::Sender<Link>,
+    /// The address that was tried last.
+    address: Mutex<String>,
     /// Since the link was last up: each reason is logged once.
     said: Mutex<Vec<String>>,
 }
@@ -100,6 +127,7 @@ impl LinkState {
         Self {
             role,
             link: watch::Sender::new(Link::Down { reason }),
+            address: Mutex::default(),
             said: Mutex::default(),
         }
     }
@@ -108,12 +136,21 @@ impl LinkState {
         self.link.subscribe()
     }
 
+    pub(super) fn trying(&self, url: &BrokerUrl) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = url.to_string();
+    }
+
     pub(super) fn up(&self) {
         let role = self.role;
+        let address = self
+            .address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match self.link.send_replace(Link::Up) {
             Link::Up => {}
-            Link::Down { .. } => tracing::info!(role, "connected to the broker"),
+            Link::Down { .. } => tracing::info!(role, address, "connected to the broker"),
             Link::Blocked { .. } => tracing::info!(role, "the broker takes messages again"),
         }
     }
@@ -192,9 +229,9 @@ mod tests {
         for ceiling_ms in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
             assert!(delays.next() <= Duration::from_millis(ceiling_ms));
         }
-        delays.connection_lasted(Duration::from_secs(1));
+        assert!(!delays.connection_lasted(Duration::from_secs(1)));
         assert_eq!(delays.ceiling, config.reconnect_delay_max);
-        delays.connection_lasted(Duration::from_secs(60));
+        assert!(delays.connection_lasted(Duration::from_secs(60)));
         assert_eq!(delays.ceiling, config.reconnect_delay_min);
     }
 }

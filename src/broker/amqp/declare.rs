@@ -56,8 +56,8 @@ impl Plan {
 pub async fn declare(config: &Config, provider: &str) -> Result<(), ConnectError> {
     let topology = Topology::new(provider, config);
     let config = config.clone();
-    on_runtime(async move {
-        let connection = connection::open(&config, "topology").await?;
+    connection::on_runtime(async move {
+        let connection = connection::open_any(&config, "topology").await?;
         let declared = Declaring::new(&connection).declare(&topology).await;
         connection::close(&connection, config.close_timeout).await;
         declared
@@ -69,20 +69,13 @@ pub async fn declare(config: &Config, provider: &str) -> Result<(), ConnectError
 pub async fn plan(config: &Config, provider: &str) -> Result<Plan, ConnectError> {
     let topology = Topology::new(provider, config);
     let config = config.clone();
-    on_runtime(async move {
-        let connection = connection::open(&config, "topology").await?;
+    connection::on_runtime(async move {
+        let connection = connection::open_any(&config, "topology").await?;
         let plan = Declaring::new(&connection).plan(&topology).await;
         connection::close(&connection, config.close_timeout).await;
         plan
     })
     .await
-}
-
-async fn on_runtime<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
-) -> Result<T, ConnectError> {
-    let worked = connection::runtime()?.spawn(work).await;
-    worked.unwrap_or_else(|error| Err(ConnectError::unreachable(&error)))
 }
 
 pub(super) struct Declaring<'c> {

@@ -2,6 +2,7 @@
 
 use lapin::ErrorKind;
 
+use crate::broker::config::BrokerUrl;
 use crate::broker::topology::Exchange;
 
 /// Why the broker can't be used.
@@ -20,6 +21,36 @@ impl ConnectError {
     /// False where the configuration or the broker's own must be mended first.
     pub fn is_out_of_reach(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
+    }
+
+    pub(super) fn map_reason(self, map: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Unreachable { reason } => Self::Unreachable { reason: map(reason) },
+            Self::Refused { reason, mend } => Self::Refused {
+                reason: map(reason),
+                mend,
+            },
+            Self::Topology(error) => Self::Topology(error),
+        }
+    }
+
+    /// What came of trying every address: a refusal, which has to be mended, before what waiting may help.
+    pub(super) fn of_all(mut tried: Vec<(&BrokerUrl, Self)>) -> Self {
+        if tried.len() == 1
+            && let Some((_, error)) = tried.pop()
+        {
+            return error;
+        }
+        if let Some(at) = tried.iter().position(|(_, error)| !error.is_out_of_reach()) {
+            let (url, error) = tried.swap_remove(at);
+            return error.map_reason(|reason| format!("{url}: {reason}"));
+        }
+        let each = |(url, error): (&BrokerUrl, Self)| match error {
+            Self::Unreachable { reason } => format!("{url}: {reason}"),
+            error => format!("{url}: {error}"),
+        };
+        let reasons: Vec<_> = tried.into_iter().map(each).collect();
+        Self::unreachable(&reasons.join("; "))
     }
 
     pub(super) fn unreachable(reason: &impl ToString) -> Self {

@@ -8,6 +8,8 @@ use super::error::ConnectError;
 pub(super) struct First {
     told: Option<oneshot::Sender<Result<(), ConnectError>>>,
     when_unreachable: WhenUnreachable,
+    /// What one of the addresses said that has to be mended.
+    refusal: Option<ConnectError>,
 }
 
 impl First {
@@ -18,6 +20,7 @@ impl First {
         Self {
             told: Some(told),
             when_unreachable,
+            refusal: None,
         }
     }
 
@@ -28,17 +31,75 @@ impl First {
         }
     }
 
-    /// None where the error ends it; otherwise the error, to be waited out.
-    pub(super) fn refuse(&mut self, error: ConnectError) -> Option<ConnectError> {
-        let waits = error.is_out_of_reach() && self.when_unreachable == WhenUnreachable::Wait;
-        match self.told.take() {
-            Some(told) if waits => self.told = Some(told),
-            Some(told) => {
-                let _ = told.send(Err(error));
-                return None;
-            }
-            None => {}
+    /// None where the error ends it; otherwise the error, to be waited out. With `others`, addresses are
+    /// left to be tried; what is wrong with the topology, they would say as well.
+    pub(super) fn refuse(&mut self, error: ConnectError, others: bool) -> Option<ConnectError> {
+        let Some(told) = self.told.take() else {
+            return Some(error);
+        };
+        let goes_on = others && !matches!(error, ConnectError::Topology(_));
+        if goes_on && !error.is_out_of_reach() {
+            self.refusal.get_or_insert_with(|| error.clone());
         }
-        Some(error)
+        if goes_on {
+            self.told = Some(told);
+            return Some(error);
+        }
+        let refusal = match error.is_out_of_reach() {
+            true => self.refusal.take(),
+            false => None,
+        };
+        if refusal.is_none() && error.is_out_of_reach() && self.when_unreachable == WhenUnreachable::Wait {
+            self.told = Some(told);
+            return Some(error);
+        }
+        let _ = told.send(Err(refusal.unwrap_or(error)));
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> ConnectError {
+        ConnectError::unreachable(&"away")
+    }
+
+    fn refused() -> ConnectError {
+        ConnectError::Refused {
+            reason: "refused".to_owned(),
+            mend: "mend it",
+        }
+    }
+
+    fn first(when_unreachable: WhenUnreachable) -> (First, oneshot::Receiver<Result<(), ConnectError>>) {
+        let (told, hears) = oneshot::channel();
+        (First::new(told, when_unreachable), hears)
+    }
+
+    #[test]
+    fn every_address_is_tried_before_it_is_given_up() {
+        let (mut first, mut hears) = first(WhenUnreachable::Fail);
+        assert_eq!(first.refuse(away(), true), Some(away()));
+        assert!(hears.try_recv().is_err());
+        assert_eq!(first.refuse(away(), false), None);
+        assert_eq!(hears.try_recv(), Ok(Err(away())));
+    }
+
+    #[test]
+    fn a_refusal_ends_it_when_no_other_address_answers() {
+        let (mut first, mut hears) = first(WhenUnreachable::Wait);
+        assert_eq!(first.refuse(refused(), true), Some(refused()));
+        assert_eq!(first.refuse(away(), false), None);
+        assert_eq!(hears.try_recv(), Ok(Err(refused())));
+    }
+
+    #[test]
+    fn what_was_connected_once_is_waited_for_whatever_it_says() {
+        let (mut first, mut hears) = first(WhenUnreachable::Fail);
+        first.connected();
+        assert_eq!(hears.try_recv(), Ok(Ok(())));
+        assert_eq!(first.refuse(refused(), false), Some(refused()));
     }
 }

@@ -1,11 +1,13 @@
-//! Keeps a connection: makes it, lets it be used until it ends, waits, and makes the next.
+//! Keeps a connection: makes it, lets it be used until it ends, waits, and makes the next, to the next
+//! address where there are several.
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Delays, LinkState};
+use super::connection::{self, LinkState};
 use super::error::ConnectError;
 use super::first::First;
+use super::turns::Turns;
 use crate::broker::Config;
 
 pub(super) struct Supervisor {
@@ -38,11 +40,12 @@ impl Supervisor {
     }
 
     pub(super) async fn run(self, mut first: First, purpose: impl Use) {
-        let mut delays = Delays::new(&self.config);
+        let mut turns = Turns::new(&self.config);
         loop {
+            self.link.trying(turns.url());
             let connected = tokio::select! {
                 () = self.stop.cancelled() => break,
-                connected = connection::open(&self.config, self.role) => connected,
+                connected = connection::open(&self.config, turns.url(), self.role) => connected,
             };
             let began = Instant::now();
             let ended = match connected {
@@ -53,16 +56,18 @@ impl Supervisor {
                 break;
             }
             match ended {
-                Ok(reason) => self.link.lost(&reason),
-                Err(error) => match first.refuse(error) {
-                    None => break,
-                    Some(error) => self.link.failed(&error),
-                },
+                Ok(reason) => self.link.lost(&said_by(&turns, reason)),
+                Err(error) => {
+                    let error = error.map_reason(|reason| said_by(&turns, reason));
+                    match first.refuse(error, turns.has_untried()) {
+                        None => break,
+                        Some(error) => self.link.failed(&error),
+                    }
+                }
             }
-            delays.connection_lasted(began.elapsed());
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = sleep(delays.next()) => {}
+                () = sleep(turns.next(began.elapsed())) => {}
             }
         }
         self.link.closed();
@@ -72,5 +77,13 @@ impl Supervisor {
     pub(super) fn up(&self, first: &mut First) {
         self.link.up();
         first.connected();
+    }
+}
+
+/// Which address it was, where there are several.
+fn said_by(turns: &Turns, reason: String) -> String {
+    match turns.are_several() {
+        true => format!("{}: {reason}", turns.url()),
+        false => reason,
     }
 }

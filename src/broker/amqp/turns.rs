@@ -1,0 +1,102 @@
+//! Whose turn it is among the broker's addresses, and how long to wait before it.
+
+use std::time::Duration;
+
+use super::connection::Delays;
+use crate::broker::Config;
+use crate::broker::config::{BrokerUrl, BrokerUrls};
+
+/// The next address comes after a loss and after a failed try. The waits grow from round to round, not
+/// from address to address: a cluster with one node left is found as soon as a single node is.
+pub(super) struct Turns {
+    urls: BrokerUrls,
+    delays: Delays,
+    turn: usize,
+    /// In this round.
+    tried: usize,
+}
+
+impl Turns {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            urls: config.url.clone(),
+            delays: Delays::new(config),
+            turn: 0,
+            tried: 0,
+        }
+    }
+
+    pub(super) fn url(&self) -> &BrokerUrl {
+        self.urls.in_turn(self.turn)
+    }
+
+    pub(super) fn are_several(&self) -> bool {
+        self.urls.count() > 1
+    }
+
+    /// Whether the round goes on after this turn.
+    pub(super) fn has_untried(&self) -> bool {
+        self.tried + 1 < self.urls.count()
+    }
+
+    /// Goes on after a connection that lasted so long, or a try that made none. Answers how long to wait
+    /// before the next.
+    pub(super) fn next(&mut self, lasted: Duration) -> Duration {
+        if self.delays.connection_lasted(lasted) {
+            self.tried = 0;
+        }
+        let round_goes_on = self.has_untried();
+        self.tried = if round_goes_on { self.tried + 1 } else { 0 };
+        self.turn = self.turn.wrapping_add(1) % self.urls.count();
+        match round_goes_on {
+            true => self.delays.shortest(),
+            false => self.delays.next(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(urls: &str) -> Turns {
+        let url = urls.parse().unwrap();
+        Turns::new(&Config {
+            url,
+            ..Config::default()
+        })
+    }
+
+    #[test]
+    fn each_address_has_its_turn_and_waits_grow_by_the_round() {
+        let mut turns = turns("amqp://a,amqp://b,amqp://c");
+        let mut hosts = Vec::new();
+        for round_ceiling_ms in [200, 400, 800] {
+            for ceiling_ms in [200, 200, round_ceiling_ms] {
+                hosts.push(turns.url().uri().authority.host);
+                assert!(turns.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
+            }
+        }
+        assert_eq!(hosts.concat(), "abcabcabc");
+    }
+
+    #[test]
+    fn after_a_connection_that_lasted_all_others_are_tried_before_the_waits_grow() {
+        let mut turns = turns("amqp://a,amqp://b,amqp://c");
+        turns.next(Duration::ZERO);
+        turns.next(Duration::ZERO);
+        assert!(!turns.has_untried());
+        turns.next(Duration::from_secs(3600));
+        assert!(turns.has_untried());
+        assert_eq!(turns.url().uri().authority.host, "a");
+    }
+
+    #[test]
+    fn a_single_address_is_a_round() {
+        let mut turns = turns("amqp://a");
+        assert!(!turns.has_untried() && !turns.are_several());
+        for ceiling_ms in [200, 400, 800] {
+            assert!(turns.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
+        }
+    }
+}
