@@ -17,12 +17,15 @@ mod first;
 mod inbox;
 mod publisher;
 mod publishing;
+mod repartition;
 mod supervisor;
 mod survey;
+mod terms;
 mod turns;
 
-pub use declare::{ObjectState, Plan, PlannedObject, declare, plan};
+pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
+pub use repartition::{Repartitioned, repartition};
 pub use survey::{Surveyed, survey};
 
 /// What to do when the broker is out of reach at the start. Later, it is always waited for.

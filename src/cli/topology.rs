@@ -1,10 +1,11 @@
 //! `usher topology`: what is on the broker, and what belongs there.
 
 use clap::Subcommand;
-use usher::broker::amqp::{self, ObjectState, Plan};
+use usher::broker::amqp::{self, ObjectState, Plan, Repartitioned};
+use usher::broker::topology::UNROUTABLE;
 
 use super::exit::{self, Exit};
-use super::{Context, print};
+use super::{Context, print, say};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -14,7 +15,8 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Declare what is missing; refuse what differs
+    /// Declare what is missing; refuse what differs. Another number of partitions is taken where all
+    /// command queues are empty and nobody consumes them
     Declare,
 }
 
@@ -22,9 +24,10 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = config.provider.name.as_str();
     if matches!(verb, Verb::Declare) {
-        amqp::declare(&config.broker, name)
-            .await
-            .map_err(|error| exit::broker(&error))?;
+        let declared = amqp::repartition(&config.broker, name).await;
+        if let Some(changed) = declared.map_err(|error| exit::broker(&error))? {
+            say(&told(name, changed));
+        }
     }
     let plan = amqp::plan(&config.broker, name)
         .await
@@ -39,6 +42,17 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     })
 }
 
+fn told(provider: &str, changed: Repartitioned) -> String {
+    let Repartitioned { from, to, unroutable } = changed;
+    let meanwhile = match unroutable {
+        0 => "no command came meanwhile".to_owned(),
+        count => format!(
+            "{count} commands came meanwhile and lie in {UNROUTABLE}: publish them again, in their order"
+        ),
+    };
+    format!("usher: {provider} had {from} partitions and has {to}; {meanwhile}")
+}
+
 /// A line for each object.
 pub fn table(plan: &Plan) -> String {
     let width = plan
@@ -50,6 +64,10 @@ pub fn table(plan: &Plan) -> String {
     let line = |object: &str, state: &ObjectState| match state {
         ObjectState::Missing => format!("{object:width$}  missing: `usher topology declare` makes it\n"),
         ObjectState::Present => format!("{object:width$}  present\n"),
+        ObjectState::Differs { argument, is, wanted } if argument == amqp::PARTITIONS => format!(
+            "{object:width$}  differs: {argument} is {is}, wanted is {wanted}; `usher topology declare` changes it \
+             once they are empty and no worker runs\n"
+        ),
         ObjectState::Differs { argument, is, wanted } => {
             format!("{object:width$}  differs: {argument} is {is}, wanted is {wanted}\n")
         }

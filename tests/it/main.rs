@@ -13,6 +13,7 @@ mod decode;
 mod leaks;
 mod node;
 mod oauth2;
+mod partitions;
 mod pipeline;
 mod process;
 mod proxy;

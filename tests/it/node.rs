@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
@@ -138,13 +140,22 @@ impl Node {
     /// A place of one test's own, empty. Answers its address.
     pub async fn vhost(&self, name: &str) -> String {
         let vhost = format!("/api/vhosts/{name}");
-        self.api(reqwest::Method::DELETE, &vhost).await;
+        self.api(Method::DELETE, &vhost, Value::Null).await;
         eventually("a vhost", async || {
-            let made = self.api(reqwest::Method::PUT, &vhost).await;
-            made.is_some_and(|status| status.is_success()).then_some(())
+            self.put(&vhost, Value::Null).await.then_some(())
         })
         .await;
         self.url(name)
+    }
+
+    /// Somebody who may do no more than this in the vhost, as regular expressions. Answers the address.
+    pub async fn restricted(&self, vhost: &str, configure: &str, write: &str, read: &str) -> String {
+        let user = format!("{vhost}-restricted");
+        let made = json!({ "password": "s3cret", "tags": "" });
+        assert!(self.put(&format!("/api/users/{user}"), made).await);
+        let may = json!({ "configure": configure, "write": write, "read": read });
+        assert!(self.put(&format!("/api/permissions/{vhost}/{user}"), may).await);
+        format!("amqp://{user}:s3cret@{}/{vhost}", self.address)
     }
 
     pub fn url(&self, vhost: &str) -> String {
@@ -186,11 +197,16 @@ impl Node {
     }
 
     async fn get(&self, path: &str) -> bool {
-        let answer = self.api(reqwest::Method::GET, path).await;
+        let answer = self.api(Method::GET, path, Value::Null).await;
         answer.is_some_and(|status| status.is_success())
     }
 
-    async fn api(&self, method: reqwest::Method, path: &str) -> Option<reqwest::StatusCode> {
+    async fn put(&self, path: &str, body: Value) -> bool {
+        let answer = self.api(Method::PUT, path, body).await;
+        answer.is_some_and(|status| status.is_success())
+    }
+
+    async fn api(&self, method: Method, path: &str, body: Value) -> Option<StatusCode> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
@@ -200,6 +216,11 @@ impl Node {
         let request = client
             .request(method, format!("{}{path}", self.api))
             .basic_auth(user, Some(password));
+        let request = if body.is_null() {
+            request
+        } else {
+            request.json(&body)
+        };
         Some(request.send().await.ok()?.status())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use usher::broker::Config;
@@ -102,28 +102,77 @@ async fn a_queue_with_another_argument_differs_and_the_worker_refuses_it() {
 }
 
 #[tokio::test]
+async fn an_exchange_of_another_type_differs_and_is_refused() {
+    let config = config("differs-exchange").await;
+    let connection = Connection::connect(config.url.in_turn(0).reveal(), ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let direct = lapin::ExchangeKind::Direct;
+    channel
+        .exchange_declare("user.commands".into(), direct, options, FieldTable::default())
+        .await
+        .unwrap();
+    let plan = amqp::plan(&config, PROVIDER).await.unwrap();
+    let exchange = "exchange user.commands";
+    let found = plan
+        .objects
+        .iter()
+        .find(|object| object.object == exchange)
+        .unwrap();
+    let [argument, is, wanted] = ["type", "direct", "topic"].map(str::to_owned);
+    assert_eq!(found.state, ObjectState::Differs { argument, is, wanted });
+    let refused = amqp::declare(&config, PROVIDER).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(!refused.is_out_of_reach());
+    assert!(
+        said.contains("type is direct, wanted is topic; delete exchange user.commands"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_binding_that_is_not_permitted_is_named() {
+    let node = Node::shared().await;
+    let open = config("bindings").await;
+    let url = node
+        .restricted("bindings", ".*", ".*", r"^(?!user\.unroutable$).*")
+        .await;
+    let config = Config {
+        url: url.parse().unwrap(),
+        ..open.clone()
+    };
+    let refused = amqp::declare(&config, PROVIDER).await.unwrap_err();
+    let said = refused.to_string();
+    assert!(!refused.is_out_of_reach());
+    for word in [
+        "may not declare the binding of user.unroutable to user.unroutable",
+        "rabbitmqctl set_permissions",
+    ] {
+        assert!(said.contains(word), "{said}");
+    }
+    // Declared by somebody who may.
+    amqp::declare(&open, PROVIDER).await.unwrap();
+}
+
+#[tokio::test]
 async fn another_number_of_partitions_is_refused_in_both_directions() {
     let one = config("partitions").await;
     let three = partitioned(&one, 3);
     amqp::declare(&three, PROVIDER).await.unwrap();
-    for (config, wanted) in [
-        (&one, "1"),
-        (&partitioned(&one, 2), "2"),
-        (&partitioned(&one, 4), "4"),
-    ] {
-        let ConnectError::Topology(TopologyError::Differs {
-            argument,
-            is,
-            wanted: told,
-            ..
-        }) = refusal(config).await
-        else {
-            panic!("partitions");
+    for wanted in [1, 2, 4] {
+        let provider = PROVIDER.to_owned();
+        let expected = TopologyError::OtherPartitions {
+            provider,
+            is: 3,
+            wanted,
         };
-        assert_eq!(
-            (argument.as_str(), is.as_str(), told.as_str()),
-            ("broker.partitions", "3", wanted)
-        );
+        let refused = refusal(&partitioned(&one, wanted)).await;
+        assert_eq!(refused, ConnectError::Topology(expected));
     }
     // Another provider has its own number.
     amqp::declare(&one, "karmo").await.unwrap();

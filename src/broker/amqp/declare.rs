@@ -1,14 +1,18 @@
 //! The topology on RabbitMQ: declared, or compared without changing anything.
 
-use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use serde::Serialize;
 
 use super::connection;
 use super::error::{ConnectError, TopologyError, is_not_found, refused_connection, refused_object};
+use super::terms::{amqp, bind, kind, name_of, table, text, unbind};
 use crate::broker::Config;
-use crate::broker::topology::{Argument, Binding, Destination, Exchange, ExchangeKind, Queue, Topology};
+use crate::broker::topology::{Binding, Exchange, ExchangeKind, Queue, Topology};
+
+/// The key that another number of partitions is about.
+pub const PARTITIONS: &str = "broker.partitions";
 
 /// What is on the broker, compared with what the configuration wants. Bindings are not in it: the
 /// protocol can't ask for them.
@@ -99,36 +103,43 @@ impl<'c> Declaring<'c> {
     }
 
     pub(super) async fn declare(&mut self, topology: &Topology) -> Result<(), ConnectError> {
-        if let Some(refused) = self.other_partitions(topology).await? {
-            return Err(refused.into());
+        let partitions = self.partitions(topology).await?;
+        if let Some(is) = partitions.filter(|is| *is != topology.partitions) {
+            return Err(TopologyError::OtherPartitions {
+                provider: topology.provider.clone(),
+                is,
+                wanted: topology.partitions,
+            }
+            .into());
         }
+        self.declare_all(topology).await
+    }
+
+    /// Whatever number of partitions there is.
+    pub(super) async fn declare_all(&mut self, topology: &Topology) -> Result<(), ConnectError> {
         for object in objects(topology) {
             let declared = self.ask(object, false).await?;
             declared.map_err(|error| object.refused(&error))?;
         }
         for binding in &topology.bindings {
             let bound = bind(self.channel().await?, binding).await;
-            let name = format!(
-                "the binding of {} to {}",
-                binding.destination.name(),
-                binding.source
-            );
-            bound.map_err(|error| refused_object(&name, None, &error))?;
+            bound.map_err(|error| refused_object(&name_of(binding), None, &error))?;
         }
         Ok(())
     }
 
     async fn plan(&mut self, topology: &Topology) -> Result<Plan, ConnectError> {
         let mut objects_found = Vec::new();
-        if let Some(TopologyError::Differs {
-            object,
-            argument,
-            is,
-            wanted,
-        }) = self.other_partitions(topology).await?
-        {
-            let state = ObjectState::Differs { argument, is, wanted };
-            objects_found.push(PlannedObject { object, state });
+        let partitions = self.partitions(topology).await?;
+        if let Some(is) = partitions.filter(|is| *is != topology.partitions) {
+            objects_found.push(PlannedObject {
+                object: format!("the set of command queues of {}", topology.provider),
+                state: ObjectState::Differs {
+                    argument: PARTITIONS.to_owned(),
+                    is: is.to_string(),
+                    wanted: topology.partitions.to_string(),
+                },
+            });
         }
         for object in objects(topology) {
             let state = self.state(object).await?;
@@ -140,6 +151,45 @@ impl<'c> Declaring<'c> {
         Ok(Plan {
             objects: objects_found,
         })
+    }
+
+    /// Refuses what can't be declared as it is wanted. Exchanges are declared, which routes nothing yet;
+    /// queues are only compared, where they exist.
+    pub(super) async fn compare(&mut self, topology: &Topology) -> Result<(), ConnectError> {
+        for object in objects(topology) {
+            if matches!(object, Object::Exchange(_)) || self.exists(object).await? {
+                let declared = self.ask(object, false).await?;
+                declared.map_err(|error| object.refused(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages wait in the queue, and how many consumers it has; None where there is no such queue.
+    pub(super) async fn depth(&mut self, queue: &str) -> Result<Option<(u32, u32)>, ConnectError> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let channel = self.channel().await?;
+        match channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+        {
+            Ok(queue) => Ok(Some((queue.message_count(), queue.consumer_count()))),
+            Err(error) => {
+                self.channel = None;
+                match is_not_found(&error) {
+                    true => Ok(None),
+                    false => Err(refused_object(&format!("queue {queue}"), None, &error)),
+                }
+            }
+        }
+    }
+
+    pub(super) async fn unbind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
+        let unbound = unbind(self.channel().await?, binding).await;
+        unbound.map_err(|error| refused_object(&name_of(binding), None, &error))
     }
 
     async fn state(&mut self, object: Object<'_>) -> Result<ObjectState, ConnectError> {
@@ -158,9 +208,9 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    /// Where the broker has this provider with another number of partitions. To declare over them would
-    /// send a user's commands to two queues, or leave some where no worker looks.
-    async fn other_partitions(&mut self, topology: &Topology) -> Result<Option<TopologyError>, ConnectError> {
+    /// How many partitions of this provider the broker has; None where it has none. To declare over
+    /// another number would send a user's commands to two queues, or leave some where no worker looks.
+    pub(super) async fn partitions(&mut self, topology: &Topology) -> Result<Option<u16>, ConnectError> {
         let mut count = 0;
         while count < u16::MAX && self.has_queue(&topology.partition_queue(count)).await? {
             count += 1;
@@ -168,13 +218,7 @@ impl<'c> Declaring<'c> {
                 break;
             }
         }
-        let differs = count != 0 && count != topology.partitions;
-        Ok(differs.then(|| TopologyError::Differs {
-            object: format!("the set of command queues of {}", topology.provider),
-            argument: "broker.partitions".to_owned(),
-            is: count.to_string(),
-            wanted: topology.partitions.to_string(),
-        }))
+        Ok((count != 0).then_some(count))
     }
 
     async fn has_queue(&mut self, name: &str) -> Result<bool, ConnectError> {
@@ -207,7 +251,7 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    async fn channel(&mut self) -> Result<&Channel, ConnectError> {
+    pub(super) async fn channel(&mut self) -> Result<&Channel, ConnectError> {
         let usable = self.channel.take().filter(|channel| channel.status().connected());
         let channel = match usable {
             Some(channel) => channel,
@@ -277,57 +321,4 @@ impl Object<'_> {
 fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
     let exchanges = topology.exchanges.iter().map(Object::Exchange);
     exchanges.chain(topology.queues.iter().map(Object::Queue))
-}
-
-async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
-    let source: ShortString = binding.source.as_str().into();
-    let pattern: ShortString = binding.pattern.as_str().into();
-    let to: ShortString = binding.destination.name().into();
-    match &binding.destination {
-        Destination::Queue(_) => {
-            channel
-                .queue_bind(
-                    to,
-                    source,
-                    pattern,
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-        }
-        Destination::Exchange(_) => {
-            let options = ExchangeBindOptions::default();
-            channel
-                .exchange_bind(to, source, pattern, options, FieldTable::default())
-                .await
-        }
-    }
-}
-
-fn kind(kind: ExchangeKind) -> lapin::ExchangeKind {
-    match kind {
-        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
-        ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
-        ExchangeKind::ModulusHash => lapin::ExchangeKind::Custom(kind.as_str().to_owned()),
-    }
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
-fn amqp(argument: &Argument) -> AMQPValue {
-    match argument {
-        Argument::Text(value) => text(value),
-        Argument::Number(number) => AMQPValue::LongLongInt(*number),
-        Argument::Flag(flag) => AMQPValue::Boolean(*flag),
-    }
-}
-
-fn table(arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in arguments {
-        table.insert(name.into(), value);
-    }
-    table
 }

@@ -64,14 +64,30 @@ impl ConnectError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyError {
     #[error(
-        "{object} on the broker differs from the configuration: {argument} is {is}, wanted is {wanted}; \
-         configure what the broker has, or drain {object}, delete it and declare the topology again"
+        "{object} on the broker differs from the configuration: {argument} is {is}, wanted is {wanted}; {}",
+        mend(object)
     )]
     Differs {
         object: String,
         argument: String,
         is: String,
         wanted: String,
+    },
+    #[error(
+        "{provider}'s number of partitions on the broker is {is}, and broker.partitions is {wanted}: configure {is}; \
+         or, to change it, {}",
+        drain(*is)
+    )]
+    OtherPartitions { provider: String, is: u16, wanted: u16 },
+    #[error(
+        "{provider}'s number of partitions stays {is}, and does not become {wanted}: {why}; to change it, {}",
+        drain(*is)
+    )]
+    PartitionsInUse {
+        provider: String,
+        is: u16,
+        wanted: u16,
+        why: String,
     },
     #[error(
         "{object} needs the exchange type x-modulus-hash, which this broker doesn't have: \
@@ -85,6 +101,22 @@ pub enum TopologyError {
     NotPermitted { object: String, reason: String },
     #[error("the broker refuses {object}: {reason}")]
     Refused { object: String, reason: String },
+}
+
+fn mend(object: &str) -> String {
+    match object.starts_with("exchange ") {
+        true => format!("delete {object} while nothing publishes to it, and declare the topology again"),
+        false => format!(
+            "configure what the broker has, or drain {object}, delete it and declare the topology again"
+        ),
+    }
+}
+
+fn drain(partitions: u16) -> String {
+    format!(
+        "stop what publishes commands, let workers with broker.partitions = {partitions} run until the command \
+         queues are empty, stop them, and run `usher topology declare`"
+    )
 }
 
 const NOT_FOUND: u16 = 404;
