@@ -14,6 +14,7 @@ mod declare;
 mod epoch;
 mod error;
 mod first;
+mod greeting;
 mod inbox;
 mod publisher;
 mod publishing;
@@ -25,8 +26,9 @@ mod turns;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
+pub use greeting::Greeting;
 pub use repartition::{Repartitioned, repartition};
-pub use survey::{Surveyed, survey};
+pub use survey::{Server, Surveyed, survey};
 
 /// What to do when the broker is out of reach at the start. Later, it is always waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod apply;
 mod bench;
+mod check;
 mod conformance;
 mod decode;
 mod leaks;

@@ -252,16 +252,20 @@ async fn partitions_without_the_plugin_are_refused_with_the_command_that_enables
         },
         2,
     );
-    match amqp::declare(&config, PROVIDER).await {
-        Err(refused) => {
-            let said = refused.to_string();
-            assert!(
-                said.contains("rabbitmq-plugins enable rabbitmq_sharding"),
-                "{said}"
-            );
-        }
-        // Built in since then.
-        Ok(()) => return assert!(node.version().await >= (4, 3)),
+    // Built in since then.
+    if node.version().await >= (4, 3) {
+        return amqp::declare(&config, PROVIDER).await.unwrap();
+    }
+    for refused in [
+        amqp::plan(&config, PROVIDER).await.unwrap_err(),
+        amqp::declare(&config, PROVIDER).await.unwrap_err(),
+        amqp::repartition(&config, PROVIDER).await.unwrap_err(),
+    ] {
+        let said = refused.to_string();
+        assert!(
+            said.contains("rabbitmq-plugins enable rabbitmq_sharding"),
+            "{said}"
+        );
     }
     amqp::declare(&partitioned(&config, 1), PROVIDER).await.unwrap();
 }

@@ -148,6 +148,12 @@ impl<'c> Declaring<'c> {
                 state,
             });
         }
+        let mut exchanges = topology.exchanges.iter();
+        if let Some(hashing) = exchanges.find(|exchange| exchange.kind == ExchangeKind::ModulusHash)
+            && !self.exists(Object::Exchange(hashing)).await?
+        {
+            self.refuse_unknown_type(hashing).await?;
+        }
         Ok(Plan {
             objects: objects_found,
         })
@@ -205,6 +211,24 @@ impl<'c> Declaring<'c> {
                 argument, is, wanted, ..
             }) => Ok(ObjectState::Differs { argument, is, wanted }),
             error => Err(error),
+        }
+    }
+
+    /// Asks with an exchange that every vhost has: its type is looked at first, and nothing is made. The
+    /// connection is over where the type is unknown.
+    async fn refuse_unknown_type(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
+        let present = Exchange {
+            name: "amq.topic".to_owned(),
+            ..exchange.clone()
+        };
+        let Err(error) = self.ask(Object::Exchange(&present), false).await? else {
+            return Ok(());
+        };
+        match Object::Exchange(exchange).refused(&error) {
+            ConnectError::Topology(TopologyError::ExchangeTypeMissing { object }) => {
+                Err(TopologyError::ExchangeTypeMissing { object }.into())
+            }
+            _ => Ok(()),
         }
     }
 

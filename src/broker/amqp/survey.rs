@@ -1,17 +1,31 @@
 //! What each of the broker's addresses answers.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::connection;
 use super::error::ConnectError;
+use super::greeting::{self, Greeting};
 use crate::broker::Config;
 use crate::broker::config::BrokerUrl;
 
-/// An address, and whether it takes a connection.
+/// An address, and what is there.
 #[derive(Debug, Clone)]
 pub struct Surveyed {
     pub url: BrokerUrl,
-    pub answer: Result<(), ConnectError>,
+    pub answer: Result<Server, ConnectError>,
+}
+
+/// A broker that takes the worker's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// None where it doesn't say.
+    pub greeting: Option<Greeting>,
+    /// As both sides agreed on it.
+    pub heartbeat: Duration,
 }
 
 /// Connects to every address, and changes nothing.
@@ -27,8 +41,12 @@ pub async fn survey(config: &Config) -> Result<Vec<Surveyed>, ConnectError> {
 async fn survey_one(config: &Config, url: &BrokerUrl) -> Surveyed {
     let answer = match connection::open(config, url, "survey").await {
         Ok(connection) => {
+            let heartbeat = connection.configuration().heartbeat();
             connection::close(&connection, config.close_timeout).await;
-            Ok(())
+            Ok(Server {
+                greeting: greeting(config, url).await,
+                heartbeat: Duration::from_secs(heartbeat.into()),
+            })
         }
         Err(error) => Err(error),
     };
@@ -36,4 +54,10 @@ async fn survey_one(config: &Config, url: &BrokerUrl) -> Surveyed {
         url: url.clone(),
         answer,
     }
+}
+
+async fn greeting(config: &Config, url: &BrokerUrl) -> Option<Greeting> {
+    let (uri, patience) = (url.uri(), config.connect_timeout);
+    let asked = spawn_blocking(move || greeting::ask(&uri, patience).ok());
+    timeout(patience, asked).await.ok()?.ok()?
 }

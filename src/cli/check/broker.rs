@@ -1,6 +1,9 @@
-//! What `usher check` finds at the broker.
+//! What `usher check` finds at the broker, and what the broker will do to the worker.
 
-use usher::broker::amqp::{self, Surveyed};
+use std::time::Duration;
+
+use usher::broker::amqp::{self, Greeting, ObjectState, Plan, Server, Surveyed};
+use usher::broker::{self, Topology};
 use usher::config::Config;
 
 use super::Finding;
@@ -11,10 +14,27 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         Ok(surveyed) => surveyed,
         Err(error) => return vec![Finding::new("broker", exit::of_broker(&error), error.to_string())],
     };
-    let reached = surveyed.iter().any(|one| one.answer.is_ok());
-    let mut findings: Vec<_> = surveyed.iter().map(|one| address(one, reached)).collect();
-    if reached {
-        findings.push(topology(config).await);
+    let servers: Vec<_> = surveyed
+        .iter()
+        .filter_map(|one| one.answer.as_ref().ok())
+        .collect();
+    let mut findings: Vec<_> = surveyed
+        .iter()
+        .map(|one| address(one, !servers.is_empty()))
+        .collect();
+    let mut warnings: Vec<_> = servers
+        .iter()
+        .flat_map(|server| advice(server.greeting.as_ref(), &config.broker))
+        .collect();
+    warnings.sort();
+    warnings.dedup();
+    findings.extend(
+        warnings
+            .into_iter()
+            .map(|detail| Finding::warning("broker", detail)),
+    );
+    if !servers.is_empty() {
+        findings.extend(topology(config).await);
     }
     findings
 }
@@ -22,7 +42,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
 fn address(surveyed: &Surveyed, another: bool) -> Finding {
     let url = &surveyed.url;
     match &surveyed.answer {
-        Ok(()) => Finding::ok("broker", format!("{url} accepts the worker")),
+        Ok(server) => Finding::ok("broker", format!("{url} accepts the worker: {}", about(server))),
         Err(error) if another && error.is_out_of_reach() => Finding::warning(
             "broker",
             format!("{url}: {error}; the worker goes to another address"),
@@ -31,15 +51,70 @@ fn address(surveyed: &Surveyed, another: bool) -> Finding {
     }
 }
 
-async fn topology(config: &Config) -> Finding {
-    let plan = match amqp::plan(&config.broker, config.provider.name.as_str()).await {
+fn about(server: &Server) -> String {
+    let heartbeat = server.heartbeat.as_secs();
+    match &server.greeting {
+        Some(Greeting { product, version }) => format!("{product} {version}, heartbeat {heartbeat} s"),
+        None => format!("a broker that doesn't say its version, heartbeat {heartbeat} s"),
+    }
+}
+
+/// Where nobody configured another.
+const BROKERS_OWN_CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// The broker looks once a minute, and what is held has to be handed back before that.
+const HOLD_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// What works and may not for ever, as far as the version and the configuration tell.
+fn advice(greeting: Option<&Greeting>, config: &broker::Config) -> Vec<String> {
+    let mut advice = Vec::new();
+    let version = greeting.and_then(Greeting::rabbitmq);
+    let named = greeting.map_or("", |greeting| &greeting.version);
+    if version.is_some_and(|version| ((4, 3, 0)..(4, 3, 6)).contains(&version)) {
+        advice.push(format!(
+            "RabbitMQ {named} stops delivering from a queue for good once all of its consumers ran into the consumer \
+             time-out: upgrade it to 4.3.6 or later"
+        ));
+    }
+    let held = config.hold_max.as_secs();
+    let too_long = |ceiling: Duration| config.hold_max + HOLD_MARGIN > ceiling;
+    if version.is_some_and(|version| version < (4, 0, 0)) {
+        if too_long(BROKERS_OWN_CONSUMER_TIMEOUT) {
+            advice.push(format!(
+                "broker.hold_max is {held} s, and RabbitMQ {named} has one consumer time-out for all queues, 30 minutes \
+                 where nobody raised it, which takes back what is held for longer: keep hold_max at 25m or below, or \
+                 raise consumer_timeout in rabbitmq.conf well above it"
+            ));
+        }
+    } else if too_long(config.consumer_timeout) {
+        advice.push(format!(
+            "broker.hold_max is {held} s, and broker.consumer_timeout is {} s, after which the broker takes back what \
+             is held: keep hold_max five minutes below it",
+            config.consumer_timeout.as_secs()
+        ));
+    }
+    advice
+}
+
+async fn topology(config: &Config) -> Vec<Finding> {
+    let name = config.provider.name.as_str();
+    let plan = match amqp::plan(&config.broker, name).await {
         Ok(plan) => plan,
-        Err(error) => return Finding::new("topology", exit::of_broker(&error), error.to_string()),
+        Err(error) => {
+            return vec![Finding::new(
+                "topology",
+                exit::of_broker(&error),
+                error.to_string(),
+            )];
+        }
     };
     let table = crate::cli::topology::table(&plan);
     let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
-    match (plan.is_settled(), plan.differs()) {
-        (true, _) => Finding::ok("topology", "is as configured"),
+    let mut findings = vec![match (plan.is_settled(), plan.differs()) {
+        (true, _) => Finding::ok(
+            "topology",
+            "is as configured; policies can't be seen from here: look with `rabbitmqctl list_policies` for one that \
+             changes its queues",
+        ),
         (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
         (false, false) => {
             let missing = unsettled.len();
@@ -48,5 +123,75 @@ async fn topology(config: &Config) -> Finding {
                 format!("{missing} objects are missing; `usher run` declares them"),
             )
         }
+    }];
+    if is_older(&plan, &Topology::new(name, &config.broker)) {
+        findings.push(Finding::warning(
+            "topology",
+            "there are command queues but not all leases, as an earlier version left them, whose workers know no \
+             leases: stop those before `usher run` of this version declares what is missing",
+        ));
+    }
+    findings
+}
+
+/// Whether a worker that knew no leases declared it.
+fn is_older(plan: &Plan, topology: &Topology) -> bool {
+    let missing = |object: String| {
+        let mut objects = plan.objects.iter();
+        objects.any(|planned| planned.object == object && planned.state == ObjectState::Missing)
+    };
+    let commands = topology
+        .command_queues()
+        .all(|(name, _)| !missing(format!("queue {name}")));
+    let leases = (0..topology.partitions).any(|partition| {
+        let lease = topology.lease_queue(partition);
+        missing(format!("queue {lease}"))
+    });
+    commands && (leases || missing(format!("exchange {}", topology.fleet_exchange())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice_of(version: &str, hold_max_min: u64, consumer_timeout_min: u64) -> String {
+        let greeting = Greeting {
+            product: "RabbitMQ".to_owned(),
+            version: version.to_owned(),
+        };
+        let config = broker::Config {
+            hold_max: Duration::from_secs(hold_max_min * 60),
+            consumer_timeout: Duration::from_secs(consumer_timeout_min * 60),
+            ..broker::Config::default()
+        };
+        advice(Some(&greeting), &config).join("; ")
+    }
+
+    #[test]
+    fn the_defaults_need_no_advice_on_a_broker_without_faults() {
+        for version in ["3.10.8", "4.0.5", "4.2.9", "4.3.6", "5.0.0", "unknown"] {
+            assert_eq!(advice_of(version, 10, 720), "", "{version}");
+        }
+        assert!(advice(None, &broker::Config::default()).is_empty());
+    }
+
+    #[test]
+    fn a_version_that_can_stop_delivering_is_named() {
+        for version in ["4.3.0", "4.3.5"] {
+            assert!(
+                advice_of(version, 10, 720).contains("4.3.6 or later"),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn holding_beyond_the_consumer_time_out_is_told() {
+        // An older broker knows only its own.
+        assert_eq!(advice_of("3.10.8", 25, 10), "");
+        assert!(advice_of("3.10.8", 26, 720).contains("in rabbitmq.conf"));
+        assert!(advice_of("3.13.7", 60, 720).contains("in rabbitmq.conf"));
+        assert_eq!(advice_of("4.0.5", 60, 720), "");
+        assert!(advice_of("4.0.5", 60, 64).contains("consumer_timeout is 3840 s"));
     }
 }

@@ -1,0 +1,113 @@
+//! What a broker says of itself before anybody logs in, which lapin keeps to itself.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use lapin::protocol::connection::parse_start;
+use lapin::tcp::{AMQPUriTcpExt, HandshakeError};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::AMQPUri;
+
+/// It takes half a kilobyte.
+const GREETING_BYTES_MAX: u32 = 64 * 1024;
+
+const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// Type, channel and size.
+const FRAME_HEADER_BYTES: usize = 7;
+/// Class and method of `connection.start`.
+const START: [u8; 4] = [0, 10, 0, 10];
+
+/// A broker's name and version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    pub product: String,
+    pub version: String,
+}
+
+impl Greeting {
+    /// RabbitMQ's version in numbers; None for another broker.
+    pub fn rabbitmq(&self) -> Option<(u16, u16, u16)> {
+        if self.product != "RabbitMQ" {
+            return None;
+        }
+        let release = self.version.split(['-', '+']).next()?;
+        let mut numbers = release.split('.').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some((next()?, next()?, next()?))
+    }
+}
+
+/// Connects and asks. It blocks its thread.
+pub(super) fn ask(uri: &AMQPUri, patience: Duration) -> io::Result<Greeting> {
+    let mut stream = uri.connect().map_err(|error| match error {
+        HandshakeError::Failure(error) => error,
+        HandshakeError::WouldBlock(_) => io::ErrorKind::TimedOut.into(),
+    })?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(PROTOCOL_HEADER)?;
+    stream.flush()?;
+    read(&mut stream)
+}
+
+fn read(stream: &mut impl Read) -> io::Result<Greeting> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    stream.read_exact(&mut header)?;
+    let [.., a, b, c, d] = header;
+    let size = u32::from_be_bytes([a, b, c, d]);
+    if size > GREETING_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut payload = Vec::new();
+    stream.take(size.into()).read_to_end(&mut payload)?;
+    let start = payload.strip_prefix(&START).ok_or(io::ErrorKind::InvalidData)?;
+    let (_, start) = parse_start(start).map_err(|_| io::ErrorKind::InvalidData)?;
+    let said = |key| text(&start.server_properties, key);
+    let greeting = said("product").zip(said("version"));
+    let (product, version) = greeting.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Greeting { product, version })
+}
+
+fn text(properties: &FieldTable, key: &str) -> Option<String> {
+    match properties.inner().get(key)? {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(product: &str, version: &str) -> Greeting {
+        Greeting {
+            product: product.to_owned(),
+            version: version.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_version_is_numbers_where_it_is_rabbitmq_s() {
+        for (version, numbers) in [
+            ("3.10.8", Some((3, 10, 8))),
+            ("4.3.0-rc.1", Some((4, 3, 0))),
+            ("4.3.6+debian", Some((4, 3, 6))),
+            ("4.3", None),
+            ("master", None),
+        ] {
+            assert_eq!(greeting("RabbitMQ", version).rabbitmq(), numbers, "{version}");
+        }
+        assert_eq!(greeting("LavinMQ", "3.10.8").rabbitmq(), None);
+    }
+
+    #[test]
+    fn what_is_no_greeting_is_an_error() {
+        let closing = [&[1, 0, 0, 0, 0, 0, 4][..], &[0, 10, 0, 50], &[0xce]].concat();
+        let endless = vec![1, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        let cut = [&[1, 0, 0, 0, 0, 1, 0][..], &START, &[0, 9]].concat();
+        let version_only = b"AMQP\x00\x00\x09\x01".to_vec();
+        for bytes in [closing, endless, cut, version_only, Vec::new()] {
+            assert!(read(&mut bytes.as_slice()).is_err(), "{bytes:?}");
+        }
+    }
+}
