@@ -1,6 +1,9 @@
 //! Another number of partitions: taken while nothing is queued, refused otherwise, and nothing lost.
 
-use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::options::{
+    BasicConsumeOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    QueuePurgeOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use usher::broker::amqp::{self, ConnectError, Repartitioned, TopologyError, WhenUnreachable};
@@ -89,6 +92,32 @@ impl Place {
         purged.await.unwrap()
     }
 
+    /// Each command gets to one queue, and each queue gets some.
+    async fn assert_publishes_to(&self, partitions: u16) {
+        self.publish().await;
+        let counts = self.drain(partitions).await;
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        assert_eq!(counts.iter().sum::<u32>() as usize, USERS * 2, "{counts:?}");
+        assert_eq!(self.look(UNROUTABLE).await.message_count(), 0);
+    }
+
+    async fn unbind(&self, exchange: &str, queue: &str, pattern: &str) {
+        let unbound = self.channel.queue_unbind(
+            queue.into(),
+            exchange.into(),
+            pattern.into(),
+            FieldTable::default(),
+        );
+        unbound.await.unwrap();
+    }
+
+    async fn delete(&self, queue: &str) {
+        let deleted = self
+            .channel
+            .queue_delete(queue.into(), QueueDeleteOptions::default());
+        deleted.await.unwrap();
+    }
+
     async fn is_declared_for(&self, partitions: u16) -> bool {
         let plan = amqp::plan(&self.with(partitions), PROVIDER).await.unwrap();
         plan.is_settled()
@@ -118,11 +147,7 @@ async fn an_empty_topology_takes_another_number_of_partitions_and_goes_back() {
         assert!(place.is_declared_for(to).await);
         // Nothing is left that would be taken for another number, or would get a command twice.
         assert_eq!(place.to(to).await.unwrap(), None);
-        place.publish().await;
-        let counts = place.drain(to).await;
-        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
-        assert_eq!(counts.iter().sum::<u32>() as usize, USERS * 2, "{counts:?}");
-        assert_eq!(place.look(UNROUTABLE).await.message_count(), 0);
+        place.assert_publishes_to(to).await;
     }
 }
 
@@ -237,6 +262,37 @@ async fn what_is_published_during_the_change_is_in_a_queue_afterwards() {
     assert!(place.is_declared_for(partitions).await);
     let queued: u32 = place.drain(partitions).await.iter().sum();
     assert_eq!((queued + place.purge(UNROUTABLE).await) as usize, USERS * 2);
+}
+
+#[tokio::test]
+async fn an_interrupted_change_is_finished_by_the_next() {
+    let place = Place::new("repartition-interrupted").await;
+    place.to(1).await.unwrap();
+    // Nothing feeds the old queue any more.
+    place.unbind(COMMANDS, "user.update.sivo.0", "sivo.#").await;
+    place.to(4).await.unwrap();
+    place.assert_publishes_to(4).await;
+    // Some queues of a partition are gone already.
+    for queue in ["usher.lease.sivo.3", "user.update.bulk.sivo.3"] {
+        place.delete(queue).await;
+    }
+    place.to(2).await.unwrap();
+    place.assert_publishes_to(2).await;
+    // The exchanges are gone, which tell that there are several.
+    for exchange in ["user.commands.sivo", "user.commands.bulk.sivo"] {
+        let deleted = place
+            .channel
+            .exchange_delete(exchange.into(), ExchangeDeleteOptions::default());
+        deleted.await.unwrap();
+    }
+    place.to(1).await.unwrap();
+    place.assert_publishes_to(1).await;
+    // Some of the new queues are there already.
+    place.to(3).await.unwrap();
+    place.assert_publishes_to(3).await;
+    place.delete("user.update.sivo.1").await;
+    place.to(3).await.unwrap();
+    place.assert_publishes_to(3).await;
 }
 
 #[tokio::test]

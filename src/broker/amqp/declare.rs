@@ -193,9 +193,16 @@ impl<'c> Declaring<'c> {
         }
     }
 
+    /// Also where one of its ends is gone already.
     pub(super) async fn unbind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
-        let unbound = unbind(self.channel().await?, binding).await;
-        unbound.map_err(|error| refused_object(&name_of(binding), None, &error))
+        let Err(error) = unbind(self.channel().await?, binding).await else {
+            return Ok(());
+        };
+        self.channel = None;
+        match is_not_found(&error) {
+            true => Ok(()),
+            false => Err(refused_object(&name_of(binding), None, &error)),
+        }
     }
 
     async fn state(&mut self, object: Object<'_>) -> Result<ObjectState, ConnectError> {

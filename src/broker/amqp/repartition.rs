@@ -86,10 +86,10 @@ struct Exchanging<'c, 't> {
 
 impl<'c> Exchanging<'c, '_> {
     async fn run(mut self, connection: &Connection) -> Result<Declaring<'c>, ConnectError> {
-        self.refuse_unless_idle(0).await?;
+        let queues = self.idle_queues(0).await?;
         // Whatever else differs, or is missing on the broker, is told before anything is changed.
         self.declaring.compare(self.new).await?;
-        let mut hold = Hold::take(connection, self.old).await?;
+        let mut hold = Hold::take(connection, queues).await?;
         let removed = self.remove_old(&mut hold).await;
         hold.release().await;
         if let Err(error) = removed {
@@ -114,7 +114,7 @@ impl<'c> Exchanging<'c, '_> {
         if let Some(queue) = hold.delivered_within(ON_ITS_WAY_MAX).await {
             return Err(self.in_use(format!("queue {queue} is not empty")));
         }
-        self.refuse_unless_idle(1).await?;
+        self.idle_queues(1).await?;
         for exchange in &old.exchanges {
             if !new.exchanges.contains(exchange) {
                 let deleted = self.declaring.delete_exchange(&exchange.name).await;
@@ -130,12 +130,14 @@ impl<'c> Exchanging<'c, '_> {
         Ok(())
     }
 
-    /// With as many consumers as are our own.
-    async fn refuse_unless_idle(&mut self, own: u32) -> Result<(), ConnectError> {
+    /// The command queues that there are: an earlier change may have been interrupted. It is an error where
+    /// one is not empty, or where they have more consumers than are our own.
+    async fn idle_queues(&mut self, own: u32) -> Result<Vec<String>, ConnectError> {
+        let mut queues = Vec::new();
         for (name, _) in self.old.command_queues() {
             match self.declaring.depth(name).await? {
                 None => {}
-                Some((0, consumers)) if consumers <= own => {}
+                Some((0, consumers)) if consumers <= own => queues.push(name.to_owned()),
                 Some((0, _)) => return Err(self.in_use(format!("queue {name} has a consumer"))),
                 Some((count, _)) => {
                     return Err(self.in_use(format!("queue {name} holds {count} commands")));
@@ -148,7 +150,7 @@ impl<'c> Exchanging<'c, '_> {
                 return Err(self.in_use(format!("queue {name} has a consumer")));
             }
         }
-        Ok(())
+        Ok(queues)
     }
 
     async fn put_back(&mut self) -> Result<(), ConnectError> {
@@ -190,13 +192,13 @@ struct Hold {
 }
 
 impl Hold {
-    async fn take(connection: &Connection, topology: &Topology) -> Result<Self, ConnectError> {
+    async fn take(connection: &Connection, queues: Vec<String>) -> Result<Self, ConnectError> {
         let channel = connection.create_channel().await;
         let mut hold = Self {
             channel: channel.map_err(|error| refused_connection(&error))?,
             consumers: Vec::new(),
         };
-        match hold.consume(topology).await {
+        match hold.consume(queues).await {
             Ok(()) => Ok(hold),
             Err(error) => {
                 hold.release().await;
@@ -205,18 +207,18 @@ impl Hold {
         }
     }
 
-    async fn consume(&mut self, topology: &Topology) -> Result<(), ConnectError> {
+    async fn consume(&mut self, queues: Vec<String>) -> Result<(), ConnectError> {
         // One of each is enough to know.
         let one = self.channel.basic_qos(1, BasicQosOptions::default()).await;
         one.map_err(|error| refused_connection(&error))?;
-        for (name, _) in topology.command_queues() {
+        for name in queues {
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
             let consumer = self
                 .channel
-                .basic_consume(name.into(), name.into(), options, arguments)
+                .basic_consume(name.as_str().into(), name.as_str().into(), options, arguments)
                 .await
                 .map_err(|error| refused_object(&format!("queue {name}"), None, &error))?;
-            self.consumers.push((name.to_owned(), consumer));
+            self.consumers.push((name, consumer));
         }
         Ok(())
     }
