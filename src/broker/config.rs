@@ -19,8 +19,9 @@ pub struct Config {
     /// are a list, or stand with commas between: when a connection is lost or can't be made, the next one
     /// is tried.
     pub url: BrokerUrls,
-    /// Command queues for each traffic class. Fixed when the topology is first declared. More than one
-    /// spreads the provider over several active workers, and needs the exchange type x-modulus-hash.
+    /// Command queues for each traffic class. Another number is taken by `usher topology declare` alone, while
+    /// no command is queued and no worker runs. More than one spreads the provider over several active
+    /// workers, and needs the exchange type x-modulus-hash.
     pub partitions: NonZeroU16,
     /// Unsettled deliveries for each queue. The same on every worker: a smaller one reorders what comes back.
     pub prefetch: NonZeroU16,
