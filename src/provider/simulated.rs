@@ -49,7 +49,7 @@ use self::quota::QuotaKind;
 use self::world::World;
 use super::Kind;
 
-pub use self::calls::{Call, CallEnd, Op, Summary};
+pub use self::calls::{Call, CallEnd, Op, Summary, Trouble};
 pub use self::headers::{QuotaHeaders, RetryAfterStyle};
 
 /// The password that each user has at first.

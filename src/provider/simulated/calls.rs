@@ -30,6 +30,8 @@ pub struct Call {
     pub seq: u64,
     /// Since the simulation's start.
     pub at: Duration,
+    /// When the answer was ready or the connection cut, on the same clock. None while the call is pending.
+    pub ended: Option<Duration>,
     pub method: Method,
     /// Empty where a token was asked for.
     pub user: String,
@@ -37,6 +39,11 @@ pub struct Call {
     pub end: CallEnd,
     /// Whether a write took effect.
     pub applied: bool,
+    /// What the simulation did to it, its quota included.
+    pub trouble: Option<Trouble>,
+    /// The bearer token that came with it: who gives each of its clients another one can tell them apart.
+    /// `/__calls` doesn't show it.
+    pub token: Box<str>,
     /// Left out where a token was asked for: the client's secret may stand in it.
     pub body: Box<[u8]>,
 }
@@ -71,9 +78,9 @@ pub struct Summary {
     pub texts: u64,
 }
 
-/// What goes wrong with one call.
+/// What goes wrong with one call: the quota is used up for so long, or one of the faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub enum Trouble {
     Throttled(Duration),
     Broken,
     DropBefore,

@@ -1,6 +1,7 @@
 //! What a trial or a test reads of the simulation, and how it changes the conditions while it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -30,10 +31,12 @@ pub(super) async fn calls(State(world): State<Arc<World>>) -> Json<Vec<Value>> {
 }
 
 fn shown(call: &Call) -> Value {
+    let us = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
     json!({
         "seq": call.seq,
         "at_ms": u64::try_from(call.at.as_millis()).unwrap_or(u64::MAX),
-        "at_us": u64::try_from(call.at.as_micros()).unwrap_or(u64::MAX),
+        "at_us": us(call.at),
+        "ended_us": call.ended.map(us),
         "method": call.method.as_str(),
         "user": call.user,
         "op": call.op,

@@ -60,7 +60,7 @@ async fn call(
     let Some(target) = world.target(&parts.method, parts.uri.path()) else {
         return response(world.refuse(&Refusal::NoRoute), []);
     };
-    let (mut turn, trouble) = Turn::begin(&world, &target, &parts.method, &body);
+    let (mut turn, trouble) = Turn::begin(&world, &target, &parts, &body);
     let mut headers = turn.take_headers();
     let refused = match trouble {
         Some(Trouble::Throttled(wait)) => Some((Refusal::Throttled, Some(wait))),

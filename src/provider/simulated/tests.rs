@@ -190,7 +190,8 @@ async fn each_fault_does_what_its_name_says() {
         );
         let calls = bench.simulated.calls();
         let call = calls.iter().rfind(|call| call.user == user).unwrap();
-        assert_eq!(call.applied, applied, "{faults:?}");
+        assert_eq!((call.applied, &*call.token), (applied, "t"), "{faults:?}");
+        assert!(call.trouble.is_some() && call.ended > Some(call.at));
         assert_eq!(
             call.end,
             status.map_or(CallEnd::Dropped, CallEnd::Answered),

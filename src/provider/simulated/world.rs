@@ -209,6 +209,15 @@ impl World {
     }
 }
 
+/// Empty where there is none.
+fn bearer(headers: &HeaderMap) -> &str {
+    headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default()
+}
+
 fn shown(account: &Account) -> Value {
     json!({
         "fields": account.fields, "version": account.version, "writes": account.writes,
@@ -218,11 +227,7 @@ fn shown(account: &Account) -> Value {
 
 impl State {
     fn admit(&self, headers: &HeaderMap, user_id: &str) -> Result<(), Refusal> {
-        let bearer = headers
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .unwrap_or_default();
+        let bearer = bearer(headers);
         let accepted = match (self.issuer.accepts(bearer), &self.token) {
             (Some(serves), _) => serves,
             (None, Some(token)) => bearer == token,

@@ -3,10 +3,10 @@
 use std::mem;
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::request::Parts;
 use tokio::time::Instant;
 
-use super::World;
+use super::{World, bearer};
 use crate::provider::simulated::calls::{Call, CallEnd, Op, Trouble};
 use crate::provider::simulated::headers::Header;
 use crate::provider::simulated::quota::Quota;
@@ -26,7 +26,7 @@ impl Turn {
     pub(in crate::provider::simulated) fn begin(
         world: &Arc<World>,
         target: &Target<'_>,
-        method: &Method,
+        parts: &Parts,
         body: &[u8],
     ) -> (Self, Option<Trouble>) {
         let user = String::from(&*target.user_id);
@@ -49,20 +49,23 @@ impl Turn {
         if state.calls.len() >= world.calls_max {
             state.calls.pop_front();
         }
+        let trouble = state.trouble(now);
         state.calls.push_back(Call {
             seq,
             at: now - world.started_at,
-            method: method.clone(),
+            ended: None,
+            method: parts.method.clone(),
             user: user.clone(),
             op: target.op,
             end: CallEnd::Pending,
             applied: false,
+            trouble,
+            token: bearer(&parts.headers).into(),
             body: match target.op {
                 Op::Token => Box::default(),
                 Op::Read | Op::Write => body.into(),
             },
         });
-        let trouble = state.trouble(now);
         let standing = state.quota.as_mut().map(Quota::standing);
         drop(state);
         let turn = Self {
@@ -89,6 +92,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.world.state();
+        let ended = Instant::now() - self.world.started_at;
         if let Some(running) = state.in_flight.get_mut(&self.user) {
             *running -= 1;
             if *running == 0 {
@@ -107,6 +111,7 @@ impl Drop for Turn {
             .and_then(|index| usize::try_from(index).ok());
         if let Some(call) = index.and_then(|index| state.calls.get_mut(index)) {
             call.end = self.end;
+            call.ended = Some(ended);
             call.applied = self.applied;
         }
     }
