@@ -22,6 +22,9 @@ mod stage;
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/support.rs"]
 mod support;
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/taking.rs"]
+mod taking;
 
 use std::env;
 

@@ -26,6 +26,8 @@ use crate::worker::{Progress, Shutdown};
 /// With commands in hand and nobody paused, something settles within this time, or the worker hangs.
 const STALLED_AFTER: Duration = Duration::from_secs(120);
 
+const STANDS_BY: &str = "other workers hold every lease; this one takes over when one of them goes";
+
 /// Metrics' histograms grow until somebody looks; this looks.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -51,7 +53,7 @@ pub struct Admin {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Readiness {
     ready: bool,
-    /// `starting`, `idle`, `working`, `throttled`, `outage`, `credentials`, `dead_letters`, `broker`, `stalled` or
+    /// `starting`, `standby`, `idle`, `working`, `throttled`, `outage`, `credentials`, `dead_letters`, `broker`, `stalled` or
     /// `draining`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +63,16 @@ struct Readiness {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_call_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    leases: Option<Leases>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     commands: Option<Commands>,
+}
+
+/// The partitions that this worker consumes.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Leases {
+    held: usize,
+    partitions: usize,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -194,6 +205,7 @@ impl Readiness {
             detail: Some("the broker has not been reached yet".into()),
             paused_for_ms: None,
             next_call_in_ms: None,
+            leases: None,
             commands: None,
         }
     }
@@ -212,6 +224,7 @@ impl Readiness {
             (_, Some(_)) => (false, "broker"),
             // Throttling is how a quota is used to the full.
             (Some(pause), None) => (pause.cause == "throttled", pause.cause),
+            (None, None) if in_hand == 0 && progress.leases == 0 => (true, "standby"),
             (None, None) if in_hand == 0 => (true, "idle"),
             (None, None) if still > STALLED_AFTER => (false, "stalled"),
             (None, None) => (true, "working"),
@@ -225,7 +238,13 @@ impl Readiness {
                 .as_ref()
                 .map(|pause| millis(now.duration_since(pause.since))),
             next_call_in_ms: next_call.map(|at| millis(at.saturating_duration_since(now))),
-            detail: down.or_else(|| pause?.why.map(Cow::into_owned)),
+            detail: down
+                .or_else(|| pause?.why.map(Cow::into_owned))
+                .or_else(|| (state == "standby").then(|| STANDS_BY.to_owned())),
+            leases: Some(Leases {
+                held: progress.leases,
+                partitions: progress.partitions,
+            }),
             commands: Some(Commands {
                 running: progress.running,
                 parked: progress.parked,
@@ -247,7 +266,8 @@ mod tests {
         down: Option<&str>,
     ) -> (bool, &'static str) {
         let now = Instant::now();
-        let mut progress = Progress::new();
+        let mut progress = Progress::new(1);
+        progress.leases = 1;
         change(&mut progress);
         let pause = cause.map(|cause| Pause {
             cause,
@@ -263,6 +283,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn readiness_is_about_progress() {
         assert_eq!(readiness(|_| (), None, None), (true, "idle"));
+        assert_eq!(
+            readiness(|progress| progress.leases = 0, None, None),
+            (true, "standby")
+        );
         assert_eq!(
             readiness(|progress| progress.running = 1, None, None),
             (false, "stalled")

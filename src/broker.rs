@@ -7,6 +7,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,9 +32,31 @@ pub struct Delivery {
     /// The broker delivered it before.
     pub redelivered: bool,
     pub received_at: Instant,
-    /// It came from the queue of bulk traffic.
+    /// Which of its partitions it came from, and whether from the queue of bulk traffic.
+    pub partition: Partition,
     pub bulk: bool,
     acker: Box<dyn Acker>,
+}
+
+/// The broker's unit of order: a queue for each class of traffic, and one lease for both.
+pub type Partition = u16;
+
+/// The right to consume a partition, from a moment on. A later one of the same partition has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub partition: Partition,
+    pub number: u64,
+}
+
+/// What a consumer has for the worker.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every arrival is a delivery")]
+pub enum Arrival {
+    /// The lease came to this worker. Nothing is delivered before it is used.
+    Leased(Lease),
+    /// The lease is gone: given up as asked, or lost. What was delivered under it is stale.
+    Lost(Lease),
+    Delivery(Delivery),
 }
 
 /// What a broker adapter puts under a delivery.
@@ -52,7 +75,12 @@ pub trait Acker: Send + Sync {
 pub struct Stale;
 
 impl Delivery {
-    pub fn new(message: Message, redelivered: bool, bulk: bool, acker: Box<dyn Acker>) -> Self {
+    pub fn new(
+        message: Message,
+        redelivered: bool,
+        (partition, bulk): (Partition, bool),
+        acker: Box<dyn Acker>,
+    ) -> Self {
         Self {
             body: message.body,
             properties: message.properties,
@@ -60,6 +88,7 @@ impl Delivery {
             routing_key: message.routing_key,
             redelivered,
             received_at: Instant::now(),
+            partition,
             bulk,
             acker,
         }
@@ -78,8 +107,8 @@ impl Delivery {
         }
     }
 
-    /// Leaves it unsettled. The broker gets it back, in order, when the consumer is suspended or closes: a
-    /// requeue of a single delivery would let later ones of the same user pass it.
+    /// Leaves it unsettled. The broker gets it back, in order, when its lease is given up: a requeue of a
+    /// single delivery would let later ones of the same user pass it.
     pub fn hand_back(self) {}
 }
 
@@ -129,25 +158,49 @@ pub enum Link {
     },
 }
 
-/// Takes deliveries. It reconnects by itself, for ever; deliveries of a lost connection turn stale.
+/// Takes deliveries of the partitions whose leases it holds. It reconnects by itself, for ever, and stands in
+/// line again for what it claimed; a lost connection loses its leases.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next delivery. `None` where no more will come (a file's end); a connection's loss is no end.
-    /// While the consumer is suspended, none comes.
-    async fn next(&mut self) -> Option<Delivery>;
+    /// `None` where no more deliveries will come (a file's end); a connection's loss is no end.
+    async fn next(&mut self) -> Option<Arrival>;
+
+    /// Stands in line for the partition's lease, until it is released.
+    fn claim(&mut self, partition: Partition);
+
+    /// Takes deliveries under this lease, if it is still held.
+    fn consume(&mut self, lease: Lease);
+
+    /// Gives the lease up, or leaves the line: every unsettled delivery of the partition goes back, in order,
+    /// and whoever stands in line is next. Call it when nothing of the partition is in flight any more.
+    fn release(&mut self, partition: Partition);
 
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Gives every unsettled delivery back in order and takes none until `resume`; another consumer may
-    /// take over meanwhile. Call it when nothing is in flight any more; whatever is still held is stale
-    /// afterwards. The connection is kept, and made again if it is lost.
-    async fn suspend(&mut self);
+    /// Releases everything, and ends the connection.
+    async fn close(self: Box<Self>);
+}
 
-    /// Takes deliveries again: at once, or behind whoever took over.
-    async fn resume(&mut self);
+/// What a listener hears.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most of what is heard is of the log")]
+pub enum Heard {
+    /// From another worker of the fleet, or from this one.
+    Notice(Bytes),
+    /// From the outcome log, in its order.
+    Logged(Message),
+    /// The outcome log is read from here on, or again after a break: nothing is left out.
+    Following,
+}
 
-    /// Stops taking deliveries and gives every unsettled one back in order. Call it when nothing is in
-    /// flight any more; whatever is still held is stale afterwards.
+/// Hears what the workers of the fleet tell each other, and reads the outcome log. It reconnects by itself.
+#[async_trait]
+pub trait Listener: Send {
+    async fn next(&mut self) -> Heard;
+
+    /// Reads the outcome log from about then on; `None`: no more.
+    fn follow(&mut self, since: Option<Timestamp>);
+
     async fn close(self: Box<Self>);
 }
 

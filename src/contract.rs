@@ -11,6 +11,7 @@ pub mod decode;
 pub mod event;
 pub mod extension;
 pub mod failure;
+pub mod notice;
 pub mod outcome;
 pub mod quota;
 pub mod schema;
@@ -19,5 +20,6 @@ pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, Use
 pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
 pub use decode::{BODY_BYTES_MAX, Ident, decode};
 pub use failure::{Failure, Fault, Reason};
+pub use notice::{Act, Notice, WorkerId};
 pub use outcome::Outcome;
 pub use quota::QuotaTold;

@@ -16,6 +16,8 @@ const REPUBLISHES: &str = "usher_publish_repeats_total";
 const PANICS: &str = "usher_panics_total";
 const IN_HAND: &str = "usher_commands_in_hand";
 const PAUSED: &str = "usher_paused";
+const LEASES: &str = "usher_leases";
+const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
 
 /// Histograms, with the buckets that the exporter is to use, in seconds.
@@ -64,9 +66,11 @@ pub fn describe() {
         PAUSED,
         "1 while nobody calls the provider, by cause (throttled, outage, credentials, dead_letters)"
     );
+    describe_gauge!(LEASES, "Partitions that this worker consumes; 0: it stands by");
+    describe_gauge!(PARTITIONS, "Partitions of the provider");
     describe_gauge!(
         PACE,
-        "Calls per second that may go out now, as configured and learned"
+        "Calls per second of this worker that may go out now, as configured and learned"
     );
 }
 
@@ -102,6 +106,11 @@ pub fn panic() {
 pub fn commands_in_hand(running: usize, parked: usize) {
     gauge!(IN_HAND, "place" => "running").set(running as f64);
     gauge!(IN_HAND, "place" => "parked").set(parked as f64);
+}
+
+pub fn leases(held: usize, partitions: usize) {
+    gauge!(LEASES).set(held as f64);
+    gauge!(PARTITIONS).set(partitions as f64);
 }
 
 pub fn pace(per_second: f64) {

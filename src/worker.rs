@@ -1,19 +1,24 @@
 //! The application: takes deliveries, keeps each user's order, handles, settles.
 //!
 //! The path of a command: `run` receives and dispatches it to its user's lane, `handler` makes the
-//! calls, `settle` tells the world and acks.
+//! calls, `settle` tells the world and acks. Beside it, `fleet` speaks with the other workers.
 
+mod failpoint;
+pub mod fleet;
 pub mod gate;
 pub mod handler;
 mod hands;
 pub mod lane;
 pub mod ledger;
+mod partition;
 pub mod progress;
 pub mod run;
 pub mod settle;
+pub mod setup;
 pub mod shutdown;
 pub mod turn;
 
 pub use progress::Progress;
-pub use run::{Config, Setup, Stopped, Worker};
+pub use run::{Stopped, Worker};
+pub use setup::{Company, Config, Setup};
 pub use shutdown::Shutdown;

@@ -1,12 +1,12 @@
 //! RabbitMQ behind the broker's port.
 //!
-//! Two connections, one to consume and one to publish, because an alarm stops everything that a
-//! publishing connection sends, acks included. Neither uses lapin's recovery, under which deliveries of
+//! Connections of their own to consume, to publish and to listen, because an alarm stops everything that a
+//! publishing connection sends, acks included. None uses lapin's recovery, under which deliveries of
 //! the old connection look alive: a supervisor makes a new connection, and all that was is stale.
 
 use std::sync::Arc;
 
-use super::{Config, Consumer, Publisher};
+use super::{Config, Consumer, Listener, Publisher};
 
 mod connection;
 mod consumer;
@@ -16,8 +16,11 @@ mod error;
 mod first;
 mod greeting;
 mod inbox;
+mod line;
+mod listener;
 mod publisher;
 mod publishing;
+mod pulse;
 mod repartition;
 mod supervisor;
 mod survey;
@@ -38,26 +41,50 @@ pub enum WhenUnreachable {
     Fail,
 }
 
-/// Declares the topology of the provider, and takes its commands. Answers when both connections are up.
+/// What a worker of a fleet needs of the broker.
+pub struct Connected {
+    pub consumer: Box<dyn Consumer>,
+    pub publisher: Arc<dyn Publisher>,
+    pub listener: Box<dyn Listener>,
+}
+
+/// Declares the topology of the provider. Answers when all connections are up.
 pub async fn connect(
     config: &Config,
     provider: &str,
     when_unreachable: WhenUnreachable,
-) -> Result<(Box<dyn Consumer>, Arc<dyn Publisher>), ConnectError> {
+) -> Result<Connected, ConnectError> {
     // The topology comes with the consumer: nothing is taken before what it leads to can be published.
     let publisher = publisher(config, when_unreachable).await?;
-    let consumer = consumer(config, provider, when_unreachable).await?;
-    Ok((consumer, publisher))
+    let consumer = consumer(config, provider, publisher.clone(), when_unreachable).await?;
+    let listener = listener(config, provider, when_unreachable).await?;
+    Ok(Connected {
+        consumer,
+        publisher,
+        listener,
+    })
 }
 
-/// Declares the topology of the provider, and takes its commands.
+/// Declares the topology of the provider, and takes its commands. The publisher puts leases where there are none.
 pub async fn consumer(
     config: &Config,
     provider: &str,
+    publisher: Arc<dyn Publisher>,
     when_unreachable: WhenUnreachable,
 ) -> Result<Box<dyn Consumer>, ConnectError> {
     Ok(Box::new(
-        consumer::AmqpConsumer::connect(config, provider, when_unreachable).await?,
+        consumer::AmqpConsumer::connect(config, provider, publisher, when_unreachable).await?,
+    ))
+}
+
+/// Listens to the fleet and to the outcome log, whose topology is declared.
+pub async fn listener(
+    config: &Config,
+    provider: &str,
+    when_unreachable: WhenUnreachable,
+) -> Result<Box<dyn Listener>, ConnectError> {
+    Ok(Box::new(
+        listener::AmqpListener::connect(config, provider, when_unreachable).await?,
     ))
 }
 

@@ -61,6 +61,11 @@ pub struct Config {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub hold_max: Duration,
+    /// How far back a starting worker reads the outcome log: a command that was settled within it and comes
+    /// again is not applied again.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub ledger_window: Duration,
     /// How long the outcome log keeps events: a number and one of Y, M, D, h, m, s. Fixed when the
     /// topology is first declared.
     pub outcome_log_max_age: MaxAge,
@@ -84,6 +89,7 @@ impl Default for Config {
             reconnect_delay_max: Duration::from_secs(30),
             consumer_timeout: Duration::from_secs(12 * 3600),
             hold_max: Duration::from_secs(10 * 60),
+            ledger_window: Duration::from_secs(15 * 60),
             outcome_log_max_age: MaxAge("7D".to_owned()),
             outcome_log_bytes_max: 5_000_000_000,
         }

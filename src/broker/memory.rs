@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{Consumer, Link, Message, PublishError, Publisher, Topology};
+use super::{Consumer, Link, Listener, Message, PublishError, Publisher, Topology};
 
 mod consumer;
 mod faults;
+mod leases;
+mod listener;
 mod publisher;
 mod routing;
 mod state;
@@ -19,6 +21,7 @@ mod state;
 mod tests;
 
 use consumer::MemoryConsumer;
+use listener::MemoryListener;
 use publisher::MemoryPublisher;
 use state::State;
 
@@ -37,8 +40,10 @@ pub trait Sink: Send + Sync {
 }
 
 struct Shared {
+    /// Where the workers of the fleet tell each other.
+    fleet: String,
     state: Mutex<State>,
-    /// A consumer may find something new: a message, room under its prefetch, its turn, the end.
+    /// A consumer or a listener may find something new: a message, room under its prefetch, a lease, the end.
     deliverable: Notify,
     /// A queue became shorter.
     room: Notify,
@@ -55,6 +60,11 @@ impl Shared {
     }
 
     fn take(&self, message: &Message) -> Result<(), PublishError> {
+        if message.exchange == self.fleet {
+            self.state().tell(&message.body);
+            self.deliverable.notify_waiters();
+            return Ok(());
+        }
         let (queues, sinks) = {
             let state = self.state();
             // A broker closes the channel over a missing exchange, which no publisher gets to see.
@@ -83,6 +93,7 @@ impl MemoryBroker {
     pub fn new(topology: &Topology) -> Self {
         Self {
             shared: Arc::new(Shared {
+                fleet: topology.fleet_exchange(),
                 state: Mutex::new(State::new(topology)),
                 deliverable: Notify::new(),
                 room: Notify::new(),
@@ -93,10 +104,13 @@ impl MemoryBroker {
         }
     }
 
-    /// Consumes every command queue, with this many unsettled deliveries for each. Only the first
-    /// consumer gets deliveries; the next one takes over when it is suspended, closes or is dropped.
+    /// Consumes with this many unsettled deliveries for each queue.
     pub fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
         Box::new(MemoryConsumer::new(self.shared.clone(), prefetch))
+    }
+
+    pub fn listener(&self) -> Box<dyn Listener> {
+        Box::new(MemoryListener::new(self.shared.clone()))
     }
 
     pub fn publisher(&self) -> Arc<dyn Publisher> {
@@ -167,6 +181,11 @@ impl MemoryBroker {
     /// How many lie in the queue, unsettled deliveries included.
     pub fn depth(&self, queue: &str) -> usize {
         self.shared.state().queue(queue).map_or(0, |queue| queue.depth())
+    }
+
+    /// How many leases were given so far: the same for as long as none moves.
+    pub fn leases_given(&self) -> u64 {
+        self.shared.state().lines.leases_given
     }
 
     /// Removes the first message that is not with a consumer.

@@ -28,6 +28,15 @@ impl Properties {
         )
     }
 
+    /// Gone with the broker's memory.
+    pub fn transient(content_type: &str) -> Self {
+        Self(
+            BasicProperties::default()
+                .with_delivery_mode(1)
+                .with_content_type(content_type.into()),
+        )
+    }
+
     pub fn from_amqp(properties: BasicProperties) -> Self {
         Self(properties)
     }
@@ -96,6 +105,13 @@ impl Properties {
         match self.header(name)? {
             Header::Text(text) => Some(text),
             Header::Number(_) => None,
+        }
+    }
+
+    pub fn number(&self, name: &str) -> Option<i64> {
+        match self.header(name)? {
+            Header::Number(n) => Some(n),
+            Header::Text(_) => None,
         }
     }
 

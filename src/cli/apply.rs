@@ -12,6 +12,7 @@ use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
 use usher::clock::Clock;
 use usher::config::Config;
+use usher::contract::WorkerId;
 use usher::provider::Kind;
 use usher::provider::simulated::quota::QuotaKind;
 use usher::provider::simulated::{self, Faults, Settings, Simulated};
@@ -180,6 +181,10 @@ fn broker(args: &Args, config: &Config) -> anyhow::Result<(MemoryBroker, Earlier
 fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
     let provider = assemble::provider(&config.provider)?;
     Ok(Worker::new(Setup {
+        id: WorkerId::new("apply"),
+        // What was settled before, the outcome file tells.
+        fleet: None,
+        partitions: config.broker.partitions.get(),
         consumer: broker.consumer(config.broker.prefetch.get()),
         publisher: broker.publisher(),
         gate: gate::Settings {

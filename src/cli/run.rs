@@ -1,12 +1,17 @@
 //! `usher run`: the worker.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use usher::admin::{self, Admin};
+use usher::broker::Topology;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::clock::Clock;
+use usher::config;
+use usher::contract::WorkerId;
 use usher::telemetry;
-use usher::worker::{Setup, Shutdown, Stopped, Worker};
+use usher::worker::{Company, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
 use super::{Context, assemble, signals};
@@ -26,12 +31,23 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
 
     let name = config.provider.name.clone();
     let connecting = amqp::connect(&config.broker, name.as_str(), WhenUnreachable::Wait);
-    let (consumer, publisher) = tokio::select! {
+    let amqp::Connected {
+        consumer,
+        publisher,
+        listener,
+    } = tokio::select! {
         () = shutdown.draining() => return Ok(Exit::Done),
         connected = connecting => connected.map_err(|error| exit::broker(&error))?,
     };
     let (consuming, publishing) = (consumer.link(), publisher.link());
     let worker = Worker::new(Setup {
+        id: WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48))),
+        fleet: Some(Company {
+            listener,
+            exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
+            ledger_window: config.broker.ledger_window,
+        }),
+        partitions: config.broker.partitions.get(),
         consumer,
         publisher,
         gate: assemble::gate(&config, &*provider),
@@ -51,14 +67,25 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         publishing,
         shutdown,
     });
+    say_started(&config.provider, listen);
+    let stopped = worker.run().await;
+    say_stopped(&progress.borrow());
+    Ok(match stopped {
+        Stopped::Drained | Stopped::InputEnded => Exit::Done,
+        Stopped::Cut => Exit::Interrupted,
+    })
+}
+
+fn say_started(provider: &config::Provider, listen: SocketAddr) {
     tracing::info!(
-        provider.name = config.provider.name.as_str(),
-        provider.kind = config.provider.kind.as_str(),
+        provider.name = provider.name.as_str(),
+        provider.kind = provider.kind.as_str(),
         admin.listen = %listen,
         "worker: started"
     );
-    let stopped = worker.run().await;
-    let progress = progress.borrow().clone();
+}
+
+fn say_stopped(progress: &Progress) {
     tracing::info!(
         commands.succeeded = progress.successes(),
         commands.dead_lettered = progress.failures(),
@@ -66,8 +93,4 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         commands.returned = progress.returned,
         "worker: stopped"
     );
-    Ok(match stopped {
-        Stopped::Drained | Stopped::InputEnded => Exit::Done,
-        Stopped::Cut => Exit::Interrupted,
-    })
 }

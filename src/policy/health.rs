@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::retry::{self, Schedule};
-use crate::contract::{Fault, UserId};
+use crate::contract::{Fault, UserId, WorkerId};
 
 /// Failures in a row, of at least two users, that count as an outage.
 const FAILURES_IN_A_ROW: u32 = 5;
@@ -120,6 +120,10 @@ pub struct Health {
     /// Users whose probe failed in this pause, the latest few of them.
     probed: VecDeque<UserId>,
     gaps: Schedule,
+    /// When a call passed last.
+    passed_at: Option<Instant>,
+    /// Who told of the pause, while nothing of our own has confirmed it.
+    heard_of: Option<WorkerId>,
     /// The longest gap while a few users alone are denied: others have to be tried.
     gap_max_denied: Duration,
 }
@@ -136,6 +140,8 @@ impl Health {
             troubled: Vec::new(),
             latest: VecDeque::new(),
             probed: VecDeque::new(),
+            passed_at: None,
+            heard_of: None,
             gap_max_denied: retry.delay_max,
             gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
         }
@@ -197,6 +203,7 @@ impl Health {
     /// The provider answered `user`'s call, if only with what is wrong with the command.
     pub fn passed(&mut self, user: &UserId, call: Call, now: Instant) {
         self.passes += 1;
+        self.passed_at = Some(now);
         match &mut self.passed {
             [Some((latest, mark)), _] if latest == user => *mark = self.passes,
             passed => {
@@ -232,6 +239,41 @@ impl Health {
         }
     }
 
+    /// Another worker calls no more since then, and probes again at `until`. Where a call of our own has passed
+    /// in the meantime, that is its own trouble. Our first probe follows its.
+    pub fn paused_elsewhere(
+        &mut self,
+        worker: &WorkerId,
+        cause: Cause,
+        since: Instant,
+        until: Instant,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        let passed_since = self.passed_at.is_some_and(|at| at >= since);
+        if matches!(self.state, State::Well) && !passed_since {
+            self.heard_of = Some(worker.clone());
+            self.state = State::Paused {
+                cause,
+                since: now,
+                next_probe: until + self.gaps.next_and_a_little(rng),
+                probe_is_out: false,
+            };
+        }
+    }
+
+    /// Another worker calls. Those who heard of its pause go on with it.
+    pub fn resumed_elsewhere(&mut self, worker: &WorkerId) {
+        if self.heard_of.as_ref() == Some(worker) {
+            self.resume();
+        }
+    }
+
+    /// Whether the pause is not known from calls of our own.
+    pub fn is_hearsay(&self) -> bool {
+        self.heard_of.is_some()
+    }
+
     /// The next probe goes out then at the latest.
     pub fn probe_by(&mut self, at: Instant) {
         if let State::Paused { next_probe, .. } = &mut self.state {
@@ -246,6 +288,7 @@ impl Health {
     }
 
     fn resume(&mut self) {
+        self.heard_of = None;
         self.state = State::Well;
         self.probed.clear();
         self.gaps.reset();
@@ -374,6 +417,7 @@ impl Health {
     /// Starts a pause, or goes on with one after its probe failed. The answers of calls that were in
     /// flight when it began change nothing.
     fn pause(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
+        self.heard_of = None;
         let since = match &self.state {
             State::Paused {
                 since,

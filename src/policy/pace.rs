@@ -26,6 +26,9 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 /// What adds to a pause, so that the workers of a fleet do not come back at the same moment.
 const JITTER_MAX: Duration = Duration::from_millis(200);
 
+/// Whoever has no part of the quota asks again after this.
+const NO_PART: Duration = Duration::from_secs(1);
+
 /// A wait so long that the clock can't hold its end is as good as a year.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -33,13 +36,13 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub rates: Rates,
-    /// The share of the quota that is used; the rest is for the provider's other clients.
+    /// The share of the quota that the fleet uses; the rest is for the provider's other clients.
     pub share: f64,
     /// The longest gap between calls while all of them are throttled.
     pub gap_max: Duration,
 }
 
-/// A call that may go out now, and at which pace: its answer is reported with it.
+/// A call that may go out now, and at which pace of the whole fleet: its answer is reported with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted {
     at: Instant,
@@ -49,6 +52,9 @@ pub struct Granted {
 /// Says when the next call may go out. It is asked at the moment of the call.
 #[derive(Debug)]
 pub struct Pace {
+    settings: Settings,
+    /// This worker's part of the fleet: of the quotas, and of the pace that is learned, which is the fleet's.
+    part: f64,
     quotas: Quotas,
     learned: Learned,
     /// The next call goes out then, or a little before to make up for a timer that was late.
@@ -65,6 +71,8 @@ pub struct Pace {
     /// Grows while nobody passes.
     gaps: Schedule,
     recent: Recent,
+    /// How often the provider slowed this worker down.
+    times_throttled: u64,
 }
 
 impl Pace {
@@ -72,7 +80,9 @@ impl Pace {
         let now = Instant::now();
         let share = settings.share;
         Self {
-            quotas: Quotas::new(&settings.rates, share),
+            settings: settings.clone(),
+            part: 1.0,
+            quotas: Quotas::new(&settings.rates, share, 1.0),
             learned: Learned::new(settings.rates.ceiling(share), share, now),
             next: now,
             waited_for: false,
@@ -82,11 +92,29 @@ impl Pace {
             passed: true,
             gaps: Schedule::between(UNSAID, settings.gap_max),
             recent: Recent::default(),
+            times_throttled: 0,
         }
+    }
+
+    /// This worker may use so much of the whole from now on.
+    pub fn set_part(&mut self, part: f64) {
+        if part != self.part {
+            self.part = part;
+            self.quotas = Quotas::new(&self.settings.rates, self.settings.share, part);
+            // What the others have called just now is not known.
+            self.quotas.forget_savings();
+        }
+    }
+
+    pub fn has_part(&self) -> bool {
+        self.part > 0.0
     }
 
     /// Takes one permit, or says when to ask again.
     pub fn take(&mut self, now: Instant) -> Result<Granted, Instant> {
+        if !self.has_part() {
+            return Err(now + NO_PART);
+        }
         if let Some(until) = self.paused_until {
             if until > now {
                 return Err(until);
@@ -106,7 +134,7 @@ impl Pace {
         if let Some(at) = refused {
             return Err(at);
         }
-        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / pace);
+        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / (pace * self.part));
         self.recent.count(now);
         Ok(Granted { at: now, pace })
     }
@@ -140,7 +168,7 @@ impl Pace {
             // Others share the quota: what we really called is what was too much.
             false => granted
                 .pace
-                .min(self.recent.per_second(now) * 1.2)
+                .min(self.recent.per_second(now) * 1.2 / self.part.max(f64::MIN_POSITIVE))
                 .max(granted.pace / 4.0),
         };
         self.learned
@@ -150,6 +178,29 @@ impl Pace {
         self.waited_for = false;
         self.slowed_at = Some(now);
         self.passed = false;
+        self.times_throttled += 1;
+    }
+
+    /// Another worker was throttled: nobody calls until then, and what it makes of the pace holds for all.
+    pub fn throttled_elsewhere(&mut self, until: Instant, pace: f64, now: Instant) {
+        if self.paused_until.is_none_or(|present| present <= now) {
+            self.paused_since = Some(now);
+        }
+        self.pause(until);
+        self.learned.adopt_lower(pace, now);
+        self.waited_for = false;
+        self.slowed_at = Some(now);
+    }
+
+    /// What another worker knows already.
+    pub fn learned_elsewhere(&mut self, pace: f64, now: Instant) {
+        if self.times_throttled == 0 {
+            self.learned.adopt_first(pace, now);
+        }
+    }
+
+    pub fn times_throttled(&self) -> u64 {
+        self.times_throttled
     }
 
     fn pause(&mut self, until: Instant) {
@@ -190,8 +241,13 @@ impl Pace {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// Calls per second, as they may go out now.
+    /// Calls per second of this worker, as they may go out now.
     pub fn per_second(&mut self, now: Instant) -> f64 {
+        self.fleet_per_second(now) * self.part
+    }
+
+    /// Calls per second of the whole fleet.
+    pub fn fleet_per_second(&mut self, now: Instant) -> f64 {
         self.learned.now(now, false)
     }
 }

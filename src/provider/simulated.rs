@@ -175,6 +175,11 @@ impl Simulated {
         self.world.user(id)
     }
 
+    /// From now on there is no such user.
+    pub fn remove_user(&self, id: &str) {
+        self.world.remove_user(id);
+    }
+
     /// The calls in the order of their start.
     pub fn calls(&self) -> Vec<Call> {
         self.world.calls()

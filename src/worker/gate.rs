@@ -14,7 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::state::{State, Waiter};
-use crate::contract::{TrafficClass, UserId};
+use crate::contract::notice::Paused;
+use crate::contract::{Notice, TrafficClass, UserId};
 use crate::policy::health::{Call, Judgement, Mark, Streak};
 use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
@@ -178,6 +179,41 @@ impl Gate {
     /// Whether and why nobody calls.
     pub fn pause(&self) -> Option<Pause> {
         self.lock().pause(Instant::now())
+    }
+
+    /// This worker's part of the fleet, and so of the quota.
+    pub fn set_part(&self, part: f64) {
+        self.lock().pace.set_part(part);
+        self.changed.notify_one();
+    }
+
+    pub fn has_part(&self) -> bool {
+        self.lock().pace.has_part()
+    }
+
+    /// What the other workers of the fleet are to know: the pause, the fleet's pace, and how often it was
+    /// throttled.
+    pub fn to_tell(&self) -> (Option<Paused>, f64, u64) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        // What is passed on comes back, and seems to be news.
+        let own = state.pause(now).filter(|_| !state.health.is_hearsay());
+        let paused = own.and_then(|pause| {
+            Some(Paused {
+                cause: pause.cause.to_owned(),
+                for_ms: millis(pause.until?.saturating_duration_since(now)),
+                since_ms: millis(now.duration_since(pause.since)),
+            })
+        });
+        let throttled = state.pace.times_throttled();
+        (paused, state.pace.fleet_per_second(now), throttled)
+    }
+
+    /// What another worker of the fleet tells.
+    pub fn hear(&self, notice: &Notice) {
+        self.lock().hear(notice, Instant::now());
+        self.changed.notify_one();
     }
 
     /// Calls per second that may go out now, by what is configured and learned.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,8 +47,11 @@ pub struct Calls {
 #[derive(Debug)]
 pub enum Handled {
     Done(Done),
-    /// The worker stops or rests, or the delivery turned stale: it comes again.
-    Abandoned,
+    /// The worker stops or rests, or the delivery turned stale: it comes again. `called`: the provider was
+    /// asked for something that it may have done.
+    Abandoned {
+        called: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -56,15 +59,23 @@ pub struct Done {
     pub outcome: Outcome,
     pub attempts: u32,
     pub first_attempt_at: Option<Timestamp>,
+    /// When the last call began.
+    pub last_call: Instant,
     pub codes: Codes,
+}
+
+/// What is to be known of a command before its first call.
+pub struct Before {
+    /// An earlier turn may have applied it.
+    pub maybe_applied: bool,
+    /// Held until the first call goes out.
+    pub slot: OwnedSemaphorePermit,
 }
 
 /// What the handler must know of the delivery.
 pub trait Held: Sync {
     /// False once the delivery belongs to somebody else.
     fn usable(&self) -> bool;
-    fn redelivered(&self) -> bool;
-    fn received_at(&self) -> Instant;
     fn class(&self) -> TrafficClass;
 }
 
@@ -88,7 +99,13 @@ enum Next {
 
 impl Handler {
     /// Until `leave` is cancelled: then a call that is out is finished, and no other is made.
-    pub async fn handle(&self, command: &UpdateUser, held: &dyn Held, leave: &CancellationToken) -> Handled {
+    pub async fn handle(
+        &self,
+        command: &UpdateUser,
+        held: &dyn Held,
+        before: Before,
+        leave: &CancellationToken,
+    ) -> Handled {
         let mut course = Course {
             handler: self,
             command,
@@ -102,17 +119,22 @@ impl Handler {
             written: false,
             unanswered: false,
             first_attempt_at: None,
-            maybe_applied: held.redelivered(),
+            maybe_applied: before.maybe_applied,
+            slot: Some(before.slot),
+            last_call: Instant::now(),
             before: None,
             denied_since: None,
             codes: Codes::default(),
         };
         match course.run().await {
-            None => Handled::Abandoned,
+            None => Handled::Abandoned {
+                called: course.maybe_applied || course.written,
+            },
             Some(outcome) => Handled::Done(Done {
                 outcome,
                 attempts: course.attempts,
                 first_attempt_at: course.first_attempt_at,
+                last_call: course.last_call,
                 codes: course.codes,
             }),
         }
@@ -140,6 +162,8 @@ struct Course<'a> {
     first_attempt_at: Option<Timestamp>,
     /// An earlier write, of this delivery or of one before, may have been applied.
     maybe_applied: bool,
+    slot: Option<OwnedSemaphorePermit>,
+    last_call: Instant,
     /// The user before the first write, where that is needed to tell whether a write was applied.
     before: Option<User>,
     denied_since: Option<Mark>,
@@ -158,12 +182,6 @@ impl Course<'_> {
     /// `None` when the command is abandoned.
     async fn run(&mut self) -> Option<Outcome> {
         let mut step = self.first_step();
-        if self.held.redelivered() {
-            // Whoever had it before may have a call out that is not yet answered.
-            let calls = &self.handler.calls;
-            let over = self.held.received_at() + calls.timeout + calls.settling_time;
-            self.unless_left(tokio::time::sleep_until(over)).await?;
-        }
         loop {
             if !matches!(step, Step::ReadBack { .. })
                 && let Some(failure) = self.expired()
@@ -179,6 +197,8 @@ impl Course<'_> {
                 return None;
             }
             self.take_back();
+            self.slot = None;
+            self.last_call = Instant::now();
             let next = match step {
                 Step::ReadBack { otherwise } => self.read_back(permit, otherwise).await?,
                 Step::ReadFirst => self.read_first(permit).await?,

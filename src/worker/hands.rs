@@ -1,32 +1,71 @@
 //! One turn of a command, from its delivery to the ack: what a task of the worker does.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::sync::{RwLock, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::handler::{Done, Handled, Handler, Held};
+use super::failpoint;
+use super::handler::{Before, Done, Handled, Handler, Held};
+use super::ledger::{Begun, Ledger};
 use super::settle::Settler;
 use super::turn::Turn;
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Header, Partition};
+use crate::clock::Clock;
 use crate::contract::outcome::Settlement;
-use crate::contract::{Failure, Ident, Outcome, ProviderName, Reason, UserId};
+use crate::contract::{
+    Act, Failure, Ident, Outcome, ProviderName, Reason, TrafficClass, UpdateUser, UserId, WorkerId,
+};
 use crate::metrics;
 use crate::provider::Codes;
+
+/// Saying that a command goes back holds its user up for so long at most, and is tried for so long: without
+/// it, whoever is next waits before its first call.
+const HAND_BACK_MAX: Duration = Duration::from_secs(2);
+const HAND_BACK_TRIED: Duration = Duration::from_secs(60);
+
+/// How often the telling of a stale delivery's outcome looks whether it is still time.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the tasks share.
 pub(super) struct Hands {
     pub(super) handler: Handler,
     pub(super) settler: Settler,
     pub(super) name: ProviderName,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) clock: Clock,
+    pub(super) worker: WorkerId,
+    pub(super) turns: AtomicU64,
+    /// Commands that wait for what others may still do or tell.
+    pub(super) waiting: AtomicUsize,
+    /// So many commands of a class may have been announced with START and wait for their first call.
+    pub(super) announced: [Arc<Semaphore>; 2],
+    pub(super) suspicion: Suspicion,
+    /// Held by all who run, or by one who runs alone.
+    pub(super) alone: RwLock<()>,
+    /// A turn that was begun earlier than this before is not looked for.
+    pub(super) ledger_window: Duration,
+}
+
+/// How many workers a command may break.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Suspicion {
+    /// From here on it runs alone.
+    pub(super) suspect_after: u32,
+    /// From here on it does not run.
+    pub(super) poison_after: u32,
 }
 
 /// What a task leaves behind.
 pub(super) struct Finished {
+    pub(super) partition: Partition,
     pub(super) user: Option<UserId>,
-    pub(super) ident: Ident,
     pub(super) end: End,
 }
 
@@ -34,26 +73,27 @@ pub(super) enum End {
     Settled(Settlement),
     /// The outcome was known from before.
     Repeated,
-    /// A refused command: nothing to remember.
-    Refused(Settlement),
     Returned,
 }
 
-/// Until `leave` is cancelled: then the command is left where it stands between two calls.
-pub(super) async fn take_turn(
-    hands: Arc<Hands>,
-    turn: Turn,
-    known: Option<Settlement>,
-    leave: CancellationToken,
-) -> Finished {
+/// What a turn comes to.
+enum Course {
+    Done(Done),
+    /// Somebody settled it.
+    Known(Settlement),
+    /// Somebody else finishes the command.
+    Left,
+}
+
+pub(super) async fn take_turn(hands: Arc<Hands>, turn: Turn, leave: CancellationToken) -> Finished {
+    let partition = turn.delivery.partition;
     let user = turn.user().cloned();
-    let ident = turn.ident.clone();
-    let end = hands.take_turn(turn, known, &leave).await;
-    Finished { user, ident, end }
+    let end = hands.take_turn(turn, &leave).await;
+    Finished { partition, user, end }
 }
 
 impl Hands {
-    async fn take_turn(&self, turn: Turn, known: Option<Settlement>, leave: &CancellationToken) -> End {
+    async fn take_turn(self: &Arc<Self>, turn: Turn, leave: &CancellationToken) -> End {
         let Turn {
             delivery,
             ident,
@@ -62,28 +102,15 @@ impl Hands {
         if !delivery.usable() {
             return returned(delivery);
         }
-        if let Some(settlement) = known {
-            self.settler.terminal(&ident, &delivery, &settlement).await;
-            acked(delivery, &ident).await;
-            return End::Repeated;
-        }
-        let began = Instant::now();
-        let (refused, done) = match command {
-            Err(failure) => {
-                self.settler.start(&ident, &delivery).await;
-                (true, Some(done(failure)))
-            }
-            Ok(command) => {
-                // START is on its way before the call, and confirmed while the call runs.
-                let handled = self.handler.handle(&command, &delivery, leave);
-                let handled = AssertUnwindSafe(handled).catch_unwind();
-                let start = self.settler.start(&ident, &delivery);
-                let ((), handled) = tokio::join!(biased; start, handled);
-                (false, outcome(handled, &ident))
-            }
+        let (began, act) = (Instant::now(), self.act());
+        let course = match command {
+            Err(failure) => self.refuse(&ident, &delivery, &act, failure).await,
+            Ok(command) => self.run(&command, &ident, &delivery, &act, leave).await,
         };
-        let Some(done) = done else {
-            return returned(delivery);
+        let done = match course {
+            Course::Done(done) => done,
+            Course::Left => return returned(delivery),
+            Course::Known(settlement) => return self.repeat(delivery, &ident, &settlement).await,
         };
         let settlement = Settlement {
             outcome: done.outcome,
@@ -91,28 +118,236 @@ impl Hands {
             duration: began.elapsed(),
         };
         let is_dead_letter = settlement.outcome.dead_letter().is_some();
-        let allowed = self.handler.gate.outcome_allowed(is_dead_letter);
         tokio::select! {
             biased;
-            () = allowed => {}
-            () = leave.cancelled() => return returned(delivery),
+            () = self.handler.gate.outcome_allowed(is_dead_letter) => {}
+            () = leave.cancelled() => {
+                self.hand_back(&ident, &delivery, &act, true).await;
+                return returned(delivery);
+            }
         }
-        self.settler.reply(&ident, &delivery, &done.codes).await;
-        if let Some(failure) = settlement.outcome.dead_letter() {
-            log_failure(&ident, failure, done.attempts);
-            let (attempts, at) = (done.attempts, done.first_attempt_at);
-            self.settler
-                .dead_letter(&ident, &delivery, failure, attempts, at)
-                .await;
+        // Whoever has a stale delivery now waits for this one's last call, and no longer.
+        let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
+        let telling = self.tell(&ident, &delivery, &settlement, done.first_attempt_at, &done.codes);
+        tokio::select! {
+            biased;
+            () = too_late(&delivery, late) => return returned(delivery),
+            () = telling => {}
         }
-        self.settler.terminal(&ident, &delivery, &settlement).await;
+        self.ledger.settle(&ident, settlement.clone(), self.clock.now());
         metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
+        failpoint::reach("before_ack", ident.user_id.as_deref());
         acked(delivery, &ident).await;
-        match refused {
-            true => End::Refused(settlement),
-            false => End::Settled(settlement),
+        End::Settled(settlement)
+    }
+
+    /// A command that can't be applied calls nobody.
+    async fn refuse(&self, ident: &Ident, delivery: &Delivery, act: &Act, failure: Failure) -> Course {
+        if let Some(settlement) = self.ledger.settled(ident).filter(|_| delivery.redelivered) {
+            return Course::Known(settlement);
+        }
+        self.settler.start(ident, delivery, act).await;
+        Course::Done(done(failure))
+    }
+
+    fn act(&self) -> Act {
+        Act {
+            worker: self.worker.clone(),
+            number: self.turns.fetch_add(1, Ordering::Relaxed),
         }
     }
+
+    async fn run(
+        self: &Arc<Self>,
+        command: &UpdateUser,
+        ident: &Ident,
+        delivery: &Delivery,
+        act: &Act,
+        leave: &CancellationToken,
+    ) -> Course {
+        let running = self.run_unless_left(command, ident, delivery, act, leave);
+        running.await.unwrap_or(Course::Left)
+    }
+
+    /// `None` where it is left before its first call.
+    async fn run_unless_left(
+        self: &Arc<Self>,
+        command: &UpdateUser,
+        ident: &Ident,
+        delivery: &Delivery,
+        act: &Act,
+        leave: &CancellationToken,
+    ) -> Option<Course> {
+        let past = match self.past(ident, delivery, leave).await? {
+            Ok(past) => past,
+            Err(settlement) => return Some(Course::Known(settlement)),
+        };
+        let broken = self.broken_by(&past, delivery);
+        let company = match broken >= self.suspicion.suspect_after {
+            true => (None, Some(unless_left(leave, self.alone.write()).await?)),
+            false => (Some(unless_left(leave, self.alone.read()).await?), None),
+        };
+        let class = match Held::class(delivery) {
+            TrafficClass::Interactive => &self.announced[0],
+            TrafficClass::Bulk => &self.announced[1],
+        };
+        let slot = unless_left(leave, class.clone().acquire_owned()).await?.ok()?;
+        if !delivery.usable() {
+            return None;
+        }
+        // Before the first call: where no START is in the log, nobody has called.
+        let started = unless_left(leave, self.settler.start(ident, delivery, act)).await;
+        self.ledger.begin(ident, act.clone(), self.clock.now());
+        if started.is_none() {
+            // It may be on its way.
+            self.hand_back(ident, delivery, act, false).await;
+            return None;
+        }
+        if broken >= self.suspicion.poison_after {
+            return Some(Course::Done(done(poison(broken))));
+        }
+        let before = Before {
+            maybe_applied: past.called || !past.open.is_empty(),
+            slot,
+        };
+        failpoint::reach("before_call", ident.user_id.as_deref());
+        let handled = self.handler.handle(command, delivery, before, leave);
+        let handled = AssertUnwindSafe(self.for_a_while(company, handled))
+            .catch_unwind()
+            .await;
+        Some(match outcome(handled, ident) {
+            Ok(done) => Course::Done(done),
+            Err(called) => {
+                self.hand_back(ident, delivery, act, called).await;
+                Course::Left
+            }
+        })
+    }
+
+    /// A command that is denied waits for others to be tried: they must not wait for it. Held for two calls, a look
+    /// and a write.
+    async fn for_a_while<T>(&self, company: impl Sized, handled: impl Future<Output = T>) -> T {
+        let mut handled = pin!(handled);
+        tokio::select! {
+            biased;
+            handled = &mut handled => return handled,
+            () = sleep(self.handler.calls.timeout * 2) => drop(company),
+        }
+        handled.await
+    }
+
+    /// What was done about the command before, here or elsewhere; or how it was settled.
+    async fn past(
+        &self,
+        ident: &Ident,
+        delivery: &Delivery,
+        leave: &CancellationToken,
+    ) -> Option<Result<Begun, Settlement>> {
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Some(Err(settlement));
+        }
+        if !delivery.redelivered {
+            return Some(Ok(Begun::default()));
+        }
+        let window = self.clock.now() - self.ledger_window;
+        let unsure = !self.ledger.is_complete_since(window);
+        let begun = self.ledger.begun(ident);
+        if begun.open.is_empty() && !unsure {
+            return Some(Ok(begun));
+        }
+        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told.
+        let calls = &self.handler.calls;
+        let over = delivery.received_at + calls.timeout + calls.settling_time;
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let waited = unless_left(leave, sleep_until(over)).await;
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        waited?;
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Some(Err(settlement));
+        }
+        let mut begun = self.ledger.begun(ident);
+        begun.called |= unsure;
+        Some(Ok(begun))
+    }
+
+    /// How many workers died while they ran the command, as far as the log and the broker can tell.
+    fn broken_by(&self, past: &Begun, delivery: &Delivery) -> u32 {
+        let died = u32::try_from(past.workers()).unwrap_or(u32::MAX);
+        // What the broker counts are deliveries: of the innocent, too, that were only held. Never fewer.
+        let counted = ["x-acquired-count", "x-delivery-count"]
+            .into_iter()
+            .filter_map(|header| match delivery.properties.header(header) {
+                Some(Header::Number(n)) => u32::try_from(n).ok(),
+                _ => None,
+            })
+            .max();
+        counted.map_or(died, |counted| died.min(counted))
+    }
+
+    async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) {
+        self.ledger.hand_back(ident, turn, called, self.clock.now());
+        let message = self.settler.handed_back(ident, delivery, turn, called);
+        let hands = self.clone();
+        let told =
+            tokio::spawn(
+                async move { timeout(HAND_BACK_TRIED, hands.settler.until_confirmed(&message)).await },
+            );
+        let _ = timeout(HAND_BACK_MAX, told).await;
+    }
+
+    /// In an order that a crash can't break.
+    async fn tell(
+        &self,
+        ident: &Ident,
+        delivery: &Delivery,
+        settlement: &Settlement,
+        first_attempt_at: Option<jiff::Timestamp>,
+        codes: &Codes,
+    ) {
+        self.settler.reply(ident, delivery, codes).await;
+        if let Some(failure) = settlement.outcome.dead_letter() {
+            let attempts = settlement.attempts;
+            log_failure(ident, failure, attempts);
+            self.settler
+                .dead_letter(ident, delivery, failure, attempts, first_attempt_at)
+                .await;
+        }
+        self.settler.terminal(ident, delivery, settlement).await;
+    }
+
+    /// A command that comes again is not applied again. Whoever published it twice gets its event again.
+    async fn repeat(&self, delivery: Delivery, ident: &Ident, settlement: &Settlement) -> End {
+        if !delivery.redelivered {
+            self.settler.terminal(ident, &delivery, settlement).await;
+        }
+        acked(delivery, ident).await;
+        End::Repeated
+    }
+}
+
+/// `None` where the command is to be left first.
+async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = leave.cancelled() => None,
+        done = wait => Some(done),
+    }
+}
+
+/// Until the delivery is somebody else's and that one has waited long enough for its outcome.
+async fn too_late(delivery: &Delivery, late: Instant) {
+    sleep_until(late).await;
+    while delivery.usable() {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn poison(broken: u32) -> Failure {
+    let detail = format!(
+        "{broken} workers died while they ran it, which is a defect of usher or of what it runs on: see their \
+         last words, report it, and look at the user before sending the command again"
+    );
+    Failure::new(Reason::Poison, detail)
 }
 
 fn done(failure: Failure) -> Done {
@@ -120,15 +355,16 @@ fn done(failure: Failure) -> Done {
         outcome: Outcome::Failure(failure),
         attempts: 0,
         first_attempt_at: None,
+        last_call: Instant::now(),
         codes: Codes::default(),
     }
 }
 
-/// `None` where somebody else finishes the command.
-fn outcome(handled: std::thread::Result<Handled>, ident: &Ident) -> Option<Done> {
+/// The error: somebody else finishes the command; whether the provider was called.
+fn outcome(handled: std::thread::Result<Handled>, ident: &Ident) -> Result<Done, bool> {
     match handled {
-        Ok(Handled::Done(done)) => Some(done),
-        Ok(Handled::Abandoned) => None,
+        Ok(Handled::Done(done)) => Ok(done),
+        Ok(Handled::Abandoned { called }) => Err(called),
         Err(_) => {
             metrics::panic();
             tracing::error!(
@@ -137,7 +373,7 @@ fn outcome(handled: std::thread::Result<Handled>, ident: &Ident) -> Option<Done>
             );
             let detail = "handling it panicked, which is a defect of usher: report it, and look at the user \
                           before sending the command again";
-            Some(done(Failure::new(Reason::Poison, detail)))
+            Ok(done(Failure::new(Reason::Poison, detail)))
         }
     }
 }

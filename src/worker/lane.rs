@@ -64,12 +64,12 @@ impl<T> Lanes<T> {
         self.parked
     }
 
-    /// Gives up everything that waits.
+    /// Gives up everything that waits. Whose command runs keeps its lane.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.parked = 0;
-        std::mem::take(&mut self.lanes)
-            .into_values()
-            .flat_map(|lane| lane.interactive.into_iter().chain(lane.bulk))
+        self.lanes
+            .values_mut()
+            .flat_map(|lane| lane.interactive.drain(..).chain(lane.bulk.drain(..)))
     }
 }
 
@@ -114,5 +114,7 @@ mod tests {
         }
         assert_eq!(lanes.drain().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(lanes.parked(), 0);
+        assert_eq!(lanes.arrive(&user("a"), Interactive, 3), None, "0 runs still");
+        assert_eq!(lanes.done(&user("a")), Some(3));
     }
 }

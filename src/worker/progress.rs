@@ -21,12 +21,15 @@ pub struct Progress {
     pub returned: u64,
     pub running: usize,
     pub parked: usize,
+    /// Held by this worker, of so many.
+    pub leases: usize,
+    pub partitions: usize,
     /// The last delivery or settlement.
     pub moved_at: Instant,
 }
 
 impl Progress {
-    pub fn new() -> Self {
+    pub fn new(partitions: u16) -> Self {
         Self {
             changed: 0,
             unchanged: 0,
@@ -35,6 +38,8 @@ impl Progress {
             returned: 0,
             running: 0,
             parked: 0,
+            leases: 0,
+            partitions: partitions.into(),
             moved_at: Instant::now(),
         }
     }
@@ -57,11 +62,5 @@ impl Progress {
             Outcome::Success { changed: false } => self.unchanged += 1,
             Outcome::Failure(failure) => *self.failed.entry(failure.reason).or_default() += 1,
         }
-    }
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -1,86 +1,40 @@
-//! The worker's loop: receive, dispatch to the user's lane, take in what is finished, drain.
+//! The worker's loop: take leases, receive, dispatch to the user's lane, take in what is finished, drain.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
-use super::gate::{self, Gate};
-use super::handler::{Calls, Handler, Held};
+use super::fleet::Fleet;
+use super::gate::Gate;
+use super::handler::Held;
 use super::hands::{End, Finished, Hands, take_turn};
-use super::lane::Lanes;
-use super::ledger::Ledger;
+use super::partition::{Partition, Stage};
 use super::progress::Progress;
-use super::settle::Settler;
 use super::shutdown::Shutdown;
 use super::turn::Turn;
-use crate::broker::{Consumer, Delivery, Publisher};
-use crate::clock::Clock;
-use crate::contract::ProviderName;
+use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
-use crate::provider::Provider;
 
 /// Nothing is handed back for less.
 const SHORT_REST: Duration = Duration::from_secs(60);
 
-/// How often a serving worker looks whether to rest, and a resting one whether to go on.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a worker looks whether to rest, to go on, or to give or take a lease.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// `[worker]`
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "WorkerConfig")]
-pub struct Config {
-    /// How long a stopping worker waits for the commands in flight.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
-    pub grace_period: Duration,
-    /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
-    #[schemars(range(min = 0, max = 1))]
-    pub bulk_share_min: f64,
-    /// When more than this share of the latest commands would be dead letters, nothing is dead-lettered and
-    /// nobody calls until `usher resume`: a broken schema or a wrong tenant must not drain a healthy queue.
-    /// 1: never.
-    #[schemars(range(min = 0, max = 1))]
-    pub dead_letter_share_max: f64,
-    /// How many the latest commands are.
-    pub dead_letter_window: usize,
-    /// So many settled commands are remembered: one that comes again among them is not applied again.
-    pub ledger_commands_max: usize,
-}
+/// A lease that is gone is not stood in line for again before that, so that others come first.
+const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            grace_period: Duration::from_secs(25),
-            bulk_share_min: 0.05,
-            dead_letter_share_max: 0.5,
-            dead_letter_window: 50,
-            ledger_commands_max: 16_384,
-        }
-    }
-}
+/// A lease that was passed on and comes again sooner than this is kept: nobody else takes it.
+const PASSED_ON: Duration = Duration::from_secs(3);
 
-/// The world that a worker runs in: the caller brings it.
-pub struct Setup {
-    pub consumer: Box<dyn Consumer>,
-    pub publisher: Arc<dyn Publisher>,
-    pub provider: Arc<dyn Provider>,
-    pub provider_name: ProviderName,
-    pub config: Config,
-    pub gate: gate::Settings,
-    pub calls: Calls,
-    /// A longer pause hands back what is held.
-    pub hold_max: Duration,
-    pub clock: Clock,
-    pub shutdown: Shutdown,
-}
+/// After a lease came, what comes again may be known only from the outcome log.
+const LOG_WANTED: Duration = Duration::from_secs(2);
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,72 +47,37 @@ pub enum Stopped {
     Cut,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// What is held goes back: nothing is taken, calls that are out are finished.
-    Leaving,
-    /// Nothing is held.
-    Resting,
+/// Of a partition whose lease is gone: when it is to be claimed again, and when it was passed on.
+/// A claim of what is stood in line for already changes nothing.
+#[derive(Default)]
+pub(super) struct Given {
+    claim_at: Option<Instant>,
+    passed_on_at: Option<Instant>,
 }
 
 pub struct Worker {
-    consumer: Box<dyn Consumer>,
-    publisher: Arc<dyn Publisher>,
-    hands: Arc<Hands>,
-    lanes: Lanes<Turn>,
-    tasks: JoinSet<Finished>,
-    ledger: Ledger,
-    shutdown: Shutdown,
-    /// What the commands in hand are told by that they are to be left.
-    leave: CancellationToken,
-    grace_period: Duration,
-    hold_max: Duration,
-    progress: watch::Sender<Progress>,
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) publisher: Arc<dyn Publisher>,
+    pub(super) hands: Arc<Hands>,
+    /// `None`: it is alone, and nobody else ever had what it gets.
+    pub(super) fleet: Option<Arc<Fleet>>,
+    pub(super) partitions: u16,
+    pub(super) held: BTreeMap<broker::Partition, Partition>,
+    pub(super) given: BTreeMap<broker::Partition, Given>,
+    pub(super) tasks: JoinSet<Finished>,
+    /// Leases whose commands are taken once the outcome log is read.
+    pub(super) entering: JoinSet<Lease>,
+    pub(super) leased_at: Option<Instant>,
+    pub(super) resting: bool,
+    pub(super) shutdown: Shutdown,
+    pub(super) grace_period: Duration,
+    pub(super) hold_max: Duration,
+    pub(super) progress: watch::Sender<Progress>,
     /// What runs beside the commands, for as long as the worker does.
-    keepers: JoinSet<()>,
+    pub(super) keepers: JoinSet<()>,
 }
 
 impl Worker {
-    /// Needs a tokio runtime: the gate's keeper starts here.
-    pub fn new(setup: Setup) -> Self {
-        let retry = setup.gate.retry.clone();
-        let gate = Gate::new(setup.gate);
-        let mut keepers = JoinSet::new();
-        keepers.spawn(gate.clone().keep_open());
-        keepers.spawn(gate.clone().watch_credentials(setup.provider.clone()));
-        let hands = Hands {
-            handler: Handler {
-                provider: setup.provider,
-                gate,
-                retry,
-                calls: setup.calls,
-                clock: setup.clock,
-                fetching: Mutex::default(),
-            },
-            settler: Settler {
-                publisher: setup.publisher.clone(),
-                provider: setup.provider_name.clone(),
-                clock: setup.clock,
-            },
-            name: setup.provider_name,
-        };
-        Self {
-            consumer: setup.consumer,
-            publisher: setup.publisher,
-            hands: Arc::new(hands),
-            lanes: Lanes::default(),
-            tasks: JoinSet::new(),
-            ledger: Ledger::new(setup.config.ledger_commands_max),
-            leave: setup.shutdown.leave(),
-            shutdown: setup.shutdown,
-            grace_period: setup.config.grace_period,
-            hold_max: setup.hold_max,
-            progress: watch::Sender::new(Progress::new()),
-            keepers,
-        }
-    }
-
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
@@ -180,72 +99,285 @@ impl Worker {
 
     async fn serve(&mut self) -> Stopped {
         let shutdown = self.shutdown.clone();
+        let fleet = self.fleet.clone();
         let mut aborting = pin!(shutdown.aborting());
         let mut draining = pin!(shutdown.draining());
         let mut grace = pin!(tokio::time::sleep(Duration::ZERO));
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ready = pin!(async {
+            if let Some(fleet) = &fleet {
+                fleet.caught_up().await;
+            }
+        });
+        let mut is_ready = false;
         let mut stop = None;
-        let mut stage = Stage::Serving;
         loop {
             if let Some(stopped) = stop
                 && self.tasks.is_empty()
+                && (stopped == Stopped::InputEnded || self.held.is_empty())
             {
                 return stopped;
-            }
-            if stage == Stage::Leaving && self.tasks.is_empty() {
-                self.consumer.suspend().await;
-                stage = Stage::Resting;
             }
             tokio::select! {
                 biased;
                 () = &mut aborting => return Stopped::Cut,
                 () = &mut draining, if stop != Some(Stopped::Drained) => {
                     stop = Some(Stopped::Drained);
-                    self.hand_back_parked("worker: draining");
+                    self.leave_all("worker: draining");
                     grace.as_mut().reset(Instant::now() + self.grace_period);
                 }
                 () = &mut grace, if stop == Some(Stopped::Drained) => return Stopped::Cut,
+                () = &mut ready, if !is_ready && stop.is_none() => {
+                    is_ready = true;
+                    self.claim_all();
+                }
                 Some(finished) = self.tasks.join_next() => self.take_in(finished),
-                _ = look.tick(), if stop.is_none() => stage = self.look(stage).await,
-                delivery = self.consumer.next(), if stop.is_none() && stage == Stage::Serving => match delivery {
-                    Some(delivery) => self.dispatch(delivery),
-                    None => stop = Some(Stopped::InputEnded),
+                Some(Ok(lease)) = self.entering.join_next() => self.enter(lease),
+                _ = look.tick(), if stop.is_none() => self.look(),
+                () = heard(fleet.as_deref()), if stop.is_none() => self.balance(),
+                arrival = self.consumer.next(), if stop != Some(Stopped::InputEnded) => match arrival {
+                    Some(Arrival::Delivery(delivery)) => self.dispatch(delivery),
+                    Some(Arrival::Leased(lease)) => self.leased(lease, stop.is_some()),
+                    Some(Arrival::Lost(lease)) => self.lost(lease),
+                    None => stop = stop.or(Some(Stopped::InputEnded)),
                 },
             }
         }
     }
 
+    fn claim_all(&mut self) {
+        for partition in 0..self.partitions {
+            self.consumer.claim(partition);
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.leaves(false);
+            fleet.takes_part();
+        }
+    }
+
+    /// Leases that this worker has and keeps.
+    fn leases(&self) -> impl Iterator<Item = broker::Partition> {
+        let kept = self.held.iter().filter(|(_, partition)| partition.is_held());
+        kept.map(|(number, _)| *number)
+    }
+
+    fn leased(&mut self, lease: Lease, stopping: bool) {
+        let number = lease.partition;
+        let now = Instant::now();
+        let held = self.leases().count();
+        let given = self.given.entry(number).or_default();
+        let passed_on = given
+            .passed_on_at
+            .is_some_and(|at| now.duration_since(at) < PASSED_ON);
+        let for_others = self
+            .fleet
+            .as_ref()
+            .is_some_and(|fleet| !passed_on && fleet.passes_on(held));
+        if stopping || self.resting || for_others {
+            given.passed_on_at = for_others.then_some(now);
+            self.consumer.release(number);
+            return;
+        }
+        given.passed_on_at = None;
+        let leave = self.shutdown.leave();
+        match self.held.get_mut(&number) {
+            Some(partition) => partition.again(lease, leave),
+            None => {
+                self.held.insert(number, Partition::new(lease, leave));
+            }
+        }
+        self.leased_at = Some(now);
+        tracing::info!(partition = number, "worker: holds the lease");
+        self.count_leases();
+        match self.fleet.clone() {
+            None => self.enter(lease),
+            Some(fleet) => {
+                self.entering.spawn(async move {
+                    fleet.barrier().await;
+                    lease
+                });
+            }
+        }
+    }
+
+    /// All that was ever told of the partition's commands is known.
+    fn enter(&mut self, lease: Lease) {
+        let partition = self.held.get_mut(&lease.partition);
+        if let Some(partition) = partition.filter(|held| held.lease == lease && held.stage == Stage::Entering)
+        {
+            partition.stage = Stage::Serving;
+            self.consumer.consume(lease);
+        }
+    }
+
+    fn lost(&mut self, lease: Lease) {
+        let number = lease.partition;
+        if !self.resting {
+            let again = Instant::now() + CLAIM_AGAIN;
+            self.given.entry(number).or_default().claim_at = Some(again);
+        }
+        let Some(partition) = self.held.get_mut(&number).filter(|held| held.lease == lease) else {
+            return;
+        };
+        let count = partition.leave(Stage::Lost);
+        if partition.running == 0 {
+            self.held.remove(&number);
+        }
+        self.count_leases();
+        self.moved(|progress| progress.returned += count);
+    }
+
+    /// Gives the lease up once nothing of the partition is in flight any more.
+    fn give_up(&mut self, number: broker::Partition) {
+        let Some(partition) = self.held.get_mut(&number).filter(|held| held.is_held()) else {
+            return;
+        };
+        let count = partition.leave(Stage::Leaving);
+        self.release_if_done(number);
+        self.count_leases();
+        self.moved(|progress| progress.returned += count);
+    }
+
+    fn release_if_done(&mut self, number: broker::Partition) {
+        let Some(partition) = self.held.get_mut(&number).filter(|held| held.running == 0) else {
+            return;
+        };
+        match partition.stage {
+            Stage::Leaving => {
+                partition.stage = Stage::Released;
+                self.consumer.release(number);
+                self.given.entry(number).or_default().claim_at = Some(Instant::now() + CLAIM_AGAIN);
+            }
+            Stage::Lost => {
+                self.held.remove(&number);
+            }
+            Stage::Entering | Stage::Serving | Stage::Released => {}
+        }
+    }
+
+    /// Gives everything up, and stands in no line.
+    fn leave_all(&mut self, why: &'static str) {
+        let before = self.progress.borrow().returned;
+        for number in 0..self.partitions {
+            match self.held.get(&number).is_some_and(Partition::is_held) {
+                true => self.give_up(number),
+                false => self.release_unheld(number),
+            }
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.leaves(true);
+        }
+        self.given.clear();
+        tracing::info!(
+            commands.running = self.tasks.len(),
+            commands.handed_back = self.progress.borrow().returned - before,
+            "{why}"
+        );
+    }
+
+    /// What is on its way out already is released when it is done.
+    fn release_unheld(&mut self, number: broker::Partition) {
+        let leaving = self
+            .held
+            .get(&number)
+            .is_some_and(|partition| partition.stage == Stage::Leaving);
+        if !leaving {
+            self.consumer.release(number);
+        }
+    }
+
+    /// Tells everybody who has to know how many leases there are.
+    fn count_leases(&mut self) {
+        let leases: Vec<_> = self.leases().collect();
+        let count = leases.len();
+        metrics::leases(count, self.partitions.into());
+        self.moved(|progress| progress.leases = count);
+        if let Some(fleet) = &self.fleet {
+            fleet.holds(leases);
+            let gate = &self.hands.handler.gate;
+            gate.set_part(count as f64 / f64::from(self.partitions));
+        }
+    }
+
+    fn look(&mut self) {
+        self.rest_or_go_on();
+        if self.resting {
+            return;
+        }
+        let now = Instant::now();
+        for (number, given) in &mut self.given {
+            if given.claim_at.is_some_and(|at| at <= now) {
+                given.claim_at = None;
+                self.consumer.claim(*number);
+            }
+        }
+        self.balance();
+        if let Some(fleet) = &self.fleet {
+            let alone = self.leases().count() == usize::from(self.partitions);
+            let fresh = self
+                .leased_at
+                .is_some_and(|at| now.duration_since(at) < LOG_WANTED);
+            let waiting = self.hands.waiting.load(Ordering::Acquire) > 0;
+            fleet.follow(!alone || fresh || waiting || !self.entering.is_empty());
+        }
+    }
+
+    /// Gives a lease to somebody who has fewer.
+    fn balance(&mut self) {
+        let Some(fleet) = &self.fleet else { return };
+        let count = self.leases().count();
+        if self.resting || !fleet.gives_one_up(count) {
+            return;
+        }
+        let serving = |(_, partition): &(&broker::Partition, &Partition)| partition.stage == Stage::Serving;
+        let Some(number) = self.held.iter().rfind(serving).map(|(number, _)| *number) else {
+            return;
+        };
+        tracing::info!(
+            partition = number,
+            "worker: gives a lease up for one that has fewer"
+        );
+        self.give_up(number);
+    }
+
     /// A long pause must not hold deliveries until the broker takes them away.
-    async fn look(&mut self, stage: Stage) -> Stage {
+    fn rest_or_go_on(&mut self) {
         let now = Instant::now();
         let pause = self.gate().pause();
         // A probe that is due needs a command to go out with.
         let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
-        let long = pause.as_ref().is_some_and(|pause| {
+        if self.resting {
+            if pause.is_none() {
+                tracing::info!("worker: takes commands again");
+                self.resting = false;
+                self.claim_all();
+            }
+            return;
+        }
+        let long = pause.is_some_and(|pause| {
             let old = now.duration_since(pause.since) >= self.hold_max;
             // For a short while it is not worth it: what comes again waits before its first call.
             pause.until.map_or(old, |until| {
                 until - now > self.hold_max || (old && until - now > SHORT_REST)
             })
         });
-        match stage {
-            Stage::Serving if long => {
-                self.leave.cancel();
-                self.hand_back_parked("worker: a long pause; what is held goes back to the broker");
-                Stage::Leaving
-            }
-            Stage::Resting if pause.is_none() => {
-                tracing::info!("worker: takes commands again");
-                self.leave = self.shutdown.leave();
-                self.consumer.resume().await;
-                Stage::Serving
-            }
-            stage => stage,
+        if long {
+            self.resting = true;
+            self.leave_all("worker: a long pause; what is held goes back to the broker");
         }
     }
 
     fn dispatch(&mut self, delivery: Delivery) {
+        let number = delivery.partition;
+        let Some(partition) = self
+            .held
+            .get_mut(&number)
+            .filter(|held| held.stage == Stage::Serving)
+        else {
+            delivery.hand_back();
+            return;
+        };
         if delivery.redelivered {
             metrics::redelivery();
         }
@@ -253,7 +385,7 @@ impl Worker {
         let now = match turn.user().cloned() {
             Some(user) => {
                 let class = Held::class(&turn.delivery);
-                self.lanes.arrive(&user, class, turn)
+                partition.lanes.arrive(&user, class, turn)
             }
             None => Some(turn),
         };
@@ -264,12 +396,11 @@ impl Worker {
     }
 
     fn begin(&mut self, turn: Turn) {
-        let known = match turn.command {
-            Ok(_) => self.ledger.find(&turn.ident).cloned(),
-            Err(_) => None,
-        };
-        self.tasks
-            .spawn(take_turn(self.hands.clone(), turn, known, self.leave.clone()));
+        if let Some(partition) = self.held.get_mut(&turn.delivery.partition) {
+            partition.running += 1;
+            self.tasks
+                .spawn(take_turn(self.hands.clone(), turn, partition.leave.clone()));
+        }
     }
 
     fn take_in(&mut self, finished: Result<Finished, JoinError>) {
@@ -282,43 +413,39 @@ impl Worker {
                 return;
             }
         };
-        let Finished { user, ident, end } = finished;
-        if let End::Settled(settlement) = &end {
-            self.ledger.record(&ident, settlement.clone());
-        }
-        if let Some(user) = user
-            && let Some(next) = self.lanes.done(&user)
-        {
-            self.begin(next);
+        let Finished {
+            partition: number,
+            user,
+            end,
+        } = finished;
+        if let Some(partition) = self.held.get_mut(&number) {
+            partition.running -= 1;
+            let next = user.and_then(|user| partition.lanes.done(&user));
+            if let Some(turn) = next {
+                self.begin(turn);
+            }
+            self.release_if_done(number);
         }
         self.moved(|progress| match &end {
-            End::Settled(settlement) | End::Refused(settlement) => progress.count(&settlement.outcome),
+            End::Settled(settlement) => progress.count(&settlement.outcome),
             End::Repeated => progress.repeated += 1,
             End::Returned => progress.returned += 1,
         });
     }
 
-    /// What waits in lanes has had no call: it goes back untouched when the consumer closes.
-    fn hand_back_parked(&mut self, why: &'static str) {
-        let mut count = 0;
-        for turn in self.lanes.drain() {
-            turn.delivery.hand_back();
-            count += 1;
-        }
-        tracing::info!(
-            commands.running = self.tasks.len(),
-            commands.handed_back = count,
-            "{why}"
-        );
-        self.moved(|progress| progress.returned += count);
-    }
-
-    fn moved(&self, change: impl FnOnce(&mut Progress)) {
+    pub(super) fn moved(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             change(progress);
             progress.running = self.tasks.len();
-            progress.parked = self.lanes.parked();
+            progress.parked = self.held.values().map(|held| held.lanes.parked()).sum();
             progress.moved_at = Instant::now();
         });
+    }
+}
+
+async fn heard(fleet: Option<&Fleet>) {
+    match fleet {
+        Some(fleet) => fleet.heard().await,
+        None => std::future::pending().await,
     }
 }

@@ -15,8 +15,9 @@ use crate::broker::{Delivery, Header, Message, Properties, PublishError, Publish
 use crate::clock::Clock;
 use crate::contract::dead_letter::{DeadLetter, HeaderValue};
 use crate::contract::event::{CONTENT_TYPE, Event};
+use crate::contract::notice::{HANDED_BACK, TURN};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Failure, Ident, ProviderName};
+use crate::contract::{Act, Failure, Ident, ProviderName};
 use crate::metrics;
 use crate::policy::retry::Schedule;
 use crate::provider::Codes;
@@ -42,20 +43,39 @@ struct Reply<'a> {
 }
 
 impl Settler {
-    /// Publishes START, and returns when the broker has it.
-    pub async fn start(&self, ident: &Ident, delivery: &Delivery) {
+    /// Publishes START, and returns when the broker has it. `turn` is what others know this turn by.
+    pub async fn start(&self, ident: &Ident, delivery: &Delivery, turn: &Act) {
+        let message = self.started(ident, delivery, vec![mark(TURN, turn.to_string())]);
+        self.until_confirmed(&message).await;
+    }
+
+    /// START once more: the turn ended in order and without an outcome.
+    pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) -> Message {
+        let how = if called { "called" } else { "untouched" };
+        let marks = vec![mark(TURN, turn.to_string()), mark(HANDED_BACK, how.to_owned())];
+        self.started(ident, delivery, marks)
+    }
+
+    fn started(&self, ident: &Ident, delivery: &Delivery, marks: Vec<(String, Header)>) -> Message {
         let event = Event::start(&self.provider, ident, delivery.redelivered, self.clock.now());
-        self.publish_event(&event, ident, delivery).await;
+        self.message(&event, ident, delivery, marks)
     }
 
     /// Publishes the terminal event, and returns when the broker has it.
     pub async fn terminal(&self, ident: &Ident, delivery: &Delivery, settlement: &Settlement) {
         let now = self.clock.now();
         let event = Event::terminal(&self.provider, ident, delivery.redelivered, settlement, now);
-        self.publish_event(&event, ident, delivery).await;
+        let message = self.message(&event, ident, delivery, Vec::new());
+        self.until_confirmed(&message).await;
     }
 
-    async fn publish_event(&self, event: &Event, ident: &Ident, delivery: &Delivery) {
+    fn message(
+        &self,
+        event: &Event,
+        ident: &Ident,
+        delivery: &Delivery,
+        mut headers: Vec<(String, Header)>,
+    ) -> Message {
         let event_type = event.event_type();
         let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
         let mut properties = Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
@@ -64,17 +84,17 @@ impl Settler {
         if let Some(command_id) = &ident.command_id {
             properties = properties.with_correlation_id(command_id);
         }
-        if let Some(traceparent) = traceparent(delivery) {
-            properties = properties.with_headers([(TRACEPARENT.to_owned(), Header::Text(traceparent))]);
+        headers.extend(traceparent(delivery).map(|text| mark(TRACEPARENT, text)));
+        if !headers.is_empty() {
+            properties = properties.with_headers(headers);
         }
-        let message = Message {
+        Message {
             exchange: OUTCOMES.into(),
             routing_key: format!("user.update.{}.{}", event_type.routing_word(), self.provider),
             properties,
             body: json(event),
             mandatory: false,
-        };
-        self.until_confirmed(&message).await;
+        }
     }
 
     /// Publishes the dead letter: the command as it came, with the reason in its headers.
@@ -149,7 +169,7 @@ impl Settler {
 
     /// Publishes until the broker confirms; repeating is harmless, since readers know a message by its
     /// id. False where no queue takes it. Waits for as long as the broker is away.
-    async fn until_confirmed(&self, message: &Message) -> bool {
+    pub async fn until_confirmed(&self, message: &Message) -> bool {
         let mut delays = Schedule::between(Duration::from_millis(100), Duration::from_secs(5));
         let mut rng = fastrand::Rng::with_seed(message.body.len() as u64);
         loop {
@@ -161,6 +181,10 @@ impl Settler {
             tokio::time::sleep(delays.next_at_least_half(&mut rng)).await;
         }
     }
+}
+
+fn mark(name: &str, text: String) -> (String, Header) {
+    (name.to_owned(), Header::Text(text))
 }
 
 fn json(value: &impl Serialize) -> Bytes {

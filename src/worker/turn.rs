@@ -1,7 +1,5 @@
 //! One delivery, read: a command whose turn comes, or a refusal to settle.
 
-use tokio::time::Instant;
-
 use super::handler::Held;
 use crate::broker::{Delivery, Header};
 use crate::contract::dead_letter::REDRIVES;
@@ -48,14 +46,6 @@ impl Turn {
 impl Held for Delivery {
     fn usable(&self) -> bool {
         Self::usable(self)
-    }
-
-    fn redelivered(&self) -> bool {
-        self.redelivered
-    }
-
-    fn received_at(&self) -> Instant {
-        self.received_at
     }
 
     fn class(&self) -> TrafficClass {

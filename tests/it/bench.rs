@@ -16,15 +16,16 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::OUTCOME_LOG;
-use usher::broker::{Config, Consumer, Message, Properties, Publisher, Topology};
+use usher::broker::{Config, Message, Properties, Publisher, Topology};
 
 use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::support::PROVIDER;
+use crate::taking::Taking;
 
 #[async_trait]
 pub trait Bench: Send + Sync {
-    async fn consumer(&self, prefetch: u16) -> Box<dyn Consumer>;
+    async fn consumer(&self, prefetch: u16) -> Taking;
     async fn publisher(&self) -> Arc<dyn Publisher>;
     /// Makes a queue that the default exchange leads to.
     async fn make_queue(&self, name: &str);
@@ -65,8 +66,8 @@ impl MemoryBench {
 
 #[async_trait]
 impl Bench for MemoryBench {
-    async fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
-        self.0.consumer(prefetch)
+    async fn consumer(&self, prefetch: u16) -> Taking {
+        Taking::new(self.0.consumer(prefetch), 1)
     }
 
     async fn publisher(&self) -> Arc<dyn Publisher> {
@@ -125,15 +126,15 @@ impl AmqpBench {
 
 #[async_trait]
 impl Bench for AmqpBench {
-    async fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
+    async fn consumer(&self, prefetch: u16) -> Taking {
         let prefetch = prefetch.try_into().unwrap();
         let config = Config {
             prefetch,
             ..self.config.clone()
         };
-        amqp::consumer(&config, PROVIDER, WhenUnreachable::Fail)
-            .await
-            .unwrap()
+        let publisher = self.publisher().await;
+        let consumer = amqp::consumer(&config, PROVIDER, publisher, WhenUnreachable::Fail).await;
+        Taking::new(consumer.unwrap(), 1)
     }
 
     async fn publisher(&self) -> Arc<dyn Publisher> {

@@ -8,9 +8,11 @@
 
 mod apply;
 mod bench;
+mod chaos;
 mod check;
 mod conformance;
 mod decode;
+mod fleet;
 mod leaks;
 mod node;
 mod oauth2;
@@ -25,6 +27,7 @@ mod schemas;
 mod scim;
 mod support;
 mod suspension;
+mod taking;
 mod throttled;
 mod tidy;
 mod topology;

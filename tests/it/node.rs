@@ -61,7 +61,8 @@ impl Node {
             .await
     }
 
-    fn existing(url: &str) -> Self {
+    /// A node that runs already, with its management listener.
+    pub fn existing(url: &str) -> Self {
         let api =
             env::var("USHER_TEST_BROKER_API").expect("USHER_TEST_BROKER_API beside USHER_TEST_BROKER_URL");
         let rest = url
@@ -85,6 +86,11 @@ impl Node {
     }
 
     pub async fn own_with(plugins: &str) -> Self {
+        Self::own_configured(plugins, "", "[].").await
+    }
+
+    /// With lines for its rabbitmq.conf, and an advanced.config.
+    pub async fn own_configured(plugins: &str, lines: &str, advanced: &str) -> Self {
         assert!(
             Path::new(BIN).join("rabbitmq-server").exists(),
             "there is no {BIN}/rabbitmq-server: install rabbitmq-server, or run tests/run"
@@ -93,10 +99,11 @@ impl Node {
         let [amqp, api, epmd, dist] = free_ports();
         let dir = env::temp_dir().join(format!("usher-node-{}-{amqp}", std::process::id()));
         let conf = format!(
-            "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}\n"
+            "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}\n{lines}\n"
         );
         fs::create_dir_all(dir.join("home")).unwrap();
         fs::write(dir.join("rabbitmq.conf"), conf).unwrap();
+        fs::write(dir.join("advanced.config"), advanced).unwrap();
         fs::write(dir.join("enabled_plugins"), format!("[{plugins}].")).unwrap();
         let mut keeper = command(&dir, "sh", epmd);
         keeper
@@ -164,6 +171,11 @@ impl Node {
 
     /// `rabbitmqctl`, on a node of the test's own.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
+        self.try_ctl(arguments).await.unwrap()
+    }
+
+    /// It fails where the node is down.
+    pub async fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let own = self.own.as_ref().expect("a node of its own");
         let ctl = command(&own.dir, &format!("{BIN}/rabbitmqctl"), own.epmd_port);
         let done = tokio::process::Command::from(ctl)
@@ -171,8 +183,10 @@ impl Node {
             .output()
             .await
             .unwrap();
-        assert!(done.status.success(), "rabbitmqctl {arguments:?}: {done:?}");
-        String::from_utf8(done.stdout).unwrap()
+        match done.status.success() {
+            true => Ok(String::from_utf8(done.stdout).unwrap()),
+            false => Err(format!("rabbitmqctl {arguments:?}: {done:?}")),
+        }
     }
 
     pub async fn version(&self) -> (u32, u32) {

@@ -17,6 +17,12 @@ impl Settings {
         self
     }
 
+    /// What is no key of the configuration.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn without(mut self, key: &str) -> Self {
         let name = format!("USHER_{key}");
         self.0.retain(|(set, _)| *set != name);
@@ -83,6 +89,10 @@ impl Process {
             .status()
             .await;
         assert!(sent.unwrap().success());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Its exit status, and what it said on stderr.

@@ -7,22 +7,27 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{Config, Consumer, Link, PublishError, Publisher};
+use usher::broker::{Config, Link, PublishError, Publisher};
 
 use crate::node::{Node, free_ports};
 use crate::proxy::Proxy;
 use crate::support::{PROVIDER, command, eventually, id, next, numbers, take};
+use crate::taking::Taking;
 
-async fn connected(node: &Node) -> (Box<dyn Consumer>, Arc<dyn Publisher>) {
+async fn connected(node: &Node) -> (Taking, Arc<dyn Publisher>) {
     let config = Config {
         url: node.url("%2f").parse().unwrap(),
         prefetch: 20.try_into().unwrap(),
         reconnect_delay_max: Duration::from_secs(1),
         ..Config::default()
     };
-    amqp::connect(&config, PROVIDER, WhenUnreachable::Fail)
-        .await
-        .unwrap()
+    connect(&config).await
+}
+
+async fn connect(config: &Config) -> (Taking, Arc<dyn Publisher>) {
+    let publisher = amqp::publisher(config, WhenUnreachable::Fail).await.unwrap();
+    let consumer = amqp::consumer(config, PROVIDER, publisher.clone(), WhenUnreachable::Fail).await;
+    (Taking::new(consumer.unwrap(), 1), publisher)
 }
 
 async fn link_is(link: &mut watch::Receiver<Link>, wanted: impl Fn(&Link) -> bool) {
@@ -52,7 +57,7 @@ async fn publish_some(publisher: &Arc<dyn Publisher>, numbers: std::ops::Range<u
 }
 
 /// First deliveries of numbers come in order, and none is left out.
-async fn consume_in_order(mut consumer: Box<dyn Consumer>, acked: watch::Sender<usize>) {
+async fn consume_in_order(mut consumer: Taking, acked: watch::Sender<usize>) {
     loop {
         let delivery = next(&mut consumer).await;
         let number: usize = id(&delivery).parse().unwrap();
@@ -159,9 +164,7 @@ async fn the_next_address_is_tried_when_one_is_dead_and_when_the_broker_is_lost(
     };
     amqp::declare(&config, PROVIDER).await.unwrap();
     assert!(amqp::plan(&config, PROVIDER).await.unwrap().is_settled());
-    let (mut consumer, publisher) = amqp::connect(&config, PROVIDER, WhenUnreachable::Fail)
-        .await
-        .unwrap();
+    let (mut consumer, publisher) = connect(&config).await;
     publisher.publish(&command(0)).await.unwrap();
     next(&mut consumer).await.ack().await.unwrap();
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use usher::broker::topology::COMMANDS;
-use usher::broker::{Consumer, Delivery, Message, Properties};
+use usher::broker::{Delivery, Message, Properties};
+
+use crate::taking::Taking;
 
 /// The provider whose topology the tests use.
 pub const PROVIDER: &str = "sivo";
@@ -28,6 +30,11 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         );
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// For what a plan does at a moment of its own, whatever the world is like by then.
+pub async fn moment(at: Instant) {
+    sleep_until(at).await;
 }
 
 /// What a worker's `/readyz` says, and whether that is ready.
@@ -65,7 +72,7 @@ pub fn id(delivery: &Delivery) -> String {
     String::from_utf8(delivery.body.to_vec()).unwrap()
 }
 
-pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
+pub async fn next(consumer: &mut Taking) -> Delivery {
     timeout(PATIENCE, consumer.next())
         .await
         .expect("a delivery in time")
@@ -73,7 +80,7 @@ pub async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
 }
 
 /// As many deliveries, unsettled.
-pub async fn take(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Delivery> {
+pub async fn take(consumer: &mut Taking, count: usize) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for _ in 0..count {
         deliveries.push(next(consumer).await);
@@ -90,7 +97,7 @@ pub fn numbers(range: impl IntoIterator<Item = usize>) -> Vec<String> {
 }
 
 /// Long enough for a delivery that is on its way to arrive.
-pub async fn gets_nothing(consumer: &mut Box<dyn Consumer>) {
+pub async fn gets_nothing(consumer: &mut Taking) {
     if let Ok(delivery) = timeout(Duration::from_millis(400), consumer.next()).await {
         panic!(
             "unexpected: {}",

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
-use usher::broker::{Consumer, Delivery, Link, Publisher};
+use usher::broker::{Delivery, Link, Publisher};
 
 use crate::bench::{Bench, promises};
 use crate::support::{PROVIDER, command, gets_nothing, ids, message, next, numbers, take};
+use crate::taking::Taking;
 
 promises!(
     a_suspended_consumer_hands_back_everything_in_order_and_takes_nothing,
@@ -75,8 +76,8 @@ async fn a_resumed_consumer_gets_what_was_handed_back_first_and_in_order(bench: 
         consumer.suspend().await;
         consumer.suspend().await;
         publish(bench, COMMANDS, 30 + round..31 + round).await;
-        consumer.resume().await;
-        consumer.resume().await;
+        consumer.resume();
+        consumer.resume();
     }
     ack_all(take(&mut consumer, 20).await).await;
     let later = take(&mut consumer, 13).await;
@@ -95,7 +96,7 @@ async fn both_classes_of_traffic_are_handed_back_and_taken_again(bench: &dyn Ben
         consumer.suspend().await;
         gets_nothing(&mut consumer).await;
         assert!(interactive.iter().chain(&bulk).all(|delivery| !delivery.usable()));
-        consumer.resume().await;
+        consumer.resume();
     }
 }
 
@@ -109,7 +110,7 @@ async fn acked_deliveries_do_not_come_again_after_a_suspension(bench: &dyn Bench
         next(&mut consumer).await.ack().await.unwrap();
     }
     consumer.suspend().await;
-    consumer.resume().await;
+    consumer.resume();
     assert_eq!(ids(&take(&mut consumer, 500).await), numbers(3500..4000));
     gets_nothing(&mut consumer).await;
 }
@@ -118,7 +119,7 @@ async fn a_resumption_can_be_taken_back_at_once(bench: &dyn Bench) {
     let mut consumer = bench.consumer(20).await;
     publish(bench, COMMANDS, 0..30).await;
     for _ in 0..5 {
-        consumer.resume().await;
+        consumer.resume();
         consumer.suspend().await;
     }
     gets_nothing(&mut consumer).await;
@@ -138,7 +139,7 @@ async fn another_consumer_takes_over_while_one_is_suspended(bench: &dyn Bench) {
     let taken_over = take(&mut second, 10).await;
     assert_eq!(ids(&taken_over), numbers(1..11));
     // It stands by now.
-    first.resume().await;
+    first.resume();
     ack_all(taken_over).await;
     gets_nothing(&mut first).await;
     second.close().await;
@@ -154,7 +155,7 @@ async fn a_consumer_that_stands_by_can_be_suspended(bench: &dyn Bench) {
     ack_all(held).await;
     first.close().await;
     gets_nothing(&mut second).await;
-    second.resume().await;
+    second.resume();
     assert_eq!(ids(&take(&mut second, 10).await), numbers(10..20));
 }
 
@@ -177,14 +178,14 @@ async fn a_suspended_consumer_is_connected(bench: &dyn Bench) {
     link.mark_unchanged();
     consumer.suspend().await;
     gets_nothing(&mut consumer).await;
-    consumer.resume().await;
+    consumer.resume();
     publish(bench, COMMANDS, 0..1).await;
     next(&mut consumer).await.ack().await.unwrap();
     assert_eq!(*link.borrow(), Link::Up);
 }
 
-async fn resumes_in_order(consumer: &mut Box<dyn Consumer>, held: Vec<Delivery>) {
-    consumer.resume().await;
+async fn resumes_in_order(consumer: &mut Taking, held: Vec<Delivery>) {
+    consumer.resume();
     let again = take(consumer, 20).await;
     assert_eq!(ids(&again), numbers(0..20));
     assert!(held.iter().all(|delivery| !delivery.usable()));

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use usher::contract::Reason;
 use usher::contract::event::EventBody;
+use usher::contract::{Fault, Reason};
 
 use crate::commands::id;
 use crate::provider::{Answer, Call};
@@ -39,6 +39,7 @@ pub fn check(world: &World, published: &[Published]) {
     let told = events_balance(world, published);
     nothing_is_lost(world, published, &told);
     order_is_kept(&world.provider.calls(), published);
+    nothing_is_done_twice(&world.provider.calls(), published);
     last_value_stands(world, published);
 }
 
@@ -123,22 +124,45 @@ fn order_is_kept(calls: &[Call], published: &[Published]) {
     }
 }
 
+/// Users whose commands come in both classes: neither knows what the other has overwritten.
+fn of_both_classes(published: &[Published]) -> BTreeSet<&str> {
+    let of = |bulk| {
+        let of_class = published.iter().filter(move |command| command.bulk == bulk);
+        of_class
+            .map(|command| command.user.as_str())
+            .collect::<BTreeSet<_>>()
+    };
+    of(true).intersection(&of(false)).copied().collect()
+}
+
+/// What was applied is not sent again, but where the provider said that it was too much.
+fn nothing_is_done_twice(calls: &[Call], published: &[Published]) {
+    let of_both_classes = of_both_classes(published);
+    let mut by_command: BTreeMap<u64, Vec<&Call>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| !of_both_classes.contains(&*call.user)) {
+        if let Some(number) = call.number {
+            by_command.entry(number).or_default().push(call);
+        }
+    }
+    for calls in by_command.values() {
+        for pair in calls.windows(2) {
+            let throttled = matches!(pair[0].answer, Some(Answer::ApplyAnd(Fault::Throttled { .. })));
+            assert!(!pair[0].applied || throttled, "sent again: {pair:?}");
+        }
+    }
+}
+
 /// The user's state is that of the last command that had to succeed, where one class alone wrote it.
 fn last_value_stands(world: &World, published: &[Published]) {
-    let mut last: BTreeMap<&str, (&Published, bool)> = BTreeMap::new();
-    for command in published.iter().filter(|command| command.fate == Fate::Success) {
-        let (latest, mixed) = last.entry(&command.user).or_insert((command, false));
-        *mixed |= latest.bulk != command.bulk;
-        *latest = command;
+    let of_both_classes = of_both_classes(published);
+    let mut last: BTreeMap<&str, &Published> = BTreeMap::new();
+    let succeeding = published.iter().filter(|command| command.fate == Fate::Success);
+    for command in succeeding.filter(|command| !of_both_classes.contains(&*command.user)) {
+        last.insert(&command.user, command);
     }
-    for (user, (command, mixed)) in last {
-        if !mixed {
-            assert_eq!(
-                world.provider.user(user)["nickname"],
-                command.number.to_string(),
-                "{command:?}"
-            );
-        }
+    for (user, command) in last {
+        let value = command.number.to_string();
+        assert_eq!(world.provider.user(user)["nickname"], value, "{command:?}");
     }
 }
 

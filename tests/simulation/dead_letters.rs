@@ -118,7 +118,7 @@ async fn a_dead_letter_keeps_the_commands_body_and_properties_and_adds_where_it_
     assert_eq!(text("tenant"), "t1");
     assert_eq!(text("x-usher-exchange"), "user.commands.bulk");
     assert_eq!(text("x-usher-routing-key"), "sim.u");
-    assert_eq!(text("x-usher-dead-at"), "2026-11-21T10:00:00Z");
+    assert!(text("x-usher-dead-at").starts_with("2026-11-21T10:00:0"));
     assert!(
         text("x-usher-detail").starts_with("/id: "),
         "{}",

@@ -14,6 +14,7 @@ mod account;
 mod commands;
 mod dead_letters;
 mod fairness;
+mod fleet;
 mod pace;
 mod policy;
 mod provider;

@@ -18,8 +18,13 @@ pub enum Answer {
     Fail(Fault),
     /// The write is applied, and this is what the caller hears.
     ApplyAnd(Fault),
+    /// This is what the caller hears, and the write is applied a while later.
+    ApplyLater(Fault),
     Panic,
 }
+
+/// What a write that was given up takes to take effect.
+const LATER: Duration = Duration::from_millis(900);
 
 /// One call, as the provider saw it.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +56,8 @@ struct State {
     reads_first: bool,
     harmless: bool,
     credentials_change: bool,
+    outlives: bool,
+    applies_late: bool,
 }
 
 impl Scripted {
@@ -65,6 +72,8 @@ impl Scripted {
             reads_first: false,
             harmless: true,
             credentials_change: false,
+            outlives: false,
+            applies_late: false,
         })))
     }
 
@@ -107,6 +116,19 @@ impl Scripted {
         self
     }
 
+    /// From now on every other call is finished here though its caller died in the middle of it, as if it was on
+    /// its way already. The others end with their caller.
+    pub fn outliving(self) -> Self {
+        self.lock().outlives = true;
+        self
+    }
+
+    /// Where the answer is not known from now on, half of the writes are applied a while later.
+    pub fn applying_late(self) -> Self {
+        self.lock().applies_late = true;
+        self
+    }
+
     /// The next look at the credentials finds new ones.
     pub fn rotate_credentials(&self) {
         self.lock().credentials_change = true;
@@ -127,18 +149,25 @@ impl Scripted {
         self.lock().users.get(user).cloned().unwrap_or_default()
     }
 
-    /// Makes the call: half of its latency, the effect, the other half.
     async fn call(&self, user: &UserId, command: Option<&UpdateUser>) -> Result<(), ProviderError> {
-        let (index, answer, latency) = {
+        let (index, answer, latency, outlives) = {
             let mut state = self.lock();
             let State {
                 script,
                 rng,
                 latency_max,
                 calls,
+                applies_late,
                 ..
             } = &mut *state;
-            let answer = script(user.as_str(), command.is_some(), rng);
+            let mut answer = script(user.as_str(), command.is_some(), rng);
+            if let Answer::ApplyAnd(fault @ Fault::Unknown) = answer
+                && *applies_late
+                && command.is_some()
+                && rng.bool()
+            {
+                answer = Answer::ApplyLater(fault);
+            }
             let latency = latency_max.mul_f64(rng.f64());
             calls.push(Call {
                 user: user.as_str().to_owned(),
@@ -149,34 +178,64 @@ impl Scripted {
                 applied: false,
                 answer: None,
             });
-            (calls.len() - 1, answer, latency)
+            let index = calls.len() - 1;
+            (index, answer, latency, state.outlives && state.rng.bool())
         };
-        tokio::time::sleep(latency / 2).await;
-        if let (Some(command), Answer::Ok | Answer::ApplyAnd(_)) = (command, answer) {
-            let mut state = self.lock();
-            let user = state.users.entry(user.as_str().to_owned()).or_default();
-            for (field, value) in command.update.shared_changes() {
-                match value {
-                    Some(value) => user.insert(field.name(), value.to_owned()),
-                    None => user.remove(field.name()),
-                };
-            }
-            state.calls[index].applied = true;
+        let changes = command.map(changes).unwrap_or_default();
+        if let Answer::ApplyLater(fault) = answer {
+            tokio::time::sleep(latency).await;
+            let late = self
+                .clone()
+                .make(index, user.clone(), changes, answer, [LATER, Duration::ZERO]);
+            tokio::spawn(late);
+            return Err(ProviderError::new(fault, "as the script says"));
         }
-        tokio::time::sleep(latency / 2).await;
-        {
-            let call = &mut self.lock().calls[index];
-            call.ended = Some(Instant::now());
-            call.answer = Some(answer);
+        let made = self
+            .clone()
+            .make(index, user.clone(), changes, answer, [latency / 2; 2]);
+        match outlives {
+            true => tokio::spawn(made).await.unwrap(),
+            false => made.await,
         }
         match answer {
             Answer::Ok => Ok(()),
-            Answer::Fail(fault) | Answer::ApplyAnd(fault) => {
+            Answer::Fail(fault) | Answer::ApplyAnd(fault) | Answer::ApplyLater(fault) => {
                 Err(ProviderError::new(fault, "as the script says"))
             }
             Answer::Panic => panic!("as the script says"),
         }
     }
+
+    /// The effect is between the two waits.
+    async fn make(self, index: usize, user: UserId, changes: Changes, answer: Answer, waits: [Duration; 2]) {
+        tokio::time::sleep(waits[0]).await;
+        let applies = matches!(answer, Answer::Ok | Answer::ApplyAnd(_) | Answer::ApplyLater(_));
+        if !changes.is_empty() && applies {
+            let mut state = self.lock();
+            let user = state.users.entry(user.as_str().to_owned()).or_default();
+            for (field, value) in changes {
+                match value {
+                    Some(value) => user.insert(field, value),
+                    None => user.remove(field),
+                };
+            }
+            state.calls[index].applied = true;
+        }
+        tokio::time::sleep(waits[1]).await;
+        let call = &mut self.lock().calls[index];
+        call.ended = Some(Instant::now());
+        call.answer = Some(answer);
+    }
+}
+
+/// Fields and what they are to be.
+type Changes = Vec<(&'static str, Option<String>)>;
+
+fn changes(command: &UpdateUser) -> Changes {
+    let changes = command.update.shared_changes();
+    changes
+        .map(|(field, value)| (field.name(), value.map(str::to_owned)))
+        .collect()
 }
 
 /// The number that a test gave the command.

@@ -1,5 +1,6 @@
 //! Random runs: from a seed come the commands, the provider's moods and the broker's troubles.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use serde_json::json;
@@ -27,20 +28,25 @@ pub fn number(name: &str) -> Option<u64> {
     Some(text.parse().expect(name))
 }
 
-#[test]
-fn promises_hold_under_seeds() {
-    let seeds = match number("USHER_TEST_SEED") {
+/// Runs every seed that is asked for, so many if none is, and says which one fails. A single one tells its story.
+pub fn under_seeds(seeds: u64, run: impl AsyncFn(u64, bool) -> Vec<String>) {
+    let alone = number("USHER_TEST_SEED");
+    let seeds = match alone {
         Some(seed) => seed..seed + 1,
-        None => 0..number("USHER_TEST_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("USHER_TEST_SEEDS").unwrap_or(seeds),
     };
     for seed in seeds {
-        let tell = std::env::var_os("USHER_TEST_SEED").is_some();
-        let run = std::panic::catch_unwind(|| runtime().block_on(run(seed, tell)));
-        if let Err(panic) = run {
+        let once = AssertUnwindSafe(|| runtime().block_on(run(seed, alone.is_some())));
+        if let Err(panic) = catch_unwind(once) {
             eprintln!("seed {seed} failed; replay it with USHER_TEST_SEED={seed}");
-            std::panic::resume_unwind(panic);
+            resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn promises_hold_under_seeds() {
+    under_seeds(SEEDS, run);
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn a_seed_replays_exactly() {
 /// One run. Returns its story.
 async fn run(seed: u64, tell: bool) -> Vec<String> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut world = World::new(moody(&mut rng));
+    let mut world = World::new(moody(&mut rng, 200));
     world.seed = seed;
     world.prefetch = rng.u16(1..64);
     world.concurrency = rng.usize(1..32);
@@ -86,14 +92,13 @@ async fn run(seed: u64, tell: bool) -> Vec<String> {
         world.waiting(),
         running.gate.pause()
     );
-    running.shutdown.drain();
-    running.task.await.unwrap();
+    running.drain().await;
     account::check(&world, &published);
     account::story(&world)
 }
 
 /// A provider with moods: calm, failing now and then, throttling, down, refusing the credentials.
-fn moody(rng: &mut fastrand::Rng) -> Scripted {
+pub fn moody(rng: &mut fastrand::Rng, latency_ms_max: u64) -> Scripted {
     let start = Instant::now();
     let moods: Vec<u8> = (0..20).map(|_| rng.u8(0..8)).collect();
     let (trouble, lost) = (rng.f64() * 0.15, rng.f64() * 0.1);
@@ -123,7 +128,7 @@ fn moody(rng: &mut fastrand::Rng) -> Scripted {
     };
     Scripted::new(
         rng.u64(..),
-        Duration::from_millis(rng.u64(1..200)),
+        Duration::from_millis(rng.u64(1..latency_ms_max)),
         Box::new(script),
     )
 }
@@ -226,17 +231,14 @@ async fn troubles(world: &World, mut rng: fastrand::Rng) {
                 broker.reconnect();
             }
             7 => {
-                // Killed: nothing is closed, nothing is said.
                 if let Some(running) = running.take() {
-                    running.task.abort();
-                    assert!(running.task.await.unwrap_err().is_cancelled());
+                    running.crash().await;
                 }
                 running = Some(world.start());
             }
             _ => {
                 if let Some(running) = running.take() {
-                    running.shutdown.drain();
-                    running.task.await.unwrap();
+                    running.drain().await;
                 }
                 running = Some(world.start());
             }
@@ -244,7 +246,6 @@ async fn troubles(world: &World, mut rng: fastrand::Rng) {
     }
     world.broker.delay_confirms(Duration::ZERO);
     if let Some(running) = running {
-        running.shutdown.drain();
-        running.task.await.unwrap();
+        running.drain().await;
     }
 }

@@ -62,7 +62,9 @@ async fn the_grace_period_cuts_off_a_call_that_does_not_end() {
     let mut world = slow(Duration::from_secs(600));
     world.grace_period = Duration::from_secs(5);
     let running = world.start();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while world.provider.calls().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     running.shutdown.drain();
     assert_eq!(running.task.await.unwrap(), Stopped::Cut);
     assert_eq!(world.waiting() + outcomes(&world.events()).len(), 60);

@@ -213,7 +213,9 @@ async fn a_redelivered_command_waits_for_what_may_still_be_on_its_way_and_others
     ));
     world.publish(&command(1, "u", false));
     let running = world.start();
-    sleep(Duration::from_millis(100)).await;
+    while world.provider.calls().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
     running.task.abort();
     assert!(running.task.await.unwrap_err().is_cancelled());
     world.publish(&command(2, "other", false));
@@ -227,5 +229,5 @@ async fn a_redelivered_command_waits_for_what_may_still_be_on_its_way_and_others
             .unwrap()
     };
     assert!(first("u").started - start >= world.timeout + world.settling_time);
-    assert!(first("other").started - start < Duration::from_secs(1));
+    assert!(first("other").started - start < Duration::from_secs(2));
 }

@@ -1,29 +1,32 @@
 //! The bench: a broker, a provider and a worker, put together as a test needs them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
 use usher::broker::{Message, config::Config as BrokerConfig};
 use usher::clock::Clock;
-use usher::contract::ProviderName;
 use usher::contract::event::{Event, EventBody};
+use usher::contract::{ProviderName, WorkerId};
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
 use usher::worker::gate::Gate;
 use usher::worker::handler::Calls;
-use usher::worker::{Config, Setup, Shutdown, Stopped, Worker, gate};
+use usher::worker::{Company, Config, Progress, Setup, Shutdown, Stopped, Worker, gate};
 
 use crate::commands::PROVIDER;
 use crate::provider::Scripted;
 
 pub struct World {
     pub broker: MemoryBroker,
+    partitions: u16,
     pub provider: Scripted,
     pub clock: Clock,
     pub prefetch: u16,
@@ -39,18 +42,58 @@ pub struct World {
     pub skip_unchanged: bool,
     pub hold_max: Duration,
     pub seed: u64,
+    /// Whether workers know of each other and of what was before.
+    pub fleet: bool,
+    /// Counts them.
+    workers: AtomicU64,
 }
 
 pub struct Running {
     pub task: JoinHandle<Stopped>,
     pub shutdown: Shutdown,
     pub gate: Arc<Gate>,
+    pub progress: watch::Receiver<Progress>,
+}
+
+impl Running {
+    pub fn leases(&self) -> usize {
+        self.progress.borrow().leases
+    }
+
+    /// What to look at where it does not go on.
+    pub fn state(&self) -> String {
+        format!("{:?} {:?}", *self.progress.borrow(), self.gate.pause())
+    }
+
+    /// Killed: nothing is closed, nothing is said.
+    pub async fn crash(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    pub async fn drain(self) -> Stopped {
+        self.shutdown.drain();
+        self.task.await.unwrap()
+    }
+}
+
+fn topology(partitions: u16) -> Topology {
+    let config = BrokerConfig {
+        partitions: NonZeroU16::new(partitions).unwrap(),
+        ..BrokerConfig::default()
+    };
+    Topology::new(PROVIDER, &config)
 }
 
 impl World {
     pub fn new(provider: Scripted) -> Self {
+        Self::partitioned(provider, 1)
+    }
+
+    pub fn partitioned(provider: Scripted, partitions: u16) -> Self {
         Self {
-            broker: MemoryBroker::new(&Topology::new(PROVIDER, &BrokerConfig::default())),
+            broker: MemoryBroker::new(&topology(partitions)),
+            partitions,
             provider,
             clock: Clock::anchored("2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap()),
             prefetch: 256,
@@ -65,6 +108,8 @@ impl World {
             skip_unchanged: false,
             hold_max: Duration::from_secs(600),
             seed: 1,
+            fleet: true,
+            workers: AtomicU64::new(0),
         }
     }
 
@@ -74,7 +119,15 @@ impl World {
 
     pub fn start(&self) -> Running {
         let shutdown = Shutdown::new();
+        let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let worker = Worker::new(Setup {
+            id: WorkerId::new(format!("w{number}")),
+            fleet: self.fleet.then(|| Company {
+                listener: self.broker.listener(),
+                exchange: topology(self.partitions).fleet_exchange(),
+                ledger_window: Duration::from_secs(900),
+            }),
+            partitions: self.partitions,
             consumer: self.broker.consumer(self.prefetch),
             publisher: self.broker.publisher(),
             provider: Arc::new(self.provider.clone()),
@@ -99,7 +152,7 @@ impl World {
                 dead_letter_share_max: self.dead_letter_share_max,
                 dead_letter_window: 50,
                 can_read: true,
-                seed: self.seed,
+                seed: self.seed.wrapping_add(number),
             },
             calls: Calls {
                 timeout: self.timeout,
@@ -112,6 +165,7 @@ impl World {
         });
         Running {
             gate: worker.gate(),
+            progress: worker.progress(),
             task: tokio::spawn(worker.run()),
             shutdown,
         }
@@ -127,19 +181,21 @@ impl World {
 
     /// Commands that are not settled.
     pub fn waiting(&self) -> usize {
-        let queues = ["user.update", "user.update.bulk"];
-        queues
-            .map(|queue| self.broker.depth(&format!("{queue}.{PROVIDER}.0")))
-            .iter()
-            .sum()
+        self.in_queues(|queue| self.broker.depth(queue))
     }
 
     /// Those of them that a worker has in hand.
     pub fn held(&self) -> usize {
-        let queues = ["user.update", "user.update.bulk"];
-        queues
-            .map(|queue| self.broker.unsettled(&format!("{queue}.{PROVIDER}.0")))
-            .iter()
+        self.in_queues(|queue| self.broker.unsettled(queue))
+    }
+
+    fn in_queues(&self, count: impl Fn(&str) -> usize) -> usize {
+        let queues = |partition| {
+            ["user.update", "user.update.bulk"].map(|queue| format!("{queue}.{PROVIDER}.{partition}"))
+        };
+        (0..self.partitions)
+            .flat_map(queues)
+            .map(|queue| count(&queue))
             .sum()
     }
 
@@ -149,8 +205,12 @@ impl World {
 
     /// Whether all that was published is settled within a day.
     pub async fn settles(&self) -> bool {
+        self.settles_within(Duration::from_secs(24 * 3600)).await
+    }
+
+    pub async fn settles_within(&self, span: Duration) -> bool {
         let start = Instant::now();
-        while self.waiting() > 0 && start.elapsed() < Duration::from_secs(24 * 3600) {
+        while self.waiting() > 0 && start.elapsed() < span {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.waiting() == 0

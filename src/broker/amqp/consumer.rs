@@ -1,34 +1,43 @@
-//! Deliveries from RabbitMQ, in epochs: one for each connection, and a new one after each suspension.
+//! Deliveries from RabbitMQ under leases, in epochs: one for each lease of a partition that is used.
 //! Whatever belonged to an older one is stale.
 //!
 //! Order depends on how an epoch ends. A basic.cancel with deliveries unsettled lets the next consumer
 //! have later messages first, and lapin sends one when a `Consumer` is dropped: so the channels or the
 //! connection are closed first, always, and nothing here is dropped before that.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use lapin::{Connection, Event};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
 use super::connection;
 use super::declare::Declaring;
 use super::epoch::Epoch;
-use super::error::{ConnectError, refused_connection};
+use super::error::ConnectError;
 use super::first::First;
 use super::inbox::Inbox;
+use super::line::Line;
+use super::pulse::Pulse;
 use super::supervisor::{Supervisor, Use};
-use crate::broker::{Config, Consumer, Delivery, Link, Topology};
+use crate::broker::{Arrival, Config, Consumer, Lease, Link, Partition, Publisher, Topology};
 
-/// While nothing is consumed, lapin tells of most ends by an event; this bounds how long another may
-/// stay unnoticed.
+/// lapin tells of most ends by an event; this bounds how long another may stay unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// After a channel was lost: the next one.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// So many tries in a row that don't last so long are too many for one connection.
+const TRIES_MAX: u32 = 5;
+const LASTED: Duration = Duration::from_secs(1);
 
 pub(super) struct AmqpConsumer {
     inbox: Arc<Inbox>,
@@ -42,14 +51,16 @@ impl AmqpConsumer {
     pub(super) async fn connect(
         config: &Config,
         provider: &str,
+        publisher: Arc<dyn Publisher>,
         when_unreachable: WhenUnreachable,
     ) -> Result<Self, ConnectError> {
         let (first, connected) = oneshot::channel();
         let stop = CancellationToken::new();
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(config.partitions.get()));
         let purpose = Consuming {
             topology: Topology::new(provider, config),
             inbox: inbox.clone(),
+            publisher,
         };
         let supervisor = Supervisor::new("consumer", config, stop.clone());
         let link = supervisor.link.subscribe();
@@ -68,29 +79,31 @@ impl AmqpConsumer {
     }
 }
 
-/// The acks, the channels, then the connection, each with its own ceiling.
+/// The acks, the channels, the lease, then the connection, each with its own ceiling.
 fn ending_max(config: &Config) -> Duration {
-    config.close_timeout * 3
+    config.close_timeout * 4
 }
 
 #[async_trait]
 impl Consumer for AmqpConsumer {
-    async fn next(&mut self) -> Option<Delivery> {
-        self.inbox.wanted(true).await;
+    async fn next(&mut self) -> Option<Arrival> {
         Some(self.inbox.next().await)
+    }
+
+    fn claim(&mut self, partition: Partition) {
+        self.inbox.claim(partition);
+    }
+
+    fn consume(&mut self, lease: Lease) {
+        self.inbox.consume(lease);
+    }
+
+    fn release(&mut self, partition: Partition) {
+        self.inbox.release(partition);
     }
 
     fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
-    }
-
-    async fn suspend(&mut self) {
-        self.inbox.want(false);
-        let _ = timeout(ending_max(&self.config), self.inbox.closed()).await;
-    }
-
-    async fn resume(&mut self) {
-        self.inbox.want(true);
     }
 
     async fn close(self: Box<Self>) {
@@ -103,6 +116,7 @@ impl Consumer for AmqpConsumer {
 struct Consuming {
     topology: Topology,
     inbox: Arc<Inbox>,
+    publisher: Arc<dyn Publisher>,
 }
 
 impl Use for Consuming {
@@ -112,54 +126,44 @@ impl Use for Consuming {
         supervisor: &Supervisor,
         first: &mut First,
     ) -> Result<String, ConnectError> {
-        let mut epoch = Epoch::new();
-        let ended = self
-            .take_and_rest(&connection, &mut epoch, supervisor, first)
-            .await;
+        let used = Connected {
+            consuming: self,
+            connection: &connection,
+            config: &supervisor.config,
+            pulse: Arc::new(Pulse::new(supervisor.config.heartbeat)),
+            ruined: Mutex::default(),
+            ruin: Notify::new(),
+        };
+        let partitions = 0..self.topology.partitions;
+        // They hold lapin's consumers: not to be dropped before the connection is closed.
+        let mut tended: FuturesUnordered<_> = partitions.clone().map(|p| used.tend(p)).collect();
+        let ended = match self.declare(&connection, supervisor).await {
+            Err(error) => Err(error),
+            Ok(()) => {
+                supervisor.up(first);
+                tokio::select! {
+                    biased;
+                    () = supervisor.stop.cancelled() => {
+                        let released = self.release_all(&mut tended);
+                        let _ = timeout(ending_max(&supervisor.config), released).await;
+                        Ok("closed".to_owned())
+                    }
+                    reason = used.end() => Ok(reason),
+                    Some(()) = tended.next() => Ok("nothing to consume".to_owned()),
+                }
+            }
+        };
+        used.pulse.stop();
         connection::close(&connection, supervisor.config.close_timeout).await;
-        self.inbox.close();
+        drop(tended);
+        for partition in partitions {
+            self.inbox.lost(partition);
+        }
         ended
     }
 }
 
-/// How an epoch ended.
-enum Ended {
-    /// By us: the consumer is suspended or closed, and the channels are gone.
-    Asked,
-    Lost(String),
-}
-
 impl Consuming {
-    /// Takes deliveries, or rests while nobody wants them, until the connection is to be closed. Answers why.
-    /// `epoch` belongs to the caller, who closes the connection before it is dropped.
-    async fn take_and_rest(
-        &self,
-        connection: &Connection,
-        epoch: &mut Epoch,
-        supervisor: &Supervisor,
-        first: &mut First,
-    ) -> Result<String, ConnectError> {
-        self.declare(connection, supervisor).await?;
-        while !supervisor.stop.is_cancelled() {
-            if self.inbox.open() {
-                // The older one's channels are closed.
-                *epoch = Epoch::new();
-                if let Ended::Lost(reason) = self.take(connection, epoch, supervisor, first).await? {
-                    return Ok(reason);
-                }
-            } else {
-                self.inbox.close();
-                supervisor.up(first);
-                tokio::select! {
-                    () = supervisor.stop.cancelled() => {}
-                    () = self.inbox.wanted(true) => {}
-                    reason = loss(connection) => return Ok(reason),
-                }
-            }
-        }
-        Ok("closed".to_owned())
-    }
-
     async fn declare(&self, connection: &Connection, supervisor: &Supervisor) -> Result<(), ConnectError> {
         let mut declaring = Declaring::new(connection);
         tokio::select! {
@@ -169,63 +173,161 @@ impl Consuming {
                     Err(ConnectError::unreachable(&"it didn't declare the topology in time"))
                 })
             }
-        }
-    }
-
-    /// One epoch, from its beginning to its end.
-    async fn take(
-        &self,
-        connection: &Connection,
-        epoch: &mut Epoch,
-        supervisor: &Supervisor,
-        first: &mut First,
-    ) -> Result<Ended, ConnectError> {
-        let config = &supervisor.config;
-        // What is cut off in there is ended here: it holds lapin's consumers.
-        let ended = self.consume(connection, epoch, supervisor, first).await;
-        if let Ok(Ended::Asked) = ended {
-            epoch.let_acks_arrive(config).await;
-        }
-        match (epoch.end(config).await, ended) {
-            (false, Ok(Ended::Asked)) => Ok(Ended::Lost("the channels were not closed as asked".to_owned())),
-            (_, ended) => ended,
-        }
-    }
-
-    async fn consume(
-        &self,
-        connection: &Connection,
-        epoch: &mut Epoch,
-        supervisor: &Supervisor,
-        first: &mut First,
-    ) -> Result<Ended, ConnectError> {
-        let config = &supervisor.config;
-        let begin = timeout(
-            config.confirm_timeout,
-            epoch.begin(connection, config, &self.topology),
-        );
-        tokio::select! {
-            // A refusal says more than the loss that comes with it.
-            biased;
-            began = begin => match began {
-                Ok(Ok(())) => supervisor.up(first),
-                Ok(Err(error)) => return Err(refused_connection(&error)),
-                Err(_) => return Err(ConnectError::unreachable(&"it didn't open a channel in time")),
-            },
-            () = supervisor.stop.cancelled() => return Ok(Ended::Asked),
             // lapin lets a question wait for ever when the connection ends at that moment.
-            reason = loss(connection) => return Err(ConnectError::unreachable(&reason)),
+            reason = loss(connection) => Err(ConnectError::unreachable(&reason)),
+        }
+    }
+
+    /// Until no lease is held.
+    async fn release_all(&self, tended: &mut FuturesUnordered<impl Future<Output = ()>>) {
+        for partition in 0..self.topology.partitions {
+            self.inbox.release(partition);
+        }
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        while self.inbox.holds_any() {
+            tokio::select! {
+                _ = tended.next() => {}
+                _ = look.tick() => {}
+            }
+        }
+    }
+}
+
+/// One connection and what is made of it.
+struct Connected<'c> {
+    consuming: &'c Consuming,
+    connection: &'c Connection,
+    config: &'c Config,
+    pulse: Arc<Pulse>,
+    /// Why the connection has to go: a channel was not closed as asked.
+    ruined: Mutex<Option<String>>,
+    ruin: Notify,
+}
+
+/// How a lease ended.
+enum Ended {
+    /// By us.
+    Released,
+    Lost(String),
+}
+
+impl Connected<'_> {
+    /// Until the connection is gone or has to go. Answers why.
+    async fn end(&self) -> String {
+        tokio::select! {
+            reason = loss(self.connection) => reason,
+            () = self.pulse.keep() => "the process was frozen: its leases may be somebody else's".to_owned(),
+            () = self.ruin.notified() => {
+                let reason = self.ruined.lock().unwrap_or_else(PoisonError::into_inner).take();
+                reason.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Stands in line whenever the partition is wanted. Never ends by itself.
+    async fn tend(&self, partition: Partition) {
+        let inbox = &self.consuming.inbox;
+        let mut tries = 0;
+        loop {
+            let wish = inbox.wished(partition, |wish| wish.wanted).await;
+            let began = Instant::now();
+            match self.hold(partition, wish.releases).await {
+                Ended::Released => tries = 0,
+                Ended::Lost(_) if began.elapsed() > LASTED => tries = 0,
+                // The topology is declared anew with the next connection.
+                Ended::Lost(reason) if tries == TRIES_MAX => {
+                    self.ruined(&reason).await;
+                }
+                Ended::Lost(reason) => {
+                    tracing::debug!(partition, reason, "broker: a lease, or the line for it, was lost");
+                    tries += 1;
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// The connection is to be closed; whoever calls holds what must not be dropped before that.
+    async fn ruined(&self, reason: &str) -> Ended {
+        *self.ruined.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.ruin.notify_one();
+        std::future::pending().await
+    }
+
+    async fn released(&self, partition: Partition, releases: u64) {
+        let inbox = &self.consuming.inbox;
+        inbox.wished(partition, |wish| wish.releases != releases).await;
+    }
+
+    /// From the end of the line to the end of the lease.
+    async fn hold(&self, partition: Partition, releases: u64) -> Ended {
+        let queue = self.consuming.topology.lease_queue(partition);
+        let standing = Line::stand(self.connection, &queue, &*self.consuming.publisher);
+        let mut line = match timeout(self.config.confirm_timeout, standing).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(error)) => return Ended::Lost(error.to_string()),
+            Err(_) => return self.ruined("it didn't open a channel in time").await,
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.released(partition, releases) => Ended::Released,
+            baton = line.baton() => match baton {
+                Ok(()) => self.under_lease(partition, releases, &mut line).await,
+                Err(reason) => Ended::Lost(reason),
+            },
+        };
+        // Whoever is next may have it now; what was consumed under it has gone back.
+        let left = line.leave(self.config.close_timeout).await;
+        self.consuming.inbox.lost(partition);
+        match ended {
+            Ended::Released if !left => self.ruined("a lease was not given up as asked").await,
+            ended => ended,
+        }
+    }
+
+    async fn under_lease(&self, partition: Partition, releases: u64, line: &mut Line) -> Ended {
+        let inbox = &self.consuming.inbox;
+        let lease = inbox.leased(partition);
+        tokio::select! {
+            biased;
+            () = self.released(partition, releases) => return Ended::Released,
+            reason = line.keep(self.config.hold_max) => return Ended::Lost(reason),
+            _ = inbox.wished(partition, |wish| wish.consume == lease.number) => {}
+        }
+        let mut epoch = Epoch::new(partition, self.pulse.clone());
+        let ended = tokio::select! {
+            ended = self.consume(&mut epoch, releases) => ended,
+            reason = line.keep(self.config.hold_max) => Ended::Lost(reason),
+        };
+        if let Ended::Released = ended {
+            epoch.let_acks_arrive(self.config).await;
+        }
+        match epoch.end(self.config).await {
+            true => ended,
+            // Its channels may be open still: they and what they hold end with the connection.
+            false => self.ruined("the channels were not closed as asked").await,
+        }
+    }
+
+    async fn consume(&self, epoch: &mut Epoch, releases: u64) -> Ended {
+        let partition = epoch.partition;
+        let queues = self.consuming.topology.partition_queues(partition);
+        let begin = epoch.begin(self.connection, self.config, queues);
+        match timeout(self.config.confirm_timeout, begin).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ended::Lost(error.to_string()),
+            Err(_) => return Ended::Lost("it didn't open a channel in time".to_owned()),
         }
         tokio::select! {
-            () = supervisor.stop.cancelled() => Ok(Ended::Asked),
-            () = self.inbox.wanted(false) => Ok(Ended::Asked),
-            reason = epoch.forward(&self.inbox) => Ok(Ended::Lost(reason)),
+            biased;
+            () = self.released(partition, releases) => Ended::Released,
+            reason = epoch.forward(&self.consuming.inbox) => Ended::Lost(reason),
         }
     }
 }
 
 /// Waits until the connection is gone. Answers why.
-async fn loss(connection: &Connection) -> String {
+pub(super) async fn loss(connection: &Connection) -> String {
     let mut events = connection.events_listener().boxed();
     let mut reason = "the connection was closed".to_owned();
     while connection.status().connected() {

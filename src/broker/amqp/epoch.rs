@@ -1,5 +1,5 @@
-//! One epoch: from the moment when the queues are consumed until their channels are closed. All classes
-//! of traffic begin and end together.
+//! One epoch: from the moment when a partition's queues are consumed until their channels are closed. Both
+//! classes of traffic begin and end together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,8 @@ use lapin::{Channel, Connection};
 use tokio::time::{sleep, timeout};
 
 use super::inbox::Inbox;
-use crate::broker::{Acker, Config, Delivery, Message, Properties, Topology};
+use super::pulse::Pulse;
+use crate::broker::{Acker, Config, Delivery, Message, Partition, Properties};
 
 /// How long a busy broker may keep acks in hand.
 const ACKS_IN_HAND: Duration = Duration::from_millis(250);
@@ -24,6 +25,8 @@ type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 
 /// It holds lapin's consumers: not to be dropped before its channels or its connection are closed.
 pub(super) struct Epoch {
+    pub(super) partition: Partition,
+    pulse: Arc<Pulse>,
     alive: Arc<AtomicBool>,
     channels: Vec<Channel>,
     /// Each queue's name, and whether it holds bulk traffic.
@@ -32,8 +35,10 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(partition: Partition, pulse: Arc<Pulse>) -> Self {
         Self {
+            partition,
+            pulse,
             alive: Arc::new(AtomicBool::new(true)),
             channels: Vec::new(),
             queues: Vec::new(),
@@ -45,13 +50,14 @@ impl Epoch {
         &mut self,
         connection: &Connection,
         config: &Config,
-        topology: &Topology,
+        queues: [(String, bool); 2],
     ) -> lapin::Result<()> {
-        for (queue, bulk) in topology.command_queues() {
+        for (queue, bulk) in queues {
             // A channel for each queue, so that each has a prefetch of its own on every version.
             let channel = connection.create_channel().await?;
             self.channels.push(channel.clone());
-            self.consume(&channel, queue, bulk, config.prefetch.get()).await?;
+            self.consume(&channel, &queue, bulk, config.prefetch.get())
+                .await?;
         }
         Ok(())
     }
@@ -81,7 +87,7 @@ impl Epoch {
         while let Some((index, delivery)) = self.streams.next().await {
             let (queue, bulk) = &self.queues[index];
             match delivery {
-                Some(Ok(delivery)) => inbox.push(self.adopt(delivery, *bulk)),
+                Some(Ok(delivery)) => inbox.deliver(self.adopt(delivery, *bulk)),
                 Some(Err(error)) => return error.to_string(),
                 None => return format!("the broker ended the consumer of {queue}"),
             }
@@ -99,9 +105,11 @@ impl Epoch {
         };
         let acker = AmqpAcker {
             alive: self.alive.clone(),
+            pulse: self.pulse.clone(),
             acker: delivery.acker,
         };
-        Delivery::new(message, delivery.redelivered, bulk, Box::new(acker))
+        let from = (self.partition, bulk);
+        Delivery::new(message, delivery.redelivered, from, Box::new(acker))
     }
 
     /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
@@ -133,13 +141,15 @@ impl Epoch {
 struct AmqpAcker {
     /// Of the epoch.
     alive: Arc<AtomicBool>,
+    /// Of its connection.
+    pulse: Arc<Pulse>,
     acker: lapin::Acker,
 }
 
 #[async_trait]
 impl Acker for AmqpAcker {
     fn usable(&self) -> bool {
-        self.alive.load(Ordering::Acquire) && self.acker.usable()
+        self.alive.load(Ordering::Acquire) && self.pulse.beats() && self.acker.usable()
     }
 
     async fn ack(&self) -> bool {

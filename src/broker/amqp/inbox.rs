@@ -1,90 +1,135 @@
-//! Between lapin's thread and the worker: deliveries one way, the wish to take or to rest the other.
+//! Between lapin's thread and the worker: arrivals one way, what is wished for each partition the other.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::broker::Delivery;
+use crate::broker::{Arrival, Delivery, Lease, Partition};
 
-/// Prefetch bounds it, because an epoch's end empties it.
+/// Prefetch bounds its deliveries, because a lease's end turns them stale.
 pub(super) struct Inbox {
-    deliveries: Mutex<VecDeque<Delivery>>,
+    arrivals: Mutex<VecDeque<Arrival>>,
     arrived: Notify,
-    intake: watch::Sender<Intake>,
+    wishes: watch::Sender<Vec<Wish>>,
+    leases: Mutex<Leases>,
 }
 
-#[derive(Clone, Copy)]
-struct Intake {
-    /// The worker wants deliveries: false while the consumer is suspended.
-    wanted: bool,
-    /// An epoch may hold some.
-    open: bool,
+/// What the worker wants of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wish {
+    pub(super) wanted: bool,
+    /// Counts releases: one that is followed by a claim at once is seen all the same.
+    pub(super) releases: u64,
+    /// The number of the lease to be used.
+    pub(super) consume: u64,
+}
+
+struct Leases {
+    held: Vec<Option<Lease>>,
+    made: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(partitions: u16) -> Self {
+        let count = usize::from(partitions);
         Self {
-            deliveries: Mutex::default(),
+            arrivals: Mutex::default(),
             arrived: Notify::new(),
-            intake: watch::Sender::new(Intake {
-                wanted: true,
-                open: false,
+            wishes: watch::Sender::new(vec![Wish::default(); count]),
+            leases: Mutex::new(Leases {
+                held: vec![None; count],
+                made: 0,
             }),
         }
     }
 
-    fn deliveries(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
-        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn push(&self, delivery: Delivery) {
-        self.deliveries().push_back(delivery);
+    fn push(&self, arrival: Arrival) {
+        lock(&self.arrivals).push_back(arrival);
         self.arrived.notify_one();
     }
 
-    pub(super) async fn next(&self) -> Delivery {
+    pub(super) fn deliver(&self, delivery: Delivery) {
+        self.push(Arrival::Delivery(delivery));
+    }
+
+    pub(super) async fn next(&self) -> Arrival {
         loop {
-            let popped = self.deliveries().pop_front();
+            let popped = lock(&self.arrivals).pop_front();
             match popped {
-                Some(delivery) if delivery.usable() => return delivery,
-                Some(stale) => drop(stale),
+                Some(Arrival::Delivery(delivery)) if !delivery.usable() => drop(delivery),
+                Some(arrival) => return arrival,
                 None => self.arrived.notified().await,
             }
         }
     }
 
-    pub(super) fn want(&self, wanted: bool) {
-        self.intake.send_modify(|intake| intake.wanted = wanted);
-    }
-
-    pub(super) async fn wanted(&self, wanted: bool) {
-        // The sender lives as long as this does.
-        let _ = self
-            .intake
-            .subscribe()
-            .wait_for(|intake| intake.wanted == wanted)
-            .await;
-    }
-
-    /// Opens it for an epoch, where deliveries are wanted. In one step: whoever wants no more either
-    /// prevents the epoch or knows that there is one to wait for.
-    pub(super) fn open(&self) -> bool {
-        let mut open = false;
-        self.intake.send_modify(|intake| {
-            intake.open = intake.wanted;
-            open = intake.open;
+    fn wish(&self, partition: Partition, change: impl FnOnce(&mut Wish)) {
+        self.wishes.send_modify(|wishes| {
+            if let Some(wish) = wishes.get_mut(usize::from(partition)) {
+                change(wish);
+            }
         });
-        open
     }
 
-    /// The epoch has ended: what it left is stale.
-    pub(super) fn close(&self) {
-        self.deliveries().clear();
-        self.intake.send_modify(|intake| intake.open = false);
+    pub(super) fn claim(&self, partition: Partition) {
+        self.wish(partition, |wish| wish.wanted = true);
     }
 
-    pub(super) async fn closed(&self) {
-        let _ = self.intake.subscribe().wait_for(|intake| !intake.open).await;
+    pub(super) fn consume(&self, lease: Lease) {
+        self.wish(lease.partition, |wish| wish.consume = lease.number);
+    }
+
+    pub(super) fn release(&self, partition: Partition) {
+        self.wish(partition, |wish| {
+            wish.wanted = false;
+            wish.releases += 1;
+        });
+    }
+
+    /// Waits until the wish is like that, and answers with it.
+    pub(super) async fn wished(&self, partition: Partition, like: impl Fn(&Wish) -> bool) -> Wish {
+        let mut wishes = self.wishes.subscribe();
+        let found = wishes.wait_for(|wishes| wishes.get(usize::from(partition)).is_some_and(&like));
+        // The sender lives as long as this does.
+        let wishes = found.await;
+        let wish = wishes
+            .ok()
+            .and_then(|wishes| wishes.get(usize::from(partition)).copied());
+        wish.unwrap_or_default()
+    }
+
+    /// The lease is held from here on.
+    pub(super) fn leased(&self, partition: Partition) -> Lease {
+        let mut leases = lock(&self.leases);
+        leases.made += 1;
+        let lease = Lease {
+            partition,
+            number: leases.made,
+        };
+        if let Some(held) = leases.held.get_mut(usize::from(partition)) {
+            *held = Some(lease);
+        }
+        self.push(Arrival::Leased(lease));
+        lease
+    }
+
+    /// The lease, if it was held, is gone.
+    pub(super) fn lost(&self, partition: Partition) {
+        let held = lock(&self.leases)
+            .held
+            .get_mut(usize::from(partition))
+            .and_then(Option::take);
+        if let Some(lease) = held {
+            self.push(Arrival::Lost(lease));
+        }
+    }
+
+    pub(super) fn holds_any(&self) -> bool {
+        lock(&self.leases).held.iter().any(Option::is_some)
     }
 }

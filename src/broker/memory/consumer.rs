@@ -1,4 +1,4 @@
-//! The port's consumer over the broker in memory: one is active, others stand by.
+//! The port's consumer over the broker in memory.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Shared;
+use super::leases::Told;
 use super::routing::QueueIndex;
 use super::state::{ConsumerId, DeliveryTag, Next};
-use crate::broker::{Acker, Consumer, Delivery, Link};
+use crate::broker::{Acker, Arrival, Consumer, Delivery, Lease, Link, Partition};
 
 pub(super) struct MemoryConsumer {
     shared: Arc<Shared>,
@@ -30,7 +31,7 @@ impl MemoryConsumer {
 
 #[async_trait]
 impl Consumer for MemoryConsumer {
-    async fn next(&mut self) -> Option<Delivery> {
+    async fn next(&mut self) -> Option<Arrival> {
         loop {
             let mut changed = pin!(self.shared.deliverable.notified());
             changed.as_mut().enable();
@@ -38,6 +39,8 @@ impl Consumer for MemoryConsumer {
             match next {
                 Next::End => return None,
                 Next::Wait => changed.await,
+                Next::Told(Told::Leased(lease)) => return Some(Arrival::Leased(lease)),
+                Next::Told(Told::Lost(lease)) => return Some(Arrival::Lost(lease)),
                 Next::Delivery(handed) => {
                     let acker = MemoryAcker {
                         shared: self.shared.clone(),
@@ -45,12 +48,12 @@ impl Consumer for MemoryConsumer {
                         tag: handed.tag,
                     };
                     let acker = Box::new(acker);
-                    return Some(Delivery::new(
+                    return Some(Arrival::Delivery(Delivery::new(
                         handed.message,
                         handed.redelivered,
-                        handed.bulk,
+                        handed.from,
                         acker,
-                    ));
+                    )));
                 }
             }
         }
@@ -60,13 +63,18 @@ impl Consumer for MemoryConsumer {
         self.shared.consume_link.subscribe()
     }
 
-    async fn suspend(&mut self) {
-        self.shared.state().leave(self.id);
+    fn claim(&mut self, partition: Partition) {
+        self.shared.state().claim(self.id, partition);
         self.shared.deliverable.notify_waiters();
     }
 
-    async fn resume(&mut self) {
-        self.shared.state().join(self.id);
+    fn consume(&mut self, lease: Lease) {
+        self.shared.state().consume(self.id, lease);
+        self.shared.deliverable.notify_waiters();
+    }
+
+    fn release(&mut self, partition: Partition) {
+        self.shared.state().release(self.id, partition);
         self.shared.deliverable.notify_waiters();
     }
 

@@ -17,7 +17,7 @@ impl MemoryBroker {
     pub fn disconnect(&self, reason: &str) {
         {
             let mut state = self.shared.state();
-            state.take_back();
+            state.end_leases();
             state.faults.connection += 1;
             state.faults.down = Some(reason.to_owned());
         }
@@ -26,11 +26,18 @@ impl MemoryBroker {
 
     pub fn reconnect(&self) {
         self.change(|faults| faults.down = None);
+        self.shared.state().lead();
+        self.told();
     }
 
-    /// The broker ends the active consumer: what it holds turns stale, and whoever stands by takes over.
+    /// The broker ends the consumers that hold leases: what they hold turns stale, and whoever stands by
+    /// takes over.
     pub fn end_consumer(&self) {
-        self.shared.state().end_active();
+        {
+            let mut state = self.shared.state();
+            state.end_leases();
+            state.lead();
+        }
         self.told();
     }
 

@@ -4,21 +4,27 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Sink;
+use super::leases::{Lines, Told};
 use super::routing::{NoExchange, QueueIndex, Router};
-use crate::broker::topology::{Holds, Topology};
-use crate::broker::{Link, Message};
+use crate::broker::topology::Topology;
+use crate::broker::{Lease, Link, Message, Partition};
 
 pub(super) type ConsumerId = u64;
+pub(super) type ListenerId = u64;
 /// Never used twice: the tag of a delivery that was taken back finds nothing.
 pub(super) type DeliveryTag = u64;
 
 pub(super) struct State {
     pub(super) router: Router,
     pub(super) queues: Vec<Queue>,
-    /// The first one is active, the others stand by in the order in which they came.
-    consumers: VecDeque<ConsumerId>,
-    consumers_made: ConsumerId,
+    pub(super) lines: Lines,
+    /// What those who listen have not heard yet.
+    notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
+    /// Counts consumers and listeners.
+    made: u64,
     last_tag: DeliveryTag,
     /// Where the search for the next delivery starts, so that no queue starves another.
     turn: QueueIndex,
@@ -27,7 +33,8 @@ pub(super) struct State {
 }
 
 pub(super) struct Queue {
-    holds: Holds,
+    /// Of commands: which partition's, and whether they are bulk.
+    commands: Option<(Partition, bool)>,
     ready: VecDeque<Ready>,
     unsettled: BTreeMap<DeliveryTag, Message>,
     pub(super) sink: Option<Arc<dyn Sink>>,
@@ -43,10 +50,11 @@ pub(super) struct Handed {
     pub(super) tag: DeliveryTag,
     pub(super) message: Message,
     pub(super) redelivered: bool,
-    pub(super) bulk: bool,
+    pub(super) from: (Partition, bool),
 }
 
 pub(super) enum Next {
+    Told(Told),
     Delivery(Box<Handed>),
     Wait,
     End,
@@ -86,9 +94,9 @@ impl Faults {
 }
 
 impl Queue {
-    fn new(holds: Holds) -> Self {
+    fn new(commands: Option<(Partition, bool)>) -> Self {
         Self {
-            holds,
+            commands,
             ready: VecDeque::new(),
             unsettled: BTreeMap::new(),
             sink: None,
@@ -119,6 +127,11 @@ impl Queue {
         self.unsettled.values().chain(ready).cloned().collect()
     }
 
+    /// The n-th message that was stored, while none is taken away.
+    pub(super) fn nth(&self, n: usize) -> Option<Message> {
+        self.ready.get(n).map(|ready| ready.message.clone())
+    }
+
     /// False where the delivery was settled or taken back before.
     pub(super) fn settle(&mut self, tag: DeliveryTag) -> bool {
         self.unsettled.remove(&tag).is_some()
@@ -141,15 +154,23 @@ impl Queue {
 
 impl State {
     pub(super) fn new(topology: &Topology) -> Self {
+        let commands = |name: &str| {
+            (0..topology.partitions).find_map(|partition| {
+                let queues = topology.partition_queues(partition);
+                let (_, bulk) = queues.into_iter().find(|(queue, _)| queue == name)?;
+                Some((partition, bulk))
+            })
+        };
         Self {
             router: Router::new(topology),
             queues: topology
                 .queues
                 .iter()
-                .map(|queue| Queue::new(queue.holds))
+                .map(|queue| Queue::new(commands(&queue.name)))
                 .collect(),
-            consumers: VecDeque::new(),
-            consumers_made: 0,
+            lines: Lines::new(topology.partitions),
+            notices: BTreeMap::new(),
+            made: 0,
             last_tag: 0,
             turn: 0,
             input_finished: false,
@@ -160,7 +181,7 @@ impl State {
     pub(super) fn add_queue(&mut self, name: &str) {
         if self.router.queue(name).is_none() {
             self.router.add_queue(name, self.queues.len());
-            self.queues.push(Queue::new(Holds::Other));
+            self.queues.push(Queue::new(None));
         }
     }
 
@@ -193,50 +214,93 @@ impl State {
     }
 
     pub(super) fn register(&mut self) -> ConsumerId {
-        self.consumers_made += 1;
-        self.join(self.consumers_made);
-        self.consumers_made
+        self.made += 1;
+        self.made
     }
 
-    /// Behind all others, unless it is there already.
-    pub(super) fn join(&mut self, id: ConsumerId) {
-        if !self.consumers.contains(&id) {
-            self.consumers.push_back(id);
+    pub(super) fn claim(&mut self, id: ConsumerId, partition: Partition) {
+        self.lines.join(id, partition);
+        self.lead();
+    }
+
+    pub(super) fn consume(&mut self, id: ConsumerId, lease: Lease) {
+        self.lines.consume(id, lease);
+    }
+
+    pub(super) fn release(&mut self, id: ConsumerId, partition: Partition) {
+        if self.lines.leave(id, partition) {
+            self.take_back(partition);
         }
+        self.lead();
     }
 
+    /// The consumer is gone.
     pub(super) fn leave(&mut self, id: ConsumerId) {
-        if self.consumers.front() == Some(&id) {
-            self.take_back();
+        for partition in self.lines.partitions() {
+            self.release(id, partition);
         }
-        self.consumers.retain(|consumer| *consumer != id);
+        self.lines.forget(id);
     }
 
-    /// The active consumer goes to the end of those that stand by.
-    pub(super) fn end_active(&mut self) {
-        self.take_back();
-        self.consumers.rotate_left(1.min(self.consumers.len()));
+    /// Every consumer that holds a lease loses it, and goes to the end of its line.
+    pub(super) fn end_leases(&mut self) {
+        for partition in self.lines.partitions() {
+            self.lines.lose(partition);
+            self.take_back(partition);
+        }
     }
 
-    pub(super) fn take_back(&mut self) {
+    /// Whoever is first in a line gets the lease.
+    pub(super) fn lead(&mut self) {
+        if self.faults.down.is_none() {
+            self.lines.lead();
+        }
+    }
+
+    fn take_back(&mut self, partition: Partition) {
         for queue in &mut self.queues {
-            queue.take_back();
+            if queue.commands.is_some_and(|(of, _)| of == partition) {
+                queue.take_back();
+            }
         }
+    }
+
+    pub(super) fn listen(&mut self) -> ListenerId {
+        let id = self.register();
+        self.notices.insert(id, VecDeque::new());
+        id
+    }
+
+    pub(super) fn stop_listening(&mut self, id: ListenerId) {
+        self.notices.remove(&id);
+    }
+
+    pub(super) fn tell(&mut self, notice: &Bytes) {
+        for unheard in self.notices.values_mut() {
+            unheard.push_back(notice.clone());
+        }
+    }
+
+    pub(super) fn hear(&mut self, id: ListenerId) -> Option<Bytes> {
+        self.notices.get_mut(&id)?.pop_front()
     }
 
     pub(super) fn next(&mut self, id: ConsumerId, prefetch: usize) -> Next {
-        let idle = |queue: &Queue| queue.holds == Holds::Other || queue.depth() == 0;
+        if let Some(told) = self.lines.told(id) {
+            return Next::Told(told);
+        }
+        let idle = |queue: &Queue| queue.commands.is_none() || queue.depth() == 0;
         if self.input_finished && self.queues.iter().all(idle) {
             return Next::End;
-        }
-        if self.consumers.front() != Some(&id) || self.faults.down.is_some() {
-            return Next::Wait;
         }
         let count = self.queues.len();
         for step in 0..count {
             let index = (self.turn + step) % count;
             let queue = &mut self.queues[index];
-            if queue.holds == Holds::Other || queue.unsettled.len() >= prefetch {
+            let Some(from) = queue.commands.filter(|(of, _)| self.lines.consumes(id, *of)) else {
+                continue;
+            };
+            if queue.unsettled.len() >= prefetch {
                 continue;
             }
             let Some(ready) = queue.ready.pop_front() else {
@@ -250,7 +314,7 @@ impl State {
                 tag: self.last_tag,
                 message: ready.message,
                 redelivered: ready.redelivered,
-                bulk: queue.holds == Holds::BulkCommands,
+                from,
             }));
         }
         Next::Wait

@@ -7,9 +7,30 @@ use bytes::Bytes;
 
 use super::*;
 use crate::broker::topology::{COMMANDS, DEAD_LETTERS, OUTCOMES};
-use crate::broker::{Config, Delivery, Properties};
+use crate::broker::{Arrival, Config, Delivery, Properties};
 
 const QUEUE: &str = "user.update.sivo.0";
+
+/// Takes whatever it gets a lease for.
+struct Taking(Box<dyn Consumer>);
+
+impl Taking {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            match self.0.next().await? {
+                Arrival::Leased(lease) => self.0.consume(lease),
+                Arrival::Lost(_) => {}
+                Arrival::Delivery(delivery) => return Some(delivery),
+            }
+        }
+    }
+}
+
+fn taking(broker: &MemoryBroker, prefetch: u16) -> Taking {
+    let mut consumer = broker.consumer(prefetch);
+    consumer.claim(0);
+    Taking(consumer)
+}
 
 fn broker() -> MemoryBroker {
     MemoryBroker::new(&Topology::new("sivo", &Config::default()))
@@ -63,7 +84,7 @@ async fn a_sink_takes_a_message_before_the_confirm_and_nothing_is_stored() {
 #[tokio::test(start_paused = true)]
 async fn the_input_ends_when_all_of_it_is_settled() {
     let broker = broker();
-    let mut consumer = broker.consumer(10);
+    let mut consumer = taking(&broker, 10);
     broker.publish(&command("a")).unwrap();
     broker.finish_input();
     let delivery = consumer.next().await.unwrap();
@@ -79,7 +100,7 @@ async fn timeout<T>(future: impl Future<Output = T>) -> Option<T> {
 #[tokio::test(start_paused = true)]
 async fn a_feeder_waits_until_there_is_room() {
     let broker = broker();
-    let mut consumer = broker.consumer(10);
+    let mut consumer = taking(&broker, 10);
     broker.publish_when_room(&command("a"), 1).await.unwrap();
     let second = command("b");
     let mut fed = pin!(broker.publish_when_room(&second, 1));
@@ -94,7 +115,7 @@ async fn a_feeder_waits_until_there_is_room() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_connection_turns_deliveries_stale_and_they_come_again_in_order() {
     let broker = broker();
-    let mut consumer = broker.consumer(3);
+    let mut consumer = taking(&broker, 3);
     for id in ["a", "b", "c", "d"] {
         broker.publish(&command(id)).unwrap();
     }
@@ -120,7 +141,7 @@ async fn a_dropped_connection_turns_deliveries_stale_and_they_come_again_in_orde
 #[tokio::test(start_paused = true)]
 async fn the_next_consumer_takes_over_when_the_broker_ends_one() {
     let broker = broker();
-    let (mut first, mut second) = (broker.consumer(5), broker.consumer(5));
+    let (mut first, mut second) = (taking(&broker, 5), taking(&broker, 5));
     broker.publish(&command("a")).unwrap();
     let delivery = first.next().await.unwrap();
     assert!(timeout(second.next()).await.is_none());
@@ -163,7 +184,7 @@ async fn confirms_can_be_late_lost_or_refused() {
 async fn publishes_wait_while_an_alarm_blocks_them() {
     let broker = broker();
     let publisher = broker.publisher();
-    let mut consumer = broker.consumer(1);
+    let mut consumer = taking(&broker, 1);
     let link = publisher.link();
     broker.publish(&command("a")).unwrap();
     broker.block("low on memory");

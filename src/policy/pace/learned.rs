@@ -310,6 +310,24 @@ impl Learned {
         }
     }
 
+    /// Another worker of the fleet was throttled, and goes on at this pace.
+    pub(super) fn adopt_lower(&mut self, pace: f64, now: Instant) {
+        let level = pace / self.share;
+        if level < self.level {
+            self.hold_at(level.max(LEAST), HOLD_UNSURE);
+        }
+        self.since_pause = 0.0;
+        self.advanced_at = now;
+    }
+
+    /// Another worker of the fleet has found this pace, and this one knows nothing yet.
+    pub(super) fn adopt_first(&mut self, pace: f64, now: Instant) {
+        if matches!(self.phase, Phase::Start { up_to: None }) && pace > self.pace {
+            self.hold_at(pace / self.share, HOLD_UNSURE);
+            self.advanced_at = now;
+        }
+    }
+
     /// Evidence from an answer's headers. It moves the pace within bounds, and never stops it.
     pub(super) fn told(&mut self, quota: QuotaTold, now: Instant) {
         if let Some((calls, window)) = quota.limit.filter(|(_, window)| !window.is_zero()) {

@@ -97,10 +97,13 @@ impl Rate {
     }
 
     /// Within any window, the calls of the burst and those of the pace together stay below the quota.
-    fn quota(self, share: f64) -> Option<(Quota, NonZeroU32)> {
-        let per_second = self.used(share);
+    fn quota(self, share: f64, part: f64) -> Option<(Quota, NonZeroU32)> {
+        let per_second = self.used(share) * part;
+        if per_second <= 0.0 {
+            return None;
+        }
         let unit = Duration::from_secs_f64(1.0 / (per_second * f64::from(UNITS)));
-        let burst = f64::from(self.burst.get()) + per_second * CATCH_UP.as_secs_f64();
+        let burst = (f64::from(self.burst.get()) * part).max(1.0) + per_second * CATCH_UP.as_secs_f64();
         // Saturates, and is at least one call.
         let units = NonZeroU32::new((burst * f64::from(UNITS)) as u32)?;
         Some((Quota::with_period(unit)?.allow_burst(units), units))
@@ -203,12 +206,13 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    pub(super) fn new(rates: &Rates, share: f64) -> Self {
+    /// Of the share that is used, `part` is this worker's.
+    pub(super) fn new(rates: &Rates, share: f64, part: f64) -> Self {
         let clock = TokioClock {
             start: Instant::now(),
         };
         let held = rates.0.iter().filter_map(|rate| {
-            let (quota, burst) = rate.quota(share)?;
+            let (quota, burst) = rate.quota(share, part)?;
             Some(Held {
                 limiter: RateLimiter::direct_with_clock(quota, clock),
                 burst,

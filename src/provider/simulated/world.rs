@@ -2,7 +2,7 @@
 
 mod turn;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ struct State {
     quota: Option<Quota>,
     rng: fastrand::Rng,
     users: HashMap<String, Account>,
+    /// Users that are gone.
+    removed: HashSet<String>,
     in_flight: HashMap<String, u32>,
     calls: VecDeque<Call>,
     next_seq: u64,
@@ -73,6 +75,7 @@ impl World {
                 quota: settings.quota.map(Quota::new),
                 rng: fastrand::Rng::with_seed(settings.seed),
                 users: HashMap::new(),
+                removed: HashSet::new(),
                 in_flight: HashMap::new(),
                 calls: VecDeque::new(),
                 next_seq: 0,
@@ -83,6 +86,10 @@ impl World {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remove_user(&self, id: &str) {
+        self.state().removed.insert(id.to_owned());
     }
 
     pub(super) fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
@@ -235,6 +242,9 @@ impl State {
         };
         if !accepted {
             return Err(Refusal::Unauthorized);
+        }
+        if self.removed.contains(user_id) {
+            return Err(Refusal::Missing);
         }
         let special = [
             ("forbidden", Refusal::Forbidden),

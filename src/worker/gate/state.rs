@@ -1,14 +1,15 @@
 //! The gate's state: who waits, who calls, and what the policy says.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Gate, Pause, Permit, Settings};
-use crate::contract::{Fault, TrafficClass, UserId};
+use crate::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
 use crate::policy::guard::Guard;
 use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark};
 use crate::policy::pace::{Granted, Pace};
@@ -20,6 +21,9 @@ pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
 const GUARD_IS_SHUT: &str = "too many of the latest commands would be dead letters: mend what they have in common, then \
                              run `usher resume`";
+
+/// So many workers are remembered.
+const FLEET_MAX: usize = 1000;
 
 /// So many who probed in vain may be passed by at a time.
 const SKIPPED_MAX: usize = 5;
@@ -47,6 +51,8 @@ pub(super) struct State {
     owed_to_bulk: f64,
     /// What the latest failure said that was nobody's but the provider's or the worker's.
     trouble: Option<Cow<'static, str>>,
+    /// How often the other workers of the fleet were throttled, as last heard.
+    throttled_elsewhere: HashMap<WorkerId, u64>,
 }
 
 impl State {
@@ -64,6 +70,7 @@ impl State {
             bulk: VecDeque::new(),
             owed_to_bulk: 0.0,
             trouble: None,
+            throttled_elsewhere: HashMap::new(),
             settings,
         }
     }
@@ -243,6 +250,39 @@ impl State {
             self.pace.throttled(granted, retry_after, now, &mut self.rng);
         }
         error.fault
+    }
+
+    /// What another worker of the fleet tells: its trouble is the provider's, and so this worker's too.
+    pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
+        let before = self
+            .throttled_elsewhere
+            .insert(notice.worker.clone(), notice.throttled);
+        if self.throttled_elsewhere.len() > FLEET_MAX {
+            self.throttled_elsewhere.clear();
+        }
+        let newly = before.is_some_and(|before| notice.throttled > before);
+        let Some(paused) = &notice.paused else {
+            self.pace.learned_elsewhere(notice.pace, now);
+            self.health.resumed_elsewhere(&notice.worker);
+            return;
+        };
+        let until = now + Duration::from_millis(paused.for_ms);
+        let since = now
+            .checked_sub(Duration::from_millis(paused.since_ms))
+            .unwrap_or(now);
+        let cause = [Cause::Outage, Cause::Credentials]
+            .into_iter()
+            .find(|cause| cause.as_str() == paused.cause);
+        match cause {
+            Some(cause) => {
+                self.health
+                    .paused_elsewhere(&notice.worker, cause, since, until, now, &mut self.rng);
+            }
+            None if newly || self.pace.paused_until(now).is_none() && paused.cause == THROTTLED => {
+                self.pace.throttled_elsewhere(until, notice.pace, now);
+            }
+            None => {}
+        }
     }
 
     pub(super) fn pause(&self, now: Instant) -> Option<Pause> {

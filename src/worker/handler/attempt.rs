@@ -101,8 +101,8 @@ impl Course<'_> {
         };
         if call == Call::Write && late {
             // It may still take effect: until it can't, nobody writes to this user, and nobody draws
-            // conclusions from reading it.
-            self.unless_left(sleep(self.handler.calls.settling_time)).await?;
+            // conclusions from reading it, nor does anybody that the command is handed over to.
+            sleep(self.handler.calls.settling_time).await;
         }
         match (fault, judgement) {
             (Fault::Command(reason), _) => {

@@ -1,0 +1,97 @@
+//! Standing in line for a partition's lease: a baton, one message in a single-active-consumer queue, held
+//! unsettled for as long as the lease is held. It goes back when its channel closes.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use tokio::time::{sleep, timeout};
+
+use crate::broker::{Message, Properties, Publisher};
+
+pub(super) struct Line {
+    channel: Channel,
+    batons: lapin::Consumer,
+    baton: Option<lapin::message::Delivery>,
+}
+
+impl Line {
+    /// Puts a baton there where nobody ever did. Two at once may: a second baton changes nothing, since one
+    /// consumer is active at a time.
+    pub(super) async fn stand(
+        connection: &Connection,
+        queue: &str,
+        publisher: &dyn Publisher,
+    ) -> lapin::Result<Self> {
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await?;
+        if found.message_count() == 0 && found.consumer_count() == 0 {
+            let baton = Message {
+                exchange: String::new(),
+                routing_key: queue.to_owned(),
+                properties: Properties::persistent("baton", "text/plain"),
+                body: bytes::Bytes::new(),
+                mandatory: false,
+            };
+            // Unconfirmed: whoever comes next finds it, or finds none and tries again.
+            let _ = publisher.publish(&baton).await;
+        }
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let batons = channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await?;
+        Ok(Self {
+            channel,
+            batons,
+            baton: None,
+        })
+    }
+
+    /// Waits for the baton. An error says why it will not come.
+    pub(super) async fn baton(&mut self) -> Result<(), String> {
+        match self.batons.next().await {
+            Some(Ok(baton)) => {
+                self.baton = Some(baton);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err("the broker ended the consumer of the lease".to_owned()),
+        }
+    }
+
+    /// Until the lease is lost; answers why. A baton that is held for long would be taken away by the
+    /// broker's consumer time-out: put back in good time, it comes to the same consumer again.
+    pub(super) async fn keep(&mut self, renew_every: Duration) -> String {
+        loop {
+            tokio::select! {
+                lost = self.baton() => match lost {
+                    // Another baton than the one in hand: it is as good.
+                    Ok(()) => {}
+                    Err(reason) => return reason,
+                },
+                () = sleep(renew_every) => {
+                    let Some(baton) = self.baton.take() else { continue };
+                    let back = BasicRejectOptions { requeue: true };
+                    if let Err(error) = baton.acker.reject(back).await {
+                        return error.to_string();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the lease up. False where the broker didn't say so.
+    pub(super) async fn leave(self, ceiling: Duration) -> bool {
+        let closed = timeout(ceiling, self.channel.close(200, "OK".into())).await;
+        closed.is_ok_and(|closed| closed.is_ok())
+    }
+}

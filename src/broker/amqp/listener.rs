@@ -1,0 +1,262 @@
+//! Notices of the fleet and the outcome log from RabbitMQ, on a connection of their own.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::WhenUnreachable;
+use super::connection;
+use super::consumer::loss;
+use super::error::{ConnectError, refused_connection};
+use super::first::First;
+use super::supervisor::{Supervisor, Use};
+use crate::broker::topology::OUTCOME_LOG;
+use crate::broker::{Config, Heard, Listener, Message, Properties, Topology};
+
+/// Messages of the log on their way; and after so many of them the broker is told to send more.
+const LOG_PREFETCH: u16 = 1000;
+const LOG_ACK_EVERY: u64 = 200;
+
+/// A log that can't be read is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct AmqpListener {
+    heard: mpsc::Receiver<Heard>,
+    follow: watch::Sender<Option<Timestamp>>,
+    close_timeout: Duration,
+    stop: DropGuard,
+    supervisor: JoinHandle<()>,
+}
+
+impl AmqpListener {
+    pub(super) async fn connect(
+        config: &Config,
+        provider: &str,
+        when_unreachable: WhenUnreachable,
+    ) -> Result<Self, ConnectError> {
+        let (first, connected) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let (hear, heard) = mpsc::channel(LOG_PREFETCH.into());
+        let (follow, wanted) = watch::channel(None);
+        let purpose = Listening {
+            fleet: Topology::new(provider, config).fleet_exchange(),
+            hear,
+            wanted,
+            next: Mutex::default(),
+        };
+        let supervisor = Supervisor::new("listener", config, stop.clone());
+        let first = First::new(first, when_unreachable);
+        let listener = Self {
+            heard,
+            follow,
+            close_timeout: config.close_timeout,
+            stop: stop.drop_guard(),
+            supervisor: connection::runtime()?.spawn(supervisor.run(first, purpose)),
+        };
+        connected
+            .await
+            .map_err(|error| ConnectError::unreachable(&error))??;
+        Ok(listener)
+    }
+}
+
+#[async_trait]
+impl Listener for AmqpListener {
+    async fn next(&mut self) -> Heard {
+        match self.heard.recv().await {
+            Some(heard) => heard,
+            // The supervisor ends only when it is told to.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn follow(&mut self, since: Option<Timestamp>) {
+        self.follow.send_replace(since);
+    }
+
+    async fn close(self: Box<Self>) {
+        drop(self.stop);
+        let _ = timeout(self.close_timeout * 2, self.supervisor).await;
+    }
+}
+
+/// The supervisor's use of a connection: listening.
+struct Listening {
+    fleet: String,
+    hear: mpsc::Sender<Heard>,
+    wanted: watch::Receiver<Option<Timestamp>>,
+    /// Where the log goes on, for the wish that it was read for.
+    next: Mutex<Option<(Timestamp, i64)>>,
+}
+
+impl Use for Listening {
+    async fn attend(
+        &self,
+        connection: Connection,
+        supervisor: &Supervisor,
+        first: &mut First,
+    ) -> Result<String, ConnectError> {
+        let config = &supervisor.config;
+        let ended = match timeout(config.confirm_timeout, self.notices(&connection)).await {
+            Err(_) => Err(ConnectError::unreachable(&"it didn't open a channel in time")),
+            Ok(Err(error)) => Err(refused_connection(&error)),
+            Ok(Ok(notices)) => {
+                supervisor.up(first);
+                tokio::select! {
+                    () = supervisor.stop.cancelled() => Ok("closed".to_owned()),
+                    reason = loss(&connection) => Ok(reason),
+                    reason = self.hear_notices(notices) => Ok(reason),
+                    () = self.read_log(&connection) => Ok("closed".to_owned()),
+                }
+            }
+        };
+        connection::close(&connection, config.close_timeout).await;
+        ended
+    }
+}
+
+impl Listening {
+    /// A queue of this connection's own, which is gone with it.
+    async fn notices(&self, connection: &Connection) -> lapin::Result<(Channel, lapin::Consumer)> {
+        let channel = connection.create_channel().await?;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue = channel
+            .queue_declare("".into(), options, FieldTable::default())
+            .await?;
+        let name = queue.name().clone();
+        let options = QueueBindOptions::default();
+        channel
+            .queue_bind(
+                name.clone(),
+                self.fleet.as_str().into(),
+                "".into(),
+                options,
+                FieldTable::default(),
+            )
+            .await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let notices = channel
+            .basic_consume(name, "".into(), options, FieldTable::default())
+            .await?;
+        Ok((channel, notices))
+    }
+
+    /// Until it ends; answers why.
+    async fn hear_notices(&self, (_channel, mut notices): (Channel, lapin::Consumer)) -> String {
+        loop {
+            match notices.next().await {
+                Some(Ok(notice)) => {
+                    let heard = Heard::Notice(Bytes::from(notice.data));
+                    if self.hear.send(heard).await.is_err() {
+                        return "closed".to_owned();
+                    }
+                }
+                Some(Err(error)) => return error.to_string(),
+                None => return "the broker ended the consumer of notices".to_owned(),
+            }
+        }
+    }
+
+    /// Reads the log whenever it is wanted. Ends when nobody listens any more.
+    async fn read_log(&self, connection: &Connection) {
+        let mut wanted = self.wanted.clone();
+        loop {
+            let Ok(since) = wanted.wait_for(Option::is_some).await.map(|since| *since) else {
+                return;
+            };
+            let Some(since) = since else { continue };
+            if let Err(error) = self.read_since(connection, since, &mut wanted).await {
+                tracing::debug!(reason = %error, "broker: the outcome log can't be read now");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// Until another beginning is wanted, or none.
+    async fn read_since(
+        &self,
+        connection: &Connection,
+        since: Timestamp,
+        wanted: &mut watch::Receiver<Option<Timestamp>>,
+    ) -> lapin::Result<()> {
+        let channel = connection.create_channel().await?;
+        channel
+            .basic_qos(LOG_PREFETCH, BasicQosOptions::default())
+            .await?;
+        let mut from = FieldTable::default();
+        from.insert("x-stream-offset".into(), self.offset(since));
+        let options = BasicConsumeOptions::default();
+        let log = channel
+            .basic_consume(OUTCOME_LOG.into(), "".into(), options, from)
+            .await?;
+        if self.hear.send(Heard::Following).await.is_err() {
+            return Ok(());
+        }
+        let changed = wanted.wait_for(|wanted| *wanted != Some(since));
+        let read = tokio::select! {
+            read = self.read(log, since) => read,
+            _ = changed => Ok(()),
+        };
+        // An error is as good: the channel is gone.
+        let _ = channel.close(200, "OK".into()).await;
+        read
+    }
+
+    async fn read(&self, mut log: lapin::Consumer, since: Timestamp) -> lapin::Result<()> {
+        let mut unacked = 0;
+        while let Some(delivery) = log.next().await {
+            let delivery = delivery?;
+            let acker = delivery.acker;
+            let message = Message {
+                exchange: delivery.exchange.into(),
+                routing_key: delivery.routing_key.into(),
+                properties: Properties::from_amqp(delivery.properties),
+                body: Bytes::from(delivery.data),
+                mandatory: false,
+            };
+            let offset = message.properties.number("x-stream-offset");
+            if self.hear.send(Heard::Logged(message)).await.is_err() {
+                return Ok(());
+            }
+            if let Some(offset) = offset {
+                let next = Some((since, offset + 1));
+                *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+            }
+            unacked += 1;
+            if unacked == LOG_ACK_EVERY {
+                acker.ack(BasicAckOptions { multiple: true }).await?;
+                unacked = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Behind what was read for the same wish.
+    fn offset(&self, since: Timestamp) -> AMQPValue {
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        match next {
+            Some((wish, offset)) if wish == since => AMQPValue::LongLongInt(offset),
+            _ => AMQPValue::Timestamp(u64::try_from(since.as_second()).unwrap_or(0)),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The port's listener over the broker in memory: the outcome log is a queue that nobody empties.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::Shared;
+use super::state::ListenerId;
+use crate::broker::topology::OUTCOME_LOG;
+use crate::broker::{Heard, Listener};
+
+pub(super) struct MemoryListener {
+    shared: Arc<Shared>,
+    id: ListenerId,
+    /// How far the log is read, while it is.
+    log: Option<usize>,
+    /// The connection that it is said to be read on.
+    said: Option<u64>,
+}
+
+impl MemoryListener {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let id = shared.state().listen();
+        Self {
+            shared,
+            id,
+            log: None,
+            said: None,
+        }
+    }
+
+    fn heard(&mut self) -> Option<Heard> {
+        let mut state = self.shared.state();
+        if let Some(notice) = state.hear(self.id) {
+            return Some(Heard::Notice(notice));
+        }
+        if state.faults.down.is_some() {
+            return None;
+        }
+        let next = self.log?;
+        let connection = state.faults.connection;
+        if self.said != Some(connection) {
+            self.said = Some(connection);
+            return Some(Heard::Following);
+        }
+        let message = state.queue(OUTCOME_LOG)?.nth(next)?;
+        self.log = Some(next + 1);
+        Some(Heard::Logged(message))
+    }
+}
+
+#[async_trait]
+impl Listener for MemoryListener {
+    async fn next(&mut self) -> Heard {
+        loop {
+            let shared = self.shared.clone();
+            let mut changed = pin!(shared.deliverable.notified());
+            changed.as_mut().enable();
+            if let Some(heard) = self.heard() {
+                return heard;
+            }
+            changed.await;
+        }
+    }
+
+    /// All of it, whatever the time: a log in memory is short.
+    fn follow(&mut self, since: Option<Timestamp>) {
+        self.log = since.map(|_| 0);
+        self.said = None;
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+impl Drop for MemoryListener {
+    fn drop(&mut self) {
+        self.shared.state().stop_listening(self.id);
+    }
+}

@@ -1,0 +1,332 @@
+//! The workers of one provider: what they tell each other, and what the outcome log tells of them all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::gate::Gate;
+use super::ledger::Ledger;
+use crate::broker::{Header, Heard, Listener, Message, Partition, Properties, Publisher};
+use crate::clock::Clock;
+use crate::contract::notice::BARRIER;
+use crate::contract::{Act, Notice, ProviderName, WorkerId};
+use crate::policy::balance::Balance;
+
+/// What is new is told within this time, and what is not is told again after that.
+const TELL_NEWS_EVERY: Duration = Duration::from_millis(250);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// A log that is silent for so long has been read to its end.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// What happened so shortly before the log was left is read again when it is followed once more: clocks
+/// differ, and so do the moments of publishing and of storing.
+const OVERLAP: Duration = Duration::from_secs(60);
+
+/// A barrier that was not read by then is put up again.
+const BARRIER_AGAIN: Duration = Duration::from_secs(5);
+
+pub struct Settings {
+    pub provider: ProviderName,
+    pub partitions: u16,
+    /// The exchange for notices.
+    pub exchange: String,
+    /// How far back the outcome log is read at the start.
+    pub ledger_window: Duration,
+}
+
+pub struct Fleet {
+    me: WorkerId,
+    settings: Settings,
+    clock: Clock,
+    publisher: Arc<dyn Publisher>,
+    gate: Arc<Gate>,
+    ledger: Arc<Ledger>,
+    balance: Mutex<Balance>,
+    standing: Mutex<Standing>,
+    /// Something about this worker is to be told.
+    news: Notify,
+    /// The balance may have changed.
+    heard: Notify,
+    /// Whether the log is wanted.
+    follow: watch::Sender<bool>,
+    /// The log was read up to the present once.
+    caught_up: watch::Sender<bool>,
+    /// When something of the log was heard last, while it is read.
+    log_heard_at: Mutex<Option<Instant>>,
+    barriers: AtomicU64,
+}
+
+/// What the others are told of this worker besides what the gate knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Standing {
+    leases: Vec<Partition>,
+    leaving: bool,
+    /// It stands in line for leases: those who have many may give it some.
+    takes_part: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fleet {
+    pub fn new(
+        me: WorkerId,
+        settings: Settings,
+        clock: Clock,
+        publisher: Arc<dyn Publisher>,
+        gate: Arc<Gate>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
+            balance: Mutex::new(Balance::new(me.clone(), settings.partitions)),
+            me,
+            settings,
+            clock,
+            publisher,
+            gate,
+            ledger,
+            standing: Mutex::default(),
+            news: Notify::new(),
+            heard: Notify::new(),
+            follow: watch::Sender::new(true),
+            caught_up: watch::Sender::new(false),
+            log_heard_at: Mutex::default(),
+            barriers: AtomicU64::new(0),
+        }
+    }
+
+    /// This worker stands in line for leases.
+    pub fn takes_part(&self) {
+        lock(&self.standing).takes_part = true;
+        self.news.notify_one();
+    }
+
+    pub fn holds(&self, leases: Vec<Partition>) {
+        lock(&self.standing).leases = leases;
+        self.news.notify_one();
+    }
+
+    /// It wants no more leases, for good or for now.
+    pub fn leaves(&self, leaving: bool) {
+        lock(&self.standing).leaving = leaving;
+        self.news.notify_one();
+    }
+
+    pub fn workers(&self) -> usize {
+        lock(&self.balance).workers(Instant::now())
+    }
+
+    pub fn gives_one_up(&self, held: usize) -> bool {
+        lock(&self.balance).gives_one_up(held, Instant::now())
+    }
+
+    pub fn passes_on(&self, held: usize) -> bool {
+        lock(&self.balance).passes_on(held, Instant::now())
+    }
+
+    /// Waits until somebody said something that may change the balance.
+    pub async fn heard(&self) {
+        self.heard.notified().await;
+    }
+
+    /// Whether the outcome log is to be read. A worker that does everything itself knows it all.
+    pub fn follow(&self, wanted: bool) {
+        self.follow.send_if_modified(|follow| {
+            let changed = *follow != wanted;
+            *follow = wanted;
+            changed
+        });
+    }
+
+    /// Waits until the log was read up to the present for the first time.
+    pub async fn caught_up(&self) {
+        // The sender lives as long as this does.
+        let _ = self.caught_up.subscribe().wait_for(|caught_up| *caught_up).await;
+    }
+
+    /// Waits until all that is in the log by now has been read: an event that was read before is put behind
+    /// it once more, and waited for.
+    pub async fn barrier(&self) {
+        self.follow(true);
+        let began = Instant::now();
+        let latest = loop {
+            if let Some(latest) = self.ledger.latest() {
+                break latest;
+            }
+            // Nothing is in the log, if it is silent while it is read.
+            let heard_at = *lock(&self.log_heard_at);
+            if heard_at.is_some_and(|at| at.max(began).elapsed() >= SILENCE) {
+                return;
+            }
+            tokio::time::sleep(SILENCE / 4).await;
+        };
+        let number = self.barriers.fetch_add(1, Ordering::AcqRel) + 1;
+        let barrier = Act {
+            worker: self.me.clone(),
+            number,
+        };
+        let mut properties = Properties::persistent(
+            latest.properties.message_id().unwrap_or_default(),
+            latest.properties.content_type().unwrap_or_default(),
+        );
+        if let Some(kind) = latest.properties.message_type() {
+            properties = properties.with_message_type(kind);
+        }
+        if let Some(id) = latest.properties.correlation_id() {
+            properties = properties.with_correlation_id(id);
+        }
+        let repeat = Message {
+            properties: properties.with_headers([(BARRIER.to_owned(), Header::Text(barrier.to_string()))]),
+            mandatory: false,
+            ..latest
+        };
+        loop {
+            let read = async {
+                let _ = self.publisher.publish(&repeat).await;
+                self.ledger.barrier(number).await;
+            };
+            if timeout(BARRIER_AGAIN, read).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Tells the others what is new, and now and then that this worker is there. Never ends.
+    pub(super) async fn tell(self: Arc<Self>) {
+        let mut tick = interval(TELL_NEWS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<(Notice, Instant)> = None;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.news.notified() => {}
+            }
+            if !lock(&self.standing).takes_part {
+                continue;
+            }
+            let notice = self.notice();
+            let is_news = told
+                .as_ref()
+                .is_none_or(|(before, at)| is_news(before, &notice) || at.elapsed() >= TELL_EVERY);
+            if is_news {
+                // One that is lost is followed by the next.
+                let _ = timeout(TELL_EVERY, self.publisher.publish(&self.message(&notice))).await;
+                told = Some((notice, Instant::now()));
+            }
+        }
+    }
+
+    fn notice(&self) -> Notice {
+        let standing = lock(&self.standing).clone();
+        let (paused, pace, throttled) = self.gate.to_tell();
+        Notice {
+            worker: self.me.clone(),
+            leases: standing.leases,
+            leaving: standing.leaving,
+            paused,
+            pace,
+            throttled,
+        }
+    }
+
+    fn message(&self, notice: &Notice) -> Message {
+        // A notice holds strings and numbers.
+        let body = serde_json::to_vec(notice).unwrap_or_default();
+        Message {
+            exchange: self.settings.exchange.clone(),
+            routing_key: String::new(),
+            properties: Properties::transient("application/json"),
+            body: Bytes::from(body),
+            mandatory: false,
+        }
+    }
+
+    /// Takes in notices and the outcome log. Ends when it is told to.
+    pub(super) async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+        let mut wanted = self.follow.subscribe();
+        let began = self.clock.now();
+        let since = began - self.settings.ledger_window;
+        let mut read_until = since;
+        self.ledger.reads_since(since);
+        listener.follow(Some(since));
+        let (mut following, mut is_followed) = (false, true);
+        loop {
+            let heard = tokio::select! {
+                heard = listener.next() => heard,
+                _ = wanted.changed() => {
+                    let follow = *wanted.borrow_and_update();
+                    if follow == is_followed {
+                        continue;
+                    }
+                    *lock(&self.log_heard_at) = None;
+                    if follow {
+                        listener.follow(Some(read_until - OVERLAP));
+                    } else {
+                        read_until = self.clock.now();
+                        listener.follow(None);
+                    }
+                    is_followed = follow;
+                    continue;
+                }
+                () = tokio::time::sleep(SILENCE), if following && !*self.caught_up.borrow() => {
+                    self.caught_up.send_replace(true);
+                    continue;
+                }
+            };
+            match heard {
+                Heard::Notice(notice) => self.hear(&notice),
+                Heard::Following => {
+                    following = true;
+                    *lock(&self.log_heard_at) = Some(Instant::now());
+                }
+                Heard::Logged(message) => {
+                    *lock(&self.log_heard_at) = Some(Instant::now());
+                    let at = self.read(message);
+                    if at.is_some_and(|at| at >= began) && !*self.caught_up.borrow() {
+                        self.caught_up.send_replace(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&self, message: Message) -> Option<Timestamp> {
+        // user.update.<what>.<provider>
+        let (_, provider) = message.routing_key.rsplit_once('.')?;
+        (provider == self.settings.provider.as_str()).then(|| self.ledger.read(message))?
+    }
+
+    fn hear(&self, notice: &[u8]) {
+        let Ok(notice) = serde_json::from_slice::<Notice>(notice) else {
+            return;
+        };
+        if notice.worker == self.me {
+            return;
+        }
+        let leases = notice.leases.len();
+        lock(&self.balance).heard(&notice.worker, leases, notice.leaving, Instant::now());
+        self.gate.hear(&notice);
+        self.heard.notify_one();
+    }
+}
+
+/// Spans shrink as time passes, which is no news.
+fn is_news(before: &Notice, now: &Notice) -> bool {
+    let pause = |notice: &Notice| notice.paused.as_ref().map(|paused| paused.cause.clone());
+    let longer = match (&before.paused, &now.paused) {
+        (Some(before), Some(now)) => now.for_ms > before.for_ms + 50,
+        _ => false,
+    };
+    before.leases != now.leases
+        || before.leaving != now.leaving
+        || before.throttled != now.throttled
+        || pause(before) != pause(now)
+        || longer
+}

@@ -1,0 +1,206 @@
+//! What a worker is made of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::{Mutex, RwLock, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use super::fleet::{self, Fleet};
+use super::gate::{self, Gate};
+use super::handler::{Calls, Handler};
+use super::hands::{Hands, Suspicion};
+use super::ledger::Ledger;
+use super::progress::Progress;
+use super::run::{LOOK_INTERVAL, Worker};
+use super::settle::Settler;
+use super::shutdown::Shutdown;
+use crate::broker::{Consumer, Listener, Publisher};
+use crate::clock::Clock;
+use crate::contract::{ProviderName, WorkerId};
+use crate::provider::{Provider, TokenState};
+
+/// A worker that stands by and could not fetch a token tries again after this.
+const TOKEN_AGAIN: Duration = Duration::from_secs(30);
+
+/// `[worker]`
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "WorkerConfig")]
+pub struct Config {
+    /// How long a stopping worker waits for the commands in flight.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String")]
+    pub grace_period: Duration,
+    /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
+    #[schemars(range(min = 0, max = 1))]
+    pub bulk_share_min: f64,
+    /// When more than this share of the latest commands would be dead letters, nothing is dead-lettered and
+    /// nobody calls until `usher resume`: a broken schema or a wrong tenant must not drain a healthy queue.
+    /// 1: never.
+    #[schemars(range(min = 0, max = 1))]
+    pub dead_letter_share_max: f64,
+    /// How many the latest commands are.
+    pub dead_letter_window: usize,
+    /// So many commands are remembered: one that comes again among them is not applied again.
+    pub ledger_commands_max: usize,
+    /// A command that so many workers died of runs alone, so that nothing else suffers from it.
+    pub suspect_after: u32,
+    /// A command that so many workers died of becomes a dead letter without being run.
+    pub poison_after: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grace_period: Duration::from_secs(25),
+            bulk_share_min: 0.05,
+            dead_letter_share_max: 0.5,
+            dead_letter_window: 50,
+            ledger_commands_max: 100_000,
+            suspect_after: 3,
+            poison_after: 6,
+        }
+    }
+}
+
+/// The world that a worker runs in: the caller brings it.
+pub struct Setup {
+    /// Another one in every process.
+    pub id: WorkerId,
+    pub consumer: Box<dyn Consumer>,
+    pub publisher: Arc<dyn Publisher>,
+    /// `None`: there are no other workers, and there were none before.
+    pub fleet: Option<Company>,
+    pub partitions: u16,
+    pub provider: Arc<dyn Provider>,
+    pub provider_name: ProviderName,
+    pub config: Config,
+    pub gate: gate::Settings,
+    pub calls: Calls,
+    /// A longer pause hands back what is held.
+    pub hold_max: Duration,
+    pub clock: Clock,
+    pub shutdown: Shutdown,
+}
+
+/// Where the other workers are heard of.
+pub struct Company {
+    pub listener: Box<dyn Listener>,
+    /// The exchange for notices.
+    pub exchange: String,
+    /// How far back the outcome log is read at the start.
+    pub ledger_window: Duration,
+}
+
+impl Worker {
+    /// Needs a tokio runtime: what runs beside the commands starts here.
+    pub fn new(mut setup: Setup) -> Self {
+        let gate = Gate::new(setup.gate.clone());
+        let mut keepers = JoinSet::new();
+        keepers.spawn(gate.clone().keep_open());
+        keepers.spawn(gate.clone().watch_credentials(setup.provider.clone()));
+        let ledger = Arc::new(Ledger::new(setup.id.clone(), setup.config.ledger_commands_max));
+        let company = setup.fleet.take();
+        let ledger_window = company
+            .as_ref()
+            .map_or(Duration::ZERO, |company| company.ledger_window);
+        let hands = Arc::new(setup.hands(gate.clone(), ledger.clone(), ledger_window));
+        let fleet = company.map(|company| {
+            let settings = fleet::Settings {
+                provider: setup.provider_name.clone(),
+                partitions: setup.partitions,
+                exchange: company.exchange,
+                ledger_window,
+            };
+            let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
+            // No lease, no call.
+            gate.set_part(0.0);
+            let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
+            keepers.spawn(fleet.clone().tell());
+            keepers.spawn(fleet.clone().listen(company.listener));
+            keepers.spawn(keep_token(hands.clone()));
+            fleet
+        });
+        Self {
+            consumer: setup.consumer,
+            publisher: setup.publisher,
+            hands,
+            fleet,
+            partitions: setup.partitions,
+            held: BTreeMap::new(),
+            given: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            entering: JoinSet::new(),
+            leased_at: None,
+            resting: false,
+            shutdown: setup.shutdown,
+            grace_period: setup.config.grace_period,
+            hold_max: setup.hold_max,
+            progress: watch::Sender::new(Progress::new(setup.partitions)),
+            keepers,
+        }
+    }
+}
+
+impl Setup {
+    fn hands(&self, gate: Arc<Gate>, ledger: Arc<Ledger>, ledger_window: Duration) -> Hands {
+        let announced_max = self
+            .gate
+            .concurrency
+            .saturating_mul(2)
+            .min(Semaphore::MAX_PERMITS);
+        let announced = || Arc::new(Semaphore::new(announced_max));
+        Hands {
+            handler: Handler {
+                provider: self.provider.clone(),
+                gate,
+                retry: self.gate.retry.clone(),
+                calls: self.calls,
+                clock: self.clock,
+                fetching: Mutex::default(),
+            },
+            settler: Settler {
+                publisher: self.publisher.clone(),
+                provider: self.provider_name.clone(),
+                clock: self.clock,
+            },
+            name: self.provider_name.clone(),
+            ledger,
+            clock: self.clock,
+            worker: self.id.clone(),
+            turns: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            announced: [announced(), announced()],
+            suspicion: Suspicion {
+                suspect_after: self.config.suspect_after,
+                poison_after: self.config.poison_after,
+            },
+            alone: RwLock::default(),
+            ledger_window,
+        }
+    }
+}
+
+/// A worker that stands by is ready to call the moment a lease comes. The one call that it makes is not worth
+/// a part of the quota. Never ends.
+async fn keep_token(hands: Arc<Hands>) {
+    let mut look = interval(LOOK_INTERVAL);
+    loop {
+        look.tick().await;
+        let access = hands.handler.provider.access();
+        if hands.handler.gate.has_part() || access.token() == TokenState::Ready {
+            continue;
+        }
+        let _fetching = hands.handler.fetching.lock().await;
+        if let Err(error) = access.fetch_token().await {
+            tracing::debug!(reason = %error, "worker: standing by, no token yet");
+            sleep(TOKEN_AGAIN).await;
+        }
+    }
+}
