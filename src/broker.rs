@@ -193,15 +193,14 @@ pub enum Heard {
     Following,
 }
 
-/// Hears what the workers of the fleet tell each other, and reads the outcome log. It reconnects by itself.
+/// Hears what the workers of the fleet tell each other, and reads the outcome log. It reconnects by itself, and
+/// ends when it is dropped.
 #[async_trait]
 pub trait Listener: Send {
     async fn next(&mut self) -> Heard;
 
     /// Reads the outcome log from about then on; `None`: no more.
     fn follow(&mut self, since: Option<Timestamp>);
-
-    async fn close(self: Box<Self>);
 }
 
 /// Publishes, and answers when the broker has taken responsibility.

@@ -53,11 +53,6 @@ impl Balance {
         self.others.iter().filter(move |(_, other)| !silent(other))
     }
 
-    /// Workers that take part, this one among them.
-    pub fn workers(&self, now: Instant) -> usize {
-        1 + self.present(now).count()
-    }
-
     /// Whether this worker, which holds so many, is to give one up. The richest does, one at a time for
     /// each lease that is missing elsewhere; what is on its way counts as arrived where it is needed.
     pub fn gives_one_up(&self, held: usize, now: Instant) -> bool {
@@ -132,11 +127,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_silent_take_no_part() {
         let fleet = fleet("a", 4, &[("b", 0)]);
-        assert_eq!(fleet.workers(Instant::now()), 2);
         tokio::time::advance(SILENT_FOR).await;
         let now = Instant::now();
         assert!(!fleet.gives_one_up(4, now) && !fleet.passes_on(3, now));
-        assert_eq!(fleet.workers(now), 1);
     }
 
     /// Any start comes to rest with shares that differ by one at most, and stays there.

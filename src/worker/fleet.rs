@@ -119,10 +119,6 @@ impl Fleet {
         self.news.notify_one();
     }
 
-    pub fn workers(&self) -> usize {
-        lock(&self.balance).workers(Instant::now())
-    }
-
     pub fn gives_one_up(&self, held: usize) -> bool {
         lock(&self.balance).gives_one_up(held, Instant::now())
     }

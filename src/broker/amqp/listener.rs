@@ -13,7 +13,6 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -36,9 +35,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
     follow: watch::Sender<Option<Timestamp>>,
-    close_timeout: Duration,
-    stop: DropGuard,
-    supervisor: JoinHandle<()>,
+    _stop: DropGuard,
 }
 
 impl AmqpListener {
@@ -62,10 +59,9 @@ impl AmqpListener {
         let listener = Self {
             heard,
             follow,
-            close_timeout: config.close_timeout,
-            stop: stop.drop_guard(),
-            supervisor: connection::runtime()?.spawn(supervisor.run(first, purpose)),
+            _stop: stop.drop_guard(),
         };
+        connection::runtime()?.spawn(supervisor.run(first, purpose));
         connected
             .await
             .map_err(|error| ConnectError::unreachable(&error))??;
@@ -85,11 +81,6 @@ impl Listener for AmqpListener {
 
     fn follow(&mut self, since: Option<Timestamp>) {
         self.follow.send_replace(since);
-    }
-
-    async fn close(self: Box<Self>) {
-        drop(self.stop);
-        let _ = timeout(self.close_timeout * 2, self.supervisor).await;
     }
 }
 

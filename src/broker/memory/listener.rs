@@ -70,8 +70,6 @@ impl Listener for MemoryListener {
         self.log = since.map(|_| 0);
         self.said = None;
     }
-
-    async fn close(self: Box<Self>) {}
 }
 
 impl Drop for MemoryListener {
