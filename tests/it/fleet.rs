@@ -154,7 +154,7 @@ async fn a_rolling_restart_does_nothing_twice_and_spends_no_attempt() {
 /// Settled, told and not acked: the command comes again, and is not run again, though its user has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_before_an_ack_leaves_one_outcome_and_no_second_call() {
-    let kills = number("USHER_TEST_KILLS", 5);
+    let kills = number("USHER_TEST_KILLS", 1);
     let scene = scene("unacked", 4).await;
     let settings = scene
         .settings()
