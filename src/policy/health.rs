@@ -110,9 +110,13 @@ pub struct Health {
     passed: [Option<(UserId, Mark)>; 2],
     /// Failures since a write or a control passed.
     failures: u32,
+    /// Whose they are, a few of them.
+    failing: Vec<UserId>,
     streak: Streak,
     /// The latest streak that turned out to be an outage.
     excused: Option<Streak>,
+    /// A control failed in this pause.
+    control_failed: bool,
     /// Users that failed or were denied since the last pass of a write, a few of them.
     troubled: Vec<UserId>,
     /// When writes ended lately, and whom they failed.
@@ -135,8 +139,10 @@ impl Health {
             passes: 0,
             passed: [None, None],
             failures: 0,
+            failing: Vec::new(),
             streak: 0,
             excused: None,
+            control_failed: false,
             troubled: Vec::new(),
             latest: VecDeque::new(),
             probed: VecDeque::new(),
@@ -217,9 +223,16 @@ impl Health {
                 self.troubled.clear();
                 self.end_streak();
             }
-            Call::Control => self.end_streak(),
+            Call::Control => {
+                // Others were well all the time: the failures were these few users' own.
+                if !self.control_failed {
+                    self.excused = None;
+                }
+                self.end_streak();
+            }
             Call::Read if self.troubled.len() < FEW_USERS => {
                 self.troubled.retain(|troubled| troubled != user);
+                self.failing.retain(|failing| failing != user);
                 self.resume();
             }
             Call::Read => self.probe_dropped(),
@@ -283,12 +296,14 @@ impl Health {
 
     fn end_streak(&mut self) {
         self.failures = 0;
+        self.failing.clear();
         self.streak += 1;
         self.resume();
     }
 
     fn resume(&mut self) {
         self.heard_of = None;
+        self.control_failed = false;
         self.state = State::Well;
         self.probed.clear();
         self.gaps.reset();
@@ -379,7 +394,7 @@ impl Health {
                 if call == Call::Write {
                     self.look_back(now, Some(user.clone()));
                 }
-                let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.troubled.len() >= 2;
+                let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.failing.len() >= 2;
                 if in_a_row || self.fails_for_many() || !matches!(self.state, State::Well) {
                     self.latest.clear();
                     self.excused = Some(self.streak);
@@ -409,8 +424,14 @@ impl Health {
     /// A control that fails says something of the provider, and nothing of the user that was read.
     fn trouble(&mut self, user: &UserId, call: Call) {
         self.failures += 1;
-        if call != Call::Control && self.troubled.len() < FEW_USERS && !self.troubled.contains(user) {
-            self.troubled.push(user.clone());
+        if call == Call::Control {
+            self.control_failed = true;
+            return;
+        }
+        for users in [&mut self.troubled, &mut self.failing] {
+            if users.len() < FEW_USERS && !users.contains(user) {
+                users.push(user.clone());
+            }
         }
     }
 

@@ -2,10 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// A process that runs longer than this by itself, or drains for longer, never ends.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What is set in the environment of a process, as `USHER_…` without the prefix.
 #[derive(Clone, Default)]
@@ -53,7 +58,10 @@ impl Settings {
         let input = input.to_vec();
         // It may end without reading all of it.
         let writing = tokio::spawn(async move { stdin.write_all(&input).await });
-        let output = child.wait_with_output().await.unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output())
+            .await
+            .unwrap_or_else(|_| panic!("no end after {PATIENCE:?}: usher {arguments:?}"))
+            .unwrap();
         let _ = writing.await.unwrap();
         output
     }
@@ -97,8 +105,11 @@ impl Process {
 
     /// Its exit status, and what it said on stderr.
     pub async fn ended(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().await.unwrap();
-        (status, self.said.await.unwrap())
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            self.child.kill().await.unwrap();
+            panic!("no end after {PATIENCE:?}: {}", self.said.await.unwrap());
+        };
+        (status.unwrap(), self.said.await.unwrap())
     }
 
     /// SIGTERM, and the exit code that says it drained.

@@ -174,3 +174,33 @@ async fn one_user_that_always_fails_among_ten_thousand_is_one_dead_letter() {
     assert_eq!(outcomes, ["retries_exhausted 5"]);
     assert_eq!(world.dead_letters().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn users_that_always_fail_end_though_nobody_else_has_anything_to_do() {
+    let script = |user: &str, _: bool, _: &mut fastrand::Rng| match user {
+        "b0" | "b1" | "b2" => Answer::Fail(Fault::Broken),
+        _ => Answer::Ok,
+    };
+    let world = World::new(Scripted::new(1, CALL, Box::new(script)));
+    for n in 0..20 {
+        world.publish(&command(n, &format!("u{n}"), false));
+    }
+    for n in 20..26 {
+        world.publish(&command(n, &format!("b{}", n % 3), false));
+    }
+    let start = Instant::now();
+    world.run_to_the_end().await;
+    assert!(
+        start.elapsed() < Duration::from_secs(120),
+        "{:?}",
+        start.elapsed()
+    );
+    let mut outcomes = outcomes(&world.events());
+    outcomes.retain(|outcome| outcome != "SUCCESS 1");
+    assert_eq!(outcomes.len(), 6);
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.starts_with("retries_exhausted"))
+    );
+}

@@ -238,3 +238,55 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
     }
     assert_eq!(story.health.paused(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_trouble_is_over_is_no_witness_against_the_provider() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.fails("vanishing", Fault::Unknown, None);
+    for _ in 0..4 {
+        story.fails("broken", Fault::Broken, None);
+    }
+    assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+    story.health.passed(&user("ok"), Call::Control, Instant::now());
+    for _ in 0..20 {
+        let judgement = story.fails("broken", Fault::Broken, None);
+        assert!(matches!(judgement, Judgement::Spent { .. }));
+    }
+}
+
+/// Of the failures of two users, round about, those that stay spent.
+async fn spent_by_two(story: &mut Story, controls: &[bool]) -> usize {
+    let mut spent = Vec::new();
+    while story.health.paused().is_none() {
+        for name in ["a", "b"] {
+            if let Judgement::Spent { streak } = story.fails(name, Fault::Broken, None) {
+                spent.push(streak);
+            }
+        }
+    }
+    for passes in controls {
+        assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+        let (now, rng) = (Instant::now(), &mut story.rng);
+        match passes {
+            true => story.health.passed(&user("ok"), Call::Control, now),
+            false => {
+                let read = Call::Control;
+                story
+                    .health
+                    .failed(&user("ok"), read, Fault::Broken, None, now, rng);
+            }
+        }
+    }
+    spent.retain(|streak| !story.health.excused(*streak));
+    spent.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_users_that_fail_while_another_is_well_spend_their_attempts() {
+    let mut story = Story::new();
+    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    assert_eq!(spent_by_two(&mut story, &[true]).await, 4);
+    assert_eq!(spent_by_two(&mut story, &[true]).await, 4);
+    assert_eq!(spent_by_two(&mut story, &[false, true]).await, 0);
+}
