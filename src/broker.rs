@@ -4,6 +4,7 @@
 //! process; one conformance suite runs against both.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use tokio::time::Instant;
 
 pub mod amqp;
 pub mod config;
+pub mod death;
 mod in_flight;
 pub mod memory;
 pub mod properties;
 pub mod topology;
 
 pub use config::Config;
+pub use death::Death;
 pub use properties::{Header, Properties};
 pub use topology::Topology;
 
@@ -191,6 +194,8 @@ pub enum Heard {
     Logged(Message),
     /// The outcome log is read from here on, or again after a break: nothing is left out.
     Following,
+    /// A dead letter came of which no worker has said why; or one may have come while nobody listened.
+    Unexplained,
 }
 
 /// Hears what the workers of the fleet tell each other, and reads the outcome log. It reconnects by itself, and
@@ -201,6 +206,49 @@ pub trait Listener: Send {
 
     /// Reads the outcome log from about then on; `None`: no more.
     fn follow(&mut self, since: Option<Timestamp>);
+}
+
+/// Which letters are wanted.
+pub type Wanted = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
+
+/// The dead letters: a worker looks among them for those that the broker made.
+#[async_trait]
+pub trait DeadLetterQueue: Send + Sync {
+    /// Takes the letters that are wanted out of the queue, to be acked. Every other one goes back in order.
+    async fn pick(&self, wanted: Wanted) -> Result<Picked, PickError>;
+}
+
+/// Letters in hand. While they are, nobody else sees what was in the queue.
+#[must_use = "close it: what is not acked goes back then"]
+pub struct Picked {
+    pub letters: Vec<Delivery>,
+    /// There may be others: not all of the queue was looked at.
+    pub more: bool,
+    hold: Box<dyn Hold>,
+}
+
+/// What a broker adapter keeps letters in hand with. Dropped, it gives them back as well, in its own time.
+#[async_trait]
+pub trait Hold: Send + Sync {
+    async fn release(self: Box<Self>);
+}
+
+impl Picked {
+    pub fn new(letters: Vec<Delivery>, more: bool, hold: Box<dyn Hold>) -> Self {
+        Self { letters, more, hold }
+    }
+
+    /// What is not acked goes back, in order and before what came later.
+    pub async fn close(self) {
+        self.hold.release().await;
+    }
+}
+
+/// The dead letters can't be looked at now.
+#[derive(Debug, thiserror::Error)]
+#[error("the dead letters can't be looked at: {reason}")]
+pub struct PickError {
+    pub reason: String,
 }
 
 /// Publishes, and answers when the broker has taken responsibility.

@@ -1,7 +1,8 @@
 //! The application: takes deliveries, keeps each user's order, handles, settles.
 //!
 //! The path of a command: `run` receives and dispatches it to its user's lane, `handler` makes the
-//! calls, `settle` tells the world and acks. Beside it, `fleet` speaks with the other workers.
+//! calls, `settle` tells the world and acks. Beside it, `fleet` speaks with the other workers,
+//! and `letters` tells what became of commands that the broker gave up.
 
 mod failpoint;
 pub mod fleet;
@@ -10,6 +11,7 @@ pub mod handler;
 mod hands;
 pub mod lane;
 pub mod ledger;
+mod letters;
 mod partition;
 pub mod progress;
 pub mod run;

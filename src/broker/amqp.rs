@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use super::{Config, Consumer, Listener, Publisher};
+use super::{Config, Consumer, DeadLetterQueue, Listener, Publisher};
 
 mod connection;
 mod consumer;
+mod dead_letters;
 mod declare;
 mod epoch;
 mod error;
@@ -86,6 +87,11 @@ pub async fn listener(
     Ok(Box::new(
         listener::AmqpListener::connect(config, provider, when_unreachable).await?,
     ))
+}
+
+/// Looks among the dead letters, on a connection for each look.
+pub fn dead_letters(config: &Config) -> Arc<dyn DeadLetterQueue> {
+    Arc::new(dead_letters::AmqpDeadLetters::new(config))
 }
 
 /// Only publishes, and declares nothing.

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{Consumer, Link, Listener, Message, PublishError, Publisher, Topology};
+use super::death::is_explained;
+use super::topology::DEAD_LETTERS;
+use super::{Consumer, DeadLetterQueue, Link, Listener, Message, PublishError, Publisher, Topology};
 
 mod consumer;
+mod dead_letters;
 mod faults;
 mod leases;
 mod listener;
@@ -21,6 +24,7 @@ mod state;
 mod tests;
 
 use consumer::MemoryConsumer;
+use dead_letters::MemoryDeadLetters;
 use listener::MemoryListener;
 use publisher::MemoryPublisher;
 use state::State;
@@ -82,7 +86,12 @@ impl Shared {
             sink.accept(message).map_err(|_| PublishError::Nacked)?;
         }
         if sinks.len() < queues.len() {
-            self.state().store(&queues, message);
+            let mut state = self.state();
+            state.store(&queues, message);
+            if message.exchange == DEAD_LETTERS && !is_explained(&message.properties) {
+                state.tell_of_unexplained();
+            }
+            drop(state);
             self.deliverable.notify_waiters();
         }
         Ok(())
@@ -111,6 +120,10 @@ impl MemoryBroker {
 
     pub fn listener(&self) -> Box<dyn Listener> {
         Box::new(MemoryListener::new(self.shared.clone()))
+    }
+
+    pub fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
+        Arc::new(MemoryDeadLetters::new(self.shared.clone()))
     }
 
     pub fn publisher(&self) -> Arc<dyn Publisher> {

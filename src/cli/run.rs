@@ -44,6 +44,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         id: WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48))),
         fleet: Some(Company {
             listener,
+            dead_letters: amqp::dead_letters(&config.broker),
             exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
             ledger_window: config.broker.ledger_window,
         }),

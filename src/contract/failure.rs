@@ -19,7 +19,7 @@ pub enum Reason {
     UnsupportedField,
     /// The body is larger than 256 KiB.
     Oversized,
-    /// `expiresAt` had passed before the first call.
+    /// `expiresAt` had passed before the first call, or its time to live in the queue ran out.
     Expired,
     /// The provider refused the values.
     Rejected,
@@ -35,7 +35,7 @@ pub enum Reason {
     RetriesExhausted,
     /// It cannot be known whether the provider applied the command, and sending it again could do harm.
     OutcomeUnknown,
-    /// Handling the command broke the worker.
+    /// Handling the command broke the worker, or the broker gave it up.
     Poison,
 }
 

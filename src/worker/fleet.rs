@@ -59,6 +59,8 @@ pub struct Fleet {
     caught_up: watch::Sender<bool>,
     /// When something of the log was heard last, while it is read.
     log_heard_at: Mutex<Option<Instant>>,
+    /// Of a dead letter something was heard that no worker made.
+    unexplained: Notify,
     barriers: AtomicU64,
 }
 
@@ -98,6 +100,7 @@ impl Fleet {
             follow: watch::Sender::new(true),
             caught_up: watch::Sender::new(false),
             log_heard_at: Mutex::default(),
+            unexplained: Notify::new(),
             barriers: AtomicU64::new(0),
         }
     }
@@ -130,6 +133,11 @@ impl Fleet {
     /// Waits until somebody said something that may change the balance.
     pub async fn heard(&self) {
         self.heard.notified().await;
+    }
+
+    /// Waits until a dead letter came that no worker made.
+    pub(super) async fn unexplained(&self) {
+        self.unexplained.notified().await;
     }
 
     /// Whether the outcome log is to be read. A worker that does everything itself knows it all.
@@ -278,6 +286,7 @@ impl Fleet {
             };
             match heard {
                 Heard::Notice(notice) => self.hear(&notice),
+                Heard::Unexplained => self.unexplained.notify_one(),
                 Heard::Following => {
                     following = true;
                     *lock(&self.log_heard_at) = Some(Instant::now());

@@ -1,5 +1,7 @@
 //! One turn of a command, from its delivery to the ack: what a task of the worker does.
 
+mod past;
+
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::failpoint;
 use super::handler::{Before, Done, Handled, Handler, Held};
-use super::ledger::{Begun, Ledger};
+use super::ledger::Ledger;
 use super::settle::Settler;
 use super::turn::Turn;
-use crate::broker::{Delivery, Header, Partition};
+use crate::broker::{Delivery, Partition};
 use crate::clock::Clock;
 use crate::contract::outcome::Settlement;
 use crate::contract::{
@@ -236,54 +238,6 @@ impl Hands {
         handled.await
     }
 
-    /// What was done about the command before, here or elsewhere; or how it was settled.
-    async fn past(
-        &self,
-        ident: &Ident,
-        delivery: &Delivery,
-        leave: &CancellationToken,
-    ) -> Option<Result<Begun, Settlement>> {
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Some(Err(settlement));
-        }
-        if !delivery.redelivered {
-            return Some(Ok(Begun::default()));
-        }
-        let window = self.clock.now() - self.ledger_window;
-        let unsure = !self.ledger.is_complete_since(window);
-        let begun = self.ledger.begun(ident);
-        if begun.open.is_empty() && !unsure {
-            return Some(Ok(begun));
-        }
-        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told.
-        let calls = &self.handler.calls;
-        let over = delivery.received_at + calls.timeout + calls.settling_time;
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let waited = unless_left(leave, sleep_until(over)).await;
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
-        waited?;
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Some(Err(settlement));
-        }
-        let mut begun = self.ledger.begun(ident);
-        begun.called |= unsure;
-        Some(Ok(begun))
-    }
-
-    /// How many workers died while they ran the command, as far as the log and the broker can tell.
-    fn broken_by(&self, past: &Begun, delivery: &Delivery) -> u32 {
-        let died = u32::try_from(past.workers()).unwrap_or(u32::MAX);
-        // What the broker counts are deliveries: of the innocent, too, that were only held. Never fewer.
-        let counted = ["x-acquired-count", "x-delivery-count"]
-            .into_iter()
-            .filter_map(|header| match delivery.properties.header(header) {
-                Some(Header::Number(n)) => u32::try_from(n).ok(),
-                _ => None,
-            })
-            .max();
-        counted.map_or(died, |counted| died.min(counted))
-    }
-
     async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) {
         self.ledger.hand_back(ident, turn, called, self.clock.now());
         let message = self.settler.handed_back(ident, delivery, turn, called);
@@ -296,7 +250,7 @@ impl Hands {
     }
 
     /// In an order that a crash can't break.
-    async fn tell(
+    pub(super) async fn tell(
         &self,
         ident: &Ident,
         delivery: &Delivery,
@@ -326,7 +280,7 @@ impl Hands {
 }
 
 /// `None` where the command is to be left first.
-async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         () = leave.cancelled() => None,
@@ -383,15 +337,17 @@ fn returned(delivery: Delivery) -> End {
     End::Returned
 }
 
-/// A stale delivery comes again; its outcome is known by then.
-async fn acked(delivery: Delivery, ident: &Ident) {
-    if delivery.ack().await.is_err() {
+/// A stale delivery comes again; its outcome is known by then. False where it was one.
+pub(super) async fn acked(delivery: Delivery, ident: &Ident) -> bool {
+    let acked = delivery.ack().await.is_ok();
+    if !acked {
         metrics::stale_delivery();
         tracing::debug!(
             command.id = ident.command_id,
             "settle: the delivery was stale, it comes again"
         );
     }
+    acked
 }
 
 fn log_failure(ident: &Ident, failure: &Failure, attempts: u32) {

@@ -14,6 +14,7 @@ use super::fleet::Fleet;
 use super::gate::Gate;
 use super::handler::Held;
 use super::hands::{End, Finished, Hands, take_turn};
+use super::letters::Keeper;
 use super::partition::{Partition, Stage};
 use super::progress::Progress;
 use super::shutdown::Shutdown;
@@ -32,6 +33,9 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 
 /// A lease that was passed on and comes again sooner than this is kept: nobody else takes it.
 const PASSED_ON: Duration = Duration::from_secs(3);
+
+/// Whoever holds it does what one worker does for all partitions.
+const FIRST: broker::Partition = 0;
 
 /// After a lease came, what comes again may be known only from the outcome log.
 const LOG_WANTED: Duration = Duration::from_secs(2);
@@ -61,6 +65,7 @@ pub struct Worker {
     pub(super) hands: Arc<Hands>,
     /// `None`: it is alone, and nobody else ever had what it gets.
     pub(super) fleet: Option<Arc<Fleet>>,
+    pub(super) letters: Option<Keeper>,
     pub(super) partitions: u16,
     pub(super) held: BTreeMap<broker::Partition, Partition>,
     pub(super) given: BTreeMap<broker::Partition, Given>,
@@ -90,6 +95,9 @@ impl Worker {
     pub async fn run(mut self) -> Stopped {
         let stopped = self.serve().await;
         self.tasks.shutdown().await;
+        if let Some(letters) = self.letters.take().filter(|_| stopped != Stopped::Cut) {
+            letters.end().await;
+        }
         self.keepers.shutdown().await;
         // Nothing is in flight any more: whatever is unsettled goes back, in order.
         self.consumer.close().await;
@@ -181,6 +189,9 @@ impl Worker {
         }
         given.passed_on_at = None;
         let leave = self.shutdown.leave();
+        if let Some(letters) = self.letters.as_ref().filter(|_| number == FIRST) {
+            letters.leased(&leave);
+        }
         match self.held.get_mut(&number) {
             Some(partition) => partition.again(lease, leave),
             None => {

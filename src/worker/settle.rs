@@ -49,6 +49,12 @@ impl Settler {
         self.until_confirmed(&message).await;
     }
 
+    /// Publishes START of a command whose turn never comes, and returns when the broker has it.
+    pub async fn announce(&self, ident: &Ident, delivery: &Delivery) {
+        let message = self.started(ident, delivery, Vec::new());
+        self.until_confirmed(&message).await;
+    }
+
     /// START once more: the turn ended in order and without an outcome.
     pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) -> Message {
         let how = if called { "called" } else { "untouched" };

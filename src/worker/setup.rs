@@ -16,11 +16,12 @@ use super::gate::{self, Gate};
 use super::handler::{Calls, Handler};
 use super::hands::{Hands, Suspicion};
 use super::ledger::Ledger;
+use super::letters::Keeper;
 use super::progress::Progress;
 use super::run::{LOOK_INTERVAL, Worker};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
-use crate::broker::{Consumer, Listener, Publisher};
+use crate::broker::{Consumer, DeadLetterQueue, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
 use crate::provider::{Provider, TokenState};
@@ -92,6 +93,7 @@ pub struct Setup {
 /// Where the other workers are heard of.
 pub struct Company {
     pub listener: Box<dyn Listener>,
+    pub dead_letters: Arc<dyn DeadLetterQueue>,
     /// The exchange for notices.
     pub exchange: String,
     /// How far back the outcome log is read at the start.
@@ -125,13 +127,18 @@ impl Worker {
             keepers.spawn(fleet.clone().tell());
             keepers.spawn(fleet.clone().listen(company.listener));
             keepers.spawn(keep_token(hands.clone()));
-            fleet
+            (fleet, company.dead_letters)
         });
+        let letters = fleet
+            .as_ref()
+            .map(|(fleet, letters)| Keeper::start(hands.clone(), fleet.clone(), letters.clone()));
+        let fleet = fleet.map(|(fleet, _)| fleet);
         Self {
             consumer: setup.consumer,
             publisher: setup.publisher,
             hands,
             fleet,
+            letters,
             partitions: setup.partitions,
             held: BTreeMap::new(),
             given: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! One delivery, read: a command whose turn comes, or a refusal to settle.
 
 use super::handler::Held;
-use crate::broker::{Delivery, Header};
+use crate::broker::Delivery;
 use crate::contract::dead_letter::REDRIVES;
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
@@ -16,15 +16,8 @@ pub struct Turn {
 impl Turn {
     /// Decodes, and refuses what this worker can't apply.
     pub fn read(delivery: Delivery, name: &ProviderName, provider: &dyn Provider) -> Self {
-        let redrives = match delivery.properties.header(REDRIVES) {
-            Some(Header::Number(n)) => u32::try_from(n).unwrap_or(0),
-            _ => 0,
-        };
         let command = decode(&delivery.body);
-        let ident = match &command {
-            Ok(command) => Ident::of(command, redrives),
-            Err(_) => Ident::of_refused(&delivery.body, delivery.properties.message_id(), redrives),
-        };
+        let ident = ident(&command, &delivery);
         let command = command.and_then(|command| {
             addressed(&command, &delivery, name)?;
             provider.check(&command)?;
@@ -40,6 +33,16 @@ impl Turn {
     /// Whose lane it belongs to. A refused command calls nobody and needs no lane.
     pub fn user(&self) -> Option<&UserId> {
         self.command.as_ref().ok().map(|command| &command.user_id)
+    }
+}
+
+/// Who it is about, whether or not it could be read.
+pub(super) fn ident(command: &Result<UpdateUser, Failure>, delivery: &Delivery) -> Ident {
+    let redrives = delivery.properties.number(REDRIVES);
+    let redrives = redrives.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    match command {
+        Ok(command) => Ident::of(command, redrives),
+        Err(_) => Ident::of_refused(&delivery.body, delivery.properties.message_id(), redrives),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::OUTCOME_LOG;
-use usher::broker::{Config, Message, Properties, Publisher, Topology};
+use usher::broker::{Config, DeadLetterQueue, Listener, Message, Properties, Publisher, Topology};
 
 use crate::node::Node;
 use crate::proxy::Proxy;
@@ -27,6 +27,8 @@ use crate::taking::Taking;
 pub trait Bench: Send + Sync {
     async fn consumer(&self, prefetch: u16) -> Taking;
     async fn publisher(&self) -> Arc<dyn Publisher>;
+    async fn listener(&self) -> Box<dyn Listener>;
+    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue>;
     /// Makes a queue that the default exchange leads to.
     async fn make_queue(&self, name: &str);
     /// Removes the first message.
@@ -72,6 +74,14 @@ impl Bench for MemoryBench {
 
     async fn publisher(&self) -> Arc<dyn Publisher> {
         self.0.publisher()
+    }
+
+    async fn listener(&self) -> Box<dyn Listener> {
+        self.0.listener()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
+        self.0.dead_letters()
     }
 
     async fn make_queue(&self, name: &str) {
@@ -141,6 +151,16 @@ impl Bench for AmqpBench {
         amqp::publisher(&self.config, WhenUnreachable::Fail)
             .await
             .unwrap()
+    }
+
+    async fn listener(&self) -> Box<dyn Listener> {
+        amqp::listener(&self.config, PROVIDER, WhenUnreachable::Fail)
+            .await
+            .unwrap()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
+        amqp::dead_letters(&self.config)
     }
 
     async fn make_queue(&self, name: &str) {

@@ -14,6 +14,7 @@ mod conformance;
 mod decode;
 mod fleet;
 mod leaks;
+mod letters;
 mod node;
 mod oauth2;
 mod partitions;

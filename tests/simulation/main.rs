@@ -15,6 +15,7 @@ mod commands;
 mod dead_letters;
 mod fairness;
 mod fleet;
+mod letters;
 mod pace;
 mod policy;
 mod provider;

@@ -112,16 +112,8 @@ impl Epoch {
         Delivery::new(message, delivery.redelivered, from, Box::new(acker))
     }
 
-    /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
-    /// and loses them with the channel: settled commands would come again. So before a close that was
-    /// asked for, each channel is asked something, which it answers after the acks, and given that moment.
     pub(super) async fn let_acks_arrive(&mut self, config: &Config) {
-        let asked = self
-            .channels
-            .iter()
-            .map(|channel| channel.basic_qos(config.prefetch.get(), BasicQosOptions::default()));
-        let _ = timeout(config.close_timeout, join_all(asked)).await;
-        sleep(ACKS_IN_HAND).await;
+        let_acks_arrive(&self.channels, config.prefetch.get(), config).await;
     }
 
     /// The broker requeues what is unsettled, in order. Deliveries turn stale before that, so that no
@@ -136,6 +128,17 @@ impl Epoch {
         let closed = timeout(config.close_timeout, join_all(closing)).await;
         closed.is_ok_and(|closed| closed.iter().all(Result::is_ok))
     }
+}
+
+/// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
+/// and loses them with the channel: settled commands would come again. So before a close that was
+/// asked for, each channel is asked something, which it answers after the acks, and given that moment.
+pub(super) async fn let_acks_arrive(channels: &[Channel], prefetch: u16, config: &Config) {
+    let asked = channels
+        .iter()
+        .map(|channel| channel.basic_qos(prefetch, BasicQosOptions::default()));
+    let _ = timeout(config.close_timeout, join_all(asked)).await;
+    sleep(ACKS_IN_HAND).await;
 }
 
 struct AmqpAcker {

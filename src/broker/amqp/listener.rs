@@ -1,6 +1,7 @@
-//! Notices of the fleet and the outcome log from RabbitMQ, on a connection of their own.
+//! Notices of the fleet, news of dead letters and the outcome log from RabbitMQ, on a connection of their own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,7 +23,8 @@ use super::consumer::loss;
 use super::error::{ConnectError, refused_connection};
 use super::first::First;
 use super::supervisor::{Supervisor, Use};
-use crate::broker::topology::OUTCOME_LOG;
+use crate::broker::death::is_explained;
+use crate::broker::topology::{DEAD_LETTERS, OUTCOME_LOG};
 use crate::broker::{Config, Heard, Listener, Message, Properties, Topology};
 
 /// Messages of the log on their way; and after so many of them the broker is told to send more.
@@ -34,6 +36,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
+    /// However many came, it is heard once.
+    unexplained: Arc<Notify>,
     follow: watch::Sender<Option<Timestamp>>,
     _stop: DropGuard,
 }
@@ -48,8 +52,12 @@ impl AmqpListener {
         let stop = CancellationToken::new();
         let (hear, heard) = mpsc::channel(LOG_PREFETCH.into());
         let (follow, wanted) = watch::channel(None);
+        let unexplained = Arc::new(Notify::new());
         let purpose = Listening {
             fleet: Topology::new(provider, config).fleet_exchange(),
+            letters: format!("{provider}.#"),
+            unexplained: unexplained.clone(),
+            listened: AtomicBool::new(false),
             hear,
             wanted,
             next: Mutex::default(),
@@ -58,6 +66,7 @@ impl AmqpListener {
         let first = First::new(first, when_unreachable);
         let listener = Self {
             heard,
+            unexplained,
             follow,
             _stop: stop.drop_guard(),
         };
@@ -72,10 +81,10 @@ impl AmqpListener {
 #[async_trait]
 impl Listener for AmqpListener {
     async fn next(&mut self) -> Heard {
-        match self.heard.recv().await {
-            Some(heard) => heard,
+        tokio::select! {
             // The supervisor ends only when it is told to.
-            None => std::future::pending().await,
+            Some(heard) = self.heard.recv() => heard,
+            () = self.unexplained.notified() => Heard::Unexplained,
         }
     }
 
@@ -86,7 +95,13 @@ impl Listener for AmqpListener {
 
 /// The supervisor's use of a connection: listening.
 struct Listening {
+    /// Its exchange.
     fleet: String,
+    /// The keys of the provider's dead letters: those of its commands, and those that workers give them.
+    letters: String,
+    unexplained: Arc<Notify>,
+    /// There was a connection before.
+    listened: AtomicBool,
     hear: mpsc::Sender<Heard>,
     wanted: watch::Receiver<Option<Timestamp>>,
     /// Where the log goes on, for the wish that it was read for.
@@ -101,15 +116,20 @@ impl Use for Listening {
         first: &mut First,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
-        let ended = match timeout(config.confirm_timeout, self.notices(&connection)).await {
+        let ended = match timeout(config.confirm_timeout, self.queues(&connection)).await {
             Err(_) => Err(ConnectError::unreachable(&"it didn't open a channel in time")),
             Ok(Err(error)) => Err(refused_connection(&error)),
-            Ok(Ok(notices)) => {
+            Ok(Ok((_channel, notices, letters))) => {
+                if self.listened.swap(true, Ordering::AcqRel) {
+                    // Whatever came while nobody listened.
+                    self.unexplained.notify_one();
+                }
                 supervisor.up(first);
                 tokio::select! {
                     () = supervisor.stop.cancelled() => Ok("closed".to_owned()),
                     reason = loss(&connection) => Ok(reason),
                     reason = self.hear_notices(notices) => Ok(reason),
+                    reason = self.hear_of_letters(letters) => Ok(reason),
                     () = self.read_log(&connection) => Ok("closed".to_owned()),
                 }
             }
@@ -120,40 +140,19 @@ impl Use for Listening {
 }
 
 impl Listening {
-    /// A queue of this connection's own, which is gone with it.
-    async fn notices(&self, connection: &Connection) -> lapin::Result<(Channel, lapin::Consumer)> {
+    /// What notices and what dead letters come by.
+    async fn queues(
+        &self,
+        connection: &Connection,
+    ) -> lapin::Result<(Channel, lapin::Consumer, lapin::Consumer)> {
         let channel = connection.create_channel().await?;
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue = channel
-            .queue_declare("".into(), options, FieldTable::default())
-            .await?;
-        let name = queue.name().clone();
-        let options = QueueBindOptions::default();
-        channel
-            .queue_bind(
-                name.clone(),
-                self.fleet.as_str().into(),
-                "".into(),
-                options,
-                FieldTable::default(),
-            )
-            .await?;
-        let options = BasicConsumeOptions {
-            no_ack: true,
-            ..BasicConsumeOptions::default()
-        };
-        let notices = channel
-            .basic_consume(name, "".into(), options, FieldTable::default())
-            .await?;
-        Ok((channel, notices))
+        let notices = own_queue(&channel, &self.fleet, "").await?;
+        let letters = own_queue(&channel, DEAD_LETTERS, &self.letters).await?;
+        Ok((channel, notices, letters))
     }
 
     /// Until it ends; answers why.
-    async fn hear_notices(&self, (_channel, mut notices): (Channel, lapin::Consumer)) -> String {
+    async fn hear_notices(&self, mut notices: lapin::Consumer) -> String {
         loop {
             match notices.next().await {
                 Some(Ok(notice)) => {
@@ -164,6 +163,21 @@ impl Listening {
                 }
                 Some(Err(error)) => return error.to_string(),
                 None => return "the broker ended the consumer of notices".to_owned(),
+            }
+        }
+    }
+
+    /// Until it ends; answers why.
+    async fn hear_of_letters(&self, mut letters: lapin::Consumer) -> String {
+        loop {
+            match letters.next().await {
+                Some(Ok(letter)) => {
+                    if !is_explained(&Properties::from_amqp(letter.properties)) {
+                        self.unexplained.notify_one();
+                    }
+                }
+                Some(Err(error)) => return error.to_string(),
+                None => return "the broker ended the consumer of dead letters".to_owned(),
             }
         }
     }
@@ -250,4 +264,28 @@ impl Listening {
             _ => AMQPValue::Timestamp(u64::try_from(since.as_second()).unwrap_or(0)),
         }
     }
+}
+
+/// A queue of this connection's own, which is gone with it.
+async fn own_queue(channel: &Channel, exchange: &str, key: &str) -> lapin::Result<lapin::Consumer> {
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = channel
+        .queue_declare("".into(), options, FieldTable::default())
+        .await?;
+    let name = queue.name().clone();
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind(name.clone(), exchange.into(), key.into(), options, arguments)
+        .await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    channel
+        .basic_consume(name, "".into(), options, FieldTable::default())
+        .await
 }

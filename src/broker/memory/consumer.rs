@@ -89,10 +89,10 @@ impl Drop for MemoryConsumer {
     }
 }
 
-struct MemoryAcker {
-    shared: Arc<Shared>,
-    queue: QueueIndex,
-    tag: DeliveryTag,
+pub(super) struct MemoryAcker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: QueueIndex,
+    pub(super) tag: DeliveryTag,
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::MemoryBroker;
 use super::state::Faults;
+use crate::broker::topology::DEAD_LETTERS;
 
 impl MemoryBroker {
     /// Every connection is lost and made again at once: unsettled deliveries turn stale and come
@@ -18,6 +19,9 @@ impl MemoryBroker {
         {
             let mut state = self.shared.state();
             state.end_leases();
+            if let Some(letters) = state.queue(DEAD_LETTERS) {
+                letters.take_back();
+            }
             state.faults.connection += 1;
             state.faults.down = Some(reason.to_owned());
         }

@@ -36,6 +36,9 @@ impl MemoryListener {
         if let Some(notice) = state.hear(self.id) {
             return Some(Heard::Notice(notice));
         }
+        if state.unexplained.remove(&self.id) {
+            return Some(Heard::Unexplained);
+        }
         if state.faults.down.is_some() {
             return None;
         }

@@ -1,6 +1,6 @@
 //! What lies in the broker: queues, who consumes them, and the faults in force. Plain data, no waiting.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) lines: Lines,
     /// What those who listen have not heard yet.
     notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
+    /// Those who have not heard of the latest dead letter without a reason.
+    pub(super) unexplained: BTreeSet<ListenerId>,
     /// Counts consumers and listeners.
     made: u64,
     last_tag: DeliveryTag,
@@ -141,8 +143,20 @@ impl Queue {
         self.unsettled.contains_key(&tag)
     }
 
+    /// Takes back what was handed over before anything else that is ready, if it is not settled.
+    pub(super) fn release(&mut self, tags: &[DeliveryTag]) {
+        for tag in tags.iter().rev() {
+            if let Some(message) = self.unsettled.remove(tag) {
+                self.ready.push_front(Ready {
+                    message,
+                    redelivered: true,
+                });
+            }
+        }
+    }
+
     /// What is unsettled was delivered from the front, so all of it goes before what is ready.
-    fn take_back(&mut self) {
+    pub(super) fn take_back(&mut self) {
         while let Some((_, message)) = self.unsettled.pop_last() {
             self.ready.push_front(Ready {
                 message,
@@ -170,6 +184,7 @@ impl State {
                 .collect(),
             lines: Lines::new(topology.partitions),
             notices: BTreeMap::new(),
+            unexplained: BTreeSet::new(),
             made: 0,
             last_tag: 0,
             turn: 0,
@@ -265,6 +280,27 @@ impl State {
         }
     }
 
+    /// Hands over all that is ready in a queue, whoever it is for.
+    pub(super) fn hold(&mut self, name: &str) -> Vec<Handed> {
+        let found = self.router.queue(name);
+        let Some((index, queue)) = found.and_then(|index| Some((index, self.queues.get_mut(index)?))) else {
+            return Vec::new();
+        };
+        let Queue { ready, unsettled, .. } = queue;
+        let held = ready.drain(..).map(|ready| {
+            self.last_tag += 1;
+            unsettled.insert(self.last_tag, ready.message.clone());
+            Handed {
+                queue: index,
+                tag: self.last_tag,
+                message: ready.message,
+                redelivered: ready.redelivered,
+                from: (0, false),
+            }
+        });
+        held.collect()
+    }
+
     pub(super) fn listen(&mut self) -> ListenerId {
         let id = self.register();
         self.notices.insert(id, VecDeque::new());
@@ -273,6 +309,11 @@ impl State {
 
     pub(super) fn stop_listening(&mut self, id: ListenerId) {
         self.notices.remove(&id);
+        self.unexplained.remove(&id);
+    }
+
+    pub(super) fn tell_of_unexplained(&mut self) {
+        self.unexplained.extend(self.notices.keys());
     }
 
     pub(super) fn tell(&mut self, notice: &Bytes) {

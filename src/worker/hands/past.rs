@@ -1,0 +1,89 @@
+//! What was done about a command before its turn came here.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Hands, unless_left};
+use crate::broker::{Delivery, Header};
+use crate::contract::Ident;
+use crate::contract::outcome::Settlement;
+use crate::worker::ledger::Begun;
+
+/// Somebody waits for what others may still do or tell.
+pub(in crate::worker) struct Waits<'h>(&'h AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Hands {
+    /// What was done about the command before, here or elsewhere; or how it was settled.
+    pub(super) async fn past(
+        &self,
+        ident: &Ident,
+        delivery: &Delivery,
+        leave: &CancellationToken,
+    ) -> Option<Result<Begun, Settlement>> {
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Some(Err(settlement));
+        }
+        if !delivery.redelivered {
+            return Some(Ok(Begun::default()));
+        }
+        self.past_elsewhere(ident, delivery.received_at, leave).await
+    }
+
+    /// The same of a command that others may have had before it was received here.
+    pub(in crate::worker) async fn past_elsewhere(
+        &self,
+        ident: &Ident,
+        received_at: Instant,
+        leave: &CancellationToken,
+    ) -> Option<Result<Begun, Settlement>> {
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Some(Err(settlement));
+        }
+        let window = self.clock.now() - self.ledger_window;
+        let unsure = !self.ledger.is_complete_since(window);
+        let begun = self.ledger.begun(ident);
+        if begun.open.is_empty() && !unsure {
+            return Some(Ok(begun));
+        }
+        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told.
+        let calls = &self.handler.calls;
+        let over = received_at + calls.timeout + calls.settling_time;
+        let waiting = self.waits();
+        unless_left(leave, sleep_until(over)).await?;
+        drop(waiting);
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Some(Err(settlement));
+        }
+        let mut begun = self.ledger.begun(ident);
+        begun.called |= unsure;
+        Some(Ok(begun))
+    }
+
+    /// The outcome log is wanted until this is dropped.
+    pub(in crate::worker) fn waits(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waits(&self.waiting)
+    }
+
+    /// How many workers died while they ran the command, as far as the log and the broker can tell.
+    pub(super) fn broken_by(&self, past: &Begun, delivery: &Delivery) -> u32 {
+        let died = u32::try_from(past.workers()).unwrap_or(u32::MAX);
+        // What the broker counts are deliveries: of the innocent, too, that were only held. Never fewer.
+        let counted = ["x-acquired-count", "x-delivery-count"]
+            .into_iter()
+            .filter_map(|header| match delivery.properties.header(header) {
+                Some(Header::Number(n)) => u32::try_from(n).ok(),
+                _ => None,
+            })
+            .max();
+        counted.map_or(died, |counted| died.min(counted))
+    }
+}
