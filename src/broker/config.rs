@@ -50,8 +50,9 @@ pub struct Config {
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub reconnect_delay_max: Duration,
-    /// How long a delivery may stay unsettled before the broker takes it back. Fixed when the topology
-    /// is first declared; RabbitMQ 3.10 knows only its own `consumer_timeout`.
+    /// How long a delivery may stay unsettled before the broker takes it back: at least four heartbeats,
+    /// since RabbitMQ 4.3 takes back one delivery at a time, and a frozen worker's later ones stay with it.
+    /// Fixed when the topology is first declared; RabbitMQ 3.10 knows only its own `consumer_timeout`.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String")]
     pub consumer_timeout: Duration,

@@ -248,6 +248,7 @@ fn numbers_out_of_their_bounds_are_refused() {
         ("PROVIDER__RATE__PER_SECOND", "0", ""),
         ("PROVIDER__SHARE", "0", "must be a share"),
         ("BROKER__HOLD_MAX", "0s", "must be longer than nothing"),
+        ("BROKER__CONSUMER_TIMEOUT", "39s", "must be at least four times"),
         ("RETRY__BUDGET", "7", "must be a share"),
         ("RETRY__ATTEMPTS", "0", "must be at least 1"),
         ("RETRY__PROBE_GAP_MAX", "1ms", "must not be below retry.delay_min"),

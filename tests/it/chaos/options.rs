@@ -40,7 +40,7 @@ impl Options {
         let kinds = [Kind::Zitadel, Kind::Zitadel, Kind::Zitadel, Kind::Karmo];
         let drawn_kind = kinds[rng.usize(..kinds.len())];
         let drawn_prefetch = [256, 256, 20, 4][rng.usize(..4)];
-        let drawn_timeout = [0, 0, 0, 10][rng.usize(..4)];
+        let drawn_timeout = [0, 0, 0, 20][rng.usize(..4)];
         let timeout = set("USHER_TEST_CHAOS_CONSUMER_TIMEOUT").unwrap_or(drawn_timeout);
         Self {
             seed,
