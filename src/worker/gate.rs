@@ -6,6 +6,7 @@
 
 mod announce;
 mod state;
+mod waiting;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use self::state::{State, Waiter};
+use self::state::State;
+use self::waiting::Waiter;
+use crate::broker::Partition;
 use crate::contract::notice::Paused;
 use crate::contract::{Notice, TrafficClass, UserId};
 use crate::policy::health::{Call, Judgement, Mark, Streak};
@@ -78,7 +81,12 @@ impl Gate {
     }
 
     /// Waits for the right to make one call. Needs `keep_open` running.
-    pub async fn permit(self: &Arc<Self>, class: TrafficClass, user: &UserId) -> Permit {
+    pub async fn permit(
+        self: &Arc<Self>,
+        class: TrafficClass,
+        partition: Partition,
+        user: &UserId,
+    ) -> Permit {
         loop {
             let granted = {
                 let mut state = self.lock();
@@ -88,8 +96,11 @@ impl Gate {
                     return permit;
                 }
                 let (grant, granted) = oneshot::channel();
-                let user = user.clone();
-                state.queue(class).push_back(Waiter { user, grant });
+                state.waiting(class).push(Waiter {
+                    partition,
+                    user: user.clone(),
+                    grant,
+                });
                 granted
             };
             self.changed.notify_one();

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::After;
 use super::gate::{Gate, Permit};
+use crate::broker::Partition;
 use crate::clock::Clock;
 use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
 use crate::policy::health::{Call, Mark, Streak};
@@ -77,6 +78,7 @@ pub trait Held: Sync {
     /// False once the delivery belongs to somebody else.
     fn usable(&self) -> bool;
     fn class(&self) -> TrafficClass;
+    fn partition(&self) -> Partition;
 }
 
 /// The next call.

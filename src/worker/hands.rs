@@ -46,13 +46,35 @@ pub(super) struct Hands {
     pub(super) turns: AtomicU64,
     /// Commands that wait for what others may still do or tell.
     pub(super) waiting: AtomicUsize,
-    /// So many commands of a class may have been announced with START and wait for their first call.
-    pub(super) announced: [Arc<Semaphore>; 2],
+    pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     /// Held by all who run, or by one who runs alone.
     pub(super) alone: RwLock<()>,
     /// A turn that was begun earlier than this before is not looked for.
     pub(super) ledger_window: Duration,
+}
+
+/// Of each partition and class so many commands may have been announced with START and wait for their first call.
+pub(super) struct Slots(Vec<[Arc<Semaphore>; 2]>);
+
+impl Slots {
+    /// Fewer would keep a partition waiting for the confirms of its STARTs.
+    const MIN: usize = 8;
+
+    pub(super) fn new(concurrency: usize, partitions: Partition) -> Self {
+        let of_each = concurrency.saturating_mul(2) / usize::from(partitions.max(1));
+        let of_each = of_each.clamp(Self::MIN, Semaphore::MAX_PERMITS);
+        let slots = || Arc::new(Semaphore::new(of_each));
+        Self((0..partitions).map(|_| [slots(), slots()]).collect())
+    }
+
+    fn of(&self, delivery: &Delivery) -> Option<&Arc<Semaphore>> {
+        let [interactive, bulk] = self.0.get(usize::from(delivery.partition))?;
+        Some(match Held::class(delivery) {
+            TrafficClass::Interactive => interactive,
+            TrafficClass::Bulk => bulk,
+        })
+    }
 }
 
 /// How many workers a command may break.
@@ -189,11 +211,8 @@ impl Hands {
             true => (None, Some(unless_left(leave, self.alone.write()).await?)),
             false => (Some(unless_left(leave, self.alone.read()).await?), None),
         };
-        let class = match Held::class(delivery) {
-            TrafficClass::Interactive => &self.announced[0],
-            TrafficClass::Bulk => &self.announced[1],
-        };
-        let slot = unless_left(leave, class.clone().acquire_owned()).await?.ok()?;
+        let slots = self.slots.of(delivery)?.clone();
+        let slot = unless_left(leave, slots.acquire_owned()).await?.ok()?;
         if !delivery.usable() {
             return None;
         }

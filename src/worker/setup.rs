@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::{Mutex, RwLock, Semaphore, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
 use super::handler::{Calls, Handler};
-use super::hands::{Hands, Suspicion};
+use super::hands::{Hands, Slots, Suspicion};
 use super::ledger::Ledger;
 use super::letters::Keeper;
 use super::progress::Progress;
@@ -157,12 +157,6 @@ impl Worker {
 
 impl Setup {
     fn hands(&self, gate: Arc<Gate>, ledger: Arc<Ledger>, ledger_window: Duration) -> Hands {
-        let announced_max = self
-            .gate
-            .concurrency
-            .saturating_mul(2)
-            .min(Semaphore::MAX_PERMITS);
-        let announced = || Arc::new(Semaphore::new(announced_max));
         Hands {
             handler: Handler {
                 provider: self.provider.clone(),
@@ -183,7 +177,7 @@ impl Setup {
             worker: self.id.clone(),
             turns: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            announced: [announced(), announced()],
+            slots: Slots::new(self.gate.concurrency, self.partitions),
             suspicion: Suspicion {
                 suspect_after: self.config.suspect_after,
                 poison_after: self.config.poison_after,

@@ -1,7 +1,7 @@
 //! One delivery, read: a command whose turn comes, or a refusal to settle.
 
 use super::handler::Held;
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Partition};
 use crate::contract::dead_letter::REDRIVES;
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
@@ -56,6 +56,10 @@ impl Held for Delivery {
             true => TrafficClass::Bulk,
             false => TrafficClass::Interactive,
         }
+    }
+
+    fn partition(&self) -> Partition {
+        self.partition
     }
 }
 

@@ -148,7 +148,7 @@ async fn under_load(gate: &Arc<Gate>, provider: &Provider, during: impl Future<O
         let user = UserId::parse(&format!("u{n}")).unwrap();
         calling.spawn(async move {
             loop {
-                let permit = gate.permit(TrafficClass::Interactive, &user).await;
+                let permit = gate.permit(TrafficClass::Interactive, 0, &user).await;
                 let answer = provider.call().await;
                 permit.report(&user, Call::Write, answer.as_ref().copied(), None);
             }

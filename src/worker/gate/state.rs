@@ -1,13 +1,13 @@
 //! The gate's state: who waits, who calls, and what the policy says.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::waiting::{Waiter, Waiting};
 use super::{Gate, Pause, Permit, Settings};
 use crate::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
 use crate::policy::guard::Guard;
@@ -28,12 +28,6 @@ const FLEET_MAX: usize = 1000;
 /// So many who probed in vain may be passed by at a time.
 const SKIPPED_MAX: usize = 5;
 
-/// A command that waits for its next call.
-pub(super) struct Waiter {
-    pub(super) user: UserId,
-    pub(super) grant: oneshot::Sender<Permit>,
-}
-
 pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) health: Health,
@@ -45,8 +39,8 @@ pub(super) struct State {
     settings: Settings,
     in_flight: usize,
     bulk_in_flight: usize,
-    interactive: VecDeque<Waiter>,
-    bulk: VecDeque<Waiter>,
+    interactive: Waiting,
+    bulk: Waiting,
     /// What interactive traffic owes to the bulk commands that it passed, in calls.
     owed_to_bulk: f64,
     /// What the latest failure said that was nobody's but the provider's or the worker's.
@@ -66,8 +60,8 @@ impl State {
             announced: None,
             in_flight: 0,
             bulk_in_flight: 0,
-            interactive: VecDeque::new(),
-            bulk: VecDeque::new(),
+            interactive: Waiting::default(),
+            bulk: Waiting::default(),
             owed_to_bulk: 0.0,
             trouble: None,
             throttled_elsewhere: HashMap::new(),
@@ -143,12 +137,12 @@ impl State {
                 }
                 // Whoever waits behind may be the better probe.
                 Err(at) if skipped < SKIPPED_MAX && self.health.has_probed(&waiter.user) => {
-                    self.queue(class).push_back(waiter);
+                    self.waiting(class).push(waiter);
                     wake_at = wake_at.into_iter().chain(at).min();
                     skipped += 1;
                 }
                 Err(at) => {
-                    self.queue(class).push_front(waiter);
+                    self.waiting(class).put_back(waiter);
                     return (wake_at.into_iter().chain(at).min(), unclaimed);
                 }
             }
@@ -158,7 +152,7 @@ impl State {
         (self.pace.paused_until(now), unclaimed)
     }
 
-    pub(super) fn queue(&mut self, class: TrafficClass) -> &mut VecDeque<Waiter> {
+    pub(super) fn waiting(&mut self, class: TrafficClass) -> &mut Waiting {
         match class {
             TrafficClass::Interactive => &mut self.interactive,
             TrafficClass::Bulk => &mut self.bulk,
@@ -171,7 +165,7 @@ impl State {
             true => TrafficClass::Bulk,
             false => TrafficClass::Interactive,
         };
-        self.queue(class).pop_front().map(|waiter| (class, waiter))
+        self.waiting(class).pop().map(|waiter| (class, waiter))
     }
 
     /// Keeps account of the calls that bulk commands had to let pass.

@@ -34,8 +34,9 @@ impl Course<'_> {
     }
 
     async fn next_permit(&self, class: TrafficClass) -> Option<Permit> {
-        let user = &self.command.user_id;
-        self.unless_left(self.handler.gate.permit(class, user)).await
+        let (partition, user) = (self.held.partition(), &self.command.user_id);
+        let permit = self.handler.gate.permit(class, partition, user);
+        self.unless_left(permit).await
     }
 
     /// Fetches a token where one is needed: one command does, at a call's cost, and those that can't go on

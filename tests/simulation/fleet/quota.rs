@@ -1,10 +1,11 @@
 //! The quota is the fleet's: so many workers as there are, they use it together and keep it together.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::commands::command;
+use crate::commands::{PROVIDER, command};
 use crate::provider::{Answer, Call, Scripted};
 use crate::world::World;
 
@@ -65,4 +66,48 @@ async fn all_workers_together_keep_the_quota() {
         let calls = calls_under_load(rate).await;
         keeps_and_uses(rate, &calls, Instant::now());
     }
+}
+
+/// Which partition each user's commands are in.
+fn partitions_of_users(world: &World, partitions: u16) -> BTreeMap<String, u16> {
+    let users = |partition: u16| {
+        let commands = world
+            .broker
+            .messages(&format!("user.update.{PROVIDER}.{partition}"));
+        commands.into_iter().map(move |command| {
+            let (_, user) = command.routing_key.split_once('.').unwrap();
+            (user.to_owned(), partition)
+        })
+    };
+    (0..partitions).flat_map(users).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_moves_waits_for_less_than_two_seconds() {
+    let (count, partitions) = (4, 8);
+    let mut world = World::partitioned(Scripted::always(Answer::Ok), partitions);
+    world.rate = Some(200);
+    for n in 0..12_000 {
+        world.publish(&command(n, &format!("u{}", n % 1600), false));
+    }
+    let of_users = partitions_of_users(&world, partitions);
+    let mut workers: VecDeque<_> = (0..count).map(|_| world.start()).collect();
+    sleep(SECOND * 5).await;
+    let began = Instant::now();
+    for _ in 0..count {
+        workers.pop_front().unwrap().shutdown.drain();
+        workers.push_back(world.start());
+        sleep(SECOND * 4).await;
+    }
+    let mut latest = BTreeMap::new();
+    for call in world.provider.calls().iter().filter(|call| call.started >= began) {
+        let partition = of_users[&call.user];
+        let before = latest.insert(partition, call.started).unwrap_or(began);
+        let pause = call.started - before;
+        assert!(
+            pause < SECOND * 2,
+            "{pause:?} without a call for partition {partition}"
+        );
+    }
+    assert_eq!(latest.len(), usize::from(partitions));
 }
