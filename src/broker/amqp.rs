@@ -22,6 +22,7 @@ mod listener;
 mod publisher;
 mod publishing;
 mod pulse;
+mod received;
 mod repartition;
 mod supervisor;
 mod survey;

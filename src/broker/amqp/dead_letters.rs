@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -19,10 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::connection;
 use super::epoch::let_acks_arrive;
 use super::error::{ConnectError, refused_connection, refused_object};
+use super::received::Received;
 use crate::broker::topology::DEAD_LETTERS;
-use crate::broker::{
-    Acker, Config, DeadLetterQueue, Delivery, Hold, Message, PickError, Picked, Properties, Wanted,
-};
+use crate::broker::{Acker, Config, DeadLetterQueue, Delivery, Hold, PickError, Picked, Wanted};
 
 /// So many letters are looked at. It is the prefetch, too: an ordinary look takes a moment, and one at a
 /// queue that nobody tidied up is not to hold, and bring here, without end.
@@ -206,17 +204,15 @@ impl Look {
     }
 
     fn take(&self, letter: lapin::message::Delivery, found: &mut Found) {
-        let message = Message {
-            exchange: letter.exchange.into(),
-            routing_key: letter.routing_key.into(),
-            properties: Properties::from_amqp(letter.properties),
-            body: Bytes::from(letter.data),
-            mandatory: false,
-        };
+        let Received {
+            message,
+            redelivered,
+            acker,
+        } = letter.into();
         if (self.wanted)(&message) {
             found.bytes += message.body.len();
-            let acker = Box::new(LetterAcker(letter.acker));
-            let letter = Delivery::new(message, letter.redelivered, (0, false), acker);
+            let acker = Box::new(LetterAcker(acker));
+            let letter = Delivery::new(message, redelivered, (0, false), acker);
             found.letters.push(letter);
         }
     }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -16,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::inbox::Inbox;
 use super::pulse::Pulse;
-use crate::broker::{Acker, Config, Delivery, Message, Partition, Properties};
+use super::received::Received;
+use crate::broker::{Acker, Config, Delivery, Partition};
 
 /// How long a busy broker may keep acks in hand.
 const ACKS_IN_HAND: Duration = Duration::from_millis(250);
@@ -96,20 +96,14 @@ impl Epoch {
     }
 
     fn adopt(&self, delivery: lapin::message::Delivery, bulk: bool) -> Delivery {
-        let message = Message {
-            exchange: delivery.exchange.into(),
-            routing_key: delivery.routing_key.into(),
-            properties: Properties::from_amqp(delivery.properties),
-            body: Bytes::from(delivery.data),
-            mandatory: false,
-        };
+        let received = Received::from(delivery);
         let acker = AmqpAcker {
             alive: self.alive.clone(),
             pulse: self.pulse.clone(),
-            acker: delivery.acker,
+            acker: received.acker,
         };
         let from = (self.partition, bulk);
-        Delivery::new(message, delivery.redelivered, from, Box::new(acker))
+        Delivery::new(received.message, received.redelivered, from, Box::new(acker))
     }
 
     pub(super) async fn let_acks_arrive(&mut self, config: &Config) {

@@ -22,10 +22,11 @@ use super::connection;
 use super::consumer::loss;
 use super::error::{ConnectError, refused_connection};
 use super::first::First;
+use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use crate::broker::death::is_explained;
 use crate::broker::topology::{DEAD_LETTERS, OUTCOME_LOG};
-use crate::broker::{Config, Heard, Listener, Message, Properties, Topology};
+use crate::broker::{Config, Heard, Listener, Properties, Topology};
 
 /// Messages of the log on their way; and after so many of them the broker is told to send more.
 const LOG_PREFETCH: u16 = 1000;
@@ -230,15 +231,7 @@ impl Listening {
     async fn read(&self, mut log: lapin::Consumer, since: Timestamp) -> lapin::Result<()> {
         let mut unacked = 0;
         while let Some(delivery) = log.next().await {
-            let delivery = delivery?;
-            let acker = delivery.acker;
-            let message = Message {
-                exchange: delivery.exchange.into(),
-                routing_key: delivery.routing_key.into(),
-                properties: Properties::from_amqp(delivery.properties),
-                body: Bytes::from(delivery.data),
-                mandatory: false,
-            };
+            let Received { message, acker, .. } = delivery?.into();
             let offset = message.properties.number("x-stream-offset");
             if self.hear.send(Heard::Logged(message)).await.is_err() {
                 return Ok(());
