@@ -50,14 +50,15 @@ pub fn quota(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// Calls that came while this process stood still are noted when it goes on: a second that begins there holds those
-/// of the stall, too.
+/// of the stall, too. A machine that lets one process wait lets the workers wait as long: what they were to send in
+/// that time comes with it.
 fn allowed(evidence: &Evidence, at: Duration) -> f64 {
     let begins_in = evidence
         .stalls
         .iter()
         .filter(|stall| at + stall.lag >= stall.at && at <= stall.at + SERVED_WITHIN);
     let lag = begins_in.map(|stall| stall.lag).max().unwrap_or_default();
-    f64::from(evidence.quota) * (1.01 + lag.as_secs_f64())
+    f64::from(evidence.quota) * (1.01 + 2.0 * lag.as_secs_f64())
 }
 
 /// For each call, how many come in the second that it begins.
