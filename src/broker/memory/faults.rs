@@ -55,6 +55,11 @@ impl MemoryBroker {
         self.change(|faults| faults.confirms_held = held);
     }
 
+    /// The outcome log says nothing until it is let go.
+    pub fn hold_log(&self, held: bool) {
+        self.change(|faults| faults.log_held = held);
+    }
+
     /// Whether a message whose confirm is lost or late was lost too. Otherwise the broker has it.
     pub fn lose_unconfirmed(&self, lost: bool) {
         self.change(|faults| faults.taken_on_confirm = lost);

@@ -48,6 +48,9 @@ impl MemoryListener {
             self.said = Some(connection);
             return Some(Heard::Following);
         }
+        if state.faults.log_held {
+            return None;
+        }
         let message = state.queue(OUTCOME_LOG)?.nth(next)?;
         self.log = Some(next + 1);
         Some(Heard::Logged(message))

@@ -71,6 +71,7 @@ pub(super) struct Faults {
     pub(super) connection: u64,
     pub(super) confirm_delay: Duration,
     pub(super) confirms_held: bool,
+    pub(super) log_held: bool,
     pub(super) taken_on_confirm: bool,
     pub(super) nacks: usize,
 }

@@ -50,10 +50,11 @@ impl Hands {
         let window = self.clock.now() - self.ledger_window;
         let unsure = !self.ledger.is_complete_since(window);
         let begun = self.ledger.begun(ident);
-        if begun.open.is_empty() && !unsure {
+        if begun.open.is_empty() && !unsure && !self.ledger.is_blank() {
             return Some(Ok(begun));
         }
-        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told.
+        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told; or the
+        // log is slow to tell.
         let calls = &self.handler.calls;
         let over = received_at + calls.timeout + calls.settling_time;
         let waiting = self.waits();

@@ -293,3 +293,23 @@ async fn what_another_began_in_the_meantime_is_known() {
     let again = world.provider.calls()[1].started - crash;
     assert!(again >= world.timeout, "called again after {again:?}");
 }
+
+/// Neither is a log that says nothing for a while taken for an empty one.
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_log_does_not_tell_in_time_is_waited_for() {
+    let world = World::new(slow(SECOND * 3));
+    world.publish(&command(1, "u", false));
+    let active = world.start();
+    while world.provider.calls().is_empty() {
+        sleep(SECOND / 100).await;
+    }
+    active.crash().await;
+    let crash = Instant::now();
+    world.broker.hold_log(true);
+    let _next = world.start();
+    sleep(SECOND * 2).await;
+    world.broker.hold_log(false);
+    world.until_settled().await;
+    let again = world.provider.calls()[1].started - crash;
+    assert!(again >= world.timeout, "called again after {again:?}");
+}
