@@ -37,7 +37,7 @@ const PASSED_ON: Duration = Duration::from_secs(3);
 /// Whoever holds it does what one worker does for all partitions.
 const FIRST: broker::Partition = 0;
 
-/// After a lease came, what comes again may be known only from the outcome log.
+/// What became of a command that comes again may stand in the outcome log a little later.
 const LOG_WANTED: Duration = Duration::from_secs(2);
 
 /// How a worker ended.
@@ -72,7 +72,8 @@ pub struct Worker {
     pub(super) tasks: JoinSet<Finished>,
     /// Leases whose commands are taken once the outcome log is read.
     pub(super) entering: JoinSet<Lease>,
-    pub(super) leased_at: Option<Instant>,
+    /// When a command came again last.
+    pub(super) redelivered_at: Option<Instant>,
     pub(super) resting: bool,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
@@ -198,7 +199,6 @@ impl Worker {
                 self.held.insert(number, Partition::new(lease, leave));
             }
         }
-        self.leased_at = Some(now);
         tracing::info!(partition = number, "worker: holds the lease");
         self.count_leases();
         match self.fleet.clone() {
@@ -326,11 +326,11 @@ impl Worker {
         self.balance();
         if let Some(fleet) = &self.fleet {
             let alone = self.leases().count() == usize::from(self.partitions);
-            let fresh = self
-                .leased_at
+            let again = self
+                .redelivered_at
                 .is_some_and(|at| now.duration_since(at) < LOG_WANTED);
             let waiting = self.hands.waiting.load(Ordering::Acquire) > 0;
-            fleet.follow(!alone || fresh || waiting || !self.entering.is_empty());
+            fleet.follow(!alone || again || waiting || !self.entering.is_empty());
         }
     }
 
@@ -391,6 +391,10 @@ impl Worker {
         };
         if delivery.redelivered {
             metrics::redelivery();
+            self.redelivered_at = Some(Instant::now());
+            if let Some(fleet) = &self.fleet {
+                fleet.follow(true);
+            }
         }
         let turn = Turn::read(delivery, &self.hands.name, &*self.hands.handler.provider);
         let now = match turn.user().cloned() {

@@ -144,7 +144,7 @@ impl Worker {
             given: BTreeMap::new(),
             tasks: JoinSet::new(),
             entering: JoinSet::new(),
-            leased_at: None,
+            redelivered_at: None,
             resting: false,
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
