@@ -248,7 +248,7 @@ async fn a_command_that_kills_its_worker_becomes_poison_and_its_neighbours_succe
     }
     assert!(crashes >= 3, "it was given its chances");
     assert_eq!(
-        scene.dead_letters().await,
+        scene.dead_letters(1).await,
         BTreeMap::from([("poison".to_owned(), 1)])
     );
     assert!(scene.provider.calls().iter().all(|call| call.user != "crasher"));

@@ -193,6 +193,6 @@ async fn readiness_tells_an_outage_from_work() {
     );
     scene.provider.set_faults(Faults::default());
     becomes((true, "idle")).await;
-    assert_eq!(scene.dead_letters().await.values().sum::<usize>(), 10);
+    assert_eq!(scene.dead_letters(10).await.values().sum::<usize>(), 10);
     worker.drained().await;
 }

@@ -379,7 +379,7 @@ async fn a_worker_that_dies_before_a_letters_ack_leaves_one_outcome_and_one_lett
     worker.drained().await;
     assert_eq!(failures(&events).len(), 3);
     assert_eq!(
-        scene.dead_letters().await,
+        scene.dead_letters(3).await,
         BTreeMap::from([("expired".to_owned(), 3)])
     );
 }

@@ -45,7 +45,7 @@ fn ten_refusals() -> BTreeMap<String, usize> {
 
 /// A dead letter may come twice where the break fell between it and its ack.
 async fn check_repeated_refusals(scene: &Scene) {
-    let reasons = scene.dead_letters().await;
+    let reasons = scene.dead_letters(10).await;
     assert!(
         reasons["invalid"] >= 5 && reasons["undecodable"] >= 5 && reasons.len() == 2,
         "{reasons:?}"
@@ -57,7 +57,7 @@ async fn every_command_ends_once(kind: Kind, commands: u64) {
     scene.publish().await;
     let worker = scene.settings().start(&["run"]);
     scene.check().await;
-    assert_eq!(scene.dead_letters().await, ten_refusals());
+    assert_eq!(scene.dead_letters(10).await, ten_refusals());
     worker.drained().await;
 }
 
@@ -144,7 +144,7 @@ async fn workers_that_are_drained_one_after_another_do_nothing_twice() {
         .filter(|event| event["data"]["changed"] == false)
         .count();
     assert_eq!(again, 0, "settled commands that came again");
-    assert_eq!(scene.dead_letters().await, ten_refusals());
+    assert_eq!(scene.dead_letters(10).await, ten_refusals());
     worker.drained().await;
 }
 

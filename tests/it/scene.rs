@@ -249,17 +249,22 @@ impl Scene {
     }
 
     /// Empties the dead letters' queue: reasons and how often.
-    pub async fn dead_letters(&self) -> BTreeMap<String, usize> {
+    /// All that there are, once there are so many: while a worker looks at them, nobody else sees any.
+    pub async fn dead_letters(&self, at_least: usize) -> BTreeMap<String, usize> {
         let channel = self.channel().await;
         let mut reasons = BTreeMap::new();
         let options = BasicGetOptions { no_ack: true };
-        while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
-            let headers = letter.properties.headers().as_ref().unwrap();
-            let Some(AMQPValue::LongString(reason)) = headers.inner().get("x-usher-reason") else {
-                panic!("a dead letter without its reason");
-            };
-            *reasons.entry(reason.to_string()).or_default() += 1;
-        }
+        eventually("the dead letters", async || {
+            while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
+                let headers = letter.properties.headers().as_ref().unwrap();
+                let Some(AMQPValue::LongString(reason)) = headers.inner().get("x-usher-reason") else {
+                    panic!("a dead letter without its reason");
+                };
+                *reasons.entry(reason.to_string()).or_default() += 1;
+            }
+            (reasons.values().sum::<usize>() >= at_least).then_some(())
+        })
+        .await;
         reasons
     }
 

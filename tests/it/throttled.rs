@@ -73,7 +73,7 @@ async fn no_call_is_made_within_a_pause_and_none_is_charged_for_it() {
         .collect();
     assert_eq!(attempts, BTreeSet::from([Some(1)]));
     assert_eq!(
-        scene.dead_letters().await.values().sum::<usize>(),
+        scene.dead_letters(10).await.values().sum::<usize>(),
         10,
         "only what was bad from the start"
     );

@@ -211,22 +211,30 @@ impl Look {
         } = letter.into();
         if (self.wanted)(&message) {
             found.bytes += message.body.len();
-            let acker = Box::new(LetterAcker(acker));
+            let acker = Box::new(LetterAcker {
+                acker,
+                ceiling: self.config.confirm_timeout,
+            });
             let letter = Delivery::new(message, redelivered, (0, false), acker);
             found.letters.push(letter);
         }
     }
 }
 
-struct LetterAcker(lapin::Acker);
+struct LetterAcker {
+    acker: lapin::Acker,
+    ceiling: Duration,
+}
 
 #[async_trait]
 impl Acker for LetterAcker {
     fn usable(&self) -> bool {
-        self.0.usable()
+        self.acker.usable()
     }
 
+    /// lapin lets an ack wait for ever when the connection ends at that moment.
     async fn ack(&self) -> bool {
-        matches!(self.0.ack(BasicAckOptions::default()).await, Ok(true))
+        let acked = timeout(self.ceiling, self.acker.ack(BasicAckOptions::default())).await;
+        matches!(acked, Ok(Ok(true)))
     }
 }

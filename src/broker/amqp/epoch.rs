@@ -2,7 +2,6 @@
 //! classes of traffic begin and end together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +11,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::inbox::Inbox;
 use super::pulse::Pulse;
@@ -27,7 +27,8 @@ type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 pub(super) struct Epoch {
     pub(super) partition: Partition,
     pulse: Arc<Pulse>,
-    alive: Arc<AtomicBool>,
+    ended: CancellationToken,
+    _ends_when_dropped: DropGuard,
     channels: Vec<Channel>,
     /// Each queue's name, and whether it holds bulk traffic.
     queues: Vec<(String, bool)>,
@@ -36,10 +37,12 @@ pub(super) struct Epoch {
 
 impl Epoch {
     pub(super) fn new(partition: Partition, pulse: Arc<Pulse>) -> Self {
+        let ended = CancellationToken::new();
         Self {
             partition,
             pulse,
-            alive: Arc::new(AtomicBool::new(true)),
+            _ends_when_dropped: ended.clone().drop_guard(),
+            ended,
             channels: Vec::new(),
             queues: Vec::new(),
             streams: SelectAll::new(),
@@ -98,7 +101,7 @@ impl Epoch {
     fn adopt(&self, delivery: lapin::message::Delivery, bulk: bool) -> Delivery {
         let received = Received::from(delivery);
         let acker = AmqpAcker {
-            alive: self.alive.clone(),
+            ended: self.ended.clone(),
             pulse: self.pulse.clone(),
             acker: received.acker,
         };
@@ -114,7 +117,7 @@ impl Epoch {
     /// later one is settled while an earlier one goes back. False where the broker didn't say that all
     /// channels are closed: then the connection has to go too, before this is dropped.
     pub(super) async fn end(&mut self, config: &Config) -> bool {
-        self.alive.store(false, Ordering::Release);
+        self.ended.cancel();
         let closing = self
             .channels
             .iter()
@@ -136,8 +139,8 @@ pub(super) async fn let_acks_arrive(channels: &[Channel], prefetch: u16, config:
 }
 
 struct AmqpAcker {
-    /// Of the epoch.
-    alive: Arc<AtomicBool>,
+    /// The epoch has.
+    ended: CancellationToken,
     /// Of its connection.
     pulse: Arc<Pulse>,
     acker: lapin::Acker,
@@ -146,11 +149,15 @@ struct AmqpAcker {
 #[async_trait]
 impl Acker for AmqpAcker {
     fn usable(&self) -> bool {
-        self.alive.load(Ordering::Acquire) && self.pulse.beats() && self.acker.usable()
+        !self.ended.is_cancelled() && self.pulse.beats() && self.acker.usable()
     }
 
+    /// lapin lets an ack wait for ever when the connection ends at that moment.
     async fn ack(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
-            && matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true))
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => false,
+            acked = self.acker.ack(BasicAckOptions::default()) => matches!(acked, Ok(true)),
+        }
     }
 }
