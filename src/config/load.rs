@@ -238,7 +238,7 @@ fn rules(config: &Config) -> impl IntoIterator<Item = (bool, &'static str, &'sta
             "must be longer than nothing, such as 10m",
         ),
         (
-            config.broker.consumer_timeout >= config.broker.heartbeat * 4,
+            config.broker.consumer_timeout >= config.broker.heartbeat.saturating_mul(4),
             "broker.consumer_timeout",
             "must be at least four times broker.heartbeat: the broker has to find a frozen worker out before it takes \
              single commands from it, out of order",

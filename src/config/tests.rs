@@ -242,6 +242,13 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
 }
 
 #[test]
+fn an_endless_heartbeat_is_refused_and_no_panic() {
+    let endless = format!("{}s", u64::MAX);
+    let error = read(MINIMAL, &[("USHER_BROKER__HEARTBEAT", &endless)]).unwrap_err();
+    assert!(error.contains("four times broker.heartbeat"), "{error}");
+}
+
+#[test]
 fn numbers_out_of_their_bounds_are_refused() {
     for (variable, value, expected) in [
         ("PROVIDER__CONCURRENCY", "0", ""),

@@ -127,12 +127,10 @@ impl Worker {
             keepers.spawn(fleet.clone().tell());
             keepers.spawn(fleet.clone().listen(company.listener));
             keepers.spawn(keep_token(hands.clone()));
-            (fleet, company.dead_letters)
+            let letters = Keeper::start(hands.clone(), fleet.clone(), company.dead_letters);
+            (fleet, letters)
         });
-        let letters = fleet
-            .as_ref()
-            .map(|(fleet, letters)| Keeper::start(hands.clone(), fleet.clone(), letters.clone()));
-        let fleet = fleet.map(|(fleet, _)| fleet);
+        let (fleet, letters) = fleet.unzip();
         Self {
             consumer: setup.consumer,
             publisher: setup.publisher,
