@@ -128,7 +128,7 @@ impl Look {
             () = self.look(&connection, &mut held, tell) => {}
         }
         if let Some(held) = held.as_ref().filter(|held| held.picked) {
-            let_acks_arrive(std::slice::from_ref(&held.channel), LETTERS_MAX, &self.config).await;
+            let_acks_arrive([&held.channel], LETTERS_MAX, &self.config).await;
         }
         connection::close(&connection, self.config.close_timeout).await;
         drop(held);

@@ -29,8 +29,8 @@ pub(super) struct Epoch {
     pulse: Arc<Pulse>,
     ended: CancellationToken,
     _ends_when_dropped: DropGuard,
-    channels: Vec<Channel>,
-    /// Each queue's name, and whether it holds bulk traffic.
+    channels: Vec<Arc<Channel>>,
+    /// Each channel's queue: its name, and whether it holds bulk traffic.
     queues: Vec<(String, bool)>,
     streams: SelectAll<BoxStream<'static, Tagged>>,
 }
@@ -57,7 +57,7 @@ impl Epoch {
     ) -> lapin::Result<()> {
         for (queue, bulk) in queues {
             // A channel for each queue, so that each has a prefetch of its own on every version.
-            let channel = connection.create_channel().await?;
+            let channel = Arc::new(connection.create_channel().await?);
             self.channels.push(channel.clone());
             self.consume(&channel, &queue, bulk, config.prefetch.get())
                 .await?;
@@ -88,29 +88,30 @@ impl Epoch {
     /// Until the first sign of an end, which ends the epoch for all queues. Answers what it was.
     pub(super) async fn forward(&mut self, inbox: &Inbox) -> String {
         while let Some((index, delivery)) = self.streams.next().await {
-            let (queue, bulk) = &self.queues[index];
             match delivery {
-                Some(Ok(delivery)) => inbox.deliver(self.adopt(delivery, *bulk)),
+                Some(Ok(delivery)) => inbox.deliver(self.adopt(delivery, index)),
                 Some(Err(error)) => return error.to_string(),
-                None => return format!("the broker ended the consumer of {queue}"),
+                None => return format!("the broker ended the consumer of {}", self.queues[index].0),
             }
         }
         "nothing to consume".to_owned()
     }
 
-    fn adopt(&self, delivery: lapin::message::Delivery, bulk: bool) -> Delivery {
-        let received = Received::from(delivery);
+    fn adopt(&self, delivery: lapin::message::Delivery, index: usize) -> Delivery {
         let acker = AmqpAcker {
             ended: self.ended.clone(),
             pulse: self.pulse.clone(),
-            acker: received.acker,
+            channel: self.channels[index].clone(),
+            tag: delivery.delivery_tag,
         };
-        let from = (self.partition, bulk);
+        let received = Received::from(delivery);
+        let from = (self.partition, self.queues[index].1);
         Delivery::new(received.message, received.redelivered, from, Box::new(acker))
     }
 
     pub(super) async fn let_acks_arrive(&mut self, config: &Config) {
-        let_acks_arrive(&self.channels, config.prefetch.get(), config).await;
+        let channels = self.channels.iter().map(AsRef::as_ref);
+        let_acks_arrive(channels, config.prefetch.get(), config).await;
     }
 
     /// The broker requeues what is unsettled, in order. Deliveries turn stale before that, so that no
@@ -130,9 +131,13 @@ impl Epoch {
 /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
 /// and loses them with the channel: settled commands would come again. So before a close that was
 /// asked for, each channel is asked something, which it answers after the acks, and given that moment.
-pub(super) async fn let_acks_arrive(channels: &[Channel], prefetch: u16, config: &Config) {
+pub(super) async fn let_acks_arrive(
+    channels: impl IntoIterator<Item = &Channel>,
+    prefetch: u16,
+    config: &Config,
+) {
     let asked = channels
-        .iter()
+        .into_iter()
         .map(|channel| channel.basic_qos(prefetch, BasicQosOptions::default()));
     let _ = timeout(config.close_timeout, join_all(asked)).await;
     sleep(ACKS_IN_HAND).await;
@@ -143,13 +148,15 @@ struct AmqpAcker {
     ended: CancellationToken,
     /// Of its connection.
     pulse: Arc<Pulse>,
-    acker: lapin::Acker,
+    /// lapin's own acker would go to it by two more tasks for each ack.
+    channel: Arc<Channel>,
+    tag: u64,
 }
 
 #[async_trait]
 impl Acker for AmqpAcker {
     fn usable(&self) -> bool {
-        !self.ended.is_cancelled() && self.pulse.beats() && self.acker.usable()
+        !self.ended.is_cancelled() && self.pulse.beats() && self.channel.status().connected()
     }
 
     /// lapin lets an ack wait for ever when the connection ends at that moment.
@@ -157,7 +164,7 @@ impl Acker for AmqpAcker {
         tokio::select! {
             biased;
             () = self.ended.cancelled() => false,
-            acked = self.acker.ack(BasicAckOptions::default()) => matches!(acked, Ok(true)),
+            acked = self.channel.basic_ack(self.tag, BasicAckOptions::default()) => acked.is_ok(),
         }
     }
 }
