@@ -69,7 +69,8 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         shutdown,
     });
     say_started(&config.provider, listen);
-    let stopped = worker.run().await;
+    // Among its tasks: from a thread of its own, each that it begins or takes in would cost a wake.
+    let stopped = tokio::spawn(worker.run()).await.context("the worker panicked")?;
     say_stopped(&progress.borrow());
     Ok(match stopped {
         Stopped::Drained | Stopped::InputEnded => Exit::Done,
