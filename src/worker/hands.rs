@@ -17,6 +17,7 @@ use super::failpoint;
 use super::handler::{Before, Done, Handled, Handler, Held};
 use super::ledger::Ledger;
 use super::settle::Settler;
+use super::shutdown::unless_left;
 use super::turn::Turn;
 use crate::broker::{Delivery, Partition};
 use crate::clock::Clock;
@@ -295,15 +296,6 @@ impl Hands {
         }
         acked(delivery, ident).await;
         End::Repeated
-    }
-}
-
-/// `None` where the command is to be left first.
-pub(super) async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = leave.cancelled() => None,
-        done = wait => Some(done),
     }
 }
 

@@ -42,3 +42,38 @@ impl Shutdown {
         self.abort.cancelled().await;
     }
 }
+
+/// `None` where it is cancelled first.
+pub(super) async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
+    if leave.is_cancelled() {
+        return None;
+    }
+    tokio::select! {
+        biased;
+        // First, since it is often done at once: whoever is to be told of a cancellation stands in a list.
+        done = wait => Some(done),
+        () = leave.cancelled() => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_left_is_neither_begun_nor_waited_for() {
+        let leave = CancellationToken::new();
+        assert_eq!(unless_left(&leave, ready(1)).await, Some(1));
+        let waiting = tokio::spawn({
+            let leave = leave.clone();
+            async move { unless_left(&leave, pending::<u32>()).await }
+        });
+        tokio::task::yield_now().await;
+        leave.cancel();
+        assert_eq!(waiting.await.unwrap(), None);
+        let never = async { panic!("it was begun") };
+        assert_eq!(unless_left(&leave, never).await, None::<u32>);
+    }
+}

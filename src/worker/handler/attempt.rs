@@ -9,6 +9,7 @@ use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::health::{Call, Judgement, Streak};
 use crate::provider::{ProviderError, TokenState};
+use crate::worker::shutdown::unless_left;
 
 /// What a failed call leads to.
 pub(super) enum After {
@@ -166,11 +167,7 @@ impl Course<'_> {
 
     /// `None` where the command is to be left first.
     pub(super) async fn unless_left<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.leave.cancelled() => None,
-            done = wait => Some(done),
-        }
+        unless_left(self.leave, wait).await
     }
 
     pub(super) async fn timed<T>(

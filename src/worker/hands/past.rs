@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Hands, unless_left};
+use super::Hands;
 use crate::broker::{Delivery, Header};
 use crate::contract::Ident;
 use crate::contract::outcome::Settlement;
 use crate::worker::ledger::Begun;
+use crate::worker::shutdown::unless_left;
 
 /// Somebody waits for what others may still do or tell.
 pub(in crate::worker) struct Waits<'h>(&'h AtomicUsize);
