@@ -69,6 +69,14 @@ impl Properties {
         self.0.kind().as_ref().map(|kind| kind.as_str())
     }
 
+    pub fn app_id(&self) -> Option<&str> {
+        self.0.app_id().as_ref().map(|id| id.as_str())
+    }
+
+    pub fn with_app_id(self, id: &str) -> Self {
+        Self(self.0.with_app_id(id.into()))
+    }
+
     pub fn with_correlation_id(self, id: &str) -> Self {
         Self(self.0.with_correlation_id(id.into()))
     }

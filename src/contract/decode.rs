@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::checked::{BatchId, UserId};
 use super::command::{CommandId, Field, UpdateUser, object, parse_command_id};
+use super::event::EventIds;
 use super::failure::{Failure, Reason};
 
 /// A larger body is refused unread.
@@ -137,6 +138,7 @@ fn pointer(path: &Path) -> String {
 pub struct Ident {
     /// What its event ids are made from: the command's id, or else the AMQP `message_id`, or else the body.
     pub key: Uuid,
+    pub event_ids: EventIds,
     /// The command's id, or else the AMQP `message_id`.
     pub command_id: Option<String>,
     pub user_id: Option<String>,
@@ -150,6 +152,7 @@ impl Ident {
     pub fn of(command: &UpdateUser, redrives: u32) -> Self {
         Self {
             key: command.id,
+            event_ids: EventIds::new(&command.id, redrives),
             command_id: Some(command.id.to_string()),
             user_id: Some(command.user_id.as_str().into()),
             batch_id: command.batch_id.clone(),
@@ -173,13 +176,15 @@ impl Ident {
             .into_iter()
             .flat_map(|update| update.keys().map(String::as_str))
             .collect();
+        let key = id.unwrap_or_else(|| match message_id {
+            Some(message_id) => message_id
+                .parse()
+                .unwrap_or_else(|_| Uuid::new_v5(&NAMELESS, message_id.as_bytes())),
+            None => Uuid::new_v5(&NAMELESS, body),
+        });
         Self {
-            key: id.unwrap_or_else(|| match message_id {
-                Some(message_id) => message_id
-                    .parse()
-                    .unwrap_or_else(|_| Uuid::new_v5(&NAMELESS, message_id.as_bytes())),
-                None => Uuid::new_v5(&NAMELESS, body),
-            }),
+            key,
+            event_ids: EventIds::new(&key, redrives),
             command_id: id.map(|id| id.to_string()).or(message_id.map(String::from)),
             user_id: member("userId")
                 .and_then(UserId::parse)

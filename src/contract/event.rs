@@ -1,5 +1,6 @@
 //! The event: CloudEvents 1.0 in structured mode, with an id that a repeat keeps.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,8 +44,33 @@ impl EventType {
 
     /// The same command, type and number of redrives give the same id, whoever publishes and how often.
     pub fn id(self, ident: &Ident) -> Uuid {
-        let name = format!("{}:{}", self.as_str(), ident.redrives);
-        Uuid::new_v5(&ident.key, name.as_bytes())
+        match self {
+            Self::Start => ident.event_ids.start,
+            Self::Success => ident.event_ids.success,
+            Self::Fail => ident.event_ids.fail,
+        }
+    }
+}
+
+/// The ids of a command's events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventIds {
+    start: Uuid,
+    success: Uuid,
+    fail: Uuid,
+}
+
+impl EventIds {
+    pub fn new(key: &Uuid, redrives: u32) -> Self {
+        let id = |event_type: EventType| {
+            let name = format!("{}:{redrives}", event_type.as_str());
+            Uuid::new_v5(key, name.as_bytes())
+        };
+        Self {
+            start: id(EventType::Start),
+            success: id(EventType::Success),
+            fail: id(EventType::Fail),
+        }
     }
 }
 
@@ -57,7 +83,7 @@ impl EventType {
 )]
 pub struct Event {
     #[schemars(extend("const" = "1.0"))]
-    pub specversion: String,
+    pub specversion: Cow<'static, str>,
     /// Repeats of an event carry the same id.
     pub id: Uuid,
     /// `/usher/<provider>`
@@ -70,9 +96,9 @@ pub struct Event {
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
     #[schemars(extend("const" = "application/json"))]
-    pub datacontenttype: String,
+    pub datacontenttype: Cow<'static, str>,
     #[schemars(extend("const" = SCHEMA_ID))]
-    pub dataschema: String,
+    pub dataschema: Cow<'static, str>,
     #[serde(flatten)]
     pub body: EventBody,
 }
@@ -101,7 +127,7 @@ pub struct Started {
     #[schemars(with = "BatchId")]
     pub batch_id: Option<BatchId>,
     /// Names of the fields that the command changes, never their values.
-    pub fields: Vec<String>,
+    pub fields: Vec<Cow<'static, str>>,
     /// Whether the broker delivered the command before.
     pub redelivered: bool,
 }
@@ -221,7 +247,7 @@ fn started(ident: &Ident, redelivered: bool) -> Started {
     Started {
         command_id: ident.command_id.clone(),
         batch_id: ident.batch_id.clone(),
-        fields: ident.fields.iter().copied().map(String::from).collect(),
+        fields: ident.fields.iter().copied().map(Cow::Borrowed).collect(),
         redelivered,
     }
 }

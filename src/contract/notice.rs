@@ -1,11 +1,9 @@
 //! The notice: what the workers of a fleet tell each other, and the marks that they leave in the outcome log.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-
-/// A worker's turns at a command are known by this header of its START events: `<worker>/<turn>`.
-pub const TURN: &str = "x-usher-turn";
 
 /// A START event is repeated with this header when a turn ended without an outcome: the command goes back.
 /// `untouched` or `called`: whether the provider may have applied it.
@@ -18,10 +16,10 @@ pub const BARRIER: &str = "x-usher-barrier";
 /// One worker process.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct WorkerId(String);
+pub struct WorkerId(Arc<str>);
 
 impl WorkerId {
-    pub fn new(id: impl Into<String>) -> Self {
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 }
@@ -38,7 +36,8 @@ impl fmt::Debug for WorkerId {
     }
 }
 
-/// A worker's turn at a command, or another act that it numbers.
+/// A worker's turn at a command, or another act that it numbers. A START event has its turn as its `app_id`:
+/// `<worker>/<number>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Act {
     pub worker: WorkerId,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::broker::Message;
 use crate::contract::event::{Event, EventBody, EventType};
-use crate::contract::notice::{BARRIER, HANDED_BACK, TURN};
+use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Failure, Ident, Outcome, WorkerId};
 
@@ -57,11 +57,45 @@ struct State {
     latest: Option<Message>,
 }
 
-/// By the event's id.
+/// By the event's id. There are many: what most of them are takes no room of its own.
 #[derive(Debug)]
 enum Seen {
     Begun(Box<Begun>),
-    Settled(Box<Settlement>),
+    Succeeded {
+        changed: bool,
+        attempts: u32,
+        duration: Duration,
+    },
+    Failed(Box<Settlement>),
+}
+
+impl Seen {
+    fn of(settlement: Settlement) -> Self {
+        match settlement.outcome {
+            Outcome::Success { changed } => Self::Succeeded {
+                changed,
+                attempts: settlement.attempts,
+                duration: settlement.duration,
+            },
+            Outcome::Failure(_) => Self::Failed(Box::new(settlement)),
+        }
+    }
+
+    fn settlement(&self) -> Option<Settlement> {
+        match self {
+            Self::Begun(_) => None,
+            Self::Succeeded {
+                changed,
+                attempts,
+                duration,
+            } => Some(Settlement {
+                outcome: Outcome::Success { changed: *changed },
+                attempts: *attempts,
+                duration: *duration,
+            }),
+            Self::Failed(settlement) => Some((**settlement).clone()),
+        }
+    }
 }
 
 impl Ledger {
@@ -89,10 +123,7 @@ impl Ledger {
         let state = self.state();
         [EventType::Success, EventType::Fail]
             .into_iter()
-            .find_map(|event_type| match state.seen.get(&event_type.id(ident)) {
-                Some(Seen::Settled(settlement)) => Some((**settlement).clone()),
-                _ => None,
-            })
+            .find_map(|event_type| state.seen.get(&event_type.id(ident))?.settlement())
     }
 
     pub fn begun(&self, ident: &Ident) -> Begun {
@@ -126,7 +157,10 @@ impl Ledger {
 
     pub fn settle(&self, ident: &Ident, settlement: Settlement, now: Timestamp) {
         let id = settlement.outcome.event_type().id(ident);
-        self.state().settle(id, settlement, now);
+        let mut state = self.state();
+        state.settle(id, settlement, now);
+        // Nobody asks for the turns of a command that has its outcome.
+        state.seen.remove(&EventType::Start.id(ident));
     }
 
     /// The outcome log is read from then on.
@@ -137,10 +171,10 @@ impl Ledger {
     /// Takes in an event from the outcome log. Answers when it happened.
     pub fn read(&self, message: Message) -> Option<Timestamp> {
         let event: Event = serde_json::from_slice(&message.body).ok()?;
-        let act = |header| Act::parse(&message.properties.header_text(header)?);
         let mut state = self.state();
         let (id, time) = (event.id, event.time);
-        if let Some(barrier) = act(BARRIER) {
+        let barrier = message.properties.header_text(BARRIER);
+        if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
             if barrier.worker == state.me {
                 self.barrier.send_modify(|read| *read = barrier.number.max(*read));
             }
@@ -148,7 +182,7 @@ impl Ledger {
         }
         match event.body {
             EventBody::Start(_) => {
-                if let Some(turn) = act(TURN) {
+                if let Some(turn) = message.properties.app_id().and_then(Act::parse) {
                     match message.properties.header_text(HANDED_BACK) {
                         Some(how) => state.hand_back(id, &turn, how != "untouched", time),
                         None => state.begin(id, turn, time),
@@ -237,7 +271,7 @@ impl State {
     }
 
     fn settle(&mut self, id: Uuid, settlement: Settlement, time: Timestamp) {
-        self.insert(id, Seen::Settled(Box::new(settlement)), time);
+        self.insert(id, Seen::of(settlement), time);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::broker::{Delivery, Header, Message, Properties, PublishError, Publish
 use crate::clock::Clock;
 use crate::contract::dead_letter::{DeadLetter, HeaderValue};
 use crate::contract::event::{CONTENT_TYPE, Event};
-use crate::contract::notice::{HANDED_BACK, TURN};
+use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Failure, Ident, ProviderName};
 use crate::metrics;
@@ -45,33 +45,47 @@ struct Reply<'a> {
 impl Settler {
     /// Publishes START, and returns when the broker has it. `turn` is what others know this turn by.
     pub async fn start(&self, ident: &Ident, delivery: &Delivery, turn: &Act) {
-        let message = self.started(ident, delivery, vec![mark(TURN, turn.to_string())]);
+        let message = self.started(ident, delivery, Some(turn), None);
         self.until_confirmed(&message).await;
     }
 
     /// Publishes START of a command whose turn never comes, and returns when the broker has it.
     pub async fn announce(&self, ident: &Ident, delivery: &Delivery) {
-        let message = self.started(ident, delivery, Vec::new());
+        let message = self.started(ident, delivery, None, None);
         self.until_confirmed(&message).await;
     }
 
     /// START once more: the turn ended in order and without an outcome.
     pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) -> Message {
         let how = if called { "called" } else { "untouched" };
-        let marks = vec![mark(TURN, turn.to_string()), mark(HANDED_BACK, how.to_owned())];
-        self.started(ident, delivery, marks)
+        self.started(
+            ident,
+            delivery,
+            Some(turn),
+            Some(mark(HANDED_BACK, how.to_owned())),
+        )
     }
 
-    fn started(&self, ident: &Ident, delivery: &Delivery, marks: Vec<(String, Header)>) -> Message {
+    fn started(
+        &self,
+        ident: &Ident,
+        delivery: &Delivery,
+        turn: Option<&Act>,
+        handed_back: Option<(String, Header)>,
+    ) -> Message {
         let event = Event::start(&self.provider, ident, delivery.redelivered, self.clock.now());
-        self.message(&event, ident, delivery, marks)
+        let mut message = self.message(&event, ident, delivery, handed_back);
+        if let Some(turn) = turn {
+            message.properties = message.properties.with_app_id(&turn.to_string());
+        }
+        message
     }
 
     /// Publishes the terminal event, and returns when the broker has it.
     pub async fn terminal(&self, ident: &Ident, delivery: &Delivery, settlement: &Settlement) {
         let now = self.clock.now();
         let event = Event::terminal(&self.provider, ident, delivery.redelivered, settlement, now);
-        let message = self.message(&event, ident, delivery, Vec::new());
+        let message = self.message(&event, ident, delivery, None);
         self.until_confirmed(&message).await;
     }
 
@@ -80,7 +94,7 @@ impl Settler {
         event: &Event,
         ident: &Ident,
         delivery: &Delivery,
-        mut headers: Vec<(String, Header)>,
+        header: Option<(String, Header)>,
     ) -> Message {
         let event_type = event.event_type();
         let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
@@ -90,9 +104,9 @@ impl Settler {
         if let Some(command_id) = &ident.command_id {
             properties = properties.with_correlation_id(command_id);
         }
-        headers.extend(traceparent(delivery).map(|text| mark(TRACEPARENT, text)));
-        if !headers.is_empty() {
-            properties = properties.with_headers(headers);
+        let traceparent = traceparent(delivery).map(|text| mark(TRACEPARENT, text));
+        if traceparent.is_some() || header.is_some() {
+            properties = properties.with_headers(traceparent.into_iter().chain(header));
         }
         Message {
             exchange: OUTCOMES.into(),

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::broker::{Header, Properties};
+use crate::contract::event::EventIds;
 use crate::contract::{ProviderName, Reason};
 use bytes::Bytes;
 
 fn ident(n: u128, redrives: u32) -> Ident {
     Ident {
         key: Uuid::from_u128(n),
+        event_ids: EventIds::new(&Uuid::from_u128(n), redrives),
         command_id: None,
         user_id: None,
         batch_id: None,
@@ -48,9 +50,11 @@ fn logged(event: &Event, headers: &[(&str, &str)]) -> Message {
     }
 }
 
-fn start(n: u128, headers: &[(&str, &str)]) -> Message {
+fn start(n: u128, turn: &str, headers: &[(&str, &str)]) -> Message {
     let provider = ProviderName::parse("sivo").unwrap();
-    logged(&Event::start(&provider, &ident(n, 0), false, at(1)), headers)
+    let mut message = logged(&Event::start(&provider, &ident(n, 0), false, at(1)), headers);
+    message.properties = message.properties.with_app_id(turn);
+    message
 }
 
 fn terminal(n: u128, settlement: &Settlement) -> Message {
@@ -98,28 +102,39 @@ fn what_others_settled_is_known_from_the_log() {
 fn a_turn_is_open_until_it_is_handed_back() {
     let ledger = ledger(10);
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
-    ledger.read(start(1, &[(TURN, "a/1")]));
-    ledger.read(start(1, &[(TURN, "a/1")]));
-    ledger.read(start(1, &[(TURN, "a/2")]));
+    ledger.read(start(1, "a/1", &[]));
+    ledger.read(start(1, "a/1", &[]));
+    ledger.read(start(1, "a/2", &[]));
     ledger.begin(&ident(1, 0), turn("me", 7), at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!(begun.open, [turn("a", 1), turn("a", 2), turn("me", 7)]);
     assert_eq!((begun.workers(), begun.called), (2, false));
-    ledger.read(start(1, &[(TURN, "a/1"), (HANDED_BACK, "untouched")]));
+    ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]));
     ledger.hand_back(&ident(1, 0), &turn("me", 7), true, at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!((begun.open.len(), begun.called), (1, true));
 }
 
+#[test]
+fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
+    let ledger = ledger(10);
+    ledger.begin(&ident(1, 0), turn("me", 7), at(1));
+    ledger.begin(&ident(2, 0), turn("me", 8), at(1));
+    ledger.settle(&ident(1, 0), success(), at(2));
+    assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
+    assert_eq!(ledger.settled(&ident(1, 0)), Some(success()));
+    assert_eq!(ledger.begun(&ident(2, 0)).open, [turn("me", 8)]);
+}
+
 #[tokio::test]
 async fn a_barrier_of_our_own_is_waited_for_and_settles_nothing() {
     let ledger = ledger(10);
-    let event = start(1, &[(TURN, "a/1"), (BARRIER, "another/9")]);
+    let event = start(1, "a/1", &[(BARRIER, "another/9")]);
     ledger.read(event);
     let waiting = ledger.barrier(2);
     let mut waiting = std::pin::pin!(waiting);
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    ledger.read(start(1, &[(TURN, "a/1"), (BARRIER, "me/2")]));
+    ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]));
     waiting.await;
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
     assert!(ledger.latest().is_none());
