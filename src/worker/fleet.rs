@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::gate::Gate;
@@ -62,6 +62,8 @@ pub struct Fleet {
     /// Of a dead letter something was heard that no worker made.
     unexplained: Notify,
     barriers: AtomicU64,
+    /// An event that was put behind the others was read.
+    proven: OnceCell<()>,
 }
 
 /// What the others are told of this worker besides what the gate knows.
@@ -102,6 +104,7 @@ impl Fleet {
             log_heard_at: Mutex::default(),
             unexplained: Notify::new(),
             barriers: AtomicU64::new(0),
+            proven: OnceCell::new(),
         }
     }
 
@@ -171,6 +174,34 @@ impl Fleet {
             }
             tokio::time::sleep(SILENCE / 4).await;
         };
+        self.read_behind(latest).await;
+        // Where somebody does the same at this moment, that is as good.
+        let _ = self.proven.set(());
+    }
+
+    /// Whether the log is known to be read. A silent one may be empty; or its nodes are away, or busy.
+    pub fn is_log_proven(&self) -> bool {
+        self.proven.initialized()
+    }
+
+    /// Waits until the log is known to be read. To be called when something is in it for sure: what is not found
+    /// when that is read was never in it.
+    pub async fn prove_log(&self) {
+        let proven = self.proven.get_or_init(|| async {
+            self.follow(true);
+            let latest = loop {
+                if let Some(latest) = self.ledger.latest() {
+                    break latest;
+                }
+                tokio::time::sleep(SILENCE / 4).await;
+            };
+            self.read_behind(latest).await;
+        });
+        proven.await;
+    }
+
+    /// Puts this event behind all that is in the log, and waits until it is read.
+    async fn read_behind(&self, latest: Message) {
         let number = self.barriers.fetch_add(1, Ordering::AcqRel) + 1;
         let barrier = Act {
             worker: self.me.clone(),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::failpoint;
+use super::fleet::Fleet;
 use super::handler::{Before, Done, Handled, Handler, Held};
 use super::ledger::Ledger;
 use super::settle::Settler;
@@ -42,6 +43,8 @@ pub(super) struct Hands {
     pub(super) settler: Settler,
     pub(super) name: ProviderName,
     pub(super) ledger: Arc<Ledger>,
+    /// `None`: what was done before is in the ledger from the beginning.
+    pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) clock: Clock,
     pub(super) worker: WorkerId,
     pub(super) turns: AtomicU64,
@@ -203,11 +206,12 @@ impl Hands {
         act: &Act,
         leave: &CancellationToken,
     ) -> Option<Course> {
-        let past = match self.past(ident, delivery, leave).await? {
+        let unproven = self.unproven();
+        let mut past = match self.past(ident, delivery, leave).await? {
             Ok(past) => past,
             Err(settlement) => return Some(Course::Known(settlement)),
         };
-        let broken = self.broken_by(&past, delivery);
+        let mut broken = self.broken_by(&past, delivery);
         let company = match broken >= self.suspicion.suspect_after {
             true => (None, Some(unless_left(leave, self.alone.write()).await?)),
             false => (Some(unless_left(leave, self.alone.read()).await?), None),
@@ -224,6 +228,21 @@ impl Hands {
             // It may be on its way.
             self.hand_back(ident, delivery, act, false).await;
             return None;
+        }
+        if let Some(fleet) = unproven {
+            // START is in the log now, at the latest.
+            let reading = self.waits();
+            let proven = unless_left(leave, fleet.prove_log()).await;
+            drop(reading);
+            if proven.is_none() {
+                self.hand_back(ident, delivery, act, false).await;
+                return None;
+            }
+            past = match self.found(ident, act) {
+                Ok(past) => past,
+                Err(settlement) => return Some(Course::Known(settlement)),
+            };
+            broken = self.broken_by(&past, delivery);
         }
         if broken >= self.suspicion.poison_after {
             return Some(Course::Done(done(poison(broken))));

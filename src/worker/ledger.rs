@@ -138,12 +138,6 @@ impl Ledger {
         self.state().complete_since.is_none_or(|since| since <= then)
     }
 
-    /// Whether nothing was found in the log so far. It may be empty, or slow.
-    pub fn is_blank(&self) -> bool {
-        let state = self.state();
-        state.complete_since.is_some() && state.latest.is_none()
-    }
-
     /// A turn of this worker's own.
     pub fn begin(&self, ident: &Ident, turn: Act, now: Timestamp) {
         self.state().begin(EventType::Start.id(ident), turn, now);

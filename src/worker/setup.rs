@@ -112,25 +112,29 @@ impl Worker {
         let ledger_window = company
             .as_ref()
             .map_or(Duration::ZERO, |company| company.ledger_window);
-        let hands = Arc::new(setup.hands(gate.clone(), ledger.clone(), ledger_window));
-        let fleet = company.map(|company| {
-            let settings = fleet::Settings {
-                provider: setup.provider_name.clone(),
-                partitions: setup.partitions,
-                exchange: company.exchange,
-                ledger_window,
-            };
-            let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
-            // No lease, no call.
-            gate.set_part(0.0);
-            let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
-            keepers.spawn(fleet.clone().tell());
-            keepers.spawn(fleet.clone().listen(company.listener));
+        let (fleet, dead_letters) = company
+            .map(|company| {
+                let settings = fleet::Settings {
+                    provider: setup.provider_name.clone(),
+                    partitions: setup.partitions,
+                    exchange: company.exchange,
+                    ledger_window,
+                };
+                let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
+                // No lease, no call.
+                gate.set_part(0.0);
+                let (gate, ledger) = (gate.clone(), ledger.clone());
+                let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
+                keepers.spawn(fleet.clone().tell());
+                keepers.spawn(fleet.clone().listen(company.listener));
+                (fleet, company.dead_letters)
+            })
+            .unzip();
+        let hands = Arc::new(setup.hands(gate, ledger, fleet.clone(), ledger_window));
+        let letters = fleet.clone().zip(dead_letters).map(|(fleet, dead_letters)| {
             keepers.spawn(keep_token(hands.clone()));
-            let letters = Keeper::start(hands.clone(), fleet.clone(), company.dead_letters);
-            (fleet, letters)
+            Keeper::start(hands.clone(), fleet, dead_letters)
         });
-        let (fleet, letters) = fleet.unzip();
         Self {
             consumer: setup.consumer,
             publisher: setup.publisher,
@@ -154,7 +158,13 @@ impl Worker {
 }
 
 impl Setup {
-    fn hands(&self, gate: Arc<Gate>, ledger: Arc<Ledger>, ledger_window: Duration) -> Hands {
+    fn hands(
+        &self,
+        gate: Arc<Gate>,
+        ledger: Arc<Ledger>,
+        fleet: Option<Arc<Fleet>>,
+        ledger_window: Duration,
+    ) -> Hands {
         Hands {
             handler: Handler {
                 provider: self.provider.clone(),
@@ -171,6 +181,7 @@ impl Setup {
             },
             name: self.provider_name.clone(),
             ledger,
+            fleet,
             clock: self.clock,
             worker: self.id.clone(),
             turns: AtomicU64::new(0),

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Hands;
 use crate::broker::{Delivery, Header};
-use crate::contract::Ident;
 use crate::contract::outcome::Settlement;
+use crate::contract::{Act, Ident};
+use crate::worker::fleet::Fleet;
 use crate::worker::ledger::Begun;
 use crate::worker::shutdown::unless_left;
 
@@ -51,7 +52,7 @@ impl Hands {
         let window = self.clock.now() - self.ledger_window;
         let unsure = !self.ledger.is_complete_since(window);
         let begun = self.ledger.begun(ident);
-        if begun.open.is_empty() && !unsure && !self.ledger.is_blank() {
+        if begun.open.is_empty() && !unsure && self.unproven().is_none() {
             return Some(Ok(begun));
         }
         // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told; or the
@@ -67,6 +68,21 @@ impl Hands {
         let mut begun = self.ledger.begun(ident);
         begun.called |= unsure;
         Some(Ok(begun))
+    }
+
+    /// The fleet, while its log is not known to be read.
+    pub(super) fn unproven(&self) -> Option<&Fleet> {
+        self.fleet.as_deref().filter(|fleet| !fleet.is_log_proven())
+    }
+
+    /// What the log has of the command besides this turn; or how it was settled.
+    pub(super) fn found(&self, ident: &Ident, turn: &Act) -> Result<Begun, Settlement> {
+        if let Some(settlement) = self.ledger.settled(ident) {
+            return Err(settlement);
+        }
+        let mut begun = self.ledger.begun(ident);
+        begun.open.retain(|open| open != turn);
+        Ok(begun)
     }
 
     /// The outcome log is wanted until this is dropped.
