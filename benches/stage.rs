@@ -103,7 +103,8 @@ impl Stage {
         let told = async |channel: Channel| {
             eventually("two events for each command", async || {
                 let events = u64::from(depth(&channel, OUTCOME_LOG).await);
-                (events == self.commands * 2).then_some(())
+                // A worker that finds nothing in the log repeats an event, to see that it is read.
+                (events >= self.commands * 2).then_some(())
             })
             .await;
         };
