@@ -4,7 +4,6 @@
 //! process; one conformance suite runs against both.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +14,8 @@ use tokio::time::Instant;
 pub mod amqp;
 pub mod config;
 pub mod death;
+pub mod headers;
+mod held;
 mod in_flight;
 pub mod memory;
 pub mod properties;
@@ -22,8 +23,25 @@ pub mod topology;
 
 pub use config::Config;
 pub use death::Death;
+pub use headers::Added;
 pub use properties::{Header, Properties};
 pub use topology::Topology;
+
+/// What a consumer holds at most, so that the process stays small whatever is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of the bodies of unsettled deliveries together. What comes beyond is let go of and comes again, in order.
+    pub held_bytes: usize,
+    /// Of one body. A larger one is given up unread: the broker moves it to what it gave up itself.
+    pub body_bytes: usize,
+}
+
+impl Limits {
+    pub const NONE: Self = Self {
+        held_bytes: usize::MAX,
+        body_bytes: usize::MAX,
+    };
+}
 
 /// A command as the broker handed it over. It is settled once: acked, or handed back.
 #[must_use = "a delivery that is dropped comes again only when its channel closes: ack it, or hand it back"]
@@ -194,12 +212,12 @@ pub enum Heard {
     Logged(Message),
     /// The outcome log is read from here on, or again after a break: nothing is left out.
     Following,
-    /// A dead letter came of which no worker has said why; or one may have come while nobody listened.
-    Unexplained,
+    /// A command that the broker gave up. One at a time: the next one comes when this one is acked.
+    GivenUp(Delivery),
 }
 
-/// Hears what the workers of the fleet tell each other, and reads the outcome log. It reconnects by itself, and
-/// ends when it is dropped.
+/// Hears what the workers of the fleet tell each other, reads the outcome log, and takes what the broker gave up, if
+/// no other listener does. It reconnects by itself, and ends when it is dropped.
 #[async_trait]
 pub trait Listener: Send {
     async fn next(&mut self) -> Heard;
@@ -208,55 +226,15 @@ pub trait Listener: Send {
     fn follow(&mut self, since: Option<Timestamp>);
 }
 
-/// Which letters are wanted.
-pub type Wanted = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
-
-/// The dead letters: a worker looks among them for those that the broker made.
-#[async_trait]
-pub trait DeadLetterQueue: Send + Sync {
-    /// Takes the letters that are wanted out of the queue, to be acked. Every other one goes back in order.
-    async fn pick(&self, wanted: Wanted) -> Result<Picked, PickError>;
-}
-
-/// Letters in hand. While they are, nobody else sees what was in the queue.
-#[must_use = "close it: what is not acked goes back then"]
-pub struct Picked {
-    pub letters: Vec<Delivery>,
-    /// There may be others: not all of the queue was looked at.
-    pub more: bool,
-    hold: Box<dyn Hold>,
-}
-
-/// What a broker adapter keeps letters in hand with. Dropped, it gives them back as well, in its own time.
-#[async_trait]
-pub trait Hold: Send + Sync {
-    async fn release(self: Box<Self>);
-}
-
-impl Picked {
-    pub fn new(letters: Vec<Delivery>, more: bool, hold: Box<dyn Hold>) -> Self {
-        Self { letters, more, hold }
-    }
-
-    /// What is not acked goes back, in order and before what came later.
-    pub async fn close(self) {
-        self.hold.release().await;
-    }
-}
-
-/// The dead letters can't be looked at now.
-#[derive(Debug, thiserror::Error)]
-#[error("the dead letters can't be looked at: {reason}")]
-pub struct PickError {
-    pub reason: String,
-}
-
 /// Publishes, and answers when the broker has taken responsibility.
 #[async_trait]
 pub trait Publisher: Send + Sync {
     async fn publish(&self, message: &Message) -> Result<(), PublishError>;
 
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// How large the headers of one message may be.
+    fn headers_bytes_max(&self) -> usize;
 
     /// Waits for the confirms of what was published, and ends the connection.
     async fn close(&self);

@@ -15,6 +15,7 @@ mod run;
 mod schema;
 mod signals;
 mod simulate;
+mod stack;
 mod summary;
 mod topology;
 
@@ -100,6 +101,7 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    stack::make_large();
     let default = Path::new("usher.toml");
     let context = Context {
         config_file: cli

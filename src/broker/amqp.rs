@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use super::{Config, Consumer, DeadLetterQueue, Listener, Publisher};
+use super::{Config, Consumer, Limits, Listener, Publisher};
 
 mod connection;
 mod consumer;
-mod dead_letters;
 mod declare;
 mod epoch;
 mod error;
 mod first;
+mod given_up;
 mod greeting;
 mod inbox;
 mod line;
@@ -28,6 +28,7 @@ mod supervisor;
 mod survey;
 mod terms;
 mod turns;
+mod watch;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
@@ -54,11 +55,12 @@ pub struct Connected {
 pub async fn connect(
     config: &Config,
     provider: &str,
+    limits: Limits,
     when_unreachable: WhenUnreachable,
 ) -> Result<Connected, ConnectError> {
     // The topology comes with the consumer: nothing is taken before what it leads to can be published.
     let publisher = publisher(config, when_unreachable).await?;
-    let consumer = consumer(config, provider, publisher.clone(), when_unreachable).await?;
+    let consumer = consumer(config, provider, publisher.clone(), limits, when_unreachable).await?;
     let listener = listener(config, provider, when_unreachable).await?;
     Ok(Connected {
         consumer,
@@ -72,14 +74,14 @@ pub async fn consumer(
     config: &Config,
     provider: &str,
     publisher: Arc<dyn Publisher>,
+    limits: Limits,
     when_unreachable: WhenUnreachable,
 ) -> Result<Box<dyn Consumer>, ConnectError> {
-    Ok(Box::new(
-        consumer::AmqpConsumer::connect(config, provider, publisher, when_unreachable).await?,
-    ))
+    let connecting = consumer::AmqpConsumer::connect(config, provider, publisher, limits, when_unreachable);
+    Ok(Box::new(connecting.await?))
 }
 
-/// Listens to the fleet and to the outcome log, whose topology is declared.
+/// Listens to the fleet and to the outcome log, whose topology is declared, and takes what the broker gave up.
 pub async fn listener(
     config: &Config,
     provider: &str,
@@ -88,11 +90,6 @@ pub async fn listener(
     Ok(Box::new(
         listener::AmqpListener::connect(config, provider, when_unreachable).await?,
     ))
-}
-
-/// Looks among the dead letters, on a connection for each look.
-pub fn dead_letters(config: &Config) -> Arc<dyn DeadLetterQueue> {
-    Arc::new(dead_letters::AmqpDeadLetters::new(config))
 }
 
 /// Only publishes, and declares nothing.

@@ -1,62 +1,76 @@
-//! What the broker says of a command that it dead-lettered by itself, as no worker did.
+//! What the broker says of a message that it dead-lettered by itself.
 
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldArray, FieldTable};
 
-use super::{Partition, Properties};
+use super::{Message, Partition, Properties};
 
-/// The header in which a worker says why it made a dead letter. The broker's own have none.
-pub const EXPLANATION: &str = "x-usher-reason";
-
-/// The broker's dead-lettering of a command.
+/// The broker's latest dead-lettering of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
     /// The broker's word for it: `expired`, `rejected`, `delivery_limit`, `maxlen`.
     pub word: String,
-    /// Which command queue it lay in.
-    pub partition: Partition,
-    pub bulk: bool,
-    /// How it was published.
+    /// Where the message was.
+    pub queue: String,
+    /// How it was published there.
     pub exchange: String,
     pub routing_key: String,
 }
 
 impl Death {
-    /// `None` where a worker has said why, or where it was no command of this provider.
-    pub fn unexplained(properties: &Properties, provider: &str) -> Option<Self> {
-        if is_explained(properties) {
-            return None;
-        }
-        // The latest stands first. Before it came to the commands, it may have died elsewhere.
+    /// `None` where the broker says nothing: the message was published to where it lies.
+    pub fn latest(properties: &Properties) -> Option<Self> {
+        // The broker puts its own entry first. What follows may be the publisher's.
         let deaths = array(properties.amqp().headers().as_ref()?, "x-death")?;
-        deaths
-            .iter()
-            .find_map(|death| Self::of(death.as_field_table()?, provider))
-    }
-
-    fn of(death: &FieldTable, provider: &str) -> Option<Self> {
-        let queue = text(death.inner().get("queue")?)?;
-        let (of, partition, bulk) = command_queue(&queue)?;
-        if of != provider {
-            return None;
-        }
+        let death = deaths.first()?.as_field_table()?;
         let said = |name: &str| death.inner().get(name).and_then(text).unwrap_or_default();
         let keys = array(death, "routing-keys").unwrap_or_default();
         Some(Self {
             word: said("reason"),
-            partition,
-            bulk,
+            queue: said("queue"),
             exchange: said("exchange"),
             routing_key: keys.first().and_then(text).unwrap_or_default(),
         })
     }
+
+    /// Whose commands the queue holds, of which partition, and whether they are bulk: also where the provider has
+    /// fewer partitions by now.
+    pub fn command_queue(&self) -> Option<(&str, Partition, bool)> {
+        command_queue(&self.queue)
+    }
+
+    /// It was no command, but the token of a lease.
+    pub fn is_of_a_lease(&self) -> bool {
+        self.queue.starts_with("usher.lease.")
+    }
 }
 
-pub(super) fn is_explained(properties: &Properties) -> bool {
-    properties.header(EXPLANATION).is_some()
+impl Properties {
+    /// As the broker in memory says that it dead-lettered the message.
+    pub(super) fn with_death(self, word: &str, queue: &str, published: &Message) -> Self {
+        let long = |text: &str| AMQPValue::LongString(text.into());
+        let mut death = FieldTable::default();
+        for (name, value) in [
+            ("reason", word),
+            ("queue", queue),
+            ("exchange", &published.exchange),
+        ] {
+            death.insert(name.into(), long(value));
+        }
+        let keys = FieldArray::from(vec![long(&published.routing_key)]);
+        death.insert("routing-keys".into(), AMQPValue::FieldArray(keys));
+        let mut deaths = vec![AMQPValue::FieldTable(death)];
+        let before = self
+            .amqp()
+            .headers()
+            .as_ref()
+            .and_then(|headers| array(headers, "x-death"));
+        deaths.extend(before.unwrap_or_default().iter().cloned());
+        let mut headers = self.amqp().headers().clone().unwrap_or_default();
+        headers.insert("x-death".into(), AMQPValue::FieldArray(FieldArray::from(deaths)));
+        Self::from_amqp(self.amqp().clone().with_headers(headers))
+    }
 }
 
-/// Whose commands a queue of this name holds, which partition's, and whether they are bulk: also where the
-/// provider has fewer partitions by now.
 fn command_queue(name: &str) -> Option<(&str, Partition, bool)> {
     let parts: Vec<_> = name.strip_prefix("user.update.")?.split('.').collect();
     match *parts.as_slice() {
@@ -84,10 +98,9 @@ fn text(value: &AMQPValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use lapin::BasicProperties;
-    use lapin::types::FieldArray;
 
     use super::*;
-    use crate::broker::{Config, Header, Topology};
+    use crate::broker::{Config, Topology};
 
     fn long(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
@@ -114,38 +127,38 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_the_broker_dead_lettered_tells_where_it_came_from() {
-        let elsewhere_before = letter(&[("user.update.bulk.sivo.7", "expired"), ("later", "rejected")]);
-        let death = Death::unexplained(&elsewhere_before, "sivo").unwrap();
+    fn the_broker_s_own_death_counts_and_not_what_a_publisher_wrote_behind_it() {
+        let forged_behind = letter(&[
+            ("user.update.bulk.sivo.7", "expired"),
+            ("user.update.karmo.0", "rejected"),
+        ]);
+        let death = Death::latest(&forged_behind).unwrap();
         let expected = Death {
             word: "expired".to_owned(),
-            partition: 7,
-            bulk: true,
+            queue: "user.update.bulk.sivo.7".to_owned(),
             exchange: "user.commands".to_owned(),
             routing_key: "sivo.42".to_owned(),
         };
         assert_eq!(death, expected);
+        assert_eq!(death.command_queue(), Some(("sivo", 7, true)));
+        assert_eq!(Death::latest(&Properties::default()), None);
     }
 
     #[test]
-    fn what_is_explained_or_not_this_providers_command_is_none() {
-        let ours = letter(&[("user.update.sivo.0", "expired")]);
-        assert!(Death::unexplained(&ours, "sivo").is_some());
-        assert!(Death::unexplained(&ours, "siv").is_none());
-        let reason = [(EXPLANATION.to_owned(), Header::Text("expired".to_owned()))];
-        assert!(Death::unexplained(&ours.with_headers(reason), "sivo").is_none());
-        for queue in [
-            "replies",
-            "user.update.sivo",
-            "user.update.sivo.x",
-            "usher.lease.sivo.0",
+    fn what_came_from_elsewhere_is_of_no_provider() {
+        for (queue, lease) in [
+            ("replies", false),
+            ("user.update.sivo", false),
+            ("user.update.sivo.x", false),
+            ("usher.lease.sivo.0", true),
         ] {
-            assert!(
-                Death::unexplained(&letter(&[(queue, "expired")]), "sivo").is_none(),
+            let death = Death::latest(&letter(&[(queue, "expired")])).unwrap();
+            assert_eq!(
+                (death.command_queue(), death.is_of_a_lease()),
+                (None, lease),
                 "{queue}"
             );
         }
-        assert!(Death::unexplained(&Properties::default(), "sivo").is_none());
     }
 
     #[test]

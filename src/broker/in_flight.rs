@@ -1,5 +1,6 @@
-//! How many publishes are on their way.
+//! How many of something are on their way.
 
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,20 +12,24 @@ pub(super) struct InFlight {
     none: Notify,
 }
 
-/// Counts one publish until it is confirmed, given up, or its caller goes away.
-pub(super) struct Counted<'f>(&'f InFlight);
+/// Counts one until it is dropped.
+pub(super) struct Counted<F: Deref<Target = InFlight>>(F);
 
 impl InFlight {
-    pub(super) fn enter(&self) -> Counted<'_> {
-        self.count.fetch_add(1, Ordering::AcqRel);
-        Counted(self)
+    pub(super) fn enter<F: Deref<Target = Self>>(of: F) -> Counted<F> {
+        of.count.fetch_add(1, Ordering::AcqRel);
+        Counted(of)
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
     pub(super) async fn none(&self) {
         loop {
             let mut none = pin!(self.none.notified());
             none.as_mut().enable();
-            if self.count.load(Ordering::Acquire) == 0 {
+            if self.is_none() {
                 return;
             }
             none.await;
@@ -32,7 +37,7 @@ impl InFlight {
     }
 }
 
-impl Drop for Counted<'_> {
+impl<F: Deref<Target = InFlight>> Drop for Counted<F> {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none.notify_waiters();

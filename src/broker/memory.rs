@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::death::is_explained;
-use super::topology::DEAD_LETTERS;
-use super::{Consumer, DeadLetterQueue, Link, Listener, Message, PublishError, Publisher, Topology};
+use super::{Consumer, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
 
 mod consumer;
-mod dead_letters;
 mod faults;
 mod leases;
 mod listener;
@@ -24,7 +21,6 @@ mod state;
 mod tests;
 
 use consumer::MemoryConsumer;
-use dead_letters::MemoryDeadLetters;
 use listener::MemoryListener;
 use publisher::MemoryPublisher;
 use state::State;
@@ -86,12 +82,7 @@ impl Shared {
             sink.accept(message).map_err(|_| PublishError::Nacked)?;
         }
         if sinks.len() < queues.len() {
-            let mut state = self.state();
-            state.store(&queues, message);
-            if message.exchange == DEAD_LETTERS && !is_explained(&message.properties) {
-                state.tell_of_unexplained();
-            }
-            drop(state);
+            self.state().store(&queues, message);
             self.deliverable.notify_waiters();
         }
         Ok(())
@@ -115,15 +106,16 @@ impl MemoryBroker {
 
     /// Consumes with this many unsettled deliveries for each queue.
     pub fn consumer(&self, prefetch: u16) -> Box<dyn Consumer> {
-        Box::new(MemoryConsumer::new(self.shared.clone(), prefetch))
+        self.consumer_within(prefetch, Limits::NONE)
+    }
+
+    /// And holds no more than that.
+    pub fn consumer_within(&self, prefetch: u16, limits: Limits) -> Box<dyn Consumer> {
+        Box::new(MemoryConsumer::new(self.shared.clone(), prefetch, limits))
     }
 
     pub fn listener(&self) -> Box<dyn Listener> {
         Box::new(MemoryListener::new(self.shared.clone()))
-    }
-
-    pub fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
-        Arc::new(MemoryDeadLetters::new(self.shared.clone()))
     }
 
     pub fn publisher(&self) -> Arc<dyn Publisher> {

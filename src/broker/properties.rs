@@ -6,6 +6,8 @@ use std::fmt;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::headers::Added;
+
 /// AMQP's basic properties. Whatever a publisher set is kept, headers of any type included.
 #[derive(Clone, PartialEq, Default)]
 pub struct Properties(BasicProperties);
@@ -126,21 +128,17 @@ impl Properties {
     pub fn with_headers(self, headers: impl IntoIterator<Item = (String, Header)>) -> Self {
         let mut table: BTreeMap<_, _> = self.0.headers().clone().unwrap_or_default().inner().clone();
         for (name, value) in headers {
-            let value = match value {
-                Header::Text(text) => AMQPValue::LongString(text.into()),
-                Header::Number(n) => AMQPValue::LongLongInt(n),
-            };
-            table.insert(name.into(), value);
+            table.insert(name.into(), amqp(value));
         }
         Self(self.0.with_headers(FieldTable::from(table)))
     }
 
-    /// Fit to be published again by somebody else: without what the broker would act on. A `user_id`
-    /// that is not the connection's is refused, an `expiration` would delete the message, a `priority`
+    /// Fit to be published again by somebody else, with these headers added: without what the broker would act on. A
+    /// `user_id` that is not the connection's is refused, an `expiration` would delete the message, a `priority`
     /// would reorder it.
-    pub fn for_another_publish(self) -> Self {
+    pub fn for_another_publish(&self, added: Added<'_>) -> Self {
         let mut kept = BasicProperties::default().with_delivery_mode(2);
-        let old = self.0;
+        let old = &self.0;
         macro_rules! keep {
             ($($get:ident => $with:ident),*) => { $(
                 if let Some(value) = old.$get().clone() {
@@ -149,9 +147,16 @@ impl Properties {
             )* };
         }
         keep!(content_type => with_content_type, content_encoding => with_content_encoding,
-            headers => with_headers, correlation_id => with_correlation_id, reply_to => with_reply_to,
+            correlation_id => with_correlation_id, reply_to => with_reply_to,
             message_id => with_message_id, timestamp => with_timestamp, kind => with_type, app_id => with_app_id);
-        Self(kept)
+        Self(kept.with_headers(added.to(old.headers().as_ref())))
+    }
+}
+
+pub(super) fn amqp(value: Header) -> AMQPValue {
+    match value {
+        Header::Text(text) => AMQPValue::LongString(text.into()),
+        Header::Number(n) => AMQPValue::LongLongInt(n),
     }
 }
 

@@ -12,6 +12,9 @@ pub const OUTCOMES: &str = "user.outcomes";
 pub const OUTCOME_LOG: &str = "user.outcomes.log";
 /// An exchange and a queue.
 pub const DEAD_LETTERS: &str = "user.dead-letters";
+/// An exchange and a queue, apart from `DEAD_LETTERS`: what the broker itself gives up. Nothing but its dead-lettering leads
+/// there, so no header of a publisher can pass for a worker's dead letter, or the other way round.
+pub const GIVEN_UP: &str = "user.dead-letters.by-broker";
 /// An exchange and a queue: for what nothing is bound.
 pub const UNROUTABLE: &str = "user.unroutable";
 
@@ -140,7 +143,13 @@ impl Topology {
                 alternate: Some(UNROUTABLE),
             });
         }
+        topology.exchanges.push(Exchange {
+            name: GIVEN_UP.to_owned(),
+            kind: ExchangeKind::Fanout,
+            alternate: None,
+        });
         topology.kept(DEAD_LETTERS, keeping(), "#");
+        topology.kept(GIVEN_UP, given_up(), "");
         let log = outcome_log(config);
         topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
         topology.leases(config);
@@ -273,6 +282,13 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
     ])
 }
 
+/// One worker at a time completes what is in it.
+fn given_up() -> BTreeMap<&'static str, Argument> {
+    let mut arguments = keeping();
+    arguments.insert("x-single-active-consumer", Argument::Flag(true));
+    arguments
+}
+
 fn outcome_log(config: &Config) -> BTreeMap<&'static str, Argument> {
     let bytes_max = i64::try_from(config.outcome_log_bytes_max).unwrap_or(i64::MAX);
     BTreeMap::from([
@@ -293,7 +309,7 @@ fn taken_by_one(config: &Config) -> BTreeMap<&'static str, Argument> {
         ("x-queue-type", Argument::Text("quorum".to_owned())),
         ("x-single-active-consumer", Argument::Flag(true)),
         ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
-        ("x-dead-letter-exchange", Argument::Text(DEAD_LETTERS.to_owned())),
+        ("x-dead-letter-exchange", Argument::Text(GIVEN_UP.to_owned())),
         (
             "x-dead-letter-strategy",
             Argument::Text("at-least-once".to_owned()),

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use usher::admin::{self, Admin};
-use usher::broker::Topology;
 use usher::broker::amqp::{self, WhenUnreachable};
+use usher::broker::{Limits, Topology};
 use usher::clock::Clock;
 use usher::config;
-use usher::contract::WorkerId;
+use usher::contract::{BODY_BYTES_MAX, WorkerId};
 use usher::telemetry;
 use usher::worker::{Company, Progress, Setup, Shutdown, Stopped, Worker};
 
@@ -30,7 +30,11 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     tokio::spawn(admin.clone().serve(listener));
 
     let name = config.provider.name.clone();
-    let connecting = amqp::connect(&config.broker, name.as_str(), WhenUnreachable::Wait);
+    let limits = Limits {
+        held_bytes: config.worker.held_bytes_max,
+        body_bytes: BODY_BYTES_MAX,
+    };
+    let connecting = amqp::connect(&config.broker, name.as_str(), limits, WhenUnreachable::Wait);
     let amqp::Connected {
         consumer,
         publisher,
@@ -44,7 +48,6 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         id: WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48))),
         fleet: Some(Company {
             listener,
-            dead_letters: amqp::dead_letters(&config.broker),
             exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
             ledger_window: config.broker.ledger_window,
         }),

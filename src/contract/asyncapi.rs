@@ -212,6 +212,7 @@ fn dead_letter_headers() -> Value {
             dead_letter::ROUTING_KEY: text("Under which routing key."),
             dead_letter::REDRIVES: count("How often an operator has sent it again."),
             dead_letter::VERSION: text("The version of usher that wrote the dead letter."),
+            dead_letter::HEADERS_CUT: text("How many of the command's own headers did not fit, and their names."),
         },
         "required": [
             dead_letter::REASON, dead_letter::DETAIL, dead_letter::ATTEMPTS, dead_letter::DEAD_AT,

@@ -16,6 +16,11 @@ pub const ROUTING_KEY: &str = "x-usher-routing-key";
 pub const REDRIVES: &str = "x-usher-redrives";
 pub const VERSION: &str = "x-usher-version";
 
+/// Which of the command's own headers were cut, because they did not fit beside these: their number and names.
+pub const HEADERS_CUT: &str = "x-usher-headers-cut";
+/// What the names of all these begin with.
+pub const PREFIX: &str = "x-usher-";
+
 /// The value of one header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {

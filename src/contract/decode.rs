@@ -161,6 +161,15 @@ impl Ident {
         }
     }
 
+    /// The same command in another of its runs.
+    pub fn at(&self, redrives: u32) -> Self {
+        Self {
+            event_ids: EventIds::new(&self.key, redrives),
+            redrives,
+            ..self.clone()
+        }
+    }
+
     /// What can be told of a body that was refused.
     pub fn of_refused(body: &[u8], message_id: Option<&str>, redrives: u32) -> Self {
         let json = (body.len() <= BODY_BYTES_MAX)

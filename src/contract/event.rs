@@ -175,6 +175,8 @@ pub struct EventError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "json-pointer"))]
     pub pointer: Option<String>,
+    /// What is wrong and what to do about it. Never a value.
+    pub detail: Cow<'static, str>,
 }
 
 impl Event {
@@ -209,6 +211,7 @@ impl Event {
                     status: failure.status,
                     code: failure.code.clone(),
                     pointer: failure.pointer.clone(),
+                    detail: failure.detail.clone(),
                 },
             }),
         };
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(json["data"]["durationMs"], 5231);
         assert_eq!(
             json["data"]["error"],
-            serde_json::json!({ "reason": "conflict", "pointer": "/update/email" })
+            serde_json::json!({ "reason": "conflict", "pointer": "/update/email", "detail": "detail" })
         );
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
     }

@@ -21,6 +21,8 @@ pub enum Reason {
     Oversized,
     /// `expiresAt` had passed before the first call, or its time to live in the queue ran out.
     Expired,
+    /// A command under the same id has succeeded before, and had another body.
+    IdReused,
     /// The provider refused the values.
     Rejected,
     /// The provider lets the worker change other users, but not this one.
@@ -40,12 +42,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Undecodable,
         Self::Invalid,
         Self::UnsupportedField,
         Self::Oversized,
         Self::Expired,
+        Self::IdReused,
         Self::Rejected,
         Self::Forbidden,
         Self::NotFound,
@@ -63,6 +66,7 @@ impl Reason {
             Self::UnsupportedField => "unsupported_field",
             Self::Oversized => "oversized",
             Self::Expired => "expired",
+            Self::IdReused => "id_reused",
             Self::Rejected => "rejected",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::gate::Gate;
 use super::ledger::Ledger;
-use crate::broker::{Header, Heard, Listener, Message, Partition, Properties, Publisher};
+use crate::broker::{Delivery, Header, Heard, Listener, Message, Partition, Properties, Publisher};
 use crate::clock::Clock;
 use crate::contract::notice::BARRIER;
 use crate::contract::{Act, Notice, ProviderName, WorkerId};
@@ -59,8 +59,11 @@ pub struct Fleet {
     caught_up: watch::Sender<bool>,
     /// When something of the log was heard last, while it is read.
     log_heard_at: Mutex<Option<Instant>>,
-    /// Of a dead letter something was heard that no worker made.
-    unexplained: Notify,
+    /// What the broker gave up, for whoever completes it. A later one shows that the one before is stale.
+    given_up: Mutex<Option<Delivery>>,
+    gave_up: Notify,
+    /// The log is read for every provider: what the broker gave up may be anybody's.
+    all_providers: watch::Sender<bool>,
     barriers: AtomicU64,
     /// An event that was put behind the others was read.
     proven: OnceCell<()>,
@@ -102,7 +105,9 @@ impl Fleet {
             follow: watch::Sender::new(true),
             caught_up: watch::Sender::new(false),
             log_heard_at: Mutex::default(),
-            unexplained: Notify::new(),
+            given_up: Mutex::default(),
+            gave_up: Notify::new(),
+            all_providers: watch::Sender::new(false),
             barriers: AtomicU64::new(0),
             proven: OnceCell::new(),
         }
@@ -138,9 +143,20 @@ impl Fleet {
         self.heard.notified().await;
     }
 
-    /// Waits until a dead letter came that no worker made.
-    pub(super) async fn unexplained(&self) {
-        self.unexplained.notified().await;
+    /// Waits for the next command that the broker gave up.
+    pub(super) async fn given_up(&self) -> Delivery {
+        loop {
+            if let Some(delivery) = lock(&self.given_up).take() {
+                return delivery;
+            }
+            self.gave_up.notified().await;
+        }
+    }
+
+    /// From now on the log is read for every provider, and once more from as far back as at the start.
+    pub(super) fn read_all_providers(&self) {
+        self.all_providers
+            .send_if_modified(|all| !std::mem::replace(all, true));
     }
 
     /// Whether the outcome log is to be read. A worker that does everything itself knows it all.
@@ -286,6 +302,7 @@ impl Fleet {
     /// Takes in notices and the outcome log. Ends when it is told to.
     pub(super) async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
         let mut wanted = self.follow.subscribe();
+        let mut all_providers = self.all_providers.subscribe();
         let began = self.clock.now();
         let since = began - self.settings.ledger_window;
         let mut read_until = since;
@@ -310,6 +327,12 @@ impl Fleet {
                     is_followed = follow;
                     continue;
                 }
+                _ = all_providers.changed() => {
+                    *lock(&self.log_heard_at) = None;
+                    (read_until, is_followed) = (since, true);
+                    listener.follow(Some(self.clock.now() - self.settings.ledger_window));
+                    continue;
+                }
                 () = tokio::time::sleep(SILENCE), if following && !*self.caught_up.borrow() => {
                     self.caught_up.send_replace(true);
                     continue;
@@ -317,7 +340,10 @@ impl Fleet {
             };
             match heard {
                 Heard::Notice(notice) => self.hear(&notice),
-                Heard::Unexplained => self.unexplained.notify_one(),
+                Heard::GivenUp(delivery) => {
+                    *lock(&self.given_up) = Some(delivery);
+                    self.gave_up.notify_one();
+                }
                 Heard::Following => {
                     following = true;
                     *lock(&self.log_heard_at) = Some(Instant::now());
@@ -336,7 +362,8 @@ impl Fleet {
     fn read(&self, message: Message) -> Option<Timestamp> {
         // user.update.<what>.<provider>
         let (_, provider) = message.routing_key.rsplit_once('.')?;
-        (provider == self.settings.provider.as_str()).then(|| self.ledger.read(message))?
+        let wanted = *self.all_providers.borrow() || provider == self.settings.provider.as_str();
+        wanted.then(|| self.ledger.read(message))?
     }
 
     fn hear(&self, notice: &[u8]) {

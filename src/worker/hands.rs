@@ -1,5 +1,6 @@
 //! One turn of a command, from its delivery to the ack: what a task of the worker does.
 
+mod claims;
 mod past;
 
 use std::panic::AssertUnwindSafe;
@@ -13,10 +14,11 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::claims::Claims;
 use super::failpoint;
 use super::fleet::Fleet;
 use super::handler::{Before, Done, Handled, Handler, Held};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Succeeded};
 use super::settle::Settler;
 use super::shutdown::unless_left;
 use super::turn::Turn;
@@ -24,7 +26,7 @@ use crate::broker::{Delivery, Partition};
 use crate::clock::Clock;
 use crate::contract::outcome::Settlement;
 use crate::contract::{
-    Act, Failure, Ident, Outcome, ProviderName, Reason, TrafficClass, UpdateUser, UserId, WorkerId,
+    Act, BatchId, Failure, Ident, Outcome, ProviderName, Reason, TrafficClass, UpdateUser, UserId, WorkerId,
 };
 use crate::metrics;
 use crate::provider::Codes;
@@ -52,6 +54,7 @@ pub(super) struct Hands {
     pub(super) waiting: AtomicUsize,
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
+    pub(super) claims: Claims,
     /// Held by all who run, or by one who runs alone.
     pub(super) alone: RwLock<()>,
     /// A turn that was begun earlier than this before is not looked for.
@@ -107,8 +110,8 @@ pub(super) enum End {
 /// What a turn comes to.
 enum Course {
     Done(Done),
-    /// Somebody settled it.
-    Known(Settlement),
+    /// It has succeeded before.
+    Known(Succeeded),
     /// Somebody else finishes the command.
     Left,
 }
@@ -124,21 +127,28 @@ impl Hands {
     async fn take_turn(self: &Arc<Self>, turn: Turn, leave: &CancellationToken) -> End {
         let Turn {
             delivery,
-            ident,
+            mut ident,
             command,
         } = turn;
+        let Some(_claim) = unless_left(leave, self.claims.claim(ident.key)).await else {
+            return returned(delivery);
+        };
         if !delivery.usable() {
             return returned(delivery);
         }
+        if delivery.redelivered && self.ledger.only_ack_was_lost(&ident, &delivery.body) {
+            self.ack_failed(delivery, &ident).await;
+            return End::Repeated;
+        }
         let (began, act) = (Instant::now(), self.act());
         let course = match command {
-            Err(failure) => self.refuse(&ident, &delivery, &act, failure).await,
-            Ok(command) => self.run(&command, &ident, &delivery, &act, leave).await,
+            Err(failure) => self.refuse(&mut ident, &delivery, &act, failure).await,
+            Ok(command) => self.run(&command, &mut ident, &delivery, &act, leave).await,
         };
         let done = match course {
             Course::Done(done) => done,
             Course::Left => return returned(delivery),
-            Course::Known(settlement) => return self.repeat(delivery, &ident, &settlement).await,
+            Course::Known(succeeded) => return self.repeat(delivery, &succeeded).await,
         };
         let settlement = Settlement {
             outcome: done.outcome,
@@ -156,26 +166,49 @@ impl Hands {
         }
         // Whoever has a stale delivery now waits for this one's last call, and no longer.
         let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
-        let telling = self.tell(&ident, &delivery, &settlement, done.first_attempt_at, &done.codes);
+        let (at, codes) = (done.first_attempt_at, &done.codes);
+        let telling = self.tell(&self.settler, &ident, &delivery, &settlement, at, codes);
         tokio::select! {
             biased;
             () = too_late(&delivery, late) => return returned(delivery),
             () = telling => {}
         }
-        self.ledger.settle(&ident, settlement.clone(), self.clock.now());
+        self.ledger
+            .settle(&ident, &settlement, &delivery.body, self.clock.now());
         metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
         failpoint::reach("before_ack", ident.user_id.as_deref());
-        acked(delivery, &ident).await;
+        match is_dead_letter {
+            true => self.ack_failed(delivery, &ident).await,
+            false => {
+                acked(delivery, &ident).await;
+            }
+        }
         End::Settled(settlement)
     }
 
-    /// A command that can't be applied calls nobody.
-    async fn refuse(&self, ident: &Ident, delivery: &Delivery, act: &Act, failure: Failure) -> Course {
-        if let Some(settlement) = self.ledger.settled(ident).filter(|_| delivery.redelivered) {
-            return Course::Known(settlement);
+    /// Acks a command whose dead letter and FAIL the broker has. Where the ack is known to be lost, its next delivery
+    /// is acked; of any other nobody can tell whether it is this message or another one under the same id.
+    async fn ack_failed(&self, delivery: Delivery, ident: &Ident) {
+        let body = delivery.body.clone();
+        if !acked(delivery, ident).await {
+            self.ledger.ack_lost(ident, &body);
         }
+    }
+
+    /// A command that can't be applied calls nobody. Whatever ended under its id before was another message.
+    async fn refuse(&self, ident: &mut Ident, delivery: &Delivery, act: &Act, failure: Failure) -> Course {
+        self.ledger.next_run(ident, &delivery.body);
         self.settler.start(ident, delivery, act).await;
         Course::Done(done(failure))
+    }
+
+    /// A command that has succeeded under this id is not applied again.
+    async fn known(&self, succeeded: Succeeded, ident: &Ident, delivery: &Delivery, act: &Act) -> Course {
+        if !succeeded.other_body {
+            return Course::Known(succeeded);
+        }
+        self.settler.start(ident, delivery, act).await;
+        Course::Done(done(id_reused()))
     }
 
     fn act(&self) -> Act {
@@ -188,7 +221,7 @@ impl Hands {
     async fn run(
         self: &Arc<Self>,
         command: &UpdateUser,
-        ident: &Ident,
+        ident: &mut Ident,
         delivery: &Delivery,
         act: &Act,
         leave: &CancellationToken,
@@ -201,7 +234,7 @@ impl Hands {
     async fn run_unless_left(
         self: &Arc<Self>,
         command: &UpdateUser,
-        ident: &Ident,
+        ident: &mut Ident,
         delivery: &Delivery,
         act: &Act,
         leave: &CancellationToken,
@@ -209,7 +242,7 @@ impl Hands {
         let unproven = self.unproven();
         let mut past = match self.past(ident, delivery, leave).await? {
             Ok(past) => past,
-            Err(settlement) => return Some(Course::Known(settlement)),
+            Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
         };
         let mut broken = self.broken_by(&past, delivery);
         let company = match broken >= self.suspicion.suspect_after {
@@ -222,13 +255,7 @@ impl Hands {
             return None;
         }
         // Before the first call: where no START is in the log, nobody has called.
-        let started = unless_left(leave, self.settler.start(ident, delivery, act)).await;
-        self.ledger.begin(ident, act.clone(), self.clock.now());
-        if started.is_none() {
-            // It may be on its way.
-            self.hand_back(ident, delivery, act, false).await;
-            return None;
-        }
+        self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
             // START is in the log now, at the latest.
             let reading = self.waits();
@@ -238,10 +265,14 @@ impl Hands {
                 self.hand_back(ident, delivery, act, false).await;
                 return None;
             }
-            past = match self.found(ident, act) {
+            let started = ident.redrives;
+            past = match self.found(ident, delivery, act) {
                 Ok(past) => past,
-                Err(settlement) => return Some(Course::Known(settlement)),
+                Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
             };
+            if ident.redrives != started {
+                self.start(ident, delivery, act, leave).await?;
+            }
             broken = self.broken_by(&past, delivery);
         }
         if broken >= self.suspicion.poison_after {
@@ -263,6 +294,23 @@ impl Hands {
                 Course::Left
             }
         })
+    }
+
+    /// Announces the run. `None` where it is left first.
+    async fn start(
+        self: &Arc<Self>,
+        ident: &Ident,
+        delivery: &Delivery,
+        act: &Act,
+        leave: &CancellationToken,
+    ) -> Option<()> {
+        let started = unless_left(leave, self.settler.start(ident, delivery, act)).await;
+        self.ledger.begin(ident, act.clone(), self.clock.now());
+        if started.is_none() {
+            // It may be on its way.
+            self.hand_back(ident, delivery, act, false).await;
+        }
+        started
     }
 
     /// A command that is denied waits for others to be tried: they must not wait for it. Held for two calls, a look
@@ -291,25 +339,29 @@ impl Hands {
     /// In an order that a crash can't break.
     pub(super) async fn tell(
         &self,
+        settler: &Settler,
         ident: &Ident,
         delivery: &Delivery,
         settlement: &Settlement,
         first_attempt_at: Option<jiff::Timestamp>,
         codes: &Codes,
     ) {
-        self.settler.reply(ident, delivery, codes).await;
+        settler.reply(ident, delivery, codes).await;
         if let Some(failure) = settlement.outcome.dead_letter() {
             let attempts = settlement.attempts;
             log_failure(ident, failure, attempts);
-            self.settler
+            settler
                 .dead_letter(ident, delivery, failure, attempts, first_attempt_at)
                 .await;
         }
-        self.settler.terminal(ident, delivery, settlement).await;
+        settler.terminal(ident, delivery, settlement).await;
     }
 
-    /// A command that comes again is not applied again. Whoever published it twice gets its event again.
-    async fn repeat(&self, delivery: Delivery, ident: &Ident, settlement: &Settlement) -> End {
+    /// Whoever published it twice gets its event again.
+    async fn repeat(&self, delivery: Delivery, succeeded: &Succeeded) -> End {
+        let Succeeded {
+            ident, settlement, ..
+        } = succeeded;
         if !delivery.redelivered {
             self.settler.terminal(ident, &delivery, settlement).await;
         }
@@ -332,6 +384,12 @@ fn poison(broken: u32) -> Failure {
          last words, report it, and look at the user before sending the command again"
     );
     Failure::new(Reason::Poison, detail)
+}
+
+fn id_reused() -> Failure {
+    let detail = "a command under this id has succeeded before, and had another body; publish this one under an id of \
+                  its own";
+    Failure::new(Reason::IdReused, detail).at("/id")
 }
 
 fn done(failure: Failure) -> Done {
@@ -383,6 +441,10 @@ pub(super) async fn acked(delivery: Delivery, ident: &Ident) -> bool {
 fn log_failure(ident: &Ident, failure: &Failure, attempts: u32) {
     tracing::warn!(
         command.id = ident.command_id,
+        command.key = %ident.key,
+        command.redrives = ident.redrives,
+        user.id = ident.user_id,
+        batch.id = ident.batch_id.as_ref().map(BatchId::as_str),
         failure.reason = failure.reason.as_str(),
         failure.pointer = failure.pointer,
         failure.detail = %failure.detail,

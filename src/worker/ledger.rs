@@ -1,7 +1,13 @@
-//! What became of commands lately: which were settled and which turns were begun, in this process and, by the
+//! What became of commands lately: which runs of them ended and which turns were begun, in this process and, by the
 //! outcome log, in others. A command that comes again is judged by it.
+//!
+//! A command has several runs when it failed and came again: a dead letter that was moved back, or another publish under
+//! the same id. Each has a number (how often the command was redriven), and with it events of its own.
 
+use std::borrow::Borrow;
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +19,7 @@ use crate::broker::Message;
 use crate::contract::event::{Event, EventBody, EventType};
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Act, Failure, Ident, Outcome, WorkerId};
+use crate::contract::{Act, Ident, Outcome, WorkerId};
 
 /// The turns at a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,10 +43,28 @@ impl Begun {
 /// So many turns are remembered of one command.
 const TURNS_MAX: usize = 32;
 
+/// In so many earlier runs of a command a success is looked for. Only a redriven command has earlier runs.
+const RUNS_BACK_MAX: u32 = 32;
+
+/// So many failed commands are remembered whose ack is known to be lost. Of any other the next delivery is run.
+const ACKS_LOST_MAX: usize = 1024;
+
+/// How a command has succeeded before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Succeeded {
+    /// The run that did.
+    pub ident: Ident,
+    pub settlement: Settlement,
+    /// It had another body than the one that came now, as far as that is known.
+    pub other_body: bool,
+}
+
 /// Shared by the worker's tasks.
 #[derive(Debug)]
 pub struct Ledger {
     state: Mutex<State>,
+    /// Another one in each process: a hash tells a body from another here, and says nothing of it anywhere else.
+    hasher: RandomState,
     /// The latest barrier of this worker that was read.
     barrier: watch::Sender<u64>,
 }
@@ -55,6 +79,8 @@ struct State {
     complete_since: Option<Timestamp>,
     /// The latest event of the log.
     latest: Option<Message>,
+    /// Bodies of commands that failed and whose ack is known to be lost, by the command.
+    acks_lost: HashMap<Uuid, u64>,
 }
 
 /// By the event's id. There are many: what most of them are takes no room of its own.
@@ -65,37 +91,12 @@ enum Seen {
         changed: bool,
         attempts: u32,
         duration: Duration,
+        /// Of the names of its fields.
+        fields: u64,
+        /// `None` where another process had it.
+        body: Option<u64>,
     },
-    Failed(Box<Settlement>),
-}
-
-impl Seen {
-    fn of(settlement: Settlement) -> Self {
-        match settlement.outcome {
-            Outcome::Success { changed } => Self::Succeeded {
-                changed,
-                attempts: settlement.attempts,
-                duration: settlement.duration,
-            },
-            Outcome::Failure(_) => Self::Failed(Box::new(settlement)),
-        }
-    }
-
-    fn settlement(&self) -> Option<Settlement> {
-        match self {
-            Self::Begun(_) => None,
-            Self::Succeeded {
-                changed,
-                attempts,
-                duration,
-            } => Some(Settlement {
-                outcome: Outcome::Success { changed: *changed },
-                attempts: *attempts,
-                duration: *duration,
-            }),
-            Self::Failed(settlement) => Some((**settlement).clone()),
-        }
-    }
+    Failed,
 }
 
 impl Ledger {
@@ -109,7 +110,9 @@ impl Ledger {
                 events_max: commands_max.saturating_mul(2).max(2),
                 complete_since: None,
                 latest: None,
+                acks_lost: HashMap::new(),
             }),
+            hasher: RandomState::new(),
             barrier: watch::Sender::new(0),
         }
     }
@@ -118,12 +121,70 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the command ended, if it has.
-    pub fn settled(&self, ident: &Ident) -> Option<Settlement> {
+    /// Moves the command on to its next run: the first one from its own number on that is not known to have failed.
+    /// Where one has succeeded, it is the first one behind all that are known, and says so.
+    pub fn next_run(&self, ident: &mut Ident, body: &[u8]) -> Option<Succeeded> {
         let state = self.state();
-        [EventType::Success, EventType::Fail]
-            .into_iter()
-            .find_map(|event_type| state.seen.get(&event_type.id(ident))?.settlement())
+        let mut succeeded = (ident.redrives.saturating_sub(RUNS_BACK_MAX)..ident.redrives)
+            .map(|earlier| ident.at(earlier))
+            .find_map(|earlier| self.success(&state, &earlier, ident, body));
+        loop {
+            if let Some(success) = self.success(&state, ident, ident, body) {
+                succeeded = Some(success);
+            } else if !state.seen.contains_key(&EventType::Fail.id(ident)) {
+                return succeeded;
+            }
+            let Some(next) = ident.redrives.checked_add(1) else {
+                return succeeded;
+            };
+            *ident = ident.at(next);
+        }
+    }
+
+    fn success(&self, state: &State, run: &Ident, now: &Ident, body: &[u8]) -> Option<Succeeded> {
+        let seen = state.seen.get(&EventType::Success.id(run))?;
+        let Seen::Succeeded {
+            changed,
+            attempts,
+            duration,
+            fields,
+            body: remembered,
+        } = seen
+        else {
+            return None;
+        };
+        let other = |hash: u64| hash != self.hasher.hash_one(body);
+        Some(Succeeded {
+            ident: run.clone(),
+            settlement: settlement(Outcome::Success { changed: *changed }, *attempts, *duration),
+            other_body: *fields != self.hash_of_names(&now.fields) || remembered.is_some_and(other),
+        })
+    }
+
+    fn hash_of_names(&self, names: &[impl Borrow<str>]) -> u64 {
+        let mut names: Vec<&str> = names.iter().map(Borrow::borrow).collect();
+        names.sort_unstable();
+        self.hasher.hash_one(names)
+    }
+
+    /// A command that failed here, and whose dead letter and event the broker has, was not acked: it comes again.
+    pub fn ack_lost(&self, ident: &Ident, body: &[u8]) {
+        let hash = self.hasher.hash_one(body);
+        let mut state = self.state();
+        if state.acks_lost.len() >= ACKS_LOST_MAX {
+            state.acks_lost.clear();
+        }
+        state.acks_lost.insert(ident.key, hash);
+    }
+
+    /// Whether this is the command whose ack was lost. It is answered once.
+    pub fn only_ack_was_lost(&self, ident: &Ident, body: &[u8]) -> bool {
+        let mut state = self.state();
+        if state.acks_lost.is_empty() {
+            return false;
+        }
+        let lost = state.acks_lost.get(&ident.key) == Some(&self.hasher.hash_one(body));
+        lost && state.acks_lost.remove(&ident.key).is_some()
     }
 
     pub fn begun(&self, ident: &Ident) -> Begun {
@@ -149,10 +210,20 @@ impl Ledger {
             .hand_back(EventType::Start.id(ident), turn, called, now);
     }
 
-    pub fn settle(&self, ident: &Ident, settlement: Settlement, now: Timestamp) {
+    pub fn settle(&self, ident: &Ident, settlement: &Settlement, body: &[u8], now: Timestamp) {
+        let seen = match &settlement.outcome {
+            Outcome::Success { changed } => Seen::Succeeded {
+                changed: *changed,
+                attempts: settlement.attempts,
+                duration: settlement.duration,
+                fields: self.hash_of_names(&ident.fields),
+                body: Some(self.hasher.hash_one(body)),
+            },
+            Outcome::Failure(_) => Seen::Failed,
+        };
         let id = settlement.outcome.event_type().id(ident);
         let mut state = self.state();
-        state.settle(id, settlement, now);
+        state.insert(id, seen, now);
         // Nobody asks for the turns of a command that has its outcome.
         state.seen.remove(&EventType::Start.id(ident));
     }
@@ -184,21 +255,17 @@ impl Ledger {
                 }
             }
             EventBody::Success(ended) => {
-                let outcome = Outcome::Success {
+                let fields = self.hash_of_names(&ended.command.fields);
+                let seen = Seen::Succeeded {
                     changed: ended.changed,
+                    attempts: ended.attempts,
+                    duration: Duration::from_millis(ended.duration_ms),
+                    fields,
+                    body: None,
                 };
-                state.settle(id, settlement(outcome, ended.attempts, ended.duration_ms), time);
+                state.end(id, seen, time);
             }
-            EventBody::Fail(ended) => {
-                let failure = Failure {
-                    status: ended.error.status,
-                    code: ended.error.code,
-                    pointer: ended.error.pointer,
-                    ..Failure::new(ended.error.reason, "it ended so before")
-                };
-                let outcome = Outcome::Failure(failure);
-                state.settle(id, settlement(outcome, ended.attempts, ended.duration_ms), time);
-            }
+            EventBody::Fail(_) => state.end(id, Seen::Failed, time),
         }
         state.latest = Some(message);
         Some(time)
@@ -216,11 +283,11 @@ impl Ledger {
     }
 }
 
-fn settlement(outcome: Outcome, attempts: u32, duration_ms: u64) -> Settlement {
+fn settlement(outcome: Outcome, attempts: u32, duration: Duration) -> Settlement {
     Settlement {
         outcome,
         attempts,
-        duration: Duration::from_millis(duration_ms),
+        duration,
     }
 }
 
@@ -264,8 +331,11 @@ impl State {
         }
     }
 
-    fn settle(&mut self, id: Uuid, settlement: Settlement, time: Timestamp) {
-        self.insert(id, Seen::of(settlement), time);
+    /// As the log tells it. What is known from here says more.
+    fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp) {
+        if !self.seen.contains_key(&id) {
+            self.insert(id, seen, time);
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-//! Completes the dead letters that the broker made: they say no reason, and nobody was told of their commands.
+//! Completes what the broker gave up: nobody was told of those commands, and a dead letter of the broker's own says no
+//! reason.
 //!
-//! The worker that holds the first partition's lease does it, for all partitions.
+//! One worker does it for all providers: the broker hands each message to one of them at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,53 +14,41 @@ use super::failpoint;
 use super::fleet::Fleet;
 use super::handler::Held;
 use super::hands::{Hands, acked};
+use super::settle::Settler;
 use super::shutdown::unless_left;
 use super::turn::ident;
-use crate::broker::{DeadLetterQueue, Death, Delivery, PickError, Wanted};
+use crate::broker::{Death, Delivery};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Failure, Outcome, Reason, decode};
+use crate::contract::{BODY_BYTES_MAX, Failure, Ident, Outcome, ProviderName, Reason, decode};
 use crate::metrics;
 use crate::provider::Codes;
 
-/// What is heard of may not have come to the queue yet; and others come with it.
-const LET_COME: Duration = Duration::from_secs(1);
-
-/// A look is repeated after this, once: what somebody else had in hand, or a broker that was busy, comes late.
-/// And so is one that failed, until it succeeds.
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// After a look the letters are let alone for so many times as long as it took, but no longer than `AGAIN`:
-/// nobody else sees them while they are looked at.
-const GAP_FACTOR: u32 = 9;
-
-/// How long a stopping worker waits for the letter in hand.
+/// How long a stopping worker waits for the message that it completes.
 const IN_HAND_MAX: Duration = Duration::from_secs(2);
 
-/// The task, and how it hears of the lease.
+/// The log of the other providers begins to be read within this.
+const LOG_BEGINS: Duration = Duration::from_millis(500);
+
+/// The task, and what ends it.
 pub(super) struct Keeper {
-    leases: watch::Sender<CancellationToken>,
+    leave: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
 impl Keeper {
-    pub(super) fn start(hands: Arc<Hands>, fleet: Arc<Fleet>, queue: Arc<dyn DeadLetterQueue>) -> Self {
-        let (leases, leased) = watch::channel(CancellationToken::new());
-        let letters = Letters { hands, fleet, queue };
+    pub(super) fn start(hands: Arc<Hands>, fleet: Arc<Fleet>) -> Self {
+        let leave = CancellationToken::new();
+        let letters = Letters { hands, fleet };
+        let keep = letters.keep(leave.clone());
         Self {
-            leases,
-            task: AbortOnDropHandle::new(tokio::spawn(letters.keep(leased))),
+            leave,
+            task: AbortOnDropHandle::new(tokio::spawn(keep)),
         }
     }
 
-    /// The first partition's lease came, and is held until `leave` is cancelled.
-    pub(super) fn leased(&self, leave: &CancellationToken) {
-        self.leases.send_replace(leave.clone());
-    }
-
-    /// The letter in hand is completed, and the others go back.
+    /// The message that is being completed is finished, and no other is begun.
     pub(super) async fn end(self) {
-        self.leases.borrow().cancel();
-        drop(self.leases);
+        self.leave.cancel();
         let _ = timeout(IN_HAND_MAX, self.task).await;
     }
 }
@@ -68,116 +56,127 @@ impl Keeper {
 struct Letters {
     hands: Arc<Hands>,
     fleet: Arc<Fleet>,
-    queue: Arc<dyn DeadLetterQueue>,
+}
+
+/// What the broker says of the message, and for whom it is completed.
+struct Letter {
+    delivery: Delivery,
+    word: String,
+    provider: ProviderName,
 }
 
 impl Letters {
-    async fn keep(self, mut leased: watch::Receiver<CancellationToken>) {
-        while leased.changed().await.is_ok() {
-            let leave = leased.borrow_and_update().clone();
-            // Left by itself only.
-            let _ = self.keep_until(&leave).await;
-        }
-    }
-
-    /// Looks now, and whenever something is heard of. `None`: left.
-    async fn keep_until(&self, leave: &CancellationToken) -> Option<()> {
-        let (mut repeat, mut said) = (true, false);
-        loop {
-            let began = Instant::now();
-            match self.look(leave).await {
-                Ok(true) => continue,
-                Ok(false) => said = false,
-                Err(error) => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!(reason = %error, "letters: trying again until it can be done");
-                    }
-                    unless_left(leave, sleep(AGAIN)).await?;
-                    continue;
-                }
-            }
-            let gap = (began.elapsed() * GAP_FACTOR).clamp(LET_COME, AGAIN);
-            repeat = tokio::select! {
-                biased;
-                () = leave.cancelled() => return None,
-                () = self.fleet.unexplained() => true,
-                () = sleep(AGAIN), if repeat => false,
-            };
-            if repeat {
-                unless_left(leave, sleep(gap)).await?;
+    async fn keep(self, leave: CancellationToken) {
+        while let Some(delivery) = unless_left(&leave, self.fleet.given_up()).await {
+            if self.take(delivery, &leave).await.is_none() {
+                tracing::debug!("letters: what the broker gave up was left; it comes again");
             }
         }
-    }
-
-    /// One look at the dead letters. True where it is worth another one at once.
-    async fn look(&self, leave: &CancellationToken) -> Result<bool, PickError> {
-        let name = self.hands.name.to_string();
-        let wanted: Wanted = Arc::new(move |letter| Death::unexplained(&letter.properties, &name).is_some());
-        let Some(picked) = unless_left(leave, self.queue.pick(wanted)).await else {
-            return Ok(false);
-        };
-        let mut picked = picked?;
-        let (letters, more) = (std::mem::take(&mut picked.letters), picked.more);
-        let count = letters.len();
-        let completed = match count {
-            0 => Some(()),
-            _ => self.complete_all(letters, leave).await,
-        };
-        picked.close().await;
-        if completed.is_none() && !leave.is_cancelled() {
-            let reason = "their connection was lost".to_owned();
-            return Err(PickError { reason });
-        }
-        if more && count == 0 {
-            tracing::warn!(
-                "letters: user.dead-letters holds so many that the latest are not looked at; redrive or discard \
-                 some: what the broker dead-letters behind them has no event yet"
-            );
-        }
-        Ok(more && count > 0)
-    }
-
-    /// One by one, so that they keep their order. `None`: left, or lost; the others go back.
-    async fn complete_all(&self, letters: Vec<Delivery>, leave: &CancellationToken) -> Option<()> {
-        // An outcome that somebody told before the broker gave the command up is in the log by now.
-        let reading = self.hands.waits();
-        unless_left(leave, self.fleet.barrier()).await?;
-        drop(reading);
-        for letter in letters {
-            if leave.is_cancelled() || !letter.usable() {
-                return None;
-            }
-            self.complete(letter, leave).await?;
-        }
-        Some(())
     }
 
     /// `None`: left, or lost.
-    async fn complete(&self, mut letter: Delivery, leave: &CancellationToken) -> Option<()> {
-        let began = Instant::now();
-        let death = Death::unexplained(&letter.properties, self.hands.name.as_str())?;
-        letter.redelivered = ["rejected", "delivery_limit"].contains(&death.word.as_str());
-        (letter.partition, letter.bulk) = (death.partition, death.bulk);
-        letter.exchange = death.exchange;
-        letter.routing_key = death.routing_key;
-        let ident = ident(&decode(&letter.body), &letter);
-        let hands = &self.hands;
-        if let Ok(begun) = hands.past_elsewhere(&ident, letter.received_at, leave).await? {
+    async fn take(&self, delivery: Delivery, leave: &CancellationToken) -> Option<()> {
+        let death = Death::latest(&delivery.properties);
+        if death.as_ref().is_some_and(Death::is_of_a_lease) {
+            let queue = death.map(|death| death.queue);
+            tracing::error!(
+                queue,
+                "letters: the token of a lease was given up: somebody else takes from its queue; stop that"
+            );
+            return delivery.ack().await.ok();
+        }
+        let letter = self.read(delivery, death);
+        self.complete(letter, leave).await
+    }
+
+    fn read(&self, mut delivery: Delivery, death: Option<Death>) -> Letter {
+        let own = || self.hands.name.clone();
+        let Some(death) = death else {
+            return Letter {
+                delivery,
+                word: String::new(),
+                provider: own(),
+            };
+        };
+        let queue = death.command_queue();
+        let provider = queue.and_then(|(provider, ..)| ProviderName::parse(provider));
+        if let Some((_, partition, bulk)) = queue {
+            (delivery.partition, delivery.bulk) = (partition, bulk);
+        }
+        // What expired in its queue was with nobody; a worker may have had all else.
+        delivery.redelivered |= ["rejected", "delivery_limit"].contains(&death.word.as_str());
+        delivery.exchange = death.exchange;
+        delivery.routing_key = death.routing_key;
+        Letter {
+            delivery,
+            word: death.word,
+            provider: provider.unwrap_or_else(own),
+        }
+    }
+
+    /// `None`: left, or lost.
+    async fn complete(&self, letter: Letter, leave: &CancellationToken) -> Option<()> {
+        let Letter {
+            delivery,
+            word,
+            provider,
+        } = letter;
+        let (hands, began) = (&self.hands, Instant::now());
+        let mut ident = ident(&decode(&delivery.body), &delivery);
+        let _claim = unless_left(leave, hands.claims.claim(ident.key)).await?;
+        self.read_log(&provider, leave).await?;
+        // One that has succeeded is as its publisher wanted it, and was told so.
+        if let Ok(begun) = hands.past_elsewhere(&mut ident, &delivery, leave).await? {
             let was_begun = begun.called || !begun.open.is_empty();
             let settlement = Settlement {
-                outcome: Outcome::Failure(failure(&death.word, was_begun)),
+                outcome: Outcome::Failure(self.failure(&delivery, &word, was_begun)),
                 attempts: 0,
                 duration: began.elapsed(),
             };
-            hands.settler.announce(&ident, &letter).await;
-            hands
-                .tell(&ident, &letter, &settlement, None, &Codes::default())
-                .await;
-            hands.ledger.settle(&ident, settlement.clone(), hands.clock.now());
-            metrics::command_settled(&settlement.outcome, Held::class(&letter), settlement.duration);
+            self.tell(&provider, &ident, &delivery, &settlement).await;
         }
         failpoint::reach("before_ack", ident.user_id.as_deref());
-        acked(letter, &ident).await.then_some(())
+        acked(delivery, &ident).await.then_some(())
+    }
+
+    /// An outcome that somebody told before the broker gave the command up is in the log by now.
+    async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
+        let _reading = self.hands.waits();
+        if *provider != self.hands.name {
+            self.fleet.read_all_providers();
+            unless_left(leave, sleep(LOG_BEGINS)).await?;
+        }
+        unless_left(leave, self.fleet.barrier()).await
+    }
+
+    async fn tell(
+        &self,
+        provider: &ProviderName,
+        ident: &Ident,
+        delivery: &Delivery,
+        settlement: &Settlement,
+    ) {
+        let hands = &self.hands;
+        let settler = Settler {
+            provider: provider.clone(),
+            ..hands.settler.clone()
+        };
+        settler.announce(ident, delivery).await;
+        hands
+            .tell(&settler, ident, delivery, settlement, None, &Codes::default())
+            .await;
+        hands
+            .ledger
+            .settle(ident, settlement, &delivery.body, hands.clock.now());
+        metrics::command_settled(&settlement.outcome, Held::class(delivery), settlement.duration);
+    }
+
+    fn failure(&self, delivery: &Delivery, word: &str, was_begun: bool) -> Failure {
+        // A worker gives such a one up unread, so that it holds no more than one of them.
+        match decode(&delivery.body) {
+            Err(failure) if delivery.body.len() > BODY_BYTES_MAX => failure,
+            _ => failure(word, was_begun),
+        }
     }
 }
 
@@ -229,13 +228,6 @@ fn quotable(word: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::death::EXPLANATION;
-    use crate::contract::dead_letter::REASON;
-
-    #[test]
-    fn the_broker_s_port_knows_a_reason_by_the_contract_s_header() {
-        assert_eq!(EXPLANATION, REASON);
-    }
 
     #[test]
     fn the_broker_s_word_is_quoted_and_somebody_s_data_is_not() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::fleet::Fleet;
 use super::gate::Gate;
@@ -25,6 +25,9 @@ use crate::metrics;
 /// Nothing is handed back for less.
 const SHORT_REST: Duration = Duration::from_secs(60);
 
+/// So much of the grace period is left for what comes after the commands: closing the connections.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
 /// How often a worker looks whether to rest, to go on, or to give or take a lease.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -33,9 +36,6 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 
 /// A lease that was passed on and comes again sooner than this is kept: nobody else takes it.
 const PASSED_ON: Duration = Duration::from_secs(3);
-
-/// Whoever holds it does what one worker does for all partitions.
-const FIRST: broker::Partition = 0;
 
 /// What became of a command that comes again may stand in the outcome log a little later.
 const LOG_WANTED: Duration = Duration::from_secs(2);
@@ -77,6 +77,8 @@ pub struct Worker {
     pub(super) resting: bool,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
+    /// Once it is asked to stop.
+    pub(super) stop_by: Option<Instant>,
     pub(super) hold_max: Duration,
     pub(super) progress: watch::Sender<Progress>,
     /// What runs beside the commands, for as long as the worker does.
@@ -92,9 +94,22 @@ impl Worker {
         self.hands.handler.gate.clone()
     }
 
-    /// Runs until the input ends or it is told to stop, and leaves the broker in order.
+    /// Runs until the input ends or it is told to stop, and leaves the broker in order. A stop that was asked for takes
+    /// no longer than the grace period, whatever the broker does.
     pub async fn run(mut self) -> Stopped {
         let stopped = self.serve().await;
+        let Some(stop_by) = self.stop_by else {
+            self.end(stopped).await;
+            return stopped;
+        };
+        if timeout_at(stop_by, self.end(stopped)).await.is_ok() {
+            return stopped;
+        }
+        tracing::warn!("worker: the grace period ran out; what is unsettled comes again");
+        Stopped::Cut
+    }
+
+    async fn end(mut self, stopped: Stopped) {
         self.tasks.shutdown().await;
         if let Some(letters) = self.letters.take().filter(|_| stopped != Stopped::Cut) {
             letters.end().await;
@@ -103,7 +118,13 @@ impl Worker {
         // Nothing is in flight any more: whatever is unsettled goes back, in order.
         self.consumer.close().await;
         self.publisher.close().await;
-        stopped
+    }
+
+    /// When all is over, and when the commands in flight are left before that, so that there is time for a goodbye.
+    fn deadlines(&self, grace_period: Duration) -> (Instant, Instant) {
+        let goodbye = (grace_period / 5).min(GOODBYE_MAX);
+        let stop_by = Instant::now() + grace_period;
+        (stop_by, stop_by - goodbye)
     }
 
     async fn serve(&mut self) -> Stopped {
@@ -130,11 +151,16 @@ impl Worker {
             }
             tokio::select! {
                 biased;
-                () = &mut aborting => return Stopped::Cut,
+                () = &mut aborting => {
+                    self.stop_by = Some(Instant::now() + GOODBYE_MAX);
+                    return Stopped::Cut;
+                }
                 () = &mut draining, if stop != Some(Stopped::Drained) => {
                     stop = Some(Stopped::Drained);
                     self.leave_all("worker: draining");
-                    grace.as_mut().reset(Instant::now() + self.grace_period);
+                    let (stop_by, cut_at) = self.deadlines(self.grace_period);
+                    self.stop_by = Some(stop_by);
+                    grace.as_mut().reset(cut_at);
                 }
                 () = &mut grace, if stop == Some(Stopped::Drained) => return Stopped::Cut,
                 () = &mut ready, if !is_ready && stop.is_none() => {
@@ -190,9 +216,6 @@ impl Worker {
         }
         given.passed_on_at = None;
         let leave = self.shutdown.leave();
-        if let Some(letters) = self.letters.as_ref().filter(|_| number == FIRST) {
-            letters.leased(&leave);
-        }
         match self.held.get_mut(&number) {
             Some(partition) => partition.again(lease, leave),
             None => {

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::broker::topology::{DEAD_LETTERS, OUTCOMES};
-use crate::broker::{Delivery, Header, Message, Properties, PublishError, Publisher};
+use crate::broker::{Added, Delivery, Header, Message, Properties, PublishError, Publisher};
 use crate::clock::Clock;
-use crate::contract::dead_letter::{DeadLetter, HeaderValue};
+use crate::contract::dead_letter::{self, DeadLetter, HeaderValue};
 use crate::contract::event::{CONTENT_TYPE, Event};
 use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
@@ -24,7 +24,11 @@ use crate::provider::Codes;
 
 const TRACEPARENT: &str = "traceparent";
 
+/// A dead letter that no queue took is published again after this.
+const ROUTED_AGAIN: Duration = Duration::from_secs(1);
+
 /// Publishes what became of commands.
+#[derive(Clone)]
 pub struct Settler {
     pub publisher: Arc<dyn Publisher>,
     pub provider: ProviderName,
@@ -126,7 +130,7 @@ impl Settler {
         attempts: u32,
         first_attempt_at: Option<Timestamp>,
     ) {
-        let dead_letter = DeadLetter {
+        let letter = DeadLetter {
             failure,
             attempts,
             first_attempt_at,
@@ -135,7 +139,7 @@ impl Settler {
             routing_key: &delivery.routing_key,
             redrives: ident.redrives,
         };
-        let headers = dead_letter.headers().into_iter().map(|(name, value)| {
+        let headers = letter.headers().into_iter().map(|(name, value)| {
             let value = match value {
                 HeaderValue::Text(text) => Header::Text(text),
                 HeaderValue::Number(n) => Header::Number(n.into()),
@@ -145,15 +149,30 @@ impl Settler {
         let message = Message {
             exchange: DEAD_LETTERS.into(),
             routing_key: format!("{}.{}", self.provider, failure.reason),
-            properties: delivery
-                .properties
-                .clone()
-                .for_another_publish()
-                .with_headers(headers),
+            properties: delivery.properties.for_another_publish(Added {
+                headers: headers.collect(),
+                replaces: dead_letter::PREFIX,
+                cut: dead_letter::HEADERS_CUT,
+                bytes_max: self.publisher.headers_bytes_max(),
+            }),
             body: delivery.body.clone(),
-            mandatory: false,
+            mandatory: true,
         };
-        self.until_confirmed(&message).await;
+        self.until_routed(&message).await;
+    }
+
+    /// Publishes until a queue has it. Where none takes it, the topology is being declared anew.
+    async fn until_routed(&self, message: &Message) {
+        let mut said = false;
+        while !self.until_confirmed(message).await {
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(
+                    exchange = message.exchange,
+                    "settle: no queue takes a dead letter; its command waits until one does"
+                );
+            }
+            tokio::time::sleep(ROUTED_AGAIN).await;
+        }
     }
 
     /// Sends codes to the publisher's queue. Where that queue is gone nobody else may have them.

@@ -14,14 +14,14 @@ use tokio::time::{interval, sleep};
 use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
 use super::handler::{Calls, Handler};
-use super::hands::{Hands, Slots, Suspicion};
+use super::hands::{Claims, Hands, Slots, Suspicion};
 use super::ledger::Ledger;
 use super::letters::Keeper;
 use super::progress::Progress;
 use super::run::{LOOK_INTERVAL, Worker};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
-use crate::broker::{Consumer, DeadLetterQueue, Listener, Publisher};
+use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
 use crate::provider::{Provider, TokenState};
@@ -50,6 +50,10 @@ pub struct Config {
     pub dead_letter_window: usize,
     /// So many commands are remembered: one that comes again among them is not applied again.
     pub ledger_commands_max: usize,
+    /// How many bytes the bodies of unsettled commands may have together, one of each partition aside. What comes beyond
+    /// waits with the broker until these are settled.
+    #[schemars(range(min = 1_048_576))]
+    pub held_bytes_max: usize,
     /// A command that so many workers died of runs alone, so that nothing else suffers from it.
     pub suspect_after: u32,
     /// A command that so many workers died of becomes a dead letter without being run.
@@ -64,6 +68,7 @@ impl Default for Config {
             dead_letter_share_max: 0.5,
             dead_letter_window: 50,
             ledger_commands_max: 100_000,
+            held_bytes_max: 64 * 1024 * 1024,
             suspect_after: 3,
             poison_after: 6,
         }
@@ -93,7 +98,6 @@ pub struct Setup {
 /// Where the other workers are heard of.
 pub struct Company {
     pub listener: Box<dyn Listener>,
-    pub dead_letters: Arc<dyn DeadLetterQueue>,
     /// The exchange for notices.
     pub exchange: String,
     /// How far back the outcome log is read at the start.
@@ -112,28 +116,26 @@ impl Worker {
         let ledger_window = company
             .as_ref()
             .map_or(Duration::ZERO, |company| company.ledger_window);
-        let (fleet, dead_letters) = company
-            .map(|company| {
-                let settings = fleet::Settings {
-                    provider: setup.provider_name.clone(),
-                    partitions: setup.partitions,
-                    exchange: company.exchange,
-                    ledger_window,
-                };
-                let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
-                // No lease, no call.
-                gate.set_part(0.0);
-                let (gate, ledger) = (gate.clone(), ledger.clone());
-                let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
-                keepers.spawn(fleet.clone().tell());
-                keepers.spawn(fleet.clone().listen(company.listener));
-                (fleet, company.dead_letters)
-            })
-            .unzip();
+        let fleet = company.map(|company| {
+            let settings = fleet::Settings {
+                provider: setup.provider_name.clone(),
+                partitions: setup.partitions,
+                exchange: company.exchange,
+                ledger_window,
+            };
+            let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
+            // No lease, no call.
+            gate.set_part(0.0);
+            let (gate, ledger) = (gate.clone(), ledger.clone());
+            let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
+            keepers.spawn(fleet.clone().tell());
+            keepers.spawn(fleet.clone().listen(company.listener));
+            fleet
+        });
         let hands = Arc::new(setup.hands(gate, ledger, fleet.clone(), ledger_window));
-        let letters = fleet.clone().zip(dead_letters).map(|(fleet, dead_letters)| {
+        let letters = fleet.clone().map(|fleet| {
             keepers.spawn(keep_token(hands.clone()));
-            Keeper::start(hands.clone(), fleet, dead_letters)
+            Keeper::start(hands.clone(), fleet)
         });
         Self {
             consumer: setup.consumer,
@@ -150,6 +152,7 @@ impl Worker {
             resting: false,
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
+            stop_by: None,
             hold_max: setup.hold_max,
             progress: watch::Sender::new(Progress::new(setup.partitions)),
             keepers,
@@ -191,6 +194,7 @@ impl Setup {
                 suspect_after: self.config.suspect_after,
                 poison_after: self.config.poison_after,
             },
+            claims: Claims::default(),
             alone: RwLock::default(),
             ledger_window,
         }

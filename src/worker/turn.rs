@@ -2,7 +2,7 @@
 
 use super::handler::Held;
 use crate::broker::{Delivery, Partition};
-use crate::contract::dead_letter::REDRIVES;
+use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
 
@@ -36,10 +36,16 @@ impl Turn {
     }
 }
 
-/// Who it is about, whether or not it could be read.
+/// A larger number is nobody's who only redrives.
+const REDRIVES_MAX: i64 = 1000;
+
+/// Who it is about, whether or not it could be read, in the run that its own headers ask for.
 pub(super) fn ident(command: &Result<UpdateUser, Failure>, delivery: &Delivery) -> Ident {
-    let redrives = delivery.properties.number(REDRIVES);
-    let redrives = redrives.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let told = delivery.properties.number(REDRIVES).unwrap_or(0);
+    let told = u32::try_from(told.clamp(0, REDRIVES_MAX)).unwrap_or(0);
+    // A dead letter that comes back has the number of the run that made it one.
+    let is_dead_letter = delivery.properties.header(DEAD_AT).is_some();
+    let redrives = told + u32::from(is_dead_letter);
     match command {
         Ok(command) => Ident::of(command, redrives),
         Err(_) => Ident::of_refused(&delivery.body, delivery.properties.message_id(), redrives),
@@ -84,11 +90,28 @@ fn addressed(command: &UpdateUser, delivery: &Delivery, name: &ProviderName) -> 
         .zitadel
         .as_ref()
         .is_some_and(|zitadel| zitadel.returns_code());
-    if returns_code && delivery.properties.reply_to().is_none() {
-        return invalid(
+    match delivery.properties.reply_to() {
+        None if returns_code => invalid(
             "/update/zitadel",
             "returnCode needs the AMQP property reply_to: codes go there and nowhere else".into(),
-        );
+        ),
+        Some(queue) if returns_code && !takes_replies(queue) => invalid(
+            "/update/zitadel",
+            "the AMQP property reply_to names a queue of usher or of the broker, where codes may not go; name a queue of \
+             your own"
+                .into(),
+        ),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Codes are secrets: they go to a queue of the publisher's, and to none that others read.
+fn takes_replies(queue: &str) -> bool {
+    let is_reply_queue = ["amq.rabbitmq.reply-to", "amq.gen-"]
+        .iter()
+        .any(|prefix| queue.starts_with(prefix));
+    let is_ours = ["user.", "usher.", "amq."]
+        .iter()
+        .any(|prefix| queue.starts_with(prefix));
+    is_reply_queue || !is_ours
 }

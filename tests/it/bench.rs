@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::OUTCOME_LOG;
-use usher::broker::{Config, DeadLetterQueue, Listener, Message, Properties, Publisher, Topology};
+use usher::broker::{Config, Limits, Listener, Message, Properties, Publisher, Topology};
 
 use crate::node::Node;
 use crate::proxy::Proxy;
@@ -25,10 +25,12 @@ use crate::taking::Taking;
 
 #[async_trait]
 pub trait Bench: Send + Sync {
-    async fn consumer(&self, prefetch: u16) -> Taking;
+    async fn consumer(&self, prefetch: u16) -> Taking {
+        self.consumer_within(prefetch, Limits::NONE).await
+    }
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking;
     async fn publisher(&self) -> Arc<dyn Publisher>;
     async fn listener(&self) -> Box<dyn Listener>;
-    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue>;
     /// Makes a queue that the default exchange leads to.
     async fn make_queue(&self, name: &str);
     /// Removes the first message.
@@ -68,8 +70,8 @@ impl MemoryBench {
 
 #[async_trait]
 impl Bench for MemoryBench {
-    async fn consumer(&self, prefetch: u16) -> Taking {
-        Taking::new(self.0.consumer(prefetch), 1)
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking {
+        Taking::new(self.0.consumer_within(prefetch, limits), 1)
     }
 
     async fn publisher(&self) -> Arc<dyn Publisher> {
@@ -78,10 +80,6 @@ impl Bench for MemoryBench {
 
     async fn listener(&self) -> Box<dyn Listener> {
         self.0.listener()
-    }
-
-    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
-        self.0.dead_letters()
     }
 
     async fn make_queue(&self, name: &str) {
@@ -136,14 +134,14 @@ impl AmqpBench {
 
 #[async_trait]
 impl Bench for AmqpBench {
-    async fn consumer(&self, prefetch: u16) -> Taking {
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking {
         let prefetch = prefetch.try_into().unwrap();
         let config = Config {
             prefetch,
             ..self.config.clone()
         };
         let publisher = self.publisher().await;
-        let consumer = amqp::consumer(&config, PROVIDER, publisher, WhenUnreachable::Fail).await;
+        let consumer = amqp::consumer(&config, PROVIDER, publisher, limits, WhenUnreachable::Fail).await;
         Taking::new(consumer.unwrap(), 1)
     }
 
@@ -157,10 +155,6 @@ impl Bench for AmqpBench {
         amqp::listener(&self.config, PROVIDER, WhenUnreachable::Fail)
             .await
             .unwrap()
-    }
-
-    fn dead_letters(&self) -> Arc<dyn DeadLetterQueue> {
-        amqp::dead_letters(&self.config)
     }
 
     async fn make_queue(&self, name: &str) {

@@ -1,10 +1,12 @@
 //! What the worker relies on, tried on both brokers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
-use usher::broker::{Header, Message, PublishError, Publisher};
+use usher::broker::{Death, Delivery, Header, Heard, Limits, Message, PublishError, Publisher};
 
 use crate::bench::{Bench, promises};
 use crate::support::{command, eventually, gets_nothing, id, ids, message, next, numbers, take};
@@ -24,7 +26,72 @@ promises!(
     outcomes_and_dead_letters_reach_their_queues,
     a_publish_to_a_missing_exchange_is_unconfirmed_and_the_next_one_goes_through,
     a_closed_publisher_has_its_confirms,
+    a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order,
+    bytes_beyond_the_limit_wait_and_come_in_order,
 );
+
+async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
+    let limits = Limits {
+        body_bytes: 1000,
+        ..Limits::NONE
+    };
+    let mut consumer = bench.consumer_within(10, limits).await;
+    let mut listener = bench.listener().await;
+    let publisher = bench.publisher().await;
+    let large = Message {
+        body: vec![b'x'; 5000].into(),
+        ..command("large")
+    };
+    for message in [&command(0), &large, &command(1)] {
+        publisher.publish(message).await.unwrap();
+    }
+    assert_eq!(ids(&take(&mut consumer, 2).await), ["0", "1"]);
+    let given_up = loop {
+        if let Heard::GivenUp(delivery) = listener.next().await {
+            break delivery;
+        }
+    };
+    assert_eq!(given_up.body, large.body);
+    let death = Death::latest(&given_up.properties).unwrap();
+    let expected = Death {
+        word: "rejected".to_owned(),
+        queue: "user.update.sivo.0".to_owned(),
+        exchange: COMMANDS.to_owned(),
+        routing_key: "sivo.42".to_owned(),
+    };
+    assert_eq!(death, expected);
+}
+
+async fn bytes_beyond_the_limit_wait_and_come_in_order(bench: &dyn Bench) {
+    let limits = Limits {
+        held_bytes: 10_000,
+        ..Limits::NONE
+    };
+    let mut consumer = bench.consumer_within(100, limits).await;
+    let publisher = bench.publisher().await;
+    for number in 0..25 {
+        let large = Message {
+            body: format!("{number}{}", " ".repeat(998)).into(),
+            ..command(number)
+        };
+        publisher.publish(&large).await.unwrap();
+    }
+    let number = |delivery: &Delivery| id(delivery).trim_end().to_owned();
+    let mut came = Vec::new();
+    while came.len() < 25 {
+        // A few at least, and never more than there is room for.
+        let mut held = vec![next(&mut consumer).await];
+        while let Ok(Some(delivery)) = timeout(Duration::from_millis(300), consumer.next()).await {
+            held.push(delivery);
+        }
+        assert!(held.len() <= 10, "{}", held.len());
+        came.extend(held.iter().map(number));
+        for delivery in held {
+            delivery.ack().await.unwrap();
+        }
+    }
+    assert_eq!(came, numbers(0..25));
+}
 
 async fn publish_all(publisher: &Arc<dyn Publisher>, count: usize) {
     for number in 0..count {

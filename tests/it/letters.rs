@@ -1,121 +1,84 @@
-//! Dead letters that the broker made: a command whose time ran out in the queue, or that a stranger refused.
-//!
-//! `USHER_TEST_COMMANDS=65000` lets 1,300 expire: more than a worker has in hand at once.
+//! What the broker gave up: a command whose time ran out in the queue, or that a stranger refused.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
     QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS};
-use usher::broker::{Header, Heard, Listener, Message, Picked, Wanted};
+use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, GIVEN_UP};
+use usher::broker::{Delivery, Heard, Listener};
 use usher::provider::Kind;
 use uuid::Uuid;
 
-use crate::bench::{AmqpBench, Bench, promises};
+use crate::bench::{Bench, promises};
 use crate::node::Node;
 use crate::scene::Scene;
-use crate::support::{self, eventually, ids, numbers};
+use crate::support::{self, eventually};
 
 promises!(
-    letters_that_are_not_acked_go_back_in_order,
-    a_listener_hears_of_letters_that_nobody_explained,
+    what_the_broker_gave_up_comes_one_at_a_time_and_again_when_its_listener_goes,
+    a_cut_connection_brings_back_what_was_not_acked,
 );
 
-/// Every letter but those whose number ends so.
-fn all_but(digit: char) -> Wanted {
-    Arc::new(move |letter: &Message| !letter.body.ends_with(&[digit as u8]))
-}
-
-async fn everything(bench: &dyn Bench) -> Picked {
-    let all: Wanted = Arc::new(|_| true);
-    bench.dead_letters().pick(all).await.unwrap()
-}
-
-/// Many: a broker may keep a few in order by chance.
-async fn letters_that_are_not_acked_go_back_in_order(bench: &dyn Bench) {
-    let publisher = bench.publisher().await;
-    let publish = async |range: std::ops::Range<usize>| {
-        for number in range {
-            let letter = support::message(DEAD_LETTERS, "sivo.x", number);
-            publisher.publish(&letter).await.unwrap();
-        }
-    };
-    publish(0..120).await;
-    let queue = bench.dead_letters();
-    let mut picked = queue.pick(all_but('3')).await.unwrap();
-    let expected = numbers((0..120).filter(|n| n % 10 != 3));
-    assert_eq!((ids(&picked.letters), picked.more), (expected, false));
-    publish(120..150).await;
-    for (index, letter) in std::mem::take(&mut picked.letters).into_iter().enumerate() {
-        if index % 2 == 0 {
-            letter.ack().await.unwrap();
-        }
-    }
-    picked.close().await;
-    let left: Vec<_> = (0..120).filter(|n| n % 10 != 3).skip(1).step_by(2).collect();
-    let left = numbers((0..150).filter(|n| *n >= 120 || n % 10 == 3 || left.contains(n)));
-    // Its caller went away in the middle.
-    let dropped = queue.pick(all_but('0')).await.unwrap();
-    assert_eq!(
-        dropped.letters.len(),
-        left.iter().filter(|id| !id.ends_with('0')).count()
-    );
-    drop(dropped);
-    let picked = eventually("all are back", async || {
-        let picked = everything(bench).await;
-        match picked.letters.len() == left.len() {
-            true => Some(picked),
-            false => {
-                picked.close().await;
-                None
+async fn given_up(listener: &mut Box<dyn Listener>) -> Delivery {
+    let heard = async {
+        loop {
+            if let Heard::GivenUp(delivery) = listener.next().await {
+                return delivery;
             }
         }
-    })
-    .await;
-    assert_eq!(ids(&picked.letters), left);
-    picked.close().await;
-}
-
-async fn heard(listener: &mut Box<dyn Listener>) -> Option<Heard> {
-    timeout(std::time::Duration::from_millis(400), listener.next())
-        .await
-        .ok()
-}
-
-async fn a_listener_hears_of_letters_that_nobody_explained(bench: &dyn Bench) {
-    let mut listener = bench.listener().await;
-    let publisher = bench.publisher().await;
-    let explained = support::message(DEAD_LETTERS, "sivo.conflict", "a");
-    let reason = [("x-usher-reason".to_owned(), Header::Text("conflict".to_owned()))];
-    let explained = Message {
-        properties: explained.properties.with_headers(reason),
-        ..explained
     };
-    publisher.publish(&explained).await.unwrap();
-    assert!(heard(&mut listener).await.is_none());
-    let unexplained = support::message(DEAD_LETTERS, "sivo.user.with.dots", "b");
-    publisher.publish(&unexplained).await.unwrap();
-    assert!(matches!(listener.next().await, Heard::Unexplained));
-    assert!(heard(&mut listener).await.is_none());
-    drop(listener);
+    timeout(Duration::from_secs(60), heard).await.expect("in time")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_was_cut_off_says_that_letters_may_have_come() {
-    let bench = AmqpBench::new("letters-cut-off").await;
+async fn hears_nothing(listener: &mut Box<dyn Listener>) {
+    let heard = timeout(Duration::from_millis(400), listener.next()).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+async fn publish_given_up(bench: &dyn Bench, count: usize) {
+    let publisher = bench.publisher().await;
+    for number in 0..count {
+        let letter = support::message(GIVEN_UP, "sivo.x", number);
+        publisher.publish(&letter).await.unwrap();
+    }
+}
+
+async fn what_the_broker_gave_up_comes_one_at_a_time_and_again_when_its_listener_goes(bench: &dyn Bench) {
+    let mut first = bench.listener().await;
+    let mut second = bench.listener().await;
+    publish_given_up(bench, 3).await;
+    let letter = given_up(&mut first).await;
+    assert_eq!((support::id(&letter).as_str(), letter.redelivered), ("0", false));
+    hears_nothing(&mut first).await;
+    letter.ack().await.unwrap();
+    let letter = given_up(&mut first).await;
+    assert_eq!(support::id(&letter), "1");
+    hears_nothing(&mut second).await;
+    drop(first);
+    let again = given_up(&mut second).await;
+    assert_eq!((support::id(&again).as_str(), again.redelivered), ("1", true));
+    assert!(letter.ack().await.is_err(), "it is stale");
+    again.ack().await.unwrap();
+    assert_eq!(support::id(&given_up(&mut second).await), "2");
+}
+
+async fn a_cut_connection_brings_back_what_was_not_acked(bench: &dyn Bench) {
     let mut listener = bench.listener().await;
-    assert!(heard(&mut listener).await.is_none());
+    publish_given_up(bench, 1).await;
+    let letter = given_up(&mut listener).await;
     bench.drop_connections().await;
-    assert!(matches!(listener.next().await, Heard::Unexplained));
-    drop(listener);
+    let again = given_up(&mut listener).await;
+    assert!(again.redelivered);
+    assert!(!letter.usable());
+    again.ack().await.unwrap();
 }
 
 /// How many commands expire.
@@ -163,30 +126,6 @@ async fn send(channel: &Channel, exchange: &str, key: &str, body: &str, properti
     let options = BasicPublishOptions::default();
     let sent = channel.basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties);
     sent.await.unwrap().await.unwrap();
-}
-
-/// Letters that no worker has to complete: one that a worker made, and one of somebody else.
-async fn publish_others(channel: &Channel, n: u64) {
-    let mut headers = FieldTable::default();
-    headers.insert("x-usher-reason".into(), AMQPValue::LongString("conflict".into()));
-    let explained = BasicProperties::default().with_headers(headers);
-    send(
-        channel,
-        DEAD_LETTERS,
-        "zitadel.conflict",
-        &format!("explained {n}"),
-        explained,
-    )
-    .await;
-    let others = BasicProperties::default();
-    send(
-        channel,
-        DEAD_LETTERS,
-        "zitadel.who",
-        &format!("foreign {n}"),
-        others,
-    )
-    .await;
 }
 
 /// The next command, refused by somebody who has no business there.
@@ -258,26 +197,30 @@ fn failures(events: &[Value]) -> BTreeMap<String, String> {
     failed.map(of).collect()
 }
 
+async fn given_up_becomes(scene: &Scene, channel: &Channel, count: u64) {
+    eventually("so many are given up", async || {
+        let depth = scene.depth(channel, GIVEN_UP).await;
+        (u64::from(depth) == count).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_the_broker_gave_up_end_with_one_event_and_a_complete_letter_each() {
     let (scene, channel) = unattended("given-up").await;
     let count = expired();
-    publish_others(&channel, 0).await;
     for n in 0..count {
         publish(&channel, n, Some("1")).await;
     }
-    letters_become(&scene, &channel, 2 + count).await;
-    for n in 1..20 {
-        publish_others(&channel, n).await;
-    }
+    given_up_becomes(&scene, &channel, count).await;
     publish(&channel, REFUSED, None).await;
     refuse_one(&scene).await;
-    letters_become(&scene, &channel, 40 + count + 1).await;
+    given_up_becomes(&scene, &channel, count + 1).await;
 
     let worker = scene.settings().start(&["run"]);
     let all = usize::try_from(count).unwrap() + 1;
     let events = scene.events(all).await;
-    letters_become(&scene, &channel, 40 + count + 1).await;
+    letters_become(&scene, &channel, count + 1).await;
     worker.drained().await;
     let mut expected: BTreeMap<_, _> = (0..count)
         .map(|n| (id(n).to_string(), "expired".to_owned()))
@@ -291,11 +234,11 @@ async fn commands_that_the_broker_gave_up_end_with_one_event_and_a_complete_lett
     assert!(started.iter().eq(expected.keys()));
     assert!(scene.provider.calls().is_empty());
 
-    // The next one hears of a letter while it runs, and finds nothing else to do.
     let worker = scene.settings().start(&["run"]);
     expires_elsewhere(&channel).await;
     scene.events(all + 1).await;
-    letters_become(&scene, &channel, 40 + count + 2).await;
+    letters_become(&scene, &channel, count + 2).await;
+    given_up_becomes(&scene, &channel, 0).await;
     worker.drained().await;
     check_letters(&taken(&channel).await);
 }
@@ -303,11 +246,7 @@ async fn commands_that_the_broker_gave_up_end_with_one_event_and_a_complete_lett
 /// A command of a partition that is no more.
 async fn expires_elsewhere(channel: &Channel) {
     let mut arguments = FieldTable::default();
-    for (name, value) in [
-        ("x-queue-type", "quorum"),
-        ("x-dead-letter-exchange", DEAD_LETTERS),
-        ("x-dead-letter-routing-key", "zitadel.x"),
-    ] {
+    for (name, value) in [("x-queue-type", "quorum"), ("x-dead-letter-exchange", GIVEN_UP)] {
         arguments.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     let options = QueueDeclareOptions {
@@ -326,20 +265,17 @@ async fn expires_elsewhere(channel: &Channel) {
 
 #[track_caller]
 fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
-    let about: Vec<_> = letters.iter().map(|(about, _)| about.clone()).collect();
-    let others = (0..20).flat_map(|n| [format!("explained {n}"), format!("foreign {n}")]);
-    assert!(about[..40].iter().cloned().eq(others), "{about:?}");
     // Two queues: each one's are in its order.
-    let users: Vec<u64> = about[40..]
+    let users: Vec<u64> = letters
         .iter()
-        .map(|user| user[1..].parse().unwrap())
+        .map(|(user, _)| user[1..].parse().unwrap())
         .collect();
     for bulk in [true, false] {
         let of_class: Vec<_> = users.iter().filter(|n| n.is_multiple_of(3) == bulk).collect();
         assert!(of_class.is_sorted(), "{of_class:?}");
     }
     assert_eq!(users.len() as u64, expired() + 2);
-    for (user, headers) in &letters[40..] {
+    for (user, headers) in letters {
         let n: u64 = user[1..].parse().unwrap();
         let (reason, exchange, key) = match n {
             REFUSED => ("poison", COMMANDS, format!("zitadel.{user}")),
@@ -360,26 +296,55 @@ fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
     }
 }
 
-/// Completed, told and not acked: the broker's own letter is there again, and goes without a word.
+/// What a publisher sets, or what a dead letter has that was moved, decides nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_dies_before_a_letters_ack_leaves_one_outcome_and_one_letter() {
+async fn a_forged_reason_and_death_hide_no_command_that_expires() {
+    let (scene, channel) = unattended("forged-headers").await;
+    let mut death = FieldTable::default();
+    for (name, value) in [("queue", "usher.lease.zitadel.0"), ("reason", "rejected")] {
+        death.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    let deaths = FieldArray::from(vec![AMQPValue::FieldTable(death)]);
+    let mut headers = FieldTable::default();
+    headers.insert("x-usher-reason".into(), AMQPValue::LongString("invalid".into()));
+    headers.insert("x-death".into(), AMQPValue::FieldArray(deaths));
+    let command =
+        json!({ "id": id(1), "provider": "zitadel", "userId": "u1", "update": { "nickname": "n" } });
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_message_id(id(1).to_string().into())
+        .with_expiration("1".into())
+        .with_headers(headers);
+    send(&channel, COMMANDS, "zitadel.u1", &command.to_string(), properties).await;
+    given_up_becomes(&scene, &channel, 1).await;
+    let worker = scene.settings().start(&["run"]);
+    let events = scene.events(1).await;
+    letters_become(&scene, &channel, 1).await;
+    worker.drained().await;
+    let expected = BTreeMap::from([(id(1).to_string(), "expired".to_owned())]);
+    assert_eq!(failures(&events), expected);
+}
+
+/// Completed, told and not acked: nobody can tell whether that was this message, so it is completed once more, as the
+/// command's next run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_before_a_letters_ack_leaves_one_outcome_for_each_run() {
     let (scene, channel) = unattended("letter-unacked").await;
     for n in 0..3 {
         publish(&channel, n, Some("1")).await;
     }
-    letters_become(&scene, &channel, 3).await;
+    given_up_becomes(&scene, &channel, 3).await;
     let deadly = scene.settings().with_variable("FAILPOINT", "before_ack");
     let (status, said) = deadly.start(&["run"]).ended().await;
     assert!(status.code().is_none(), "it was not killed: {said}");
-    // What it had in hand is back, and what it completed lies behind it.
-    letters_become(&scene, &channel, 4).await;
+    given_up_becomes(&scene, &channel, 3).await;
     let worker = scene.settings().start(&["run"]);
-    let events = scene.events(3).await;
-    letters_become(&scene, &channel, 3).await;
+    let events = scene.events(4).await;
+    letters_become(&scene, &channel, 4).await;
     worker.drained().await;
     assert_eq!(failures(&events).len(), 3);
     assert_eq!(
-        scene.dead_letters(3).await,
-        BTreeMap::from([("expired".to_owned(), 3)])
+        scene.dead_letters(4).await,
+        BTreeMap::from([("expired".to_owned(), 4)])
     );
 }

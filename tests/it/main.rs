@@ -7,11 +7,13 @@
 )]
 
 mod apply;
+mod attacks;
 mod bench;
 mod chaos;
 mod check;
 mod conformance;
 mod decode;
+mod deleted;
 mod fleet;
 mod leaks;
 mod letters;
@@ -21,6 +23,7 @@ mod partitions;
 mod pipeline;
 mod process;
 mod proxy;
+mod raw_amqp;
 mod readme;
 mod reconnect;
 mod scene;

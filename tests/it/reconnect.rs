@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{Config, Link, PublishError, Publisher};
+use usher::broker::{Config, Limits, Link, PublishError, Publisher};
 
 use crate::node::{Node, free_ports};
 use crate::proxy::Proxy;
@@ -26,7 +26,14 @@ async fn connected(node: &Node) -> (Taking, Arc<dyn Publisher>) {
 
 async fn connect(config: &Config) -> (Taking, Arc<dyn Publisher>) {
     let publisher = amqp::publisher(config, WhenUnreachable::Fail).await.unwrap();
-    let consumer = amqp::consumer(config, PROVIDER, publisher.clone(), WhenUnreachable::Fail).await;
+    let consumer = amqp::consumer(
+        config,
+        PROVIDER,
+        publisher.clone(),
+        Limits::NONE,
+        WhenUnreachable::Fail,
+    )
+    .await;
     (Taking::new(consumer.unwrap(), 1), publisher)
 }
 

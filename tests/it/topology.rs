@@ -5,8 +5,8 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
-use usher::broker::Config;
 use usher::broker::amqp::{self, ConnectError, ObjectState, TopologyError, WhenUnreachable};
+use usher::broker::{Config, Limits};
 
 use crate::node::Node;
 use crate::support::PROVIDER;
@@ -27,7 +27,7 @@ fn partitioned(config: &Config, partitions: u16) -> Config {
 }
 
 async fn refusal(config: &Config) -> ConnectError {
-    amqp::connect(config, PROVIDER, WhenUnreachable::Wait)
+    amqp::connect(config, PROVIDER, Limits::NONE, WhenUnreachable::Wait)
         .await
         .err()
         .expect("a refusal")
@@ -50,8 +50,8 @@ async fn a_plan_tells_what_is_missing_and_declaring_it_twice_changes_nothing() {
     let after = amqp::plan(&config, PROVIDER).await.unwrap();
     assert!(after.is_settled(), "{after:?}");
     assert_eq!(after.objects.len(), before.objects.len());
-    // 5 exchanges, the fleet's and 2 hashing ones; 3 queues, 3 leases and 6 command queues.
-    assert_eq!(after.objects.len(), 8 + 12);
+    // 6 exchanges, the fleet's and 2 hashing ones; 4 queues, 3 leases and 6 command queues.
+    assert_eq!(after.objects.len(), 9 + 13);
 }
 
 #[tokio::test]
@@ -210,12 +210,12 @@ async fn a_broker_out_of_reach_is_told_apart() {
         url: format!("amqp://guest:guest@{closed}/%2f").parse().unwrap(),
         ..Config::default()
     };
-    let refused = amqp::connect(&config, PROVIDER, WhenUnreachable::Fail)
+    let refused = amqp::connect(&config, PROVIDER, Limits::NONE, WhenUnreachable::Fail)
         .await
         .err()
         .unwrap();
     assert!(refused.is_out_of_reach(), "{refused}");
-    let waiting = amqp::connect(&config, PROVIDER, WhenUnreachable::Wait);
+    let waiting = amqp::connect(&config, PROVIDER, Limits::NONE, WhenUnreachable::Wait);
     assert!(
         tokio::time::timeout(Duration::from_secs(1), waiting)
             .await

@@ -135,22 +135,6 @@ async fn a_dead_letter_keeps_the_commands_body_and_properties_and_adds_where_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redriven_command_is_applied_and_its_events_have_other_ids() {
-    let world = World::new(Scripted::always(Answer::Ok));
-    let first = command(1, "u", false);
-    let mut again = first.clone();
-    again.properties = again
-        .properties
-        .with_headers([("x-usher-redrives".to_owned(), Header::Number(1))]);
-    world.publish(&first);
-    world.publish(&again);
-    world.run_to_the_end().await;
-    assert_eq!(world.provider.calls().len(), 2);
-    let ids: std::collections::BTreeSet<_> = world.events().iter().map(|event| event.id).collect();
-    assert_eq!(ids.len(), 4);
-}
-
-#[tokio::test(start_paused = true)]
 async fn events_and_dead_letter_headers_hold_no_value() {
     let world = World::new(Scripted::always(Answer::Ok));
     let mut good = body(1, "u", false);

@@ -20,6 +20,7 @@ mod pace;
 mod policy;
 mod provider;
 mod redelivery;
+mod runs;
 mod seeds;
 mod stopping;
 mod waits;

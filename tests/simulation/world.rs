@@ -125,7 +125,6 @@ impl World {
             fleet: self.fleet.then(|| Company {
                 listener: self.broker.listener(),
                 exchange: topology(self.partitions).fleet_exchange(),
-                dead_letters: self.broker.dead_letters(),
                 ledger_window: Duration::from_secs(900),
             }),
             partitions: self.partitions,

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::{Connection, Event};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,14 +20,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::WhenUnreachable;
 use super::connection;
 use super::declare::Declaring;
-use super::epoch::Epoch;
+use super::epoch::{Epoch, Forwarded};
 use super::error::ConnectError;
 use super::first::First;
 use super::inbox::Inbox;
 use super::line::Line;
 use super::pulse::Pulse;
 use super::supervisor::{Supervisor, Use};
-use crate::broker::{Arrival, Config, Consumer, Lease, Link, Partition, Publisher, Topology};
+use super::watch;
+use crate::broker::held::HeldBytes;
+use crate::broker::{Arrival, Config, Consumer, Lease, Limits, Link, Partition, Publisher, Topology};
 
 /// lapin tells of most ends by an event; this bounds how long another may stay unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +43,7 @@ const LASTED: Duration = Duration::from_secs(1);
 
 pub(super) struct AmqpConsumer {
     inbox: Arc<Inbox>,
-    link: watch::Receiver<Link>,
+    link: tokio::sync::watch::Receiver<Link>,
     config: Config,
     stop: DropGuard,
     supervisor: JoinHandle<()>,
@@ -52,6 +54,7 @@ impl AmqpConsumer {
         config: &Config,
         provider: &str,
         publisher: Arc<dyn Publisher>,
+        limits: Limits,
         when_unreachable: WhenUnreachable,
     ) -> Result<Self, ConnectError> {
         let (first, connected) = oneshot::channel();
@@ -61,6 +64,8 @@ impl AmqpConsumer {
             topology: Topology::new(provider, config),
             inbox: inbox.clone(),
             publisher,
+            held: HeldBytes::new(limits.held_bytes),
+            body_bytes_max: limits.body_bytes,
         };
         let supervisor = Supervisor::new("consumer", config, stop.clone());
         let link = supervisor.link.subscribe();
@@ -102,7 +107,7 @@ impl Consumer for AmqpConsumer {
         self.inbox.release(partition);
     }
 
-    fn link(&self) -> watch::Receiver<Link> {
+    fn link(&self) -> tokio::sync::watch::Receiver<Link> {
         self.link.clone()
     }
 
@@ -117,6 +122,8 @@ struct Consuming {
     topology: Topology,
     inbox: Arc<Inbox>,
     publisher: Arc<dyn Publisher>,
+    held: Arc<HeldBytes>,
+    body_bytes_max: usize,
 }
 
 impl Use for Consuming {
@@ -149,6 +156,7 @@ impl Use for Consuming {
                         Ok("closed".to_owned())
                     }
                     reason = used.end() => Ok(reason),
+                    error = watch::watch(&connection, &self.topology, &supervisor.config) => Err(error),
                     Some(()) = tended.next() => Ok("nothing to consume".to_owned()),
                 }
             }
@@ -209,6 +217,8 @@ enum Ended {
     /// By us.
     Released,
     Lost(String),
+    /// Only its epoch did: there was more than may be held.
+    Full,
 }
 
 impl Connected<'_> {
@@ -232,7 +242,7 @@ impl Connected<'_> {
             let wish = inbox.wished(partition, |wish| wish.wanted).await;
             let began = Instant::now();
             match self.hold(partition, wish.releases).await {
-                Ended::Released => tries = 0,
+                Ended::Released | Ended::Full => tries = 0,
                 Ended::Lost(_) if began.elapsed() > LASTED => tries = 0,
                 // The topology is declared anew with the next connection.
                 Ended::Lost(reason) if tries == TRIES_MAX => {
@@ -294,12 +304,23 @@ impl Connected<'_> {
             reason = line.keep(self.config.hold_max) => return Ended::Lost(reason),
             _ = inbox.wished(partition, |wish| wish.consume == lease.number) => {}
         }
-        let mut epoch = Epoch::new(partition, self.pulse.clone());
+        loop {
+            match self.one_epoch(partition, releases, line).await {
+                Ended::Full => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn one_epoch(&self, partition: Partition, releases: u64, line: &mut Line) -> Ended {
+        let consuming = self.consuming;
+        let (held, body_bytes_max) = (consuming.held.clone(), consuming.body_bytes_max);
+        let mut epoch = Epoch::new(partition, self.pulse.clone(), held, body_bytes_max);
         let ended = tokio::select! {
             ended = self.consume(&mut epoch, releases) => ended,
             reason = line.keep(self.config.hold_max) => Ended::Lost(reason),
         };
-        if let Ended::Released = ended {
+        if let Ended::Released | Ended::Full = ended {
             epoch.let_acks_arrive(self.config).await;
         }
         match epoch.end(self.config).await {
@@ -321,7 +342,10 @@ impl Connected<'_> {
         tokio::select! {
             biased;
             () = self.released(partition, releases) => Ended::Released,
-            reason = epoch.forward(&self.consuming.inbox) => Ended::Lost(reason),
+            forwarded = epoch.forward(&self.consuming.inbox) => match forwarded {
+                Forwarded::Lost(reason) => Ended::Lost(reason),
+                Forwarded::Full => Ended::Full,
+            },
         }
     }
 }

@@ -121,11 +121,26 @@ impl<'c> Declaring<'c> {
             let declared = self.ask(object, false).await?;
             declared.map_err(|error| object.refused(&error))?;
         }
+        self.bind_all(topology).await
+    }
+
+    pub(super) async fn bind_all(&mut self, topology: &Topology) -> Result<(), ConnectError> {
         for binding in &topology.bindings {
             let bound = bind(self.channel().await?, binding).await;
             bound.map_err(|error| refused_object(&name_of(binding), None, &error))?;
         }
         Ok(())
+    }
+
+    /// The exchanges and queues that are not on the broker.
+    pub(super) async fn missing(&mut self, topology: &Topology) -> Result<Vec<String>, ConnectError> {
+        let mut missing = Vec::new();
+        for object in objects(topology) {
+            if !self.exists(object).await? {
+                missing.push(object.label());
+            }
+        }
+        Ok(missing)
     }
 
     async fn plan(&mut self, topology: &Topology) -> Result<Plan, ConnectError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{join_all, ready};
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::time::{sleep, timeout};
@@ -16,10 +16,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::inbox::Inbox;
 use super::pulse::Pulse;
 use super::received::Received;
+use crate::broker::held::{Held, HeldBytes};
+use crate::broker::in_flight::InFlight;
 use crate::broker::{Acker, Config, Delivery, Partition};
 
 /// How long a busy broker may keep acks in hand.
 const ACKS_IN_HAND: Duration = Duration::from_millis(250);
+
+/// lapin lets a reject wait for ever when the connection ends at that moment.
+const GIVE_UP_MAX: Duration = Duration::from_secs(5);
 
 type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 
@@ -33,10 +38,27 @@ pub(super) struct Epoch {
     /// Each channel's queue: its name, and whether it holds bulk traffic.
     queues: Vec<(String, bool)>,
     streams: SelectAll<BoxStream<'static, Tagged>>,
+    held: Arc<HeldBytes>,
+    /// Deliveries that are not settled.
+    in_flight: Arc<InFlight>,
+    body_bytes_max: usize,
+}
+
+/// How an epoch came to its end.
+pub(super) enum Forwarded {
+    /// For this reason.
+    Lost(String),
+    /// More was delivered than may be held, and all that was held is settled: the next epoch brings the rest.
+    Full,
 }
 
 impl Epoch {
-    pub(super) fn new(partition: Partition, pulse: Arc<Pulse>) -> Self {
+    pub(super) fn new(
+        partition: Partition,
+        pulse: Arc<Pulse>,
+        held: Arc<HeldBytes>,
+        body_bytes_max: usize,
+    ) -> Self {
         let ended = CancellationToken::new();
         Self {
             partition,
@@ -46,6 +68,9 @@ impl Epoch {
             channels: Vec::new(),
             queues: Vec::new(),
             streams: SelectAll::new(),
+            held,
+            in_flight: Arc::default(),
+            body_bytes_max,
         }
     }
 
@@ -85,20 +110,43 @@ impl Epoch {
         Ok(())
     }
 
-    /// Until the first sign of an end, which ends the epoch for all queues. Answers what it was.
-    pub(super) async fn forward(&mut self, inbox: &Inbox) -> String {
-        while let Some((index, delivery)) = self.streams.next().await {
+    /// Until the first sign of an end, which ends the epoch for all queues.
+    pub(super) async fn forward(&mut self, inbox: &Inbox) -> Forwarded {
+        let in_flight = self.in_flight.clone();
+        // Once one delivery was let go of, all later ones are: the broker brings them back behind it.
+        let mut is_full = false;
+        loop {
+            let next = tokio::select! {
+                next = self.streams.next() => next,
+                () = in_flight.none(), if is_full => return Forwarded::Full,
+            };
+            let Some((index, delivery)) = next else {
+                return Forwarded::Lost("nothing to consume".to_owned());
+            };
             match delivery {
-                Some(Ok(delivery)) => inbox.deliver(self.adopt(delivery, index)),
-                Some(Err(error)) => return error.to_string(),
-                None => return format!("the broker ended the consumer of {}", self.queues[index].0),
+                Some(Ok(delivery)) if delivery.data.len() > self.body_bytes_max => {
+                    if let Err(error) = give_up(delivery).await {
+                        return Forwarded::Lost(error);
+                    }
+                }
+                Some(Ok(_)) if is_full => {}
+                Some(Ok(delivery)) => match self.adopt(delivery, index) {
+                    Some(delivery) => inbox.deliver(delivery),
+                    None => is_full = true,
+                },
+                Some(Err(error)) => return Forwarded::Lost(error.to_string()),
+                None => {
+                    let queue = &self.queues[index].0;
+                    return Forwarded::Lost(format!("the broker ended the consumer of {queue}"));
+                }
             }
         }
-        "nothing to consume".to_owned()
     }
 
-    fn adopt(&self, delivery: lapin::message::Delivery, index: usize) -> Delivery {
+    /// `None` where there is no room for it.
+    fn adopt(&self, delivery: lapin::message::Delivery, index: usize) -> Option<Delivery> {
         let acker = AmqpAcker {
+            _held: self.held.hold(delivery.data.len(), &self.in_flight)?,
             ended: self.ended.clone(),
             pulse: self.pulse.clone(),
             channel: self.channels[index].clone(),
@@ -106,12 +154,24 @@ impl Epoch {
         };
         let received = Received::from(delivery);
         let from = (self.partition, self.queues[index].1);
-        Delivery::new(received.message, received.redelivered, from, Box::new(acker))
+        Some(Delivery::new(
+            received.message,
+            received.redelivered,
+            from,
+            Box::new(acker),
+        ))
     }
 
+    /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
+    /// and loses them with the channel: settled commands would come again. So before a close that was
+    /// asked for, each channel is asked something, which it answers after the acks, and given that moment.
     pub(super) async fn let_acks_arrive(&mut self, config: &Config) {
-        let channels = self.channels.iter().map(AsRef::as_ref);
-        let_acks_arrive(channels, config.prefetch.get(), config).await;
+        let asked = self
+            .channels
+            .iter()
+            .map(|channel| channel.basic_qos(config.prefetch.get(), BasicQosOptions::default()));
+        let _ = timeout(config.close_timeout, join_all(asked)).await;
+        sleep(ACKS_IN_HAND).await;
     }
 
     /// The broker requeues what is unsettled, in order. Deliveries turn stale before that, so that no
@@ -128,22 +188,26 @@ impl Epoch {
     }
 }
 
-/// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
-/// and loses them with the channel: settled commands would come again. So before a close that was
-/// asked for, each channel is asked something, which it answers after the acks, and given that moment.
-pub(super) async fn let_acks_arrive(
-    channels: impl IntoIterator<Item = &Channel>,
-    prefetch: u16,
-    config: &Config,
-) {
-    let asked = channels
-        .into_iter()
-        .map(|channel| channel.basic_qos(prefetch, BasicQosOptions::default()));
-    let _ = timeout(config.close_timeout, join_all(asked)).await;
-    sleep(ACKS_IN_HAND).await;
+/// The broker moves it to what it gave up: there, one body at a time is read. It settles this delivery alone, which changes
+/// the order of no other.
+async fn give_up(delivery: lapin::message::Delivery) -> Result<(), String> {
+    // The body goes first: it may be all that there is room for.
+    let (acker, bytes) = (delivery.acker, delivery.data.len());
+    drop(delivery.data);
+    tracing::debug!(
+        bytes,
+        "broker: a body is larger than any command; it is given up unread"
+    );
+    let rejected = timeout(GIVE_UP_MAX, acker.reject(BasicRejectOptions { requeue: false })).await;
+    match rejected {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("a delivery could not be given up in time".to_owned()),
+    }
 }
 
 struct AmqpAcker {
+    _held: Held,
     /// The epoch has.
     ended: CancellationToken,
     /// Of its connection.

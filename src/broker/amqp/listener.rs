@@ -1,20 +1,18 @@
-//! Notices of the fleet, news of dead letters and the outcome log from RabbitMQ, on a connection of their own.
+//! Notices of the fleet, the outcome log and what the broker gave up from RabbitMQ, on a connection of their own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
@@ -22,23 +20,32 @@ use super::connection;
 use super::consumer::loss;
 use super::error::{ConnectError, refused_connection};
 use super::first::First;
+use super::given_up;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
-use crate::broker::death::is_explained;
-use crate::broker::topology::{DEAD_LETTERS, OUTCOME_LOG};
-use crate::broker::{Config, Heard, Listener, Properties, Topology};
+use super::terms::table;
+use crate::broker::topology::OUTCOME_LOG;
+use crate::broker::{Config, Heard, Listener, Topology};
 
 /// Messages of the log on their way; and after so many of them the broker is told to send more.
 const LOG_PREFETCH: u16 = 1000;
 const LOG_ACK_EVERY: u64 = 200;
 
-/// A log that can't be read is tried again after this.
-const AGAIN: Duration = Duration::from_secs(1);
+/// What can't be read is tried again after this.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
+/// The fleet's exchange may have been deleted and declared again: the queue of notices is bound to it so often.
+const BIND_EVERY: Duration = Duration::from_secs(2);
+
+/// Notices that wait to be read, in number and in bytes: a flood of them, or a large one, is dropped by the broker.
+const NOTICES_MAX: i64 = 1000;
+const NOTICES_BYTES_MAX: i64 = 1 << 20;
+
+/// A larger body is no notice and no event. It is let go of at once, and what is left of it can't be read.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
-    /// However many came, it is heard once.
-    unexplained: Arc<Notify>,
     follow: watch::Sender<Option<Timestamp>>,
     _stop: DropGuard,
 }
@@ -53,12 +60,8 @@ impl AmqpListener {
         let stop = CancellationToken::new();
         let (hear, heard) = mpsc::channel(LOG_PREFETCH.into());
         let (follow, wanted) = watch::channel(None);
-        let unexplained = Arc::new(Notify::new());
         let purpose = Listening {
             fleet: Topology::new(provider, config).fleet_exchange(),
-            letters: format!("{provider}.#"),
-            unexplained: unexplained.clone(),
-            listened: AtomicBool::new(false),
             hear,
             wanted,
             next: Mutex::default(),
@@ -67,7 +70,6 @@ impl AmqpListener {
         let first = First::new(first, when_unreachable);
         let listener = Self {
             heard,
-            unexplained,
             follow,
             _stop: stop.drop_guard(),
         };
@@ -82,10 +84,10 @@ impl AmqpListener {
 #[async_trait]
 impl Listener for AmqpListener {
     async fn next(&mut self) -> Heard {
-        tokio::select! {
+        match self.heard.recv().await {
+            Some(heard) => heard,
             // The supervisor ends only when it is told to.
-            Some(heard) = self.heard.recv() => heard,
-            () = self.unexplained.notified() => Heard::Unexplained,
+            None => std::future::pending().await,
         }
     }
 
@@ -94,15 +96,18 @@ impl Listener for AmqpListener {
     }
 }
 
+/// How the reading of the log came to its end.
+enum Read {
+    /// Nobody wants it any more, or from elsewhere.
+    AsWanted,
+    /// By the broker: the log was deleted, or its node went.
+    Ended,
+}
+
 /// The supervisor's use of a connection: listening.
 struct Listening {
     /// Its exchange.
     fleet: String,
-    /// The keys of the provider's dead letters: those of its commands, and those that workers give them.
-    letters: String,
-    unexplained: Arc<Notify>,
-    /// There was a connection before.
-    listened: AtomicBool,
     hear: mpsc::Sender<Heard>,
     wanted: watch::Receiver<Option<Timestamp>>,
     /// Where the log goes on, for the wish that it was read for.
@@ -117,20 +122,17 @@ impl Use for Listening {
         first: &mut First,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
-        let ended = match timeout(config.confirm_timeout, self.queues(&connection)).await {
+        let ended = match timeout(config.confirm_timeout, self.notices(&connection)).await {
             Err(_) => Err(ConnectError::unreachable(&"it didn't open a channel in time")),
             Ok(Err(error)) => Err(refused_connection(&error)),
-            Ok(Ok((_channel, notices, letters))) => {
-                if self.listened.swap(true, Ordering::AcqRel) {
-                    // Whatever came while nobody listened.
-                    self.unexplained.notify_one();
-                }
+            Ok(Ok(notices)) => {
                 supervisor.up(first);
+                // They hold lapin's consumers, but of what has no order to keep.
                 tokio::select! {
                     () = supervisor.stop.cancelled() => Ok("closed".to_owned()),
                     reason = loss(&connection) => Ok(reason),
                     reason = self.hear_notices(notices) => Ok(reason),
-                    reason = self.hear_of_letters(letters) => Ok(reason),
+                    () = given_up::take(&connection, config, &self.hear) => Ok("closed".to_owned()),
                     () = self.read_log(&connection) => Ok("closed".to_owned()),
                 }
             }
@@ -140,45 +142,72 @@ impl Use for Listening {
     }
 }
 
+/// The queue by which notices come.
+struct Notices {
+    channel: Channel,
+    queue: ShortString,
+    consumer: lapin::Consumer,
+}
+
 impl Listening {
-    /// What notices and what dead letters come by.
-    async fn queues(
-        &self,
-        connection: &Connection,
-    ) -> lapin::Result<(Channel, lapin::Consumer, lapin::Consumer)> {
+    /// A queue of this connection's own, which is gone with it.
+    async fn notices(&self, connection: &Connection) -> lapin::Result<Notices> {
         let channel = connection.create_channel().await?;
-        let notices = own_queue(&channel, &self.fleet, "").await?;
-        let letters = own_queue(&channel, DEAD_LETTERS, &self.letters).await?;
-        Ok((channel, notices, letters))
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let bounds = [
+            ("x-max-length", AMQPValue::LongLongInt(NOTICES_MAX)),
+            ("x-max-length-bytes", AMQPValue::LongLongInt(NOTICES_BYTES_MAX)),
+        ];
+        let declared = channel.queue_declare("".into(), options, table(bounds)).await?;
+        let queue = declared.name().clone();
+        self.bind(&channel, &queue).await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let consumer = channel
+            .basic_consume(queue.clone(), "".into(), options, FieldTable::default())
+            .await?;
+        Ok(Notices {
+            channel,
+            queue,
+            consumer,
+        })
+    }
+
+    async fn bind(&self, channel: &Channel, queue: &ShortString) -> lapin::Result<()> {
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let exchange = self.fleet.as_str().into();
+        channel
+            .queue_bind(queue.clone(), exchange, "".into(), options, arguments)
+            .await
     }
 
     /// Until it ends; answers why.
-    async fn hear_notices(&self, mut notices: lapin::Consumer) -> String {
+    async fn hear_notices(&self, mut notices: Notices) -> String {
+        let mut bind = interval(BIND_EVERY);
+        bind.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match notices.next().await {
+            let notice = tokio::select! {
+                notice = notices.consumer.next() => notice,
+                _ = bind.tick() => match self.bind(&notices.channel, &notices.queue).await {
+                    Ok(()) => continue,
+                    Err(error) => return error.to_string(),
+                },
+            };
+            match notice {
                 Some(Ok(notice)) => {
-                    let heard = Heard::Notice(Bytes::from(notice.data));
+                    let heard = Heard::Notice(Received::from(notice).within(BODY_BYTES_MAX).message.body);
                     if self.hear.send(heard).await.is_err() {
                         return "closed".to_owned();
                     }
                 }
                 Some(Err(error)) => return error.to_string(),
                 None => return "the broker ended the consumer of notices".to_owned(),
-            }
-        }
-    }
-
-    /// Until it ends; answers why.
-    async fn hear_of_letters(&self, mut letters: lapin::Consumer) -> String {
-        loop {
-            match letters.next().await {
-                Some(Ok(letter)) => {
-                    if !is_explained(&Properties::from_amqp(letter.properties)) {
-                        self.unexplained.notify_one();
-                    }
-                }
-                Some(Err(error)) => return error.to_string(),
-                None => return "the broker ended the consumer of dead letters".to_owned(),
             }
         }
     }
@@ -191,9 +220,17 @@ impl Listening {
                 return;
             };
             let Some(since) = since else { continue };
-            if let Err(error) = self.read_since(connection, since, &mut wanted).await {
-                tracing::debug!(reason = %error, "broker: the outcome log can't be read now");
-                sleep(AGAIN).await;
+            match self.read_since(connection, since, &mut wanted).await {
+                Ok(Read::AsWanted) => {}
+                Ok(Read::Ended) => {
+                    tracing::debug!("broker: the outcome log ended");
+                    self.forget_offset();
+                }
+                Err(error) => {
+                    tracing::debug!(reason = %error, "broker: the outcome log can't be read now");
+                    self.forget_offset();
+                    sleep(AGAIN).await;
+                }
             }
         }
     }
@@ -204,7 +241,7 @@ impl Listening {
         connection: &Connection,
         since: Timestamp,
         wanted: &mut watch::Receiver<Option<Timestamp>>,
-    ) -> lapin::Result<()> {
+    ) -> lapin::Result<Read> {
         let channel = connection.create_channel().await?;
         channel
             .basic_qos(LOG_PREFETCH, BasicQosOptions::default())
@@ -216,25 +253,25 @@ impl Listening {
             .basic_consume(OUTCOME_LOG.into(), "".into(), options, from)
             .await?;
         if self.hear.send(Heard::Following).await.is_err() {
-            return Ok(());
+            return Ok(Read::AsWanted);
         }
         let changed = wanted.wait_for(|wanted| *wanted != Some(since));
         let read = tokio::select! {
             read = self.read(log, since) => read,
-            _ = changed => Ok(()),
+            _ = changed => Ok(Read::AsWanted),
         };
         // An error is as good: the channel is gone.
         let _ = channel.close(200, "OK".into()).await;
         read
     }
 
-    async fn read(&self, mut log: lapin::Consumer, since: Timestamp) -> lapin::Result<()> {
+    async fn read(&self, mut log: lapin::Consumer, since: Timestamp) -> lapin::Result<Read> {
         let mut unacked = 0;
         while let Some(delivery) = log.next().await {
-            let Received { message, acker, .. } = delivery?.into();
+            let Received { message, acker, .. } = Received::from(delivery?).within(BODY_BYTES_MAX);
             let offset = message.properties.number("x-stream-offset");
             if self.hear.send(Heard::Logged(message)).await.is_err() {
-                return Ok(());
+                return Ok(Read::AsWanted);
             }
             if let Some(offset) = offset {
                 let next = Some((since, offset + 1));
@@ -246,7 +283,12 @@ impl Listening {
                 unacked = 0;
             }
         }
-        Ok(())
+        Ok(Read::Ended)
+    }
+
+    /// The log may be another one by now, in which what was read stands nowhere: what is read twice changes nothing.
+    fn forget_offset(&self) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Behind what was read for the same wish.
@@ -257,28 +299,4 @@ impl Listening {
             _ => AMQPValue::Timestamp(u64::try_from(since.as_second()).unwrap_or(0)),
         }
     }
-}
-
-/// A queue of this connection's own, which is gone with it.
-async fn own_queue(channel: &Channel, exchange: &str, key: &str) -> lapin::Result<lapin::Consumer> {
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await?;
-    let name = queue.name().clone();
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    channel
-        .queue_bind(name.clone(), exchange.into(), key.into(), options, arguments)
-        .await?;
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    channel
-        .basic_consume(name, "".into(), options, FieldTable::default())
-        .await
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, Connection, PublisherConfirm};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +25,15 @@ use super::publishing::Publishing;
 use super::supervisor::Supervisor;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Config, Link, Message, PublishError, Publisher};
+
+/// Where nobody configured another.
+const FRAME_MAX: usize = 128 * 1024;
+
+/// A message's headers share their frame with its other properties: up to ten short strings and some numbers.
+const OTHER_PROPERTIES_BYTES_MAX: usize = 4 * 1024;
+
+/// Mandatory publishes that wait for their confirms at the same time, each on a channel of its own.
+const ALONE_MAX: usize = 8;
 
 pub(super) struct AmqpPublisher {
     /// None while the broker can't take messages.
@@ -108,13 +117,19 @@ impl Publisher for AmqpPublisher {
         if too_long(&message.exchange) || too_long(&message.routing_key) {
             return Err(PublishError::Returned);
         }
-        let _counted = self.in_flight.enter();
+        let _counted = InFlight::enter(&self.in_flight);
         let confirmed = timeout(self.config.confirm_timeout, self.confirmed(message)).await;
         confirmed.unwrap_or(Err(PublishError::Unconfirmed))
     }
 
     fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
+    }
+
+    fn headers_bytes_max(&self) -> usize {
+        let session = self.session.borrow();
+        let frame_max = session.as_ref().map_or(FRAME_MAX, |session| session.frame_max());
+        frame_max.saturating_sub(OTHER_PROPERTIES_BYTES_MAX)
     }
 
     async fn close(&self) {
@@ -140,9 +155,10 @@ pub(super) struct Session {
     /// lapin counts a message and sends it in two steps; the broker counts what it gets. Whoever sends
     /// takes a turn, or two threads could swap their confirms, and an ack vouch for the wrong message.
     turn: Mutex<()>,
-    /// The channel for mandatory publishes, while nobody uses it. Whoever gives up waiting takes it
-    /// along: a late return would go to the next confirm.
-    alone: tokio::sync::Mutex<Option<Channel>>,
+    /// Channels for mandatory publishes, while nobody uses them. Whoever gives up waiting takes one along: a late
+    /// return would go to the next confirm.
+    alone: Mutex<Vec<Channel>>,
+    alone_at_once: Semaphore,
     /// Something failed: is the channel still open, and the connection?
     pub(super) trouble: Arc<Notify>,
 }
@@ -154,9 +170,19 @@ impl Session {
             connection,
             channel,
             turn: Mutex::new(()),
-            alone: tokio::sync::Mutex::new(None),
+            alone: Mutex::default(),
+            alone_at_once: Semaphore::new(ALONE_MAX),
             trouble,
         })
+    }
+
+    /// As both sides agreed on it.
+    fn frame_max(&self) -> usize {
+        match self.connection.configuration().frame_max() {
+            // No bound at all.
+            0 => FRAME_MAX,
+            bytes => usize::try_from(bytes).unwrap_or(FRAME_MAX),
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -177,13 +203,16 @@ impl Session {
     }
 
     async fn publish_alone(&self, message: &Message) -> lapin::Result<Confirmation> {
-        let mut alone = self.alone.lock().await;
-        let channel = match alone.take().filter(|channel| channel.status().connected()) {
+        // It is never closed.
+        let _turn = self.alone_at_once.acquire().await;
+        let idle = || self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = idle().pop().filter(|channel| channel.status().connected());
+        let channel = match channel {
             Some(channel) => channel,
             None => confirming(&self.connection).await?,
         };
         let confirmation = send(&channel, message).await?.await?;
-        *alone = Some(channel);
+        idle().push(channel);
         Ok(confirmation)
     }
 }

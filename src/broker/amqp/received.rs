@@ -25,3 +25,13 @@ impl From<lapin::message::Delivery> for Received {
         }
     }
 }
+
+impl Received {
+    /// Without its body where that is longer.
+    pub(super) fn within(mut self, bytes_max: usize) -> Self {
+        if self.message.body.len() > bytes_max {
+            self.message.body = Bytes::new();
+        }
+        self
+    }
+}

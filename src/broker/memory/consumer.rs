@@ -9,22 +9,24 @@ use tokio::sync::watch;
 use super::Shared;
 use super::leases::Told;
 use super::routing::QueueIndex;
-use super::state::{ConsumerId, DeliveryTag, Next};
-use crate::broker::{Acker, Arrival, Consumer, Delivery, Lease, Link, Partition};
+use super::state::{ConsumerId, DeliveryTag, Handed, Next};
+use crate::broker::{Acker, Arrival, Consumer, Delivery, Lease, Limits, Link, Partition};
 
 pub(super) struct MemoryConsumer {
     shared: Arc<Shared>,
     id: ConsumerId,
     prefetch: usize,
+    limits: Limits,
 }
 
 impl MemoryConsumer {
-    pub(super) fn new(shared: Arc<Shared>, prefetch: u16) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, prefetch: u16, limits: Limits) -> Self {
         let id = shared.state().register();
         Self {
             shared,
             id,
             prefetch: prefetch.into(),
+            limits,
         }
     }
 }
@@ -35,25 +37,15 @@ impl Consumer for MemoryConsumer {
         loop {
             let mut changed = pin!(self.shared.deliverable.notified());
             changed.as_mut().enable();
-            let next = self.shared.state().next(self.id, self.prefetch);
+            let next = self.shared.state().next(self.id, self.prefetch, self.limits);
             match next {
                 Next::End => return None,
+                Next::GaveUp => self.shared.deliverable.notify_waiters(),
                 Next::Wait => changed.await,
                 Next::Told(Told::Leased(lease)) => return Some(Arrival::Leased(lease)),
                 Next::Told(Told::Lost(lease)) => return Some(Arrival::Lost(lease)),
                 Next::Delivery(handed) => {
-                    let acker = MemoryAcker {
-                        shared: self.shared.clone(),
-                        queue: handed.queue,
-                        tag: handed.tag,
-                    };
-                    let acker = Box::new(acker);
-                    return Some(Arrival::Delivery(Delivery::new(
-                        handed.message,
-                        handed.redelivered,
-                        handed.from,
-                        acker,
-                    )));
+                    return Some(Arrival::Delivery(handed.into_delivery(&self.shared)));
                 }
             }
         }
@@ -89,10 +81,21 @@ impl Drop for MemoryConsumer {
     }
 }
 
-pub(super) struct MemoryAcker {
-    pub(super) shared: Arc<Shared>,
-    pub(super) queue: QueueIndex,
-    pub(super) tag: DeliveryTag,
+impl Handed {
+    pub(super) fn into_delivery(self, shared: &Arc<Shared>) -> Delivery {
+        let acker = MemoryAcker {
+            shared: shared.clone(),
+            queue: self.queue,
+            tag: self.tag,
+        };
+        Delivery::new(self.message, self.redelivered, self.from, Box::new(acker))
+    }
+}
+
+struct MemoryAcker {
+    shared: Arc<Shared>,
+    queue: QueueIndex,
+    tag: DeliveryTag,
 }
 
 #[async_trait]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::MemoryBroker;
 use super::state::Faults;
-use crate::broker::topology::DEAD_LETTERS;
 
 impl MemoryBroker {
     /// Every connection is lost and made again at once: unsettled deliveries turn stale and come
@@ -19,9 +18,7 @@ impl MemoryBroker {
         {
             let mut state = self.shared.state();
             state.end_leases();
-            if let Some(letters) = state.queue(DEAD_LETTERS) {
-                letters.take_back();
-            }
+            state.take_back_given_up();
             state.faults.connection += 1;
             state.faults.down = Some(reason.to_owned());
         }

@@ -36,11 +36,11 @@ impl MemoryListener {
         if let Some(notice) = state.hear(self.id) {
             return Some(Heard::Notice(notice));
         }
-        if state.unexplained.remove(&self.id) {
-            return Some(Heard::Unexplained);
-        }
         if state.faults.down.is_some() {
             return None;
+        }
+        if let Some(handed) = state.given_up(self.id) {
+            return Some(Heard::GivenUp(handed.into_delivery(&self.shared)));
         }
         let next = self.log?;
         let connection = state.faults.connection;
@@ -81,5 +81,6 @@ impl Listener for MemoryListener {
 impl Drop for MemoryListener {
     fn drop(&mut self) {
         self.shared.state().stop_listening(self.id);
+        self.shared.deliverable.notify_waiters();
     }
 }

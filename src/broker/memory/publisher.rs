@@ -13,6 +13,9 @@ use super::Shared;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Link, Message, PublishError, Publisher};
 
+/// As RabbitMQ's are bounded where nobody configured another frame.
+const HEADERS_BYTES_MAX: usize = 124 * 1024;
+
 pub(super) struct MemoryPublisher {
     shared: Arc<Shared>,
     confirm_timeout: Duration,
@@ -93,13 +96,17 @@ impl Publisher for MemoryPublisher {
         if self.closed.load(Ordering::Acquire) {
             return Err(PublishError::Unconfirmed);
         }
-        let _counted = self.in_flight.enter();
+        let _counted = InFlight::enter(&self.in_flight);
         let confirmed = timeout(self.confirm_timeout, self.confirmed(message)).await;
         confirmed.unwrap_or(Err(PublishError::Unconfirmed))
     }
 
     fn link(&self) -> watch::Receiver<Link> {
         self.shared.publish_link.subscribe()
+    }
+
+    fn headers_bytes_max(&self) -> usize {
+        HEADERS_BYTES_MAX
     }
 
     async fn close(&self) {

@@ -58,6 +58,11 @@ impl Router {
         self.queues.get(name).copied()
     }
 
+    pub(super) fn name(&self, index: QueueIndex) -> Option<&str> {
+        let mut named = self.queues.iter();
+        named.find(|(_, of)| **of == index).map(|(name, _)| name.as_str())
+    }
+
     /// No queue where nothing takes the message. Each queue once, however many ways lead there.
     pub(super) fn route(&self, exchange: &str, key: &str) -> Result<Vec<QueueIndex>, NoExchange> {
         if exchange.is_empty() {

@@ -1,6 +1,6 @@
 //! What lies in the broker: queues, who consumes them, and the faults in force. Plain data, no waiting.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::Sink;
 use super::leases::{Lines, Told};
 use super::routing::{NoExchange, QueueIndex, Router};
-use crate::broker::topology::Topology;
-use crate::broker::{Lease, Link, Message, Partition};
+use crate::broker::topology::{GIVEN_UP, Topology};
+use crate::broker::{Lease, Limits, Link, Message, Partition};
 
 pub(super) type ConsumerId = u64;
 pub(super) type ListenerId = u64;
@@ -23,8 +23,6 @@ pub(super) struct State {
     pub(super) lines: Lines,
     /// What those who listen have not heard yet.
     notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
-    /// Those who have not heard of the latest dead letter without a reason.
-    pub(super) unexplained: BTreeSet<ListenerId>,
     /// Counts consumers and listeners.
     made: u64,
     last_tag: DeliveryTag,
@@ -58,6 +56,8 @@ pub(super) struct Handed {
 pub(super) enum Next {
     Told(Told),
     Delivery(Box<Handed>),
+    /// A body was too large, and went to what the broker gave up.
+    GaveUp,
     Wait,
     End,
 }
@@ -110,6 +110,10 @@ impl Queue {
         self.unsettled.len()
     }
 
+    fn unsettled_bytes(&self) -> usize {
+        self.unsettled.values().map(|message| message.body.len()).sum()
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.ready.len() + self.unsettled.len()
     }
@@ -144,18 +148,6 @@ impl Queue {
         self.unsettled.contains_key(&tag)
     }
 
-    /// Takes back what was handed over before anything else that is ready, if it is not settled.
-    pub(super) fn release(&mut self, tags: &[DeliveryTag]) {
-        for tag in tags.iter().rev() {
-            if let Some(message) = self.unsettled.remove(tag) {
-                self.ready.push_front(Ready {
-                    message,
-                    redelivered: true,
-                });
-            }
-        }
-    }
-
     /// What is unsettled was delivered from the front, so all of it goes before what is ready.
     pub(super) fn take_back(&mut self) {
         while let Some((_, message)) = self.unsettled.pop_last() {
@@ -185,7 +177,6 @@ impl State {
                 .collect(),
             lines: Lines::new(topology.partitions),
             notices: BTreeMap::new(),
-            unexplained: BTreeSet::new(),
             made: 0,
             last_tag: 0,
             turn: 0,
@@ -281,25 +272,40 @@ impl State {
         }
     }
 
-    /// Hands over all that is ready in a queue, whoever it is for.
-    pub(super) fn hold(&mut self, name: &str) -> Vec<Handed> {
-        let found = self.router.queue(name);
-        let Some((index, queue)) = found.and_then(|index| Some((index, self.queues.get_mut(index)?))) else {
-            return Vec::new();
+    /// What the broker gave up, one at a time, to the listener that has listened for the longest.
+    pub(super) fn given_up(&mut self, id: ListenerId) -> Option<Handed> {
+        if self.notices.keys().next() != Some(&id) {
+            return None;
+        }
+        let index = self.router.queue(GIVEN_UP)?;
+        let queue = self.queues.get_mut(index)?;
+        if !queue.unsettled.is_empty() {
+            return None;
+        }
+        let ready = queue.ready.pop_front()?;
+        self.last_tag += 1;
+        queue.unsettled.insert(self.last_tag, ready.message.clone());
+        Some(Handed {
+            queue: index,
+            tag: self.last_tag,
+            message: ready.message,
+            redelivered: ready.redelivered,
+            from: (0, false),
+        })
+    }
+
+    /// As the broker does with what a consumer rejects.
+    fn give_up(&mut self, from: QueueIndex, message: &Message) {
+        let Some(queue) = self.router.name(from).map(str::to_owned) else {
+            return;
         };
-        let Queue { ready, unsettled, .. } = queue;
-        let held = ready.drain(..).map(|ready| {
-            self.last_tag += 1;
-            unsettled.insert(self.last_tag, ready.message.clone());
-            Handed {
-                queue: index,
-                tag: self.last_tag,
-                message: ready.message,
-                redelivered: ready.redelivered,
-                from: (0, false),
-            }
-        });
-        held.collect()
+        let letter = Message {
+            exchange: GIVEN_UP.to_owned(),
+            properties: message.properties.clone().with_death("rejected", &queue, message),
+            ..message.clone()
+        };
+        let queues = self.route(&letter).unwrap_or_default();
+        self.store(&queues, &letter);
     }
 
     pub(super) fn listen(&mut self) -> ListenerId {
@@ -309,12 +315,16 @@ impl State {
     }
 
     pub(super) fn stop_listening(&mut self, id: ListenerId) {
+        if self.notices.keys().next() == Some(&id) {
+            self.take_back_given_up();
+        }
         self.notices.remove(&id);
-        self.unexplained.remove(&id);
     }
 
-    pub(super) fn tell_of_unexplained(&mut self) {
-        self.unexplained.extend(self.notices.keys());
+    pub(super) fn take_back_given_up(&mut self) {
+        if let Some(given_up) = self.queue(GIVEN_UP) {
+            given_up.take_back();
+        }
     }
 
     pub(super) fn tell(&mut self, notice: &Bytes) {
@@ -327,7 +337,7 @@ impl State {
         self.notices.get_mut(&id)?.pop_front()
     }
 
-    pub(super) fn next(&mut self, id: ConsumerId, prefetch: usize) -> Next {
+    pub(super) fn next(&mut self, id: ConsumerId, prefetch: usize, limits: Limits) -> Next {
         if let Some(told) = self.lines.told(id) {
             return Next::Told(told);
         }
@@ -335,6 +345,10 @@ impl State {
         if self.input_finished && self.queues.iter().all(idle) {
             return Next::End;
         }
+        let held: usize = match limits.held_bytes {
+            usize::MAX => 0,
+            _ => self.queues.iter().map(Queue::unsettled_bytes).sum(),
+        };
         let count = self.queues.len();
         for step in 0..count {
             let index = (self.turn + step) % count;
@@ -345,9 +359,19 @@ impl State {
             if queue.unsettled.len() >= prefetch {
                 continue;
             }
+            let Some(bytes) = queue.ready.front().map(|ready| ready.message.body.len()) else {
+                continue;
+            };
+            if held > 0 && held.saturating_add(bytes) > limits.held_bytes {
+                continue;
+            }
             let Some(ready) = queue.ready.pop_front() else {
                 continue;
             };
+            if bytes > limits.body_bytes {
+                self.give_up(index, &ready.message);
+                return Next::GaveUp;
+            }
             self.turn = index + 1;
             self.last_tag += 1;
             queue.unsettled.insert(self.last_tag, ready.message.clone());

@@ -2,15 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::Hands;
 use crate::broker::{Delivery, Header};
-use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Ident};
 use crate::worker::fleet::Fleet;
-use crate::worker::ledger::Begun;
+use crate::worker::ledger::{Begun, Succeeded};
 use crate::worker::shutdown::unless_left;
 
 /// Somebody waits for what others may still do or tell.
@@ -23,31 +22,32 @@ impl Drop for Waits<'_> {
 }
 
 impl Hands {
-    /// What was done about the command before, here or elsewhere; or how it was settled.
+    /// Moves the command on to its next run, and tells what was done in it before, here or elsewhere; or how the
+    /// command succeeded.
     pub(super) async fn past(
         &self,
-        ident: &Ident,
+        ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Settlement>> {
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Some(Err(settlement));
+    ) -> Option<Result<Begun, Succeeded>> {
+        if delivery.redelivered {
+            return self.past_elsewhere(ident, delivery, leave).await;
         }
-        if !delivery.redelivered {
-            return Some(Ok(Begun::default()));
-        }
-        self.past_elsewhere(ident, delivery.received_at, leave).await
+        Some(match self.ledger.next_run(ident, &delivery.body) {
+            Some(succeeded) => Err(succeeded),
+            None => Ok(Begun::default()),
+        })
     }
 
     /// The same of a command that others may have had before it was received here.
     pub(in crate::worker) async fn past_elsewhere(
         &self,
-        ident: &Ident,
-        received_at: Instant,
+        ident: &mut Ident,
+        delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Settlement>> {
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Some(Err(settlement));
+    ) -> Option<Result<Begun, Succeeded>> {
+        if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
+            return Some(Err(succeeded));
         }
         let window = self.clock.now() - self.ledger_window;
         let unsure = !self.ledger.is_complete_since(window);
@@ -58,12 +58,12 @@ impl Hands {
         // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told; or the
         // log is slow to tell.
         let calls = &self.handler.calls;
-        let over = received_at + calls.timeout + calls.settling_time;
+        let over = delivery.received_at + calls.timeout + calls.settling_time;
         let waiting = self.waits();
         unless_left(leave, sleep_until(over)).await?;
         drop(waiting);
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Some(Err(settlement));
+        if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
+            return Some(Err(succeeded));
         }
         let mut begun = self.ledger.begun(ident);
         begun.called |= unsure;
@@ -75,10 +75,15 @@ impl Hands {
         self.fleet.as_deref().filter(|fleet| !fleet.is_log_proven())
     }
 
-    /// What the log has of the command besides this turn; or how it was settled.
-    pub(super) fn found(&self, ident: &Ident, turn: &Act) -> Result<Begun, Settlement> {
-        if let Some(settlement) = self.ledger.settled(ident) {
-            return Err(settlement);
+    /// What the log has of the command besides this turn; or how it succeeded.
+    pub(super) fn found(
+        &self,
+        ident: &mut Ident,
+        delivery: &Delivery,
+        turn: &Act,
+    ) -> Result<Begun, Succeeded> {
+        if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
+            return Err(succeeded);
         }
         let mut begun = self.ledger.begun(ident);
         begun.open.retain(|open| open != turn);

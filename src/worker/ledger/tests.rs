@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::{Header, Properties};
 use crate::contract::event::EventIds;
-use crate::contract::{ProviderName, Reason};
+use crate::contract::{Failure, ProviderName, Reason};
 use bytes::Bytes;
 
 fn ident(n: u128, redrives: u32) -> Ident {
@@ -34,7 +34,22 @@ fn turn(worker: &str, number: u64) -> Act {
 }
 
 fn success() -> Settlement {
-    settlement(Outcome::Success { changed: true }, 1, 0)
+    settlement(Outcome::Success { changed: true }, 1, Duration::ZERO)
+}
+
+fn failure() -> Settlement {
+    let failure = Failure::new(Reason::Conflict, "detail");
+    settlement(Outcome::Failure(failure), 3, Duration::from_millis(40))
+}
+
+const BODY: &[u8] = b"body";
+
+/// The run that is next for a command which came under this number, and whether it has succeeded, with another body.
+fn next(ledger: &Ledger, n: u128, redrives: u32, body: &[u8]) -> (u32, Option<bool>) {
+    let mut ident = ident(n, redrives);
+    let succeeded = ledger.next_run(&mut ident, body);
+    assert_eq!(ident, ident.at(ident.redrives), "its events are of that run");
+    (ident.redrives, succeeded.map(|succeeded| succeeded.other_body))
 }
 
 fn logged(event: &Event, headers: &[(&str, &str)]) -> Message {
@@ -70,32 +85,81 @@ fn it_remembers_the_latest_and_says_since_when_it_is_complete() {
     let ledger = ledger(1);
     assert!(ledger.is_complete_since(at(0)));
     for n in 0..3 {
-        ledger.settle(&ident(n, 0), success(), at(n as i64));
+        ledger.settle(&ident(n, 0), &success(), BODY, at(n as i64));
     }
-    assert!(ledger.settled(&ident(0, 0)).is_none());
-    assert!(ledger.settled(&ident(1, 0)).is_some() && ledger.settled(&ident(2, 0)).is_some());
-    assert!(
-        ledger.settled(&ident(2, 1)).is_none(),
-        "a redriven command is applied"
-    );
+    assert_eq!(next(&ledger, 0, 0, BODY), (0, None));
+    assert_eq!(next(&ledger, 1, 0, BODY), (1, Some(false)));
+    assert_eq!(next(&ledger, 2, 0, BODY), (1, Some(false)));
     assert!(!ledger.is_complete_since(Timestamp::MIN) && ledger.is_complete_since(at(0)));
 }
 
 #[test]
 fn what_others_settled_is_known_from_the_log() {
     let ledger = ledger(10);
-    let mut failure = Failure::new(Reason::Conflict, "detail").at("/update/email");
-    failure.status = Some(409);
-    let failed = settlement(Outcome::Failure(failure), 3, 40);
-    ledger.read(terminal(1, &failed));
+    ledger.read(terminal(1, &failure()));
     ledger.read(terminal(2, &success()));
-    let found = ledger.settled(&ident(1, 0)).unwrap();
-    assert_eq!((found.attempts, found.duration), (3, Duration::from_millis(40)));
-    let failure = found.outcome.dead_letter().unwrap();
-    assert_eq!((failure.reason, failure.status), (Reason::Conflict, Some(409)));
-    assert_eq!(failure.pointer.as_deref(), Some("/update/email"));
-    assert_eq!(ledger.settled(&ident(2, 0)), Some(success()));
-    assert_eq!(ledger.settled(&ident(3, 0)), None);
+    assert_eq!(next(&ledger, 1, 0, BODY), (1, None), "its next redrive");
+    let mut second = ident(2, 0);
+    let succeeded = ledger.next_run(&mut second, BODY).unwrap();
+    assert_eq!((succeeded.ident, succeeded.settlement), (ident(2, 0), success()));
+    assert_eq!(next(&ledger, 3, 0, BODY), (0, None));
+}
+
+#[test]
+fn a_command_that_failed_is_run_under_the_next_number_and_one_that_succeeded_is_not() {
+    let ledger = ledger(10);
+    ledger.settle(&ident(1, 0), &failure(), BODY, at(1));
+    ledger.settle(&ident(1, 1), &failure(), BODY, at(2));
+    // Another publish, the first dead letter, the second one, and a number that nobody has used.
+    assert_eq!(next(&ledger, 1, 0, BODY), (2, None));
+    assert_eq!(next(&ledger, 1, 1, BODY), (2, None));
+    assert_eq!(next(&ledger, 1, 2, BODY), (2, None));
+    assert_eq!(next(&ledger, 1, 7, BODY), (7, None));
+    ledger.settle(&ident(1, 2), &success(), BODY, at(3));
+    for redrives in 0..4 {
+        assert_eq!(next(&ledger, 1, redrives, BODY), (3, Some(false)), "{redrives}");
+        assert_eq!(
+            next(&ledger, 1, redrives, b"other"),
+            (3, Some(true)),
+            "{redrives}"
+        );
+    }
+    // The dead letter that says so comes back, too.
+    ledger.settle(&ident(1, 3), &failure(), b"other", at(4));
+    assert_eq!(next(&ledger, 1, 4, b"other"), (4, Some(true)));
+}
+
+#[test]
+fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
+    let ledger = ledger(10);
+    let mut named = ident(1, 0);
+    named.fields = vec!["email", "phone"];
+    let provider = ProviderName::parse("sivo").unwrap();
+    ledger.read(logged(
+        &Event::terminal(&provider, &named, false, &success(), at(2)),
+        &[],
+    ));
+    let other_body = |fields: &[&'static str]| {
+        let mut ident = ident(1, 0);
+        ident.fields = fields.to_vec();
+        ledger.next_run(&mut ident, BODY).unwrap().other_body
+    };
+    assert!(!other_body(&["phone", "email"]));
+    assert!(other_body(&["email"]));
+    // Reading one's own events back loses nothing.
+    ledger.settle(&ident(2, 0), &success(), BODY, at(1));
+    ledger.read(terminal(2, &success()));
+    assert_eq!(next(&ledger, 2, 0, b"other"), (1, Some(true)));
+}
+
+#[test]
+fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
+    let ledger = ledger(10);
+    ledger.ack_lost(&ident(1, 0), BODY);
+    assert!(!ledger.only_ack_was_lost(&ident(1, 0), b"corrected"));
+    assert!(!ledger.only_ack_was_lost(&ident(2, 0), BODY));
+    assert!(ledger.only_ack_was_lost(&ident(1, 0), BODY));
+    assert!(!ledger.only_ack_was_lost(&ident(1, 0), BODY));
 }
 
 #[test]
@@ -120,9 +184,9 @@ fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
     let ledger = ledger(10);
     ledger.begin(&ident(1, 0), turn("me", 7), at(1));
     ledger.begin(&ident(2, 0), turn("me", 8), at(1));
-    ledger.settle(&ident(1, 0), success(), at(2));
+    ledger.settle(&ident(1, 0), &success(), BODY, at(2));
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
-    assert_eq!(ledger.settled(&ident(1, 0)), Some(success()));
+    assert_eq!(next(&ledger, 1, 0, BODY), (1, Some(false)));
     assert_eq!(ledger.begun(&ident(2, 0)).open, [turn("me", 8)]);
 }
 

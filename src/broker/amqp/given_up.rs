@@ -1,0 +1,76 @@
+//! What the broker gave up, one message at a time: a body may be as large as the broker takes any.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use lapin::Connection;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::listener::AGAIN;
+use super::received::Received;
+use crate::broker::topology::GIVEN_UP;
+use crate::broker::{Acker, Config, Delivery, Heard};
+
+/// One worker at a time gets them, as the queue has a single active consumer. Ends when nobody listens any more.
+pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<Heard>) {
+    loop {
+        match take_until_ended(connection, config, hear).await {
+            Ok(true) => return,
+            Ok(false) => tracing::debug!("broker: the consumer of {GIVEN_UP} was ended"),
+            Err(error) => tracing::debug!(reason = %error, "broker: {GIVEN_UP} can't be consumed now"),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// True where nobody listens any more.
+async fn take_until_ended(
+    connection: &Connection,
+    config: &Config,
+    hear: &mpsc::Sender<Heard>,
+) -> lapin::Result<bool> {
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut letters = channel
+        .basic_consume(GIVEN_UP.into(), "".into(), options, arguments)
+        .await?;
+    while let Some(letter) = letters.next().await {
+        let Received {
+            message,
+            redelivered,
+            acker,
+        } = letter?.into();
+        let acker = Box::new(LetterAcker {
+            acker,
+            ceiling: config.confirm_timeout,
+        });
+        let letter = Delivery::new(message, redelivered, (0, false), acker);
+        if hear.send(Heard::GivenUp(letter)).await.is_err() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+struct LetterAcker {
+    acker: lapin::Acker,
+    ceiling: Duration,
+}
+
+#[async_trait]
+impl Acker for LetterAcker {
+    fn usable(&self) -> bool {
+        self.acker.usable()
+    }
+
+    /// lapin lets an ack wait for ever when the connection ends at that moment.
+    async fn ack(&self) -> bool {
+        let acked = timeout(self.ceiling, self.acker.ack(BasicAckOptions::default())).await;
+        matches!(acked, Ok(Ok(true)))
+    }
+}
