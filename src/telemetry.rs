@@ -1,5 +1,7 @@
 //! Logs and metrics set up: ids and no values, on stderr and on the admin port.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::panic;
 
@@ -55,6 +57,20 @@ impl Level {
     }
 }
 
+/// Whether a terminal's user wants colours: not with `NO_COLOR` set to anything, nor on a terminal without escapes.
+fn takes_colour(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    variable("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb(variable("TERM"))
+}
+
+fn is_dumb(terminal: Option<OsString>) -> bool {
+    terminal.is_some_and(|name| name == "dumb")
+}
+
+/// Whether the terminal takes no escapes (`TERM=dumb`): neither colours nor a bar that is drawn over itself.
+pub fn is_dumb_terminal() -> bool {
+    is_dumb(env::var_os("TERM"))
+}
+
 /// Starts logging to `writer`. Called once, by the program.
 pub fn log_to(config: &Config, writer: BoxMakeWriter) {
     // Libraries print what crosses the wire at their lower levels, field values included; and lapin calls
@@ -72,7 +88,7 @@ pub fn log_to(config: &Config, writer: BoxMakeWriter) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        .with_ansi(terminal && !json);
+        .with_ansi(!json && terminal && takes_colour(|name| env::var_os(name)));
     if json {
         subscriber.json().flatten_event(true).init();
     } else {
@@ -94,4 +110,31 @@ pub fn collect_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = builder.install_recorder()?;
     metrics::describe();
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_color_and_a_dumb_terminal_get_no_colours() {
+        for (no_color, term, expected) in [
+            (None, Some("xterm-256color"), true),
+            (None, None, true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (Some("0"), None, false),
+            (None, Some("dumb"), false),
+        ] {
+            let variable = |name: &str| match name {
+                "NO_COLOR" => no_color.map(OsString::from),
+                _ => term.map(OsString::from),
+            };
+            assert_eq!(
+                takes_colour(variable),
+                expected,
+                "NO_COLOR {no_color:?}, TERM {term:?}"
+            );
+        }
+    }
 }

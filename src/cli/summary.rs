@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
+use usher::telemetry;
 use usher::worker::Progress;
 use usher::worker::gate::Pause;
 
@@ -25,7 +26,11 @@ pub struct Display {
 
 /// A bar that has not begun.
 pub fn bar(total: Option<u64>) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    let target = match telemetry::is_dumb_terminal() {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
+    };
+    let bar = ProgressBar::with_draw_target(total, target);
     let template = match total {
         Some(_) => "{bar:30} {percent:>3} %  {wide_msg}",
         None => "{spinner} {wide_msg}",
