@@ -1,9 +1,17 @@
 //! The configuration: every module's own table, from a file and from the environment.
 //!
-//! Unknown keys are refused. A refusal names where the value came from, the key, and the mend; it never
-//! quotes a value.
+//! The JSON schema that the types generate is the one source of what is right: names, types, bounds. `load` reads
+//! file and environment into one tree, `check` and `rules` hold it against the schema, and only what is right becomes a
+//! `Config`. Everything that is wrong is told at once: where it stands, the key, and how to fix it; never a value.
 
+mod check;
 mod load;
+mod rules;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod variables;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -28,7 +36,7 @@ pub use load::{ConfigError, load, load_broker};
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "usher.toml",
-    description = "The configuration: the file, and above it the environment as USHER_PROVIDER__BASE_URL and so on. Durations are written as 200ms, 10s or 1m 30s.",
+    description = "The configuration: the file, and above it the environment as USHER_PROVIDER__BASE_URL and so on. Durations are written as 200ms, 10s or 1m 30s; `x-duration` and `x-age` give their bounds.",
     extend("$id" = "urn:usher:schemas/config.json")
 )]
 pub struct Config {
@@ -55,9 +63,11 @@ pub fn schema() -> Schema {
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// Part of queue names and routing keys; commands carry it.
+    #[schemars(extend("examples" = ["zitadel-eu"]))]
     pub name: ProviderName,
     pub kind: Kind,
     /// Where the provider is: `https://host`, with a path where its API has one.
+    #[schemars(extend("examples" = ["https://acme.zitadel.cloud"]))]
     pub base_url: String,
     /// What the provider allows the whole fleet: one quota, or a list of several (per second, minute, hour, day).
     /// Left out: the pace is learned from the provider's answers alone.
@@ -69,13 +79,14 @@ pub struct Provider {
     pub share: f64,
     /// Calls in flight. Default: 64.
     #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: NonZeroUsize,
     /// How long one call may take. Default: 10s.
     #[serde(
         default = "timeout",
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required"
     )]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "10m" }))]
     pub timeout: Duration,
     /// Whether to read a user first, and to write only what is not yet as asked: a batch that is run again then
     /// costs one read for each user. Default: false.
@@ -86,7 +97,7 @@ pub struct Provider {
         default = "settling_time",
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required"
     )]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "10m" }))]
     pub settling_time: Duration,
     pub auth: Auth,
     #[serde(default)]
@@ -123,7 +134,7 @@ fn timeout() -> Duration {
 #[schemars(extend("oneOf" = [{ "required": ["token_file"] }, { "required": ["token"] }, { "required": ["oauth2"] }]))]
 pub struct Auth {
     /// A file with the bearer token; read again when it changes.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["/run/secrets/zitadel"]))]
     pub token_file: Option<PathBuf>,
     /// The bearer token itself: only from the environment, as `USHER_PROVIDER__AUTH__TOKEN`.
     #[schemars(with = "String", extend("x-sensitive" = true))]

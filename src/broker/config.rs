@@ -18,59 +18,62 @@ pub struct Config {
     /// Where the broker is: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. A cluster's nodes
     /// are a list, or stand with commas between: when a connection is lost or can't be made, the next one
     /// is tried.
+    #[schemars(extend("examples" = ["amqp://guest:guest@127.0.0.1:5672/%2f"]))]
     pub url: BrokerUrls,
     /// Command queues for each traffic class. Another number is taken by `usher topology declare` alone, while
     /// no command is queued and no worker runs. More than one spreads the provider over several active
     /// workers, and needs the exchange type x-modulus-hash.
+    #[schemars(range(min = 1, max = 256))]
     pub partitions: NonZeroU16,
     /// Unsettled deliveries for each queue. The same on every worker: a smaller one reorders what comes back.
     pub prefetch: NonZeroU16,
     /// The longest wait for the broker to confirm a message, the wait for a connection included.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "10m" }))]
     pub confirm_timeout: Duration,
     /// The longest wait for a connection to be made.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "5m" }))]
     pub connect_timeout: Duration,
     /// The longest wait for the broker's goodbye when a connection is closed.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "1m" }))]
     pub close_timeout: Duration,
     /// How often both sides show that they live, in whole seconds. A frozen worker is replaced after
     /// about 2.8 times this.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "5m" }))]
     pub heartbeat: Duration,
     /// The first wait before a lost connection is tried again; it doubles from try to try.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "1m" }))]
     pub reconnect_delay_min: Duration,
     /// The longest wait before a lost connection is tried again.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "10m" }))]
     pub reconnect_delay_max: Duration,
     /// How long a delivery may stay unsettled before the broker takes it back: at least four heartbeats,
     /// since RabbitMQ 4.3 takes back one delivery at a time, and a frozen worker's later ones stay with it.
     /// Fixed when the topology is first declared; RabbitMQ 3.10 knows only its own `consumer_timeout`.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "4s", "maximum": "720h" }))]
     pub consumer_timeout: Duration,
     /// How long deliveries are held while the provider is paused: a longer pause hands them back, in
     /// order, and takes none until it ends. Below the broker's consumer timeout, which is 30 minutes where
     /// nobody raised it.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "24h" }))]
     pub hold_max: Duration,
     /// How far back a starting worker reads the outcome log: a command that was settled within it and comes
     /// again is not applied again.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "168h" }))]
     pub ledger_window: Duration,
     /// How long the outcome log keeps events: a number and one of Y, M, D, h, m, s. Fixed when the
     /// topology is first declared.
     pub outcome_log_max_age: MaxAge,
-    /// How large the outcome log may grow. Fixed when the topology is first declared.
+    /// How large the outcome log may grow, in bytes. Fixed when the topology is first declared.
+    #[schemars(range(min = 1_000_000, max = 100_000_000_000_000_u64))]
     pub outcome_log_bytes_max: u64,
 }
 
@@ -100,12 +103,31 @@ impl Default for Config {
 /// A stream's age, as the broker writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(with = "String", extend("pattern" = "^[1-9][0-9]{0,8}[YMDhms]$"))]
+#[schemars(
+    with = "String",
+    extend("pattern" = "^[1-9][0-9]{0,8}[YMDhms]$", "x-age" = { "minimum": "60s", "maximum": "10Y" })
+)]
 pub struct MaxAge(String);
 
 impl MaxAge {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As the broker counts it: a month has 30 days, a year 365.
+    pub fn duration(&self) -> Duration {
+        const DAY: u64 = 24 * 3600;
+        let (number, unit) = self.0.split_at(self.0.len() - 1);
+        let unit = match unit {
+            "Y" => 365 * DAY,
+            "M" => 30 * DAY,
+            "D" => DAY,
+            "h" => 3600,
+            "m" => 60,
+            _ => 1,
+        };
+        // Nine digits at most, so it holds.
+        Duration::from_secs(number.parse::<u64>().unwrap_or_default() * unit)
     }
 }
 

@@ -139,7 +139,7 @@ const SIMULATED_RATE: u32 = 500;
 /// A configuration for the simulated provider. Its name is its kind, and no file has a say in it.
 fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     let mut variables: Vec<_> = super::variables()
-        .filter(|(name, _)| !name.starts_with("USHER_PROVIDER__"))
+        .filter(|(name, _)| name != "USHER_PROVIDER" && !name.starts_with("USHER_PROVIDER__"))
         .collect();
     let mut set =
         |key: &str, value: &str| variables.push((format!("USHER_PROVIDER__{key}"), value.to_owned()));

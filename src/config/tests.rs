@@ -1,5 +1,10 @@
 //! What a person reads when the configuration is wrong.
 
+mod every_key;
+mod variables;
+
+use std::path::Path;
+
 use super::*;
 use crate::provider::token::oauth2::{Body, ClientIn};
 
@@ -56,22 +61,22 @@ fn the_broker_has_one_address_or_several() {
     let variables = [("USHER_BROKER__URL", "amqp://c, amqp://d")];
     let config = read(&format!("{list}{MINIMAL}"), &variables).unwrap();
     assert_eq!(config.broker.url.count(), 2);
-    let told = "usher.toml: broker.url: not what belongs here; send amqp://";
+    let told = "usher.toml:2: broker.url: is not valid; write amqp://";
     assert_refused(&[
         (
-            "[broker]\nurl = [\"amqp://a\", \"amq://usher:s3cret@b\"]",
+            &format!("[broker]\nurl = [\"amqp://a\", \"amq://usher:s3cret@b\"]{MINIMAL}"),
             &[],
             told,
         ),
         (
-            "[broker]\nurl = []",
+            &format!("[broker]\nurl = []{MINIMAL}"),
             &[],
-            "usher.toml: broker.url: not what belongs here; send at least one.",
+            "usher.toml:2: broker.url: is empty; write a string, in quotes, such as \"amqp://guest:guest@127.0.0.1:5672/%2f\", or a list of them",
         ),
         (
-            "[broker]\nurl = 7",
+            &format!("[broker]\nurl = 7{MINIMAL}"),
             &[],
-            "usher.toml: broker.url: not what belongs here",
+            "usher.toml:2: broker.url: is a number; write a string, in quotes, such as \"amqp://",
         ),
     ]);
 }
@@ -160,56 +165,155 @@ fn assert_refused(cases: &[Case]) {
 }
 
 #[test]
-fn refusals_name_the_origin_the_key_and_the_mend_and_no_value() {
-    let cases: [Case; 7] = [
+fn refusals_name_the_origin_the_key_and_the_remedy_and_no_value() {
+    let cases: [Case; 10] = [
         (
-            "[provider]\nnmae = 1",
+            &MINIMAL.replace("name =", "nmae ="),
             &[],
-            "usher.toml: provider.nmae: no such member is known here; remove it, or use one of `name`",
+            "usher.toml:3: provider.nmae: unknown key; did you mean name?",
         ),
-        ("", &[], "usher.toml: provider: is required; add it."),
         (
-            "[provider]\nname = \"s3cret!\"",
+            "",
             &[],
-            "usher.toml: provider.name: not what belongs here; send 1 to 40",
+            "usher.toml: provider: is required; add it. It needs name, kind, base_url, auth",
         ),
-        ("[provider", &[], "usher.toml: is not TOML"),
+        (
+            &MINIMAL.replace("zitadel-eu", "s3cret!"),
+            &[],
+            "usher.toml:3: provider.name: is not valid; write 1 to 40",
+        ),
+        ("\n[provider", &[], "usher.toml:2: is not TOML: "),
         (
             MINIMAL,
             &[("USHER_PROVIDER__KIND", "s3cret")],
-            "environment variable USHER_PROVIDER__KIND: not what belongs here. Write one of karmo, zitadel, sivo, mattr, scim.",
+            "environment variable USHER_PROVIDER__KIND: is none of the words that are known here; write one of karmo, zitadel, sivo, mattr, scim",
         ),
         (
             MINIMAL,
             &[("USHER_PROVIDER__TIMEOUT", "s3cret")],
-            "environment variable USHER_PROVIDER__TIMEOUT: not what belongs here. How long one call may take.",
+            "environment variable USHER_PROVIDER__TIMEOUT: is not valid; write a duration such as 10s, from 10ms to 10m",
         ),
         (
             MINIMAL,
             &[("USHER_BROKER__URL", "amqp//:s3cret")],
-            "environment variable USHER_BROKER__URL: not what belongs here; send amqp://",
+            "environment variable USHER_BROKER__URL: is not valid; write amqp://",
+        ),
+        (
+            &MINIMAL.replace("base_url", "timeout = 10\nbase_url"),
+            &[],
+            "usher.toml:5: provider.timeout: is a number; write a duration such as \"10s\", from 10ms to 10m",
+        ),
+        (
+            MINIMAL,
+            &[(
+                "USHER_PROVIDER__RATE",
+                r#"[{"per_second": 5}, {"per_secnd": "s3cret"}]"#,
+            )],
+            "environment variable USHER_PROVIDER__RATE: provider.rate[1].per_secnd: unknown key; did you mean per_second?",
+        ),
+        (
+            MINIMAL,
+            &[("USHER_PROVIDER__RATE", r#"{"per_second": s3cret}"#)],
+            "environment variable USHER_PROVIDER__RATE: is not JSON: it breaks at line 1, column 16; write JSON such as {\"per_second\":50}, or a list of them, or a variable for each member",
         ),
     ];
-    assert_refused(&cases);
+    assert_refused(&cases[..8]);
+    for (text, variables, expected) in &cases[8..] {
+        let error = read(text, variables).unwrap_err();
+        assert!(error.contains(expected), "{error}\n  instead of {expected}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let text = r#"
+        [providr]
+        nmae = "zitadel-eu"
+        kind = "s3cret"
+        timeout = 10
+        concurrency = 0
+        [providr.auth]
+        token_fiel = "/run/secrets/zitadel"
+        [worker]
+        poison_after = 0
+        attempts = 4
+        [retry]
+        delay_min = "1m"
+        delay_max = "s3cret"
+        budget = nan
+        probe_gap_max = "1s"
+    "#;
+    let variables = [
+        ("USHER_PROVIDER_BASE_URL", "https://s3cret.example"),
+        ("USHER_ADMIN__LISTEN", "s3cret"),
+        ("USHER_LOG__FORMAT", "s3cret"),
+        ("USHER_X", "s3cret"),
+    ];
+    let error = read(text, &variables).unwrap_err();
+    assert!(!error.contains("s3cret"), "{error}");
+    let told: Vec<_> = error.lines().map(str::trim).collect();
+    let expected = [
+        "15 problems in the configuration:",
+        "usher.toml:2: providr: unknown key; did you mean provider?",
+        "usher.toml:3: provider.nmae: unknown key; did you mean name?",
+        "usher.toml:4: provider.kind: is none of the words that are known here; write one of \"karmo\", \"zitadel\", \"sivo\", \"mattr\", \"scim\"",
+        "usher.toml:5: provider.timeout: is a number; write a duration such as \"10s\", from 10ms to 10m",
+        "usher.toml:6: provider.concurrency: is out of bounds; write a whole number from 1 to 10000, such as 64",
+        "usher.toml:8: provider.auth.token_fiel: unknown key; did you mean token_file?",
+        "usher.toml:10: worker.poison_after: is out of bounds; write a whole number from 1 to 1000, such as 6",
+        "usher.toml:11: worker.attempts: unknown key here; did you mean retry.attempts?",
+        "usher.toml:13: retry.delay_min: must not be above retry.probe_gap_max: gaps between probes grow from the one to the other",
+        "usher.toml:14: retry.delay_max: is not valid; write a duration such as \"30s\", from 1ms to 24h",
+        "usher.toml:15: retry.budget: is out of bounds; write a number from 0 to 1, such as 0.2",
+        "environment variable USHER_ADMIN__LISTEN: is not valid; write an IP address and a port, such as 127.0.0.1:9464",
+        "environment variable USHER_LOG__FORMAT: is none of the words that are known here; write one of pretty, json, auto",
+        "environment variable USHER_PROVIDER_BASE_URL: unknown variable; did you mean USHER_PROVIDER__BASE_URL?",
+        "environment variable USHER_X: unknown variable; remove it, or name a key as in USHER_PROVIDER__BASE_URL (`usher schema config` describes every key)",
+    ];
+    assert_eq!(told, expected, "{error}");
+}
+
+#[test]
+fn a_table_that_is_none_is_shown_as_one() {
+    let error = read(MINIMAL, &[("USHER_LOG", "debug")]).unwrap_err();
+    let told = "environment variable USHER_LOG: is not valid; write JSON such as {\"format\":\"auto\"}, or a variable \
+                for each member";
+    assert_eq!(error, told);
+    let error = read("provider = 7", &[]).unwrap_err();
+    let told = "usher.toml:1: provider: is a number; write a table such as { auth = { token_file = \
+                \"/run/secrets/zitadel\" }, base_url = \"https://acme.zitadel.cloud\", kind = \"karmo\", name = \
+                \"zitadel-eu\" }";
+    assert_eq!(error, told);
+}
+
+#[test]
+fn every_place_where_toml_breaks_is_told() {
+    let error = read("[provider]\nname = \"s3cret\nkind = s3cret\nrate = \n", &[]).unwrap_err();
+    for line in [2, 3, 4] {
+        let told = format!("usher.toml:{line}: is not TOML: ");
+        assert!(error.contains(&told), "{error}");
+    }
+    assert!(!error.contains("s3cret"), "{error}");
 }
 
 #[test]
 fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
-    let cases: [Case; 7] = [
+    let cases: [Case; 9] = [
         (
             MINIMAL,
             &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],
-            "environment variable USHER_PROVIDER__AUTH__TOKEN: stands beside",
+            "environment variable USHER_PROVIDER__AUTH__TOKEN: stands beside token_file; give one of the two",
         ),
         (
-            "[provider.auth]\ntoken = \"s3cret\"",
+            &MINIMAL.replace("token_file = \"/run/secrets/zitadel\"", "token = \"s3cret\""),
             &[],
-            "usher.toml: provider.auth.token: a token does not belong in a file",
+            "usher.toml:7: provider.auth.token: a token does not belong in a file",
         ),
         (
-            "[provider.auth.oauth2]\nclient_secret = \"s3cret\"",
+            &fetched(", client_secret = \"s3cret\""),
             &[],
-            "usher.toml: provider.auth.oauth2.client_secret: a secret does not belong in a file",
+            "usher.toml:7: provider.auth.oauth2.client_secret: a secret does not belong in a file",
         ),
         (
             MINIMAL,
@@ -219,62 +323,118 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
                     "https://a.example/token",
                 ),
                 ("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_ID", "usher"),
+                ("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET_FILE", "/s"),
             ],
-            "usher.toml: provider.auth.oauth2: stands beside token_file: give one of the two",
+            "usher.toml: provider.auth.oauth2: stands beside token_file; give one of the two",
         ),
         (
             &fetched(""),
             &[],
-            "usher.toml: provider.auth.oauth2: says no secret of the client: name a file",
+            "usher.toml:7: provider.auth.oauth2: needs one of them: client_secret_file, the variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET",
         ),
         (
             &fetched(", client_secret_file = \"/run/secrets/client\""),
             &[("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", "s3cret")],
-            "environment variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET: stands beside",
+            "environment variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET: stands beside client_secret_file; give one of the two",
         ),
         (
-            &fetched(", body = \"s3cret\""),
+            &fetched(", client_secret_file = \"/s\", body = \"s3cret\""),
             &[],
-            "usher.toml: provider.auth.oauth2.body: not what belongs here. Write one of form, json.",
+            "usher.toml:7: provider.auth.oauth2.body: is none of the words that are known here; write one of \"form\", \"json\"",
+        ),
+        (
+            &MINIMAL.replace("token_file = \"/run/secrets/zitadel\"", ""),
+            &[],
+            "usher.toml:6: provider.auth: needs one of them: token_file, the variable USHER_PROVIDER__AUTH__TOKEN, oauth2",
+        ),
+        (
+            &MINIMAL.replace(
+                "base_url",
+                "rate = [{ per_second = 5 }, { per_day = 9, per_hour = 1 }]\nbase_url",
+            ),
+            &[],
+            "usher.toml:5: provider.rate[1].per_day: stands beside per_hour; give one of the two",
         ),
     ];
     assert_refused(&cases);
 }
 
 #[test]
-fn an_endless_heartbeat_is_refused_and_no_panic() {
-    let endless = format!("{}s", u64::MAX);
-    let error = read(MINIMAL, &[("USHER_BROKER__HEARTBEAT", &endless)]).unwrap_err();
-    assert!(error.contains("four times broker.heartbeat"), "{error}");
-}
-
-#[test]
-fn numbers_out_of_their_bounds_are_refused() {
+fn rules_between_keys_are_told_at_the_key_that_is_set() {
     for (variable, value, expected) in [
-        ("PROVIDER__CONCURRENCY", "0", ""),
-        ("PROVIDER__RATE__PER_SECOND", "0", ""),
-        ("PROVIDER__SHARE", "0", "must be a share"),
-        ("BROKER__HOLD_MAX", "0s", "must be longer than nothing"),
-        ("BROKER__CONSUMER_TIMEOUT", "39s", "must be at least four times"),
-        ("RETRY__BUDGET", "7", "must be a share"),
-        ("RETRY__ATTEMPTS", "0", "must be at least 1"),
-        ("RETRY__PROBE_GAP_MAX", "1ms", "must not be below retry.delay_min"),
-        ("WORKER__DEAD_LETTER_SHARE_MAX", "1.5", "must be a share"),
+        (
+            "BROKER__CONSUMER_TIMEOUT",
+            "39s",
+            "must not be below 4 times broker.heartbeat (default: 10s): the broker has to notice a frozen worker",
+        ),
+        (
+            "RETRY__PROBE_GAP_MAX",
+            "1ms",
+            "must not be below retry.delay_min (default: 200ms)",
+        ),
+        (
+            "RETRY__DELAY_MIN",
+            "31s",
+            "must not be above retry.delay_max (default: 30s)",
+        ),
+        (
+            "BROKER__RECONNECT_DELAY_MAX",
+            "100ms",
+            "must not be below broker.reconnect_delay_min (default: 200ms)",
+        ),
+        ("BROKER__LEDGER_WINDOW", "168h 1s", "is out of bounds"),
+        (
+            "BROKER__OUTCOME_LOG_MAX_AGE",
+            "14m",
+            "must not be below broker.ledger_window (default: 15m)",
+        ),
+        (
+            "WORKER__POISON_AFTER",
+            "2",
+            "must not be below worker.suspect_after (default: 3)",
+        ),
+        (
+            "WORKER__SUSPECT_AFTER",
+            "7",
+            "must not be above worker.poison_after (default: 6)",
+        ),
     ] {
         let variable = format!("USHER_{variable}");
         let error = read(MINIMAL, &[(&variable, value)]).unwrap_err();
         let expected = format!("environment variable {variable}: {expected}");
         assert!(error.starts_with(&expected), "{error}\n  instead of {expected}");
     }
+    let both = [
+        ("USHER_BROKER__HEARTBEAT", "20s"),
+        ("USHER_BROKER__CONSUMER_TIMEOUT", "79s"),
+    ];
+    let error = read(MINIMAL, &both).unwrap_err();
+    let expected = "environment variable USHER_BROKER__HEARTBEAT: 4 times this must not be above broker.consumer_timeout: ";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn publishing_looks_at_the_broker_table_alone() {
+    let variables = |variables: &[(&str, &str)]| -> Vec<_> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        variables.iter().map(owned).collect()
+    };
+    let others = [
+        ("USHER_PROVIDER__CONCURRENCY", "0"),
+        ("USHER_BROKER__PREFETCH", "7"),
+    ];
+    let broker = load_broker(None, variables(&others)).unwrap();
+    assert_eq!(broker.prefetch.get(), 7);
+    for refused in [("USHER_BROKER__PREFETCH", "0"), ("USHER_BROKR__PREFETCH", "7")] {
+        load_broker(None, variables(&[refused])).unwrap_err();
+    }
+}
+
+#[test]
+fn a_missing_and_an_endless_file_are_named() {
     let error = load(Some(Path::new("/nowhere/usher.toml")), []).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("/nowhere/usher.toml: can't be read: "),
-        "{error}"
-    );
+    let told = error.to_string();
+    assert!(told.starts_with("/nowhere/usher.toml: can't be read: "), "{told}");
+    let told = read(&"# a comment\n".repeat(100_000), &[]).unwrap_err();
+    assert!(told.contains("is larger than 1048576 bytes"), "{told}");
 }

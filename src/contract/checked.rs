@@ -12,7 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-/// Reads a string and makes a `T` of it. The error says what was expected and never quotes the input.
+/// Reads a string and makes a `T` of it. The error says what was expected, and that it is a
+/// string where another type was sent; it never quotes the input.
 struct StringVisitor<T> {
     expected: &'static str,
     parse: fn(&str) -> Option<T>,
@@ -22,7 +23,7 @@ impl<T> Visitor<'_> for StringVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+        write!(f, "a string, in quotes: {}", self.expected)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {

@@ -1,4 +1,4 @@
-//! The door: bytes in, a valid command or a refusal that says where and how to mend it.
+//! The door: bytes in, a valid command or a refusal that says where and how to fix it.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ fn refusal_of_syntax(error: &serde_json::Error) -> Failure {
 
 fn refusal_of_data(path: &Path, message: &str) -> Failure {
     let mut pointer = pointer(path);
-    let (member, detail) = mend(
+    let (member, detail) = remedy(
         message
             .rsplit_once(" at line ")
             .map_or(message, |(message, _)| message),
@@ -87,25 +87,59 @@ fn refusal_of_data(path: &Path, message: &str) -> Failure {
     invalid(pointer, detail)
 }
 
-/// Makes a mend of serde's message, and names the member that it is about where the path doesn't.
-/// The message quotes the input before the words `, expected `; what follows them is ours and quotes nothing.
-pub fn mend(message: &str) -> (Option<String>, String) {
+/// Says how to fix what serde's message is about, and names the member where the path doesn't.
+fn remedy(message: &str) -> (Option<String>, String) {
     if let Some(member) = quoted(message, "missing field `") {
         return (Some(member.into()), "the member is required; add it".into());
     }
     if let Some(member) = quoted(message, "duplicate field `") {
         return (Some(member.into()), "the member stands twice; keep one".into());
     }
-    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
-    let detail = match expected {
-        Some(known) if message.starts_with("unknown field") => {
-            format!("no such member is known here; remove it, or use {known}")
-        }
-        Some(expected) => format!("not what belongs here; send {expected}"),
-        None if message.starts_with("unknown field") => "no such member is known here; remove it".into(),
-        None => "not what belongs here".into(),
-    };
-    (None, detail)
+    let expected = expected_of(message);
+    if message.starts_with("unknown field") {
+        let instead = expected.map_or_else(String::new, |known| format!(", or use {known}"));
+        return (None, format!("unknown key; remove it{instead}"));
+    }
+    let is = sent_type(message).map_or_else(
+        || "the value is not valid".to_owned(),
+        |sent| format!("this is {sent}"),
+    );
+    let send = expected.map_or_else(String::new, |expected| {
+        format!("; send {}", in_json_words(expected))
+    });
+    (None, format!("{is}{send}"))
+}
+
+/// What serde's message says was expected: these words are ours and quote nothing. It quotes the input before them.
+pub fn expected_of(message: &str) -> Option<&str> {
+    message.rsplit_once(", expected ").map(|(_, expected)| expected)
+}
+
+/// The JSON type that was sent, where another one is wanted.
+fn sent_type(message: &str) -> Option<&'static str> {
+    let sent = message.strip_prefix("invalid type: ")?;
+    [
+        ("integer", "a number"),
+        ("floating point", "a number"),
+        ("number", "a number"),
+        ("boolean", "true or false"),
+        ("string", "a string"),
+        ("null", "null"),
+        ("sequence", "an array"),
+        ("map", "an object"),
+    ]
+    .into_iter()
+    .find_map(|(word, sent_type)| sent.starts_with(word).then_some(sent_type))
+}
+
+/// serde has words of its own for JSON's types.
+fn in_json_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        expected => expected,
+    }
 }
 
 fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
@@ -239,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_pointer_and_the_mend_and_quote_no_value() {
+    fn refusals_name_the_pointer_and_the_remedy_and_quote_no_value() {
         let cases = [
             (
                 with_update(r#"{"email":"s3cret"}"#),
@@ -249,10 +283,10 @@ mod tests {
             (
                 with_update(r#"{"email":5150}"#),
                 "/update/email",
-                "an e-mail address",
+                "this is a number; send a string, in quotes: an e-mail address",
             ),
             (with_update(r#"{"emial":"s3cret"}"#), "/update/emial", "`email`"),
-            (with_update(r#"{"s3cret@x":1}"#), "/update/*", "no such member"),
+            (with_update(r#"{"s3cret@x":1}"#), "/update/*", "unknown key"),
             (
                 with_update(r#"{"phone":"+61, expected s3cret"}"#),
                 "/update/phone",
@@ -304,11 +338,11 @@ mod tests {
             ("{}".into(), "/id", "required"),
             ("[]".into(), "", "a JSON object"),
         ];
-        for (body, pointer, mend) in cases {
+        for (body, pointer, remedy) in cases {
             let (reason, at, detail) = refused(&body);
             assert_eq!(reason, Reason::Invalid, "{body}");
             assert_eq!(at, pointer, "{body}");
-            assert!(detail.contains(mend), "{body}: {detail}");
+            assert!(detail.contains(remedy), "{body}: {detail}");
             assert!(
                 !detail.contains("s3cret") && !detail.contains("5150"),
                 "{body}: {detail}"

@@ -15,25 +15,25 @@ use tokio::time::Instant;
 pub struct Config {
     /// Calls that may be spent on one command before it ends as `retries_exhausted`. Throttling, an
     /// outage, refused credentials and a shutdown spend none.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub attempts: u32,
     /// The first retry waits up to this long; each further one up to twice as long as the one before.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "10m" }))]
     pub delay_min: Duration,
     /// No retry waits longer.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub delay_max: Duration,
     /// The time that may be spent on one command, its calls and the delays between them, before it ends as
     /// `retries_exhausted`. What spends no attempt spends no time.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub elapsed_max: Duration,
     /// The longest gap between two probes of a provider that is down, that throttles everybody, or that
     /// refuses the credentials. Gaps grow up to it.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub probe_gap_max: Duration,
     /// Retries may be at most this share of all calls, and ten a second besides; beyond it a retry waits.
     #[schemars(range(min = 0, max = 1))]

@@ -15,16 +15,21 @@ use crate::contract::{Failure, Field, Reason, Update};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FieldNames {
+    #[schemars(with = "String")]
     pub username: Option<String>,
+    #[schemars(with = "String")]
     pub email: Option<String>,
+    #[schemars(with = "String")]
     pub phone: Option<String>,
-    #[serde(alias = "given_name")]
+    #[schemars(with = "String")]
     pub given_name: Option<String>,
-    #[serde(alias = "family_name")]
+    #[schemars(with = "String")]
     pub family_name: Option<String>,
-    #[serde(alias = "display_name")]
+    #[schemars(with = "String")]
     pub display_name: Option<String>,
+    #[schemars(with = "String")]
     pub nickname: Option<String>,
+    #[schemars(with = "String")]
     pub locale: Option<String>,
 }
 

@@ -36,7 +36,7 @@ const TOKEN_AGAIN: Duration = Duration::from_secs(30);
 pub struct Config {
     /// How long a stopping worker waits for the commands in flight.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "1h" }))]
     pub grace_period: Duration,
     /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
     #[schemars(range(min = 0, max = 1))]
@@ -47,16 +47,21 @@ pub struct Config {
     #[schemars(range(min = 0, max = 1))]
     pub dead_letter_share_max: f64,
     /// How many the latest commands are.
+    #[schemars(range(min = 1, max = 100_000))]
     pub dead_letter_window: usize,
     /// So many commands are remembered: one that comes again among them is not applied again.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub ledger_commands_max: usize,
     /// How many bytes the bodies of unsettled commands may have together, one of each partition aside. What comes beyond
     /// waits with the broker until these are settled.
-    #[schemars(range(min = 1_048_576))]
+    #[schemars(range(min = 1_048_576, max = 17_179_869_184_u64))]
     pub held_bytes_max: usize,
-    /// A command that so many workers died of runs alone, so that nothing else suffers from it.
+    /// A command that so many workers died of runs alone, so that nothing else suffers from it. Not above
+    /// `poison_after`.
+    #[schemars(range(min = 1, max = 1000))]
     pub suspect_after: u32,
     /// A command that so many workers died of becomes a dead letter without being run.
+    #[schemars(range(min = 1, max = 1000))]
     pub poison_after: u32,
 }
 

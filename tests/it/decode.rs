@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fastrand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use usher::contract::{Ident, decode};
 
 const BODIES: u32 = 100_000;
@@ -220,4 +220,109 @@ fn no_body_makes_decode_panic_or_repeat_a_value() {
         let count = ended.get(kind).copied().unwrap_or_default();
         assert!(count > BODIES / 100, "one-sided: {ended:?}");
     }
+}
+
+/// Members of the published schema: where each stands, and which JSON types it takes.
+fn members(root: &Value, at: &Value, pointer: &str, found: &mut BTreeMap<String, Vec<String>>) {
+    let reference = at["$ref"].as_str();
+    let of = reference.map_or(at, |reference| root.pointer(&reference[1..]).unwrap());
+    for branch in ["oneOf", "anyOf"]
+        .iter()
+        .filter_map(|word| of[*word].as_array())
+        .flatten()
+    {
+        members(root, branch, pointer, found);
+    }
+    for (name, member) in of["properties"].as_object().into_iter().flatten() {
+        members(root, member, &format!("{pointer}/{name}"), found);
+    }
+    if let Some(items) = of.get("items") {
+        members(root, items, &format!("{pointer}/0"), found);
+    }
+    let types = match &of["type"] {
+        Value::Array(types) => types.clone(),
+        one => vec![one.clone()],
+    };
+    let types = types.iter().filter_map(Value::as_str).map(String::from);
+    found.entry(pointer.to_owned()).or_default().extend(types);
+}
+
+/// A command with this in one place, and what must be there for it to be looked at.
+fn command_with(pointer: &str, value: &Value) -> Value {
+    let mut command = json!({
+        "id": "018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", "provider": "zitadel-eu", "userId": "u", "update": {},
+    });
+    let mut at = &mut command;
+    for name in pointer.split('/').skip(1) {
+        at = match name {
+            "0" => {
+                *at = json!([null]);
+                &mut at[0]
+            }
+            name => &mut at[name],
+        };
+    }
+    *at = value.clone();
+    command
+}
+
+#[test]
+fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
+    let schema = usher::contract::schema::command().to_value();
+    let mut found = BTreeMap::new();
+    members(&schema, &schema, "", &mut found);
+    let sent = [
+        (
+            &["integer", "number"][..],
+            json!(MARKED_NUMBER),
+            "this is a number; send ",
+        ),
+        (&["number"], json!(5150.5), "this is a number; send "),
+        (&["boolean"], json!(true), "this is true or false; send "),
+        (&["string"], json!(MARKER), "this is a string; send "),
+        (&["array"], json!([MARKER]), "this is an array; send "),
+        (
+            &["object"],
+            json!({ "M4rk3r@key": MARKER }),
+            "this is an object; send ",
+        ),
+        (&["null"], Value::Null, "this is null; send "),
+    ];
+    let wanted = [
+        ("string", "a string, in quotes: "),
+        ("object", "object"),
+        ("array", "an array"),
+        ("boolean", "true or false"),
+    ];
+    let mut told = 0;
+    for (pointer, types) in &found {
+        for (names, value, is) in &sent {
+            // Untyped members take anything; which words a string may be is its own rule.
+            if types.is_empty() || names.iter().any(|name| types.iter().any(|one| one == name)) {
+                continue;
+            }
+            let body = match pointer.as_str() {
+                "" => value.to_string(),
+                pointer => command_with(pointer, value).to_string(),
+            };
+            let failure = decode(body.as_bytes()).unwrap_err();
+            let detail = &*failure.detail;
+            assert!(detail.starts_with(is), "{pointer} = {value}: {detail}");
+            let (_, send) = wanted
+                .iter()
+                .find(|(name, _)| types.iter().any(|one| one == name))
+                .unwrap();
+            assert!(detail.contains(send), "{pointer} = {value}: {detail}");
+            assert_eq!(
+                failure.pointer.as_deref().unwrap_or_default(),
+                pointer,
+                "{value}: {detail}"
+            );
+            for planted in [MARKER, &MARKED_NUMBER.to_string(), "5150"] {
+                assert!(!detail.contains(planted), "{detail}");
+            }
+            told += 1;
+        }
+    }
+    assert!(told > 150, "only {told} in {} members", found.len());
 }

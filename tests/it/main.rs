@@ -9,6 +9,7 @@
 mod apply;
 mod attacks;
 mod bench;
+mod bounds;
 mod chaos;
 mod check;
 mod conformance;

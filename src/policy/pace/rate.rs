@@ -24,6 +24,9 @@ const USED: f64 = 0.98;
 /// A call in the limiter's units, so that fractions of a call can be allowed.
 const UNITS: u32 = 1000;
 
+/// No burst takes longer to be saved up: the limiter counts nanoseconds in 64 bits, and would overflow.
+const SAVED_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
+
 /// One quota of the whole fleet: exactly one of the four, and a burst where the provider allows one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
@@ -45,14 +48,24 @@ pub struct Rate {
 #[schemars(rename = "Rate")]
 struct Written {
     /// Calls in any second.
+    #[serde(default)]
+    #[schemars(with = "NonZeroU32", range(max = 1_000_000), extend("examples" = [50]))]
     per_second: Option<NonZeroU32>,
     /// Calls in any minute; they are spread over it.
+    #[serde(default)]
+    #[schemars(with = "NonZeroU32", range(max = 60_000_000))]
     per_minute: Option<NonZeroU32>,
     /// Calls in any hour; they are spread over it.
+    #[serde(default)]
+    #[schemars(with = "NonZeroU32", range(max = 3_600_000_000_u32))]
     per_hour: Option<NonZeroU32>,
     /// Calls in any day; they are spread over it.
+    #[serde(default)]
+    #[schemars(with = "NonZeroU32", range(max = 4_000_000_000_u32))]
     per_day: Option<NonZeroU32>,
     /// Calls that may go out at once after a quiet moment. Default: 1.
+    #[serde(default)]
+    #[schemars(with = "NonZeroU32", range(max = 10_000))]
     burst: Option<NonZeroU32>,
 }
 
@@ -103,7 +116,10 @@ impl Rate {
             return None;
         }
         let unit = Duration::from_secs_f64(1.0 / (per_second * f64::from(UNITS)));
-        let burst = (f64::from(self.burst.get()) * part).max(1.0) + per_second * CATCH_UP.as_secs_f64();
+        let burst = (f64::from(self.burst.get()) * part)
+            .min(SAVED_MAX.as_secs_f64() * per_second)
+            .max(1.0);
+        let burst = burst + per_second * CATCH_UP.as_secs_f64();
         // Saturates, and is at least one call.
         let units = NonZeroU32::new((burst * f64::from(UNITS)) as u32)?;
         Some((Quota::with_period(unit)?.allow_burst(units), units))
@@ -164,7 +180,8 @@ impl JsonSchema for Rates {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<Rate>();
         json_schema!({
-            "oneOf": [one, { "type": "array", "items": one, "minItems": 1 }]
+            "oneOf": [one, { "type": "array", "items": one, "minItems": 1 }],
+            "examples": [{ "per_second": 50 }]
         })
     }
 }

@@ -58,7 +58,7 @@ const ADAPTERS: [&str; 10] = [
 ];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
@@ -69,7 +69,8 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("clap", &["src/cli", "src/main.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
-    ("config", &["src/config"]),
+    ("toml", &["src/config"]),
+    ("strsim", &["src/config"]),
     ("tracing_subscriber", &["src/telemetry"]),
 ];
 

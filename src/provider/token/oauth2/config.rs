@@ -19,12 +19,14 @@ use crate::provider::SetupError;
 )]
 pub struct Config {
     /// Where tokens are fetched, such as `https://acme.zitadel.cloud/oauth/v2/token`.
+    #[schemars(extend("examples" = ["https://acme.zitadel.cloud/oauth/v2/token"]))]
     pub token_url: String,
     /// The client that the token is for.
+    #[schemars(extend("examples" = ["usher"]))]
     pub client_id: String,
     /// A file with the client's secret; read again when it changes.
     #[serde(default)]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["/run/secrets/client"]))]
     pub client_secret_file: Option<PathBuf>,
     /// The secret itself: only from the environment, as `USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET`.
     #[serde(default)]

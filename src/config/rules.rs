@@ -1,0 +1,129 @@
+//! What holds between two keys, where each is right by itself.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::check::{Check, Problem};
+use super::tree::{Node, Place};
+
+/// So many times the first must not be more than the second.
+struct Rule {
+    low: &'static str,
+    times: f64,
+    high: &'static str,
+    why: &'static str,
+}
+
+const RULES: [Rule; 6] = [
+    Rule {
+        low: "retry.delay_min",
+        times: 1.0,
+        high: "retry.delay_max",
+        why: "delays grow from the one to the other",
+    },
+    Rule {
+        low: "retry.delay_min",
+        times: 1.0,
+        high: "retry.probe_gap_max",
+        why: "gaps between probes grow from the one to the other",
+    },
+    Rule {
+        low: "broker.reconnect_delay_min",
+        times: 1.0,
+        high: "broker.reconnect_delay_max",
+        why: "delays grow from the one to the other",
+    },
+    Rule {
+        low: "broker.heartbeat",
+        times: 4.0,
+        high: "broker.consumer_timeout",
+        why: "the broker has to notice a frozen worker before it takes single commands from it, out of order",
+    },
+    Rule {
+        low: "broker.ledger_window",
+        times: 1.0,
+        high: "broker.outcome_log_max_age",
+        why: "a starting worker reads so much of the outcome log",
+    },
+    Rule {
+        low: "worker.suspect_after",
+        times: 1.0,
+        high: "worker.poison_after",
+        why: "a command runs alone before it is given up",
+    },
+];
+
+impl Check<'_> {
+    /// What holds between two keys.
+    pub fn rules(&mut self, tree: &Node) {
+        for rule in RULES {
+            if let (Some(low), Some(high)) = (self.measure(tree, rule.low), self.measure(tree, rule.high))
+                && low * rule.times > high
+            {
+                let problem = self.broken(tree, &rule);
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// It is told at the key that is set, since the other has its default.
+    fn broken(&self, tree: &Node, rule: &Rule) -> Problem {
+        let place = |key: &str| tree.get(key).map(|node| node.place.clone());
+        let times = match rule.times {
+            1.0 => String::new(),
+            times => format!("{times} times "),
+        };
+        let (low, high) = (
+            self.with_default(tree, rule.low),
+            self.with_default(tree, rule.high),
+        );
+        let (place, key, detail) = match (place(rule.low), place(rule.high)) {
+            (None, Some(place)) => (place, rule.high, format!("must not be below {times}{low}")),
+            (place, _) if rule.times == 1.0 => (
+                place.unwrap_or(Place::File(None)),
+                rule.low,
+                format!("must not be above {high}"),
+            ),
+            (place, _) => (
+                place.unwrap_or(Place::File(None)),
+                rule.low,
+                format!("{times}this must not be above {high}"),
+            ),
+        };
+        Problem::new(place, key, format!("{detail}: {}", rule.why))
+    }
+
+    /// A key, and its default where it has that.
+    fn with_default(&self, tree: &Node, key: &str) -> String {
+        match self.default(key) {
+            Some(default) if tree.get(key).is_none() => format!("{key} (default: {default})"),
+            _ => key.to_owned(),
+        }
+    }
+
+    fn default(&self, key: &str) -> Option<String> {
+        let default = self.schema.get(key)?.default()?;
+        Some(
+            default
+                .as_str()
+                .map_or_else(|| default.to_string(), str::to_owned),
+        )
+    }
+
+    /// A number, or a duration in seconds; `None` where something is wrong with it.
+    fn measure(&self, tree: &Node, key: &str) -> Option<f64> {
+        let shape = self.schema.get(key)?;
+        if self.told_of(key) {
+            return None;
+        }
+        let value = match tree.get(key) {
+            Some(node) => node.to_json(),
+            None => shape.default()?.clone(),
+        };
+        match value {
+            Value::String(text) => (shape.span()?.read)(&text).as_ref().map(Duration::as_secs_f64),
+            number => number.as_f64(),
+        }
+    }
+}
