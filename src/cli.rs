@@ -7,7 +7,9 @@ mod assemble;
 mod check;
 mod exit;
 mod feeder;
+mod files;
 mod input;
+mod letters;
 mod outcomes;
 mod publish;
 mod resume;
@@ -15,10 +17,12 @@ mod run;
 mod schema;
 mod signals;
 mod simulate;
+mod sink;
 mod stack;
 mod summary;
 mod topology;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -69,7 +73,7 @@ impl Context {
     /// Reads the configuration and starts the log that it asks for.
     fn config(&self) -> anyhow::Result<config::Config> {
         let config = self.silent_config()?;
-        telemetry::log_to(&config.log, BoxMakeWriter::new(std::io::stderr));
+        telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
         Ok(config)
     }
 
@@ -81,7 +85,7 @@ impl Context {
     /// Only what publishing needs.
     fn broker(&self) -> anyhow::Result<usher::broker::Config> {
         let broker = config::load_broker(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(std::io::stderr));
+        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(|| Stderr));
         Ok(broker)
     }
 }
@@ -134,15 +138,30 @@ pub fn main() -> ExitCode {
 
 /// Writes a result to stdout. A reader that went away wants no more of it.
 fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::{ErrorKind, Write};
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+    let mut stdout = io::stdout();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| files::not_written("stdout", &error)),
     }
 }
 
 /// Writes a line for a person to stderr.
-#[expect(clippy::print_stderr, reason = "the command line speaks to a person there")]
 fn say(line: &str) {
-    eprintln!("{line}");
+    let _infallible = Stderr.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whoever looks at stderr may go away, and a disk that keeps it may be full: that is no reason to stop, and
+/// there is nowhere to say it.
+struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
 use super::{Consumer, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
@@ -23,6 +24,7 @@ mod tests;
 use consumer::MemoryConsumer;
 use listener::MemoryListener;
 use publisher::MemoryPublisher;
+use routing::QueueIndex;
 use state::State;
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,10 +36,14 @@ pub struct MemoryBroker {
 }
 
 /// Takes a queue's messages instead of storing them, before their publisher hears of a confirm.
+#[async_trait]
 pub trait Sink: Send + Sync {
-    /// An error refuses the message: its publisher gets a nack.
-    fn accept(&self, message: &Message) -> io::Result<()>;
+    /// An error refuses the message: its publisher gets a nack. Whoever gives up waiting doesn't know whether it
+    /// was taken.
+    async fn accept(&self, message: &Message) -> io::Result<()>;
 }
+
+type Sinks = Vec<Arc<dyn Sink>>;
 
 struct Shared {
     /// Where the workers of the fleet tell each other.
@@ -59,33 +65,44 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, message: &Message) -> Result<(), PublishError> {
+    async fn take(&self, message: &Message) -> Result<(), PublishError> {
         if message.exchange == self.fleet {
-            self.state().tell(&message.body);
-            self.deliverable.notify_waiters();
+            self.tell(message);
             return Ok(());
         }
-        let (queues, sinks) = {
-            let state = self.state();
-            // A broker closes the channel over a missing exchange, which no publisher gets to see.
-            let queues = state.route(message).map_err(|_| PublishError::Unconfirmed)?;
-            let sinks: Vec<_> = queues
-                .iter()
-                .filter_map(|index| state.queues[*index].sink.clone())
-                .collect();
-            (queues, sinks)
-        };
+        let (queues, sinks) = self.route(message)?;
+        for sink in &sinks {
+            sink.accept(message).await.map_err(|_| PublishError::Nacked)?;
+        }
+        if sinks.len() < queues.len() {
+            self.store(&queues, message);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, notice: &Message) {
+        self.state().tell(&notice.body);
+        self.deliverable.notify_waiters();
+    }
+
+    /// The queues that the message goes to, and the sinks of those that are diverted.
+    fn route(&self, message: &Message) -> Result<(Vec<QueueIndex>, Sinks), PublishError> {
+        let state = self.state();
+        // A broker closes the channel over a missing exchange, which no publisher gets to see.
+        let queues = state.route(message).map_err(|_| PublishError::Unconfirmed)?;
         if queues.is_empty() && message.mandatory {
             return Err(PublishError::Returned);
         }
-        for sink in &sinks {
-            sink.accept(message).map_err(|_| PublishError::Nacked)?;
-        }
-        if sinks.len() < queues.len() {
-            self.state().store(&queues, message);
-            self.deliverable.notify_waiters();
-        }
-        Ok(())
+        let sinks = queues
+            .iter()
+            .filter_map(|index| state.queues[*index].sink.clone())
+            .collect();
+        Ok((queues, sinks))
+    }
+
+    fn store(&self, queues: &[QueueIndex], message: &Message) {
+        self.state().store(queues, message);
+        self.deliverable.notify_waiters();
     }
 }
 
@@ -126,9 +143,15 @@ impl MemoryBroker {
         Arc::new(MemoryPublisher::new(self.shared.clone(), confirm_timeout))
     }
 
-    /// Publishes as somebody else, whom no fault touches.
+    /// Publishes as somebody else, whom no fault touches. Queues that are diverted get nothing of it.
     pub fn publish(&self, message: &Message) -> Result<(), PublishError> {
-        self.shared.take(message)
+        if message.exchange == self.shared.fleet {
+            self.shared.tell(message);
+            return Ok(());
+        }
+        let (queues, _) = self.shared.route(message)?;
+        self.shared.store(&queues, message);
+        Ok(())
     }
 
     /// Waits until the queue that the message goes to is shorter than this, unsettled deliveries included.
@@ -141,7 +164,7 @@ impl MemoryBroker {
             let mut shorter = pin!(self.shared.room.notified());
             shorter.as_mut().enable();
             if self.shared.state().depth_ahead(message) < queue_depth_max {
-                return self.shared.take(message);
+                return self.shared.take(message).await;
             }
             shorter.await;
         }

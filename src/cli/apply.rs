@@ -3,12 +3,15 @@
 use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use usher::broker::memory::MemoryBroker;
+use tokio::time::{Instant, sleep};
+use usher::broker::Message;
+use usher::broker::memory::{MemoryBroker, Sink};
 use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
 use usher::clock::Clock;
 use usher::config::Config;
@@ -22,9 +25,14 @@ use usher::worker::{Setup, Shutdown, Stopped, Worker, gate};
 use super::exit::{self, Exit};
 use super::feeder::Feeder;
 use super::input::Input;
-use super::outcomes::{self, Earlier, LineSink};
+use super::letters::Untold;
+use super::outcomes::{self, Earlier};
+use super::sink::{Broken, LineSink, STDOUT};
 use super::summary::{self, BesideBar, Display, Summary};
-use super::{Context, assemble, signals};
+use super::{Context, assemble, files, letters, signals};
+
+/// What a stopped worker may take to end, beyond its grace period: a reader that stalls confirms nothing.
+const END_MAX: Duration = Duration::from_secs(5);
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -37,8 +45,8 @@ pub struct Args {
     /// unless that is a terminal
     #[arg(long, value_name = "FILE")]
     outcomes: Option<PathBuf>,
-    /// Where dead letters go. Default: dead-letters.jsonl beside the outcomes file; without one, they are
-    /// only counted and logged
+    /// Where dead letters go: the commands as they came, values and all, so only you may read it. Default:
+    /// out.dead-letters.jsonl beside an outcomes file out.jsonl; without one, they are only counted and logged
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
     /// Apply to a simulated provider of this kind, which is started for the run: with a rate limit and
@@ -61,7 +69,11 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let bar = summary::bar(total);
     let beside = bar.clone();
     telemetry::log_to(&config.log, BoxMakeWriter::new(move || BesideBar(beside.clone())));
-    let (broker, earlier) = broker(&args, &config)?;
+    let Outputs {
+        broker,
+        earlier,
+        broken,
+    } = outputs(&args, &input, &config)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
     let worker = worker(&config, &broker, &shutdown)?;
@@ -73,7 +85,8 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
         fed: watch::Sender::default(),
         shutdown,
     };
-    let exit = work_off(worker, feeder, bar).await?;
+    let overdue = overdue(feeder.shutdown.clone(), config.worker.grace_period);
+    let exit = work_off(worker, feeder, broken, overdue, bar).await?;
     if let Some(simulated) = simulated {
         simulated.stop().await;
     }
@@ -81,17 +94,28 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
 }
 
 /// Runs the worker to its end, shows how far it is, and sums up.
-async fn work_off(worker: Worker, feeder: Feeder, bar: ProgressBar) -> anyhow::Result<Exit> {
+async fn work_off(
+    worker: Worker,
+    feeder: Feeder,
+    mut broken: watch::Receiver<Option<Broken>>,
+    overdue: impl Future<Output = ()>,
+    bar: ProgressBar,
+) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let shutdown = feeder.shutdown.clone();
     let (progress, gate, fed) = (worker.progress(), worker.gate(), feeder.fed.subscribe());
     let mut display = Display::new(bar, feeder.earlier.settled.len() as u64);
     let feeding = tokio::spawn(feeder.feed());
     let mut working = tokio::spawn(worker.run());
     let mut tick = tokio::time::interval(SHOW_EVERY);
+    let mut overdue = pin!(overdue);
     let stopped = loop {
         tokio::select! {
             stopped = &mut working => break stopped?,
+            () = &mut overdue => break Stopped::Cut,
             _ = tick.tick() => display.show(&progress.borrow(), gate.pause()),
+            // What can't be told must not be done; and nothing that is out can be settled any more.
+            Ok(()) = broken.changed() => shutdown.abort(),
         }
     };
     display.clear();
@@ -100,15 +124,32 @@ async fn work_off(worker: Worker, feeder: Feeder, bar: ProgressBar) -> anyhow::R
         progress: &progress.borrow(),
         fed: *fed.borrow(),
         elapsed: started.elapsed(),
-        interrupted: stopped != Stopped::InputEnded,
+        interrupted: stopped != Stopped::InputEnded || feeding.is_err(),
     };
     super::say(summary.text().trim_end());
+    let broken = broken.borrow().clone();
+    if let Some(broken) = broken.filter(|broken| !broken.is_closed_stdout()) {
+        return Err(exit::with(Exit::OutOfReach, broken));
+    }
     feeding?;
     Ok(match stopped {
         Stopped::Drained | Stopped::Cut => Exit::Interrupted,
         Stopped::InputEnded if summary.failures() > 0 => Exit::Failures,
         Stopped::InputEnded => Exit::Done,
     })
+}
+
+/// Ends when a worker that was told to stop should have ended.
+async fn overdue(shutdown: Shutdown, grace_period: Duration) {
+    let drained = async {
+        shutdown.draining().await;
+        sleep(grace_period).await;
+    };
+    tokio::select! {
+        () = shutdown.aborting() => {}
+        () = drained => {}
+    }
+    sleep(END_MAX).await;
 }
 
 /// A provider with a quota and with faults that all heal.
@@ -151,31 +192,60 @@ fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     super::config_from(None, variables)
 }
 
-fn broker(args: &Args, config: &Config) -> anyhow::Result<(MemoryBroker, Earlier)> {
-    let broker = MemoryBroker::new(&Topology::new(config.provider.name.as_str(), &config.broker));
-    let (events, earlier): (Box<dyn Write + Send>, _) = match &args.outcomes {
+/// Where everything goes that the worker publishes.
+struct Outputs {
+    broker: MemoryBroker,
+    earlier: Earlier,
+    /// Why nothing more can be written.
+    broken: watch::Receiver<Option<Broken>>,
+}
+
+fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Outputs> {
+    let outcomes = args.outcomes.as_deref();
+    let beside = outcomes
+        .filter(|path| !files::is_special(path))
+        .map(letters::beside);
+    let dead_letters = args.dead_letters.clone().or(beside);
+    let dead_letters = dead_letters.as_deref();
+    for (name, path) in [("--outcomes", outcomes), ("--dead-letters", dead_letters)] {
+        files::refuse_same((name, path), ("the input", input.path()))?;
+    }
+    files::refuse_same(("--outcomes", outcomes), ("--dead-letters", dead_letters))?;
+
+    let mut earlier = Earlier::default();
+    let (name, events): (_, Box<dyn Write + Send>) = match outcomes {
         // A person who looks at a bar is not helped by thousands of lines of JSON above it.
         None if std::io::stdout().is_terminal() => {
             super::say("usher: events are not shown on a terminal; keep them with --outcomes FILE");
-            (Box::new(std::io::sink()), Earlier::default())
+            (STDOUT.to_owned(), Box::new(std::io::sink()))
         }
-        None => (Box::new(std::io::stdout()), Earlier::default()),
+        None => (STDOUT.to_owned(), Box::new(std::io::stdout())),
         Some(path) => {
-            let (file, earlier) = outcomes::resume(path)?;
-            (Box::new(file), earlier)
+            let (file, settled) = outcomes::resume(path)?;
+            earlier = settled;
+            (path.display().to_string(), Box::new(file))
         }
     };
-    broker.divert(OUTCOME_LOG, LineSink::events(events));
-    let beside = args
-        .outcomes
-        .as_ref()
-        .map(|path| path.with_file_name("dead-letters.jsonl"));
-    let dead_letters: Box<dyn Write + Send> = match args.dead_letters.clone().or(beside) {
-        None => Box::new(std::io::sink()),
-        Some(path) => Box::new(outcomes::append_to(&path)?),
+    let failure = watch::Sender::new(None);
+    let form = Box::new(|message: &Message| Ok(Some(message.body.to_vec())));
+    let events: Arc<dyn Sink> = LineSink::start(name, events, form, failure.clone())?;
+    let (name, file, untold): (_, Box<dyn Write + Send>, _) = match dead_letters {
+        None => (String::new(), Box::new(std::io::sink()), Untold::default()),
+        Some(path) => {
+            let (file, untold) = letters::resume(path, &earlier)?;
+            (path.display().to_string(), Box::new(file), untold)
+        }
     };
-    broker.divert(DEAD_LETTERS, LineSink::dead_letters(dead_letters));
-    Ok((broker, earlier))
+    let broken = failure.subscribe();
+    let dead_letters = LineSink::start(name, file, letters::form(untold), failure)?;
+    let broker = MemoryBroker::new(&Topology::new(config.provider.name.as_str(), &config.broker));
+    broker.divert(OUTCOME_LOG, events);
+    broker.divert(DEAD_LETTERS, dead_letters);
+    Ok(Outputs {
+        broker,
+        earlier,
+        broken,
+    })
 }
 
 fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
@@ -186,7 +256,8 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         fleet: None,
         partitions: config.broker.partitions.get(),
         consumer: broker.consumer(config.broker.prefetch.get()),
-        publisher: broker.publisher(),
+        // What is written late is written once: a line that waits for its reader is not given up.
+        publisher: broker.publisher_with(Duration::MAX),
         gate: gate::Settings {
             // Dead letters go to a file and can be applied again; nobody is there to look in between.
             dead_letter_share_max: 1.0,

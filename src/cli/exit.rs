@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// Interrupted before the end.
     Interrupted = 3,
-    /// Broker or provider out of reach.
+    /// The broker or the provider is out of reach, or the output can't be written.
     OutOfReach = 4,
 }
 

@@ -44,7 +44,7 @@ impl Feeder {
 
     async fn feed_lines(&self) -> anyhow::Result<()> {
         let mut lines = self.input.open().await?;
-        while let Some(line) = lines.next().await? {
+        while let Some(line) = self.unless_draining(lines.next()).await.transpose()?.flatten() {
             let (id, message) = self.message(line);
             let earlier = self.earlier.settled.get(&id).copied();
             self.fed.send_modify(|fed| {
@@ -61,6 +61,15 @@ impl Feeder {
             }
         }
         Ok(())
+    }
+
+    /// None where it is to stop: stdin may keep one waiting for ever.
+    async fn unless_draining<T>(&self, next: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.draining() => None,
+            next = next => Some(next),
+        }
     }
 
     /// A line as its publisher would send it. One that can't be read is known by its number.

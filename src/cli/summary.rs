@@ -10,6 +10,7 @@ use usher::telemetry;
 use usher::worker::Progress;
 use usher::worker::gate::Pause;
 
+use super::Stderr;
 use super::feeder::Fed;
 
 /// How often a line is printed where there is no terminal for a bar.
@@ -46,11 +47,11 @@ pub struct BesideBar(pub ProgressBar);
 
 impl io::Write for BesideBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
+        self.0.suspend(|| Stderr.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

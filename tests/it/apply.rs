@@ -12,14 +12,14 @@ use crate::process::{Folder, Settings};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/examples");
 
-fn lines(text: &str) -> Vec<Value> {
+pub fn lines(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
 
 /// The numbers at the beginning of the summary's rows.
-fn rows(stderr: &[u8]) -> BTreeMap<String, u64> {
+pub fn rows(stderr: &[u8]) -> BTreeMap<String, u64> {
     let text = String::from_utf8_lossy(stderr).into_owned();
     let row = |line: &str| {
         let (number, what) = line.trim_start().split_once("  ")?;
@@ -73,7 +73,7 @@ async fn the_mixed_example_shows_every_refusal_that_zitadel_can_give() {
 }
 
 /// A provider that takes its time, and the settings to reach it.
-async fn slow_provider() -> (Simulated, Settings) {
+pub async fn slow_provider() -> (Simulated, Settings) {
     let slow = simulated::Settings {
         latency: Duration::from_millis(50),
         ..simulated::Settings::new(Kind::Zitadel)
@@ -89,7 +89,7 @@ async fn slow_provider() -> (Simulated, Settings) {
     (provider, settings)
 }
 
-fn commands(count: u32) -> String {
+pub fn commands(count: u32) -> String {
     let line = |n| {
         let id = uuid::Uuid::from_u128(n);
         format!(
@@ -132,11 +132,11 @@ async fn a_run_that_was_killed_goes_on_where_it_ended_and_adds_up() {
     }
     assert_eq!(terminal.len(), 2001);
     assert!(terminal.values().all(|ids| ids.len() == 1));
-    assert_eq!(lines(&folder.read("dead-letters.jsonl")).len(), 1);
+    assert_eq!(lines(&folder.read("outcomes.dead-letters.jsonl")).len(), 1);
 
     let third = settings.run(&arguments, b"").await;
     assert_eq!(third.status.code(), Some(1), "{third:?}");
-    assert_eq!(lines(&folder.read("dead-letters.jsonl")).len(), 1);
+    assert_eq!(lines(&folder.read("outcomes.dead-letters.jsonl")).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

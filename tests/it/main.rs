@@ -20,6 +20,7 @@ mod leaks;
 mod letters;
 mod node;
 mod oauth2;
+mod outputs;
 mod partitions;
 mod pipeline;
 mod process;

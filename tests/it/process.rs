@@ -66,11 +66,32 @@ impl Settings {
         output
     }
 
+    /// Runs a script in which `"$USHER"` is the program.
+    pub async fn script(&self, script: &str) -> Output {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("USHER", env!("CARGO_BIN_EXE_usher"))
+            .envs(self.0.iter().map(|(key, value)| (key, value)))
+            .current_dir(std::env::temp_dir())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let ended = timeout(PATIENCE, bash.output()).await;
+        ended
+            .unwrap_or_else(|_| panic!("no end after {PATIENCE:?}: {script}"))
+            .unwrap()
+    }
+
     pub fn start(&self, arguments: &[&str]) -> Process {
+        self.start_between(Stdio::null(), arguments, Stdio::null())
+    }
+
+    pub fn start_between(&self, input: Stdio, arguments: &[&str], output: Stdio) -> Process {
         let mut child = self
             .command(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(input)
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

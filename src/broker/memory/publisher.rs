@@ -45,14 +45,14 @@ impl MemoryPublisher {
             (faults.confirm_delay, faults.taken_on_confirm)
         };
         if !late {
-            self.shared.take(message)?;
+            self.shared.take(message).await?;
         }
         if !delay.is_zero() {
             sleep(delay).await;
         }
         self.until_released(connection).await?;
         if late {
-            self.shared.take(message)?;
+            self.shared.take(message).await?;
         }
         Ok(())
     }

@@ -57,8 +57,9 @@ fn body(delivery: &Delivery) -> &str {
 #[derive(Default)]
 struct Collected(Mutex<Vec<Message>>);
 
+#[async_trait]
 impl Sink for Collected {
-    fn accept(&self, message: &Message) -> io::Result<()> {
+    async fn accept(&self, message: &Message) -> io::Result<()> {
         if message.body.is_empty() {
             return Err(io::Error::other("the disk is full"));
         }

@@ -1,0 +1,173 @@
+//! The dead letters' file of `usher apply`: each command that failed as it came, with the reason.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::de::Error as _;
+use serde_json::{Map, Value, json};
+use usher::broker::{Header, Message};
+use usher::contract::dead_letter;
+use uuid::Uuid;
+
+use super::files::{self, Access};
+use super::outcomes::Earlier;
+use super::sink::Form;
+
+const HEADERS: [&str; 11] = [
+    dead_letter::REASON,
+    dead_letter::DETAIL,
+    dead_letter::STATUS,
+    dead_letter::CODE,
+    dead_letter::ATTEMPTS,
+    dead_letter::FIRST_ATTEMPT_AT,
+    dead_letter::DEAD_AT,
+    dead_letter::EXCHANGE,
+    dead_letter::ROUTING_KEY,
+    dead_letter::REDRIVES,
+    dead_letter::VERSION,
+];
+
+/// `out.jsonl` has `out.dead-letters.jsonl` beside it: two runs in one folder don't mix theirs.
+pub fn beside(outcomes: &Path) -> PathBuf {
+    let name = outcomes.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".jsonl").unwrap_or(&name);
+    outcomes.with_file_name(format!("{stem}.dead-letters.jsonl"))
+}
+
+/// Letters that stand in the file without the event that belongs to them: a run ended between the two. Their
+/// commands are done again, and the same letter once more would be counted twice.
+#[derive(Default)]
+pub struct Untold(HashSet<Uuid>);
+
+/// Opens a file of dead letters to go on with it. It holds the values of users.
+pub fn resume(path: &Path, earlier: &Earlier) -> anyhow::Result<(File, Untold)> {
+    let mut untold = HashSet::new();
+    let file = files::go_on(path, Access::Private, "dead letter", |line| {
+        let letter: Value = serde_json::from_slice(line)?;
+        if !letter["headers"][dead_letter::REASON].is_string() {
+            return Err(serde_json::Error::custom("no reason"));
+        }
+        let id = letter["messageId"].as_str();
+        if id.is_none_or(|id| !earlier.settled.contains_key(id)) {
+            untold.insert(key(&letter));
+        }
+        Ok(())
+    })?;
+    Ok((file, Untold(untold)))
+}
+
+/// The form of a dead letter's line.
+pub fn form(untold: Untold) -> Form {
+    let untold = Mutex::new(untold.0);
+    Box::new(move |message| {
+        let letter = letter(message);
+        let is_there = untold
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key(&letter));
+        match is_there {
+            true => Ok(None),
+            false => Ok(Some(serde_json::to_vec(&letter).map_err(io::Error::from)?)),
+        }
+    })
+}
+
+/// The same for what says the same: the times and the attempts of two runs differ.
+fn key(letter: &Value) -> Uuid {
+    let headers = &letter["headers"];
+    let said = json!([
+        letter["messageId"],
+        headers[dead_letter::REASON],
+        headers[dead_letter::REDRIVES],
+        letter["body"],
+        letter["bodyHex"],
+    ]);
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, said.to_string().as_bytes())
+}
+
+fn letter(message: &Message) -> Value {
+    let mut headers = Map::new();
+    for name in HEADERS {
+        match message.properties.header(name) {
+            Some(Header::Text(text)) => headers.insert(name.to_owned(), text.into()),
+            Some(Header::Number(number)) => headers.insert(name.to_owned(), number.into()),
+            None => None,
+        };
+    }
+    // A body that is no text is kept all the same, in a form that JSON can hold.
+    let (key, body) = text_or_hex("body", &message.body);
+    json!({ "messageId": message.properties.message_id(), "headers": headers, key: body })
+}
+
+/// The name and the value under which JSON holds these bytes: `body` or `bodyHex`.
+pub fn text_or_hex(name: &str, bytes: &[u8]) -> (String, String) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (name.to_owned(), text.to_owned()),
+        Err(_) => (
+            format!("{name}Hex"),
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use usher::broker::Properties;
+
+    use super::super::outcomes::Settled;
+    use super::*;
+
+    fn message(id: &str, reason: &str, redrives: i64) -> Message {
+        let headers = [
+            (dead_letter::REASON.to_owned(), Header::Text(reason.to_owned())),
+            (dead_letter::REDRIVES.to_owned(), Header::Number(redrives)),
+        ];
+        Message {
+            exchange: String::new(),
+            routing_key: String::new(),
+            properties: Properties::persistent(id, "application/json").with_headers(headers),
+            body: "{}".into(),
+            mandatory: false,
+        }
+    }
+
+    #[test]
+    fn a_letter_without_its_event_is_not_written_twice_and_any_other_is() {
+        let path = std::env::temp_dir().join(format!("usher-letters-{}.jsonl", Uuid::new_v4()));
+        let written = form(Untold::default());
+        let mut lines = Vec::new();
+        for id in ["told", "untold"] {
+            lines.extend(written(&message(id, "conflict", 0)).unwrap().unwrap());
+            lines.push(b'\n');
+        }
+        std::fs::write(&path, [&lines[..], b"{\"messageId\":\"half"].concat()).unwrap();
+        let mut earlier = Earlier::default();
+        earlier.settled.insert("told".to_owned(), Settled::Failed);
+        let (_, untold) = resume(&path, &earlier).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), lines);
+        std::fs::remove_file(&path).unwrap();
+
+        let written = form(untold);
+        let is_written = |id, reason, redrives| written(&message(id, reason, redrives)).unwrap().is_some();
+        assert!(is_written("told", "conflict", 0));
+        assert!(is_written("untold", "rejected", 0));
+        assert!(is_written("untold", "conflict", 1));
+        assert!(!is_written("untold", "conflict", 0));
+        // Once is enough: this one is of this run.
+        assert!(is_written("untold", "conflict", 0));
+    }
+
+    #[test]
+    fn the_file_is_named_after_the_outcomes_file() {
+        for (outcomes, letters) in [
+            ("out.jsonl", "out.dead-letters.jsonl"),
+            ("runs/2026.11", "runs/2026.11.dead-letters.jsonl"),
+            ("/x/a.json", "/x/a.json.dead-letters.jsonl"),
+        ] {
+            assert_eq!(beside(Path::new(outcomes)), Path::new(letters));
+        }
+    }
+}
