@@ -143,6 +143,9 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// The longest routing key that AMQP can hold. No queue gets a message with a longer one.
+pub const ROUTING_KEY_BYTES_MAX: usize = 255;
+
 /// A message to publish, or one that lies in a queue.
 #[derive(Clone, PartialEq)]
 pub struct Message {
@@ -224,6 +227,9 @@ pub trait Listener: Send {
 
     /// Reads the outcome log from about then on; `None`: no more.
     fn follow(&mut self, since: Option<Timestamp>);
+
+    /// How many messages lie in `user.unroutable`, as of a few seconds ago. `None`: not known, or no such queue.
+    fn unroutable(&self) -> watch::Receiver<Option<u64>>;
 }
 
 /// Publishes, and answers when the broker has taken responsibility.

@@ -19,6 +19,7 @@ const PAUSED: &str = "usher_paused";
 const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
+const UNROUTABLE: &str = "usher_unroutable";
 
 /// Histograms, with the buckets that the exporter is to use, in seconds.
 pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
@@ -72,6 +73,10 @@ pub fn describe() {
         PACE,
         "Calls per second of this worker that may go out now, as configured and learned"
     );
+    describe_gauge!(
+        UNROUTABLE,
+        "Messages in user.unroutable: published, and taken by no queue"
+    );
 }
 
 pub fn command_settled(outcome: &Outcome, class: TrafficClass, took: Duration) {
@@ -115,6 +120,10 @@ pub fn leases(held: usize, partitions: usize) {
 
 pub fn pace(per_second: f64) {
     gauge!(PACE).set(per_second);
+}
+
+pub fn unroutable(messages: u64) {
+    gauge!(UNROUTABLE).set(messages as f64);
 }
 
 pub fn paused(cause: &'static str, yes: bool) {

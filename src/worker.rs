@@ -19,6 +19,7 @@ pub mod settle;
 pub mod setup;
 pub mod shutdown;
 pub mod turn;
+mod unroutable;
 
 pub use progress::Progress;
 pub use run::{Stopped, Worker};

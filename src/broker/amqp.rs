@@ -19,6 +19,7 @@ mod greeting;
 mod inbox;
 mod line;
 mod listener;
+mod look;
 mod publisher;
 mod publishing;
 mod pulse;
@@ -28,11 +29,13 @@ mod supervisor;
 mod survey;
 mod terms;
 mod turns;
+mod unroutable;
 mod watch;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
 pub use greeting::Greeting;
+pub use look::{Looked, look};
 pub use repartition::{Repartitioned, repartition};
 pub use survey::{Server, Surveyed, survey};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
+use super::topology::UNROUTABLE;
 use super::{Consumer, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
 
 mod consumer;
@@ -57,6 +58,8 @@ struct Shared {
     publishable: Notify,
     consume_link: watch::Sender<Link>,
     publish_link: watch::Sender<Link>,
+    /// How many messages no queue took.
+    unroutable: watch::Sender<Option<u64>>,
 }
 
 impl Shared {
@@ -103,6 +106,14 @@ impl Shared {
     fn store(&self, queues: &[QueueIndex], message: &Message) {
         self.state().store(queues, message);
         self.deliverable.notify_waiters();
+        self.count_unroutable();
+    }
+
+    fn count_unroutable(&self) {
+        let depth = self.state().queue(UNROUTABLE).map(|queue| queue.depth());
+        let depth = depth.and_then(|depth| u64::try_from(depth).ok());
+        self.unroutable
+            .send_if_modified(|known| std::mem::replace(known, depth) != depth);
     }
 }
 
@@ -117,6 +128,7 @@ impl MemoryBroker {
                 publishable: Notify::new(),
                 consume_link: watch::Sender::new(Link::Up),
                 publish_link: watch::Sender::new(Link::Up),
+                unroutable: watch::Sender::new(Some(0)),
             }),
         }
     }
@@ -220,6 +232,7 @@ impl MemoryBroker {
     pub fn take(&self, queue: &str) -> Option<Message> {
         let taken = self.shared.state().queue(queue)?.take();
         self.shared.room.notify_waiters();
+        self.shared.count_unroutable();
         taken
     }
 }

@@ -1,34 +1,36 @@
 //! `usher publish`: a file of commands to RabbitMQ, each checked first and confirmed.
 
-use std::collections::HashSet;
+mod rejects;
+mod route;
+
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
-use usher::broker::{Message, Properties, PublishError, Publisher};
+use usher::broker::{self, Message, Properties, PublishError, Publisher, ROUTING_KEY_BYTES_MAX};
 use usher::contract::{BatchId, Failure, Reason, decode};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
 use super::input::{Input, Line};
-use super::{Context, signals};
+use super::{Context, print, signals};
+use rejects::Rejects;
+use route::Route;
 
 /// Publishes that wait for their confirm.
 const UNCONFIRMED_MAX: usize = 512;
 
-/// A file that is wrong throughout is wrong in the same way.
-const REFUSALS_SHOWN_MAX: u64 = 20;
-
-/// What AMQP can hold in a routing key.
-const ROUTING_KEY_BYTES_MAX: usize = 255;
-
 #[derive(clap::Args)]
 pub struct Args {
-    /// Commands as JSON lines; - for stdin
+    /// Commands as JSON lines; - for stdin. A file is checked to its end before its first command is sent. Stdin can
+    /// be read once only: each of its lines is checked before it is sent, and the first that is refused ends it,
+    /// with those before it published
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// As bulk traffic, which takes the pace that interactive traffic leaves
@@ -37,124 +39,231 @@ pub struct Args {
     /// Set this batchId in every command
     #[arg(long, value_name = "ID")]
     batch: Option<BatchId>,
+    /// Write the lines that are refused to this file, with their reasons, as JSON lines. It holds what they hold, so
+    /// only you may read it
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Sum up on stdout, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of a run.
+#[derive(Default, Serialize)]
+struct Account {
+    /// Read so far, without blank ones.
+    lines: u64,
+    refused: u64,
+    /// And confirmed.
+    published: u64,
+    /// All of the input was published.
+    complete: bool,
+    error: Option<String>,
 }
 
 pub async fn publish(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     let input = Input::from(args.file.clone());
-    // A file is checked to its end before the first command is sent; stdin can be read only once.
-    if input.path().is_some() && !all_valid(&input, &args).await? {
-        return Ok(Exit::Failures);
+    let mut publishing = Publishing {
+        rejects: Rejects::open(args.rejects.as_deref(), &input)?,
+        route: Route::new(&config, args.bulk),
+        args: &args,
+        input,
+        account: Account::default(),
+    };
+    let ended = publishing.run(&config).await;
+    let Publishing {
+        rejects, mut account, ..
+    } = publishing;
+    account.refused = rejects.count;
+    account.complete = matches!(ended, Ok(Exit::Done));
+    account.error = ended.as_ref().err().map(|error| format!("{error:#}"));
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&account)?))?;
     }
-    let shutdown = Shutdown::new();
-    signals::stop_on_signals(shutdown.clone())?;
-    let publisher = amqp::publisher(&config, WhenUnreachable::Fail)
-        .await
-        .map_err(|error| exit::broker(&error))?;
-    let (published, ended) = send_all(&input, &args, &publisher, &shutdown).await;
-    publisher.close().await;
-    super::say(&format!("usher: {published} commands published and confirmed"));
     ended
 }
 
-async fn all_valid(input: &Input, args: &Args) -> anyhow::Result<bool> {
-    let mut lines = input.open().await?;
-    let mut refused = 0;
-    while let Some(line) = lines.next().await? {
-        let number = line.number;
-        if let Err(failure) = message(line, args) {
-            refused += 1;
-            if refused <= REFUSALS_SHOWN_MAX {
-                super::say(&format!("usher: line {number}: {failure}"));
-            }
-        }
-    }
-    if refused > 0 {
-        super::say(&format!(
-            "usher: {refused} lines are refused; nothing was published"
-        ));
-    }
-    Ok(refused == 0)
+struct Publishing<'a> {
+    args: &'a Args,
+    input: Input,
+    rejects: Rejects,
+    route: Route<'a>,
+    account: Account,
 }
 
-/// Sends line after line, many users at a time, and waits for every confirm.
-async fn send_all(
-    input: &Input,
-    args: &Args,
-    publisher: &Arc<dyn Publisher>,
-    shutdown: &Shutdown,
-) -> (u64, anyhow::Result<Exit>) {
-    let mut sending = Sending::default();
-    let sent = async {
-        let mut lines = input.open().await?;
-        while let Some(line) = lines.next().await? {
-            if shutdown.is_draining() {
-                return Ok(Exit::Interrupted);
+impl Publishing<'_> {
+    async fn run(&mut self, config: &broker::Config) -> anyhow::Result<Exit> {
+        if self.input.path().is_some() {
+            let providers = self.checked().await?;
+            if self.rejects.count > 0 {
+                let (count, others) = (self.rejects.count, self.rejects.others());
+                super::say(&format!(
+                    "usher: {count} lines are refused; nothing was published{others}"
+                ));
+                return Ok(Exit::Failures);
             }
-            let number = line.number;
-            let message = message(line, args)
-                .map_err(|failure| exit::with(Exit::Failures, format!("line {number}: {failure}")))?;
-            sending.send(message, publisher.clone()).await?;
+            self.route.look_at(providers).await?;
         }
-        Ok(Exit::Done)
-    };
-    let mut ended = sent.await;
-    while !sending.confirms.is_empty() {
-        if let Err(error) = sending.confirmed().await {
-            ended = Err(error);
+        let shutdown = Shutdown::new();
+        signals::stop_on_signals(shutdown.clone())?;
+        let publisher = amqp::publisher(config, WhenUnreachable::Fail)
+            .await
+            .map_err(|error| exit::broker(&error))?;
+        let mut sending = Sending::new(publisher.clone());
+        let mut ended = self.send_all(&mut sending, &shutdown).await;
+        // Whatever ended it: what is on its way is waited for.
+        while let Some(confirmed) = sending.confirmed().await {
+            if ended.is_ok()
+                && let Err(error) = self.explained(confirmed).await
+            {
+                ended = Err(error);
+            }
+        }
+        publisher.close().await;
+        self.account.published = sending.published;
+        if ended.is_ok() && sending.published > 0 {
+            ended = self.route.count_unroutable().await.and(ended);
+        }
+        let published = sending.published;
+        super::say(&format!("usher: {published} commands published and confirmed"));
+        ended
+    }
+
+    /// Reads the file to its end. Answers whose commands are in it.
+    async fn checked(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        let mut providers = BTreeSet::new();
+        let mut lines = self.input.open().await?;
+        while let Some(line) = lines.next().await? {
+            self.account.lines += 1;
+            match message(&line, self.args) {
+                Ok(message) => {
+                    let provider = provider_of(&message);
+                    if !providers.contains(provider) {
+                        providers.insert(provider.to_owned());
+                    }
+                }
+                Err(failure) => self.rejects.add(&line, &failure)?,
+            }
+        }
+        self.rejects.keep()?;
+        Ok(providers)
+    }
+
+    /// Sends line after line, many users at a time.
+    async fn send_all(&mut self, sending: &mut Sending, shutdown: &Shutdown) -> anyhow::Result<Exit> {
+        let mut tried = HashSet::new();
+        let mut lines = self.input.open().await?;
+        self.account.lines = 0;
+        loop {
+            let line = tokio::select! {
+                biased;
+                () = shutdown.draining() => return Ok(Exit::Interrupted),
+                line = lines.next() => line?,
+            };
+            let Some(line) = line else { return Ok(Exit::Done) };
+            self.account.lines += 1;
+            let message = match message(&line, self.args) {
+                Ok(message) => message,
+                Err(failure) => {
+                    self.rejects.add(&line, &failure)?;
+                    self.rejects.keep()?;
+                    super::say("usher: nothing was read beyond the line that is refused");
+                    return Ok(Exit::Failures);
+                }
+            };
+            let provider = provider_of(&message).to_owned();
+            if !self.route.is_looked_at(&provider) {
+                self.route.look_at(BTreeSet::from([provider.clone()])).await?;
+            }
+            while let Some(confirmed) = sending.make_room(&message).await {
+                self.explained(confirmed).await?;
+            }
+            sending.send(message);
+            if tried.insert(provider) {
+                // One that reaches no queue is enough to know it.
+                while let Some(confirmed) = sending.confirmed().await {
+                    self.explained(confirmed).await?;
+                }
+                self.route.count_unroutable().await?;
+            } else {
+                self.route.glance().await?;
+            }
         }
     }
-    (sending.published, ended)
+
+    async fn explained(&self, confirmed: anyhow::Result<Result<(), PublishError>>) -> anyhow::Result<()> {
+        match confirmed? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.route.explain(&error).await),
+        }
+    }
 }
 
 /// Publishes on their way. A user's next command is sent when the one before is confirmed: neither a
 /// lost one nor the order of tasks lets a later command pass.
-#[derive(Default)]
 struct Sending {
+    publisher: Arc<dyn Publisher>,
     confirms: JoinSet<(String, Result<(), PublishError>)>,
     users: HashSet<String>,
     published: u64,
 }
 
 impl Sending {
-    async fn send(&mut self, message: Message, publisher: Arc<dyn Publisher>) -> anyhow::Result<()> {
-        while self.confirms.len() == UNCONFIRMED_MAX || self.users.contains(&message.routing_key) {
-            self.confirmed().await?;
+    fn new(publisher: Arc<dyn Publisher>) -> Self {
+        Self {
+            publisher,
+            confirms: JoinSet::new(),
+            users: HashSet::new(),
+            published: 0,
         }
+    }
+
+    /// `None`: the message may be sent.
+    async fn make_room(&mut self, message: &Message) -> Option<anyhow::Result<Result<(), PublishError>>> {
+        let full = self.confirms.len() == UNCONFIRMED_MAX || self.users.contains(&message.routing_key);
+        match full {
+            true => self.confirmed().await,
+            false => None,
+        }
+    }
+
+    fn send(&mut self, message: Message) {
         self.users.insert(message.routing_key.clone());
+        let publisher = self.publisher.clone();
         self.confirms.spawn(async move {
             let confirm = publisher.publish(&message).await;
             (message.routing_key, confirm)
         });
-        Ok(())
     }
 
-    async fn confirmed(&mut self) -> anyhow::Result<()> {
-        let Some(confirm) = self.confirms.join_next().await else {
-            return Ok(());
-        };
-        let (user, confirm) = confirm.context("a publish was cut off")?;
-        self.users.remove(&user);
-        confirm.map_err(|error| {
-            let mend = "publish the file again, its commands keep their ids";
-            exit::with(Exit::OutOfReach, format!("{error}; {mend}"))
-        })?;
-        self.published += 1;
-        Ok(())
+    /// What came of the next publish. `None`: none is on its way.
+    async fn confirmed(&mut self) -> Option<anyhow::Result<Result<(), PublishError>>> {
+        let confirmed = self.confirms.join_next().await?;
+        Some(confirmed.context("a publish was cut off").map(|(user, confirm)| {
+            self.users.remove(&user);
+            self.published += u64::from(confirm.is_ok());
+            confirm
+        }))
     }
 }
 
 /// The line as a message, or why it is refused.
-fn message(line: Line, args: &Args) -> Result<Message, Failure> {
+fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
     let body = match &args.batch {
-        None => line.text,
+        None => line.text.clone(),
         Some(batch) => with_batch(&line.text, batch)?,
     };
     let command = decode(&body)?;
     let routing_key = format!("{}.{}", command.provider, command.user_id);
     if routing_key.len() > ROUTING_KEY_BYTES_MAX {
+        let (bytes, most) = (
+            command.user_id.as_str().len(),
+            user_id_bytes_max(command.provider.as_str()),
+        );
         let detail = format!(
-            "with the provider's name it has more than the {ROUTING_KEY_BYTES_MAX} bytes of a routing key"
+            "it has {bytes} bytes in UTF-8, and {most} are the most that can be published for this provider: a \
+             routing key has {ROUTING_KEY_BYTES_MAX}, its name and a dot included"
         );
         return Err(Failure::new(Reason::Invalid, detail).at("/userId"));
     }
@@ -165,6 +274,19 @@ fn message(line: Line, args: &Args) -> Result<Message, Failure> {
         body: body.into(),
         mandatory: false,
     })
+}
+
+/// How long a user id may be, so that a command for it fits into a routing key.
+pub fn user_id_bytes_max(provider: &str) -> usize {
+    ROUTING_KEY_BYTES_MAX - provider.len() - 1
+}
+
+/// A provider's name has no dot.
+fn provider_of(message: &Message) -> &str {
+    message
+        .routing_key
+        .split_once('.')
+        .map_or("", |(provider, _)| provider)
 }
 
 fn with_batch(text: &[u8], batch: &BatchId) -> Result<Vec<u8>, Failure> {

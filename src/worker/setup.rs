@@ -21,6 +21,7 @@ use super::progress::Progress;
 use super::run::{LOOK_INTERVAL, Worker};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
+use super::unroutable;
 use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
@@ -134,6 +135,7 @@ impl Worker {
             let (gate, ledger) = (gate.clone(), ledger.clone());
             let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
             keepers.spawn(fleet.clone().tell());
+            keepers.spawn(unroutable::watch(company.listener.unroutable()));
             keepers.spawn(fleet.clone().listen(company.listener));
             fleet
         });

@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
-use usher::broker::{Death, Delivery, Header, Heard, Limits, Message, PublishError, Publisher};
+use usher::broker::{
+    Death, Delivery, Header, Heard, Limits, Message, PublishError, Publisher, ROUTING_KEY_BYTES_MAX,
+};
 
 use crate::bench::{Bench, promises};
 use crate::support::{command, eventually, gets_nothing, id, ids, message, next, numbers, take};
@@ -28,6 +30,8 @@ promises!(
     a_closed_publisher_has_its_confirms,
     a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order,
     bytes_beyond_the_limit_wait_and_come_in_order,
+    what_no_queue_takes_is_counted_for_as_long_as_it_lies_there,
+    a_routing_key_that_amqp_cannot_hold_is_returned,
 );
 
 async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
@@ -331,4 +335,34 @@ async fn a_closed_publisher_has_its_confirms(bench: &dyn Bench) {
         publisher.publish(&command("late")).await,
         Err(PublishError::Unconfirmed)
     );
+}
+
+async fn what_no_queue_takes_is_counted_for_as_long_as_it_lies_there(bench: &dyn Bench) {
+    let listener = bench.listener().await;
+    let unroutable = listener.unroutable();
+    let publisher = bench.publisher().await;
+    let counted = async |messages: u64| {
+        eventually("the count", async || {
+            (*unroutable.borrow() == Some(messages)).then_some(())
+        })
+        .await;
+    };
+    publisher.publish(&command("a")).await.unwrap();
+    counted(0).await;
+    for number in 0..3 {
+        let lost = message(COMMANDS, "no-such-provider.42", number);
+        publisher.publish(&lost).await.unwrap();
+    }
+    counted(3).await;
+    taken(bench, UNROUTABLE).await;
+    counted(2).await;
+}
+
+async fn a_routing_key_that_amqp_cannot_hold_is_returned(bench: &dyn Bench) {
+    let publisher = bench.publisher().await;
+    let key = |bytes: usize| format!("sivo.{}", "u".repeat(bytes - 5));
+    let fits = message(COMMANDS, &key(ROUTING_KEY_BYTES_MAX), "a");
+    assert_eq!(publisher.publish(&fits).await, Ok(()));
+    let longer = message(COMMANDS, &key(ROUTING_KEY_BYTES_MAX + 1), "b");
+    assert_eq!(publisher.publish(&longer).await, Err(PublishError::Returned));
 }

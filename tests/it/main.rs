@@ -25,6 +25,7 @@ mod partitions;
 mod pipeline;
 mod process;
 mod proxy;
+mod publish;
 mod raw_amqp;
 mod readme;
 mod reconnect;

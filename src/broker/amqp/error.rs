@@ -36,11 +36,6 @@ impl ConnectError {
 
     /// What came of trying every address: a refusal, which has to be mended, before what waiting may help.
     pub(super) fn of_all(mut tried: Vec<(&BrokerUrl, Self)>) -> Self {
-        if tried.len() == 1
-            && let Some((_, error)) = tried.pop()
-        {
-            return error;
-        }
         if let Some(at) = tried.iter().position(|(_, error)| !error.is_out_of_reach()) {
             let (url, error) = tried.swap_remove(at);
             return error.map_reason(|reason| format!("{url}: {reason}"));

@@ -24,6 +24,7 @@ use super::given_up;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use super::terms::table;
+use super::unroutable;
 use crate::broker::topology::OUTCOME_LOG;
 use crate::broker::{Config, Heard, Listener, Topology};
 
@@ -47,6 +48,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
     follow: watch::Sender<Option<Timestamp>>,
+    unroutable: watch::Receiver<Option<u64>>,
     _stop: DropGuard,
 }
 
@@ -60,17 +62,20 @@ impl AmqpListener {
         let stop = CancellationToken::new();
         let (hear, heard) = mpsc::channel(LOG_PREFETCH.into());
         let (follow, wanted) = watch::channel(None);
+        let (unroutable_told, unroutable) = watch::channel(None);
         let purpose = Listening {
             fleet: Topology::new(provider, config).fleet_exchange(),
             hear,
             wanted,
             next: Mutex::default(),
+            unroutable: unroutable_told,
         };
         let supervisor = Supervisor::new("listener", config, stop.clone());
         let first = First::new(first, when_unreachable);
         let listener = Self {
             heard,
             follow,
+            unroutable,
             _stop: stop.drop_guard(),
         };
         connection::runtime()?.spawn(supervisor.run(first, purpose));
@@ -94,6 +99,10 @@ impl Listener for AmqpListener {
     fn follow(&mut self, since: Option<Timestamp>) {
         self.follow.send_replace(since);
     }
+
+    fn unroutable(&self) -> watch::Receiver<Option<u64>> {
+        self.unroutable.clone()
+    }
 }
 
 /// How the reading of the log came to its end.
@@ -112,6 +121,7 @@ struct Listening {
     wanted: watch::Receiver<Option<Timestamp>>,
     /// Where the log goes on, for the wish that it was read for.
     next: Mutex<Option<(Timestamp, i64)>>,
+    unroutable: watch::Sender<Option<u64>>,
 }
 
 impl Use for Listening {
@@ -134,6 +144,7 @@ impl Use for Listening {
                     reason = self.hear_notices(notices) => Ok(reason),
                     () = given_up::take(&connection, config, &self.hear) => Ok("closed".to_owned()),
                     () = self.read_log(&connection) => Ok("closed".to_owned()),
+                    () = unroutable::watch(&connection, &self.unroutable) => Ok("closed".to_owned()),
                 }
             }
         };

@@ -56,9 +56,9 @@ impl Supervisor {
                 break;
             }
             match ended {
-                Ok(reason) => self.link.lost(&said_by(&turns, reason)),
+                Ok(reason) => self.link.lost(&said_by(&turns, &reason)),
                 Err(error) => {
-                    let error = error.map_reason(|reason| said_by(&turns, reason));
+                    let error = error.map_reason(|reason| said_by(&turns, &reason));
                     match first.refuse(error, turns.has_untried()) {
                         None => break,
                         Some(error) => self.link.failed(&error),
@@ -80,10 +80,7 @@ impl Supervisor {
     }
 }
 
-/// Which address it was, where there are several.
-fn said_by(turns: &Turns, reason: String) -> String {
-    match turns.are_several() {
-        true => format!("{}: {reason}", turns.url()),
-        false => reason,
-    }
+/// Which address it was.
+fn said_by(turns: &Turns, reason: &str) -> String {
+    format!("{}: {reason}", turns.url())
 }

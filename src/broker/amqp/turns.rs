@@ -30,10 +30,6 @@ impl Turns {
         self.urls.in_turn(self.turn)
     }
 
-    pub(super) fn are_several(&self) -> bool {
-        self.urls.count() > 1
-    }
-
     /// Whether the round goes on after this turn.
     pub(super) fn has_untried(&self) -> bool {
         self.tried + 1 < self.urls.count()
@@ -94,7 +90,7 @@ mod tests {
     #[test]
     fn a_single_address_is_a_round() {
         let mut turns = turns("amqp://a");
-        assert!(!turns.has_untried() && !turns.are_several());
+        assert!(!turns.has_untried());
         for ceiling_ms in [200, 400, 800] {
             assert!(turns.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::Shared;
 use super::state::ListenerId;
@@ -75,6 +76,10 @@ impl Listener for MemoryListener {
     fn follow(&mut self, since: Option<Timestamp>) {
         self.log = since.map(|_| 0);
         self.said = None;
+    }
+
+    fn unroutable(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.unroutable.subscribe()
     }
 }
 

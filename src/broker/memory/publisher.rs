@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use crate::broker::in_flight::InFlight;
-use crate::broker::{Link, Message, PublishError, Publisher};
+use crate::broker::{Link, Message, PublishError, Publisher, ROUTING_KEY_BYTES_MAX};
 
 /// As RabbitMQ's are bounded where nobody configured another frame.
 const HEADERS_BYTES_MAX: usize = 124 * 1024;
@@ -95,6 +95,9 @@ impl Publisher for MemoryPublisher {
     async fn publish(&self, message: &Message) -> Result<(), PublishError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(PublishError::Unconfirmed);
+        }
+        if message.routing_key.len() > ROUTING_KEY_BYTES_MAX {
+            return Err(PublishError::Returned);
         }
         let _counted = InFlight::enter(&self.in_flight);
         let confirmed = timeout(self.confirm_timeout, self.confirmed(message)).await;

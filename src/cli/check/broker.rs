@@ -3,13 +3,31 @@
 use std::time::Duration;
 
 use usher::broker::amqp::{self, Greeting, ObjectState, Plan, Server, Surveyed};
-use usher::broker::{self, Topology};
+use usher::broker::topology::UNROUTABLE;
+use usher::broker::{self, ROUTING_KEY_BYTES_MAX, Topology};
 use usher::config::Config;
 
 use super::Finding;
 use crate::cli::exit::{self, Exit};
+use crate::cli::publish::user_id_bytes_max;
 
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = at_the_broker(config).await;
+    findings.push(user_ids(config));
+    findings
+}
+
+/// Most ids are shorter by far, and have a byte for each of their 200 characters.
+fn user_ids(config: &Config) -> Finding {
+    let most = user_id_bytes_max(config.provider.name.as_str());
+    let detail = format!(
+        "of up to {most} bytes in UTF-8 can be published: the provider's name and the id share a routing key of \
+         {ROUTING_KEY_BYTES_MAX} bytes"
+    );
+    Finding::ok("user ids", detail)
+}
+
+async fn at_the_broker(config: &Config) -> Vec<Finding> {
     let surveyed = match amqp::survey(&config.broker).await {
         Ok(surveyed) => surveyed,
         Err(error) => return vec![Finding::new("broker", exit::of_broker(&error), error.to_string())],
@@ -35,6 +53,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     );
     if !servers.is_empty() {
         findings.extend(topology(config).await);
+        findings.extend(unroutable(config).await);
     }
     findings
 }
@@ -132,6 +151,19 @@ async fn topology(config: &Config) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What was published and reached no queue. Where that can't be looked at, the topology's finding says why.
+async fn unroutable(config: &Config) -> Option<Finding> {
+    let messages = amqp::look(&config.broker, &[], false).await.ok()?.unroutable;
+    (messages > 0).then(|| {
+        let detail = format!(
+            "{UNROUTABLE} holds {messages}: messages that reached no queue. Look at their routing keys for a provider \
+             that is misspelt or not declared; run `usher topology declare` with its configuration; then publish them \
+             again, or move them back under the exchange and routing key that they have, in their order"
+        );
+        Finding::warning("unroutable", detail)
+    })
 }
 
 /// Whether a worker that knew no leases declared it.

@@ -1,0 +1,70 @@
+//! Lines that are refused: the first are shown, and all are kept in a file where one is named.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde_json::json;
+use usher::contract::Failure;
+
+use crate::cli::input::{Input, Line};
+use crate::cli::{files, letters, say};
+
+/// A file that is wrong throughout is wrong in the same way.
+const SHOWN_MAX: u64 = 20;
+
+pub struct Rejects {
+    file: Option<(String, BufWriter<File>)>,
+    pub count: u64,
+}
+
+impl Rejects {
+    /// The file is there from the beginning, empty: so it never tells of an earlier run.
+    pub fn open(path: Option<&Path>, input: &Input) -> anyhow::Result<Self> {
+        files::refuse_same(("--rejects", path), ("the input", input.path()))?;
+        let open = |path: &Path| -> anyhow::Result<_> {
+            let file = BufWriter::new(files::write_anew(path)?);
+            Ok((path.display().to_string(), file))
+        };
+        Ok(Self {
+            file: path.map(open).transpose()?,
+            count: 0,
+        })
+    }
+
+    pub fn add(&mut self, line: &Line, failure: &Failure) -> anyhow::Result<()> {
+        self.count += 1;
+        if self.count <= SHOWN_MAX {
+            say(&format!("usher: line {}: {failure}", line.number));
+        }
+        let Some((name, file)) = &mut self.file else {
+            return Ok(());
+        };
+        let (key, text) = letters::text_or_hex("text", &line.text);
+        let reject = json!({
+            "line": line.number,
+            "reason": failure.reason.as_str(),
+            "pointer": failure.pointer,
+            "detail": failure.detail,
+            key: text,
+        });
+        writeln!(file, "{reject}").map_err(|error| files::not_written(name, &error))
+    }
+
+    /// All of them are in the file from here on.
+    pub fn keep(&mut self) -> anyhow::Result<()> {
+        match &mut self.file {
+            None => Ok(()),
+            Some((name, file)) => file.flush().map_err(|error| files::not_written(name, &error)),
+        }
+    }
+
+    /// Where the others are that were not shown.
+    pub fn others(&self) -> String {
+        match (&self.file, self.count > SHOWN_MAX) {
+            (Some((name, _)), _) => format!("; all of them are in {name}"),
+            (None, true) => format!("; the first {SHOWN_MAX} are shown, --rejects FILE keeps all of them"),
+            (None, false) => String::new(),
+        }
+    }
+}
