@@ -3,13 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use usher::broker::Message;
 use usher::broker::memory::{MemoryBroker, Sink};
 use usher::broker::topology::{DEAD_LETTERS, OUTCOME_LOG, Topology};
@@ -30,9 +29,6 @@ use super::outcomes::{self, Earlier};
 use super::sink::{Broken, LineSink, STDOUT};
 use super::summary::{self, BesideBar, Display, Summary};
 use super::{Context, assemble, files, letters, signals};
-
-/// What a stopped worker may take to end, beyond its grace period: a reader that stalls confirms nothing.
-const END_MAX: Duration = Duration::from_secs(5);
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -85,8 +81,7 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
         fed: watch::Sender::default(),
         shutdown,
     };
-    let overdue = overdue(feeder.shutdown.clone(), config.worker.grace_period);
-    let exit = work_off(worker, feeder, broken, overdue, bar).await?;
+    let exit = work_off(worker, feeder, broken, bar).await?;
     if let Some(simulated) = simulated {
         simulated.stop().await;
     }
@@ -98,7 +93,6 @@ async fn work_off(
     worker: Worker,
     feeder: Feeder,
     mut broken: watch::Receiver<Option<Broken>>,
-    overdue: impl Future<Output = ()>,
     bar: ProgressBar,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
@@ -108,11 +102,9 @@ async fn work_off(
     let feeding = tokio::spawn(feeder.feed());
     let mut working = tokio::spawn(worker.run());
     let mut tick = tokio::time::interval(SHOW_EVERY);
-    let mut overdue = pin!(overdue);
     let stopped = loop {
         tokio::select! {
             stopped = &mut working => break stopped?,
-            () = &mut overdue => break Stopped::Cut,
             _ = tick.tick() => display.show(&progress.borrow(), gate.pause()),
             // What can't be told must not be done; and nothing that is out can be settled any more.
             Ok(()) = broken.changed() => shutdown.abort(),
@@ -137,19 +129,6 @@ async fn work_off(
         Stopped::InputEnded if summary.failures() > 0 => Exit::Failures,
         Stopped::InputEnded => Exit::Done,
     })
-}
-
-/// Ends when a worker that was told to stop should have ended.
-async fn overdue(shutdown: Shutdown, grace_period: Duration) {
-    let drained = async {
-        shutdown.draining().await;
-        sleep(grace_period).await;
-    };
-    tokio::select! {
-        () = shutdown.aborting() => {}
-        () = drained => {}
-    }
-    sleep(END_MAX).await;
 }
 
 /// A provider with a quota and with faults that all heal.

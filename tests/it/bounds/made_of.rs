@@ -116,7 +116,6 @@ async fn make_use_of(config: &Config) {
         publisher: broker.publisher_with(config.broker.confirm_timeout),
         fleet: Some(Company {
             listener: broker.listener(),
-            dead_letters: broker.dead_letters(),
             exchange: topology.fleet_exchange(),
             ledger_window: config.broker.ledger_window,
         }),
