@@ -1,5 +1,7 @@
 //! What one provider kind alone has, under `update.<kind>`.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -17,7 +19,33 @@ macro_rules! present_names {
     };
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// Prints the type's name alone: whatever is in it is a user's data, a yes or no and a choice of two included.
+macro_rules! redacted {
+    ($($name:ident $(<$parameter:ident>)?),* $(,)?) => { $(
+        impl$(<$parameter>)? fmt::Debug for $name$(<$parameter>)? {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(<redacted>)"))
+            }
+        }
+    )* };
+}
+
+redacted!(
+    ZitadelUpdate,
+    Gender,
+    Verification<S>,
+    SendCode,
+    Password,
+    NewPassword,
+    PasswordProof,
+    PasswordMembers,
+    SivoUpdate,
+    MattrUpdate,
+    ScimUpdate,
+    AuthenticationProvider,
+);
+
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
 pub struct ZitadelUpdate {
@@ -50,7 +78,7 @@ impl ZitadelUpdate {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub enum Gender {
     Female,
@@ -71,7 +99,7 @@ impl<'de> Deserialize<'de> for Gender {
 }
 
 /// Exactly one of the three.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(inline, rename_all = "camelCase")]
 pub enum Verification<S> {
     /// The provider sends the user a code.
@@ -111,7 +139,7 @@ impl<'de, S: Deserialize<'de>> Deserialize<'de> for Verification<S> {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SendCode {
     /// The link in the mail; the provider fills in `{{.UserID}}`, `{{.Code}}` and `{{.OrgID}}`.
@@ -121,12 +149,12 @@ pub struct SendCode {
 }
 
 /// An empty object.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// The value `true`. To leave something unverified, leave the member out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "bool")]
 #[schemars(with = "bool", extend("const" = true))]
 pub struct True;
@@ -140,7 +168,7 @@ impl TryFrom<bool> for True {
 }
 
 /// A new password: in the clear or hashed, proven by the current one, by a code, or by the worker's own permission.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "PasswordMembers")]
 #[schemars(with = "PasswordMembers")]
 pub struct Password {
@@ -149,19 +177,19 @@ pub struct Password {
     pub proof: Option<PasswordProof>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum NewPassword {
     Plain(Secret),
     Hash(Secret),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum PasswordProof {
     Current(Secret),
     Code(Secret),
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend(
     "oneOf" = [{ "required": ["password"] }, { "required": ["hash"] }],
@@ -215,7 +243,7 @@ impl TryFrom<PasswordMembers> for Password {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
 pub struct SivoUpdate {
@@ -248,19 +276,13 @@ pub struct MattrUpdate {
     pub authentication_provider: Option<AuthenticationProvider>,
 }
 
-impl std::fmt::Debug for MattrUpdate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MattrUpdate(<redacted>)")
-    }
-}
-
 impl MattrUpdate {
     pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
         present_names!(self, "mattr", claims => "claims", authentication_provider => "authenticationProvider")
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
 pub struct ScimUpdate {
@@ -306,7 +328,7 @@ impl ScimUpdate {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthenticationProvider {
     #[serde(default, deserialize_with = "present")]

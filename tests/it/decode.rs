@@ -2,7 +2,7 @@
 //!
 //! `USHER_TEST_SEED=42` throws other bodies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -325,4 +325,61 @@ fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
         }
     }
     assert!(told > 150, "only {told} in {} members", found.len());
+
+/// All that may stand where a command's changes are printed: names, whether there is a change, and whether it clears.
+const PRINTED: [&str; 25] = [
+    "Update",
+    "username",
+    "email",
+    "phone",
+    "given_name",
+    "family_name",
+    "display_name",
+    "nickname",
+    "locale",
+    "zitadel",
+    "sivo",
+    "mattr",
+    "scim",
+    "ZitadelUpdate",
+    "SivoUpdate",
+    "MattrUpdate",
+    "ScimUpdate",
+    "Gender",
+    "Verification",
+    "Password",
+    "Some",
+    "None",
+    "Set",
+    "Clear",
+    "redacted",
+];
+
+#[test]
+fn a_command_that_is_printed_shows_none_of_its_values() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/examples/valid");
+    let mut bodies: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    bodies.push(marked());
+    let mut seen = BTreeSet::new();
+    for body in bodies {
+        let command = decode(&body).unwrap();
+        let mut printed = format!("{:?}", command.update);
+        assert!(format!("{command:?}").contains(&printed));
+        if let Some(zitadel) = &command.update.zitadel {
+            printed += &format!(" {:?} {:?}", zitadel.gender, zitadel.password);
+            printed += &format!(
+                " {:?} {:?}",
+                zitadel.email_verification, zitadel.phone_verification
+            );
+        }
+        let words = printed.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for word in words.filter(|word| !word.is_empty()) {
+            assert!(PRINTED.contains(&word), "{word} is in {printed}");
+            seen.insert(word.to_owned());
+        }
+    }
+    assert_eq!(seen.len(), PRINTED.len(), "{seen:?}");
 }
