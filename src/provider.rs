@@ -4,6 +4,7 @@
 //! needs (a read before the write) and whose fault an answer is, and the handler decides.
 
 mod answer;
+mod code;
 #[cfg(test)]
 mod conformance;
 pub mod field_map;
@@ -11,6 +12,7 @@ pub mod http;
 pub mod karmo;
 pub mod kind;
 pub mod mattr;
+pub mod proxy;
 pub mod scim;
 pub mod setup;
 pub mod simulated;
@@ -29,6 +31,7 @@ use serde_json::Value;
 
 use crate::contract::{Failure, Fault, QuotaTold, Reason, Secret, UpdateUser, UserId};
 
+pub use code::Code;
 pub use kind::Kind;
 pub use setup::SetupError;
 
@@ -159,7 +162,7 @@ impl Codes {
 pub struct ProviderError {
     pub fault: Fault,
     pub status: Option<u16>,
-    pub code: Option<String>,
+    pub code: Option<Code>,
     /// Where in the command, where the provider says so and the place is known.
     pub pointer: Option<String>,
     /// What is wrong and what to do about it.
@@ -192,7 +195,7 @@ impl ProviderError {
             detail: self.detail,
             pointer: self.pointer,
             status: self.status,
-            code: self.code,
+            code: self.code.map(Into::into),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::code::Private;
 use super::{ProviderError, User};
 use crate::contract::{Fault, Reason};
 
@@ -16,6 +17,8 @@ pub(super) struct Answer {
     /// How long a 429 asks to wait.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
+    /// What a refusal's code may not repeat.
+    pub(super) private: Private,
 }
 
 impl Answer {
@@ -136,15 +139,6 @@ impl Answer {
     }
 }
 
-/// A provider's code is passed on only where it can be nothing else than a code.
-pub(super) fn safe_code(text: &str) -> Option<String> {
-    let safe = (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-    safe.then(|| text.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +148,7 @@ mod tests {
             status,
             retry_after: None,
             body: b"<html>".to_vec(),
+            private: Private::default(),
         }
         .refusal()
     }
@@ -186,13 +181,5 @@ mod tests {
         }
         assert!(refusal(308).detail.contains("base_url"));
         assert!(refusal(504).detail.contains("may have applied"));
-    }
-
-    #[test]
-    fn only_what_looks_like_a_code_is_passed_on() {
-        assert_eq!(safe_code("COMMAND-3M0fs").as_deref(), Some("COMMAND-3M0fs"));
-        for bad in ["", "alex@example.com", "a b", &"x".repeat(65), "é"] {
-            assert_eq!(safe_code(bad), None, "{bad}");
-        }
     }
 }

@@ -2,16 +2,22 @@
 //!
 //! What comes back is an answer of any status, or an error that says whether the request can have arrived.
 
+mod no_answer;
+
 use std::sync::Once;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use serde::Serialize;
 
+use self::no_answer::{Peer, no_answer};
 use super::answer::Answer;
+use super::code::Private;
+use super::proxy;
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
 use super::told::{Told, wait_asked};
@@ -43,6 +49,8 @@ pub struct Settings {
 /// The way to one provider.
 pub struct Http {
     client: Client,
+    /// The same, or another where one of the two places is this machine.
+    token_client: Client,
     /// Without a slash at its end.
     base: Box<str>,
     token: Token,
@@ -61,7 +69,7 @@ pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) place: Place<'a>,
     /// JSON.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Bytes>,
     /// What the body is, and what the answer should be.
     pub(super) media_type: HeaderValue,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
@@ -97,7 +105,7 @@ impl<'a> Request<'a> {
         })?;
         Ok(Self {
             method,
-            body: Some(body),
+            body: Some(body.into()),
             ..Self::read(path, user_id)
         })
     }
@@ -111,26 +119,17 @@ impl Http {
             return Err(SetupError::new("provider.timeout", "must be longer than nothing"));
         }
         install_tls_provider();
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, JSON);
-        // A connection that can't be had must be told from an answer that doesn't come: the connect time-out
-        // lies below the whole one, so that it is the first to end.
-        let connect_timeout = (settings.timeout * 4 / 5).min(CONNECT_TIMEOUT_MAX);
-        let client = Client::builder()
-            .user_agent(concat!("usher/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .redirect(Policy::none())
-            // Each request on the wire is one permit: nobody but the handler sends it again.
-            .retry(reqwest::retry::never())
-            .timeout(settings.timeout)
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(settings.concurrency)
-            .build()
-            .map_err(|error| SetupError::new("provider", format!("no HTTP client can be made: {error}")))?;
+        let here = proxy::is_this_machine(&base);
+        let client = |here| client(settings.timeout, settings.concurrency, here);
+        let provider_client = client(here)?;
+        let token_client = match token.oauth2().map(|oauth2| proxy::is_this_machine(oauth2.url())) {
+            Some(issuer_here) if issuer_here != here => client(issuer_here)?,
+            _ => provider_client.clone(),
+        };
         Ok(Self {
-            client,
-            base,
+            client: provider_client,
+            token_client,
+            base: base.as_str().trim_end_matches('/').into(),
             token,
             told: Told::default(),
             clock: Clock::System,
@@ -144,11 +143,16 @@ impl Http {
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
         let token = self.token.header().ok_or_else(no_token)?;
-        let answer = self.send(request, &token).await?;
+        let sent = request.body.clone();
+        let mut answer = self.send(request, &token).await?;
         if answer.is_success() {
             self.token.accepted(&token);
             return Ok(answer);
         }
+        answer.private = Private {
+            sent,
+            credentials: self.token.credentials(&token),
+        };
         let mut error = refusal(&answer);
         match error.fault {
             Fault::Credentials if self.token.refused(&token) => error.fault = Fault::CredentialsRenewed,
@@ -172,7 +176,7 @@ impl Http {
         })?;
         let mut outgoing = self
             .client
-            .request(request.method, url)
+            .request(request.method, url.clone())
             .header(AUTHORIZATION, token)
             .header(ACCEPT, &request.media_type);
         if let Some((name, value)) = request.header {
@@ -181,7 +185,16 @@ impl Http {
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);
         }
-        let response = outgoing.send().await.map_err(|error| no_answer(&error))?;
+        let provider = Peer {
+            name: "the provider",
+            key: "provider.base_url",
+            url: &url,
+            aftermath: "; it may have applied the command",
+        };
+        let response = outgoing
+            .send()
+            .await
+            .map_err(|error| no_answer(&error, &provider))?;
         self.answer(response).await
     }
 
@@ -190,6 +203,7 @@ impl Http {
             status: response.status().as_u16(),
             retry_after: None,
             body: Vec::new(),
+            private: Private::default(),
         };
         self.told.hear(response.headers(), &self.clock);
         if answer.status == 429 {
@@ -225,10 +239,16 @@ impl Access for Http {
         let Some(oauth2) = self.token.oauth2() else {
             return Ok(());
         };
-        let (request, asked) = oauth2.ask(&self.client);
+        let (request, asked) = oauth2.ask(&self.token_client);
+        let issuer = Peer {
+            name: "the token endpoint",
+            key: "provider.auth.oauth2.token_url",
+            url: oauth2.url(),
+            aftermath: "",
+        };
         let answer = match request.send().await {
             Ok(response) => self.answer(response).await,
-            Err(error) => Err(no_answer(&error)),
+            Err(error) => Err(no_answer(&error, &issuer)),
         };
         oauth2.answered(&asked, answer)
     }
@@ -270,27 +290,33 @@ fn no_token() -> ProviderError {
     )
 }
 
-/// Why there is no answer. The client's own words name the URL, so they are not used.
-fn no_answer(error: &reqwest::Error) -> ProviderError {
-    if error.is_connect() || error.is_builder() {
-        return ProviderError::new(
-            Fault::Unreachable,
-            "the provider can't be reached: no connection to base_url (name, network or TLS)",
-        );
+/// A client for what is on this machine, or elsewhere.
+fn client(timeout: Duration, concurrency: usize, here: bool) -> Result<Client, SetupError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, JSON);
+    // A connection that can't be had must be told from an answer that doesn't come: the connect time-out
+    // lies below the whole one, so that it is the first to end.
+    let connect_timeout = (timeout * 4 / 5).min(CONNECT_TIMEOUT_MAX);
+    let mut client = Client::builder()
+        .user_agent(concat!("usher/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(Policy::none())
+        // Each request on the wire is one permit: nobody but the handler sends it again.
+        .retry(reqwest::retry::never())
+        .timeout(timeout)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(concurrency);
+    // A token that is meant for this machine must not travel to a proxy, and that without TLS.
+    if here {
+        client = client.no_proxy();
     }
-    if error.is_timeout() {
-        return ProviderError::new(
-            Fault::Unknown,
-            "the provider did not answer within the time-out; it may have applied the command",
-        );
-    }
-    ProviderError::new(
-        Fault::Unknown,
-        "the connection was lost before the answer; the provider may have applied the command",
-    )
+    client
+        .build()
+        .map_err(|error| SetupError::new("provider", format!("no HTTP client can be made: {error}")))
 }
 
-fn base(text: &str) -> Result<Box<str>, SetupError> {
+fn base(text: &str) -> Result<Url, SetupError> {
     let refused = |detail: &'static str| Err(SetupError::new("provider.base_url", detail));
     let Ok(url) = Url::parse(text) else {
         return refused("must be a URL, such as https://acme.zitadel.cloud");
@@ -304,7 +330,7 @@ fn base(text: &str) -> Result<Box<str>, SetupError> {
     if url.query().is_some() || url.fragment().is_some() {
         return refused("must not have a query or a fragment");
     }
-    Ok(url.as_str().trim_end_matches('/').into())
+    Ok(url)
 }
 
 /// reqwest is built without a TLS provider of its own and panics where none is installed.

@@ -91,7 +91,7 @@ impl Karmo {
         };
         error.code = [self.error_code_member.as_str(), "errorCode"]
             .into_iter()
-            .find_map(|member| eight_digits(&body[member]));
+            .find_map(|member| answer.formed_code(&text(&body[member])?, eight_digits));
         if let Fault::Command(_) = error.fault {
             error.pointer = self.field_named(&body, DEPTH_MAX).map(Field::pointer);
         }
@@ -112,13 +112,17 @@ impl Karmo {
     }
 }
 
-fn eight_digits(code: &Value) -> Option<String> {
-    let code = match code {
-        Value::String(code) => code.clone(),
-        Value::Number(code) => code.to_string(),
-        _ => return None,
-    };
-    (code.len() == 8 && code.bytes().all(|b| b.is_ascii_digit())).then_some(code)
+/// A text, or a number as a text.
+fn text(code: &Value) -> Option<String> {
+    match code {
+        Value::String(code) => Some(code.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    }
+}
+
+fn eight_digits(code: &str) -> bool {
+    code.len() == 8 && code.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[async_trait]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::claims::Claims;
-use super::answer::{Answer, safe_code};
+use super::answer::Answer;
 use super::field_map::FieldNames;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
@@ -36,6 +36,9 @@ pub struct Config {
     /// Default: none. To clear, the claim is left out of the set that is put; it is not documented whether a PUT
     /// replaces the set, so whether this clears is not known.
     pub clearable: Vec<Clearable>,
+    /// Codes of an error that are passed on to events and dead letters, such as `BadRequest`. Default: none, because
+    /// no list of MATTR's codes is known, and what stands there may be a user's data.
+    pub codes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +68,7 @@ pub struct Mattr {
     path: PathTemplate,
     mode: ClaimsMode,
     claims: Claims,
+    codes: Vec<String>,
 }
 
 impl Mattr {
@@ -74,6 +78,7 @@ impl Mattr {
             path: PathTemplate::parse("path", "/v1/users/{userId}")?,
             mode: config.claims_mode,
             claims: Claims::new(&config.fields, &config.clearable)?,
+            codes: config.codes.clone(),
         })
     }
 
@@ -82,7 +87,9 @@ impl Mattr {
         let Some(body) = answer.refusal_body::<Value>() else {
             return error;
         };
-        error.code = body["code"].as_str().and_then(safe_code);
+        error.code = body["code"]
+            .as_str()
+            .and_then(|code| answer.listed_code(code, &self.codes));
         if let (Fault::Command(_), Some(command), Some(details)) =
             (error.fault, command, body["details"].as_array())
         {

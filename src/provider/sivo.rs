@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, safe_code};
+use super::answer::Answer;
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, header_name, optional_path};
@@ -49,6 +49,9 @@ pub struct Config {
     /// Fields that null clears. Default: all. Sivo's page allows null in the fields that have a name here; that it
     /// clears is inferred.
     pub clearable: Vec<Field>,
+    /// Codes of an error that are passed on to events and dead letters, such as `version_mismatch`. Default: none, because
+    /// no list of Sivo's codes is known, and what stands there may be a user's data.
+    pub codes: Vec<String>,
 }
 
 impl Default for Config {
@@ -60,6 +63,7 @@ impl Default for Config {
             version_header: "If-Match".into(),
             fields: FieldNames::default(),
             clearable: Field::ALL.into(),
+            codes: Vec::new(),
         }
     }
 }
@@ -71,6 +75,7 @@ pub struct Sivo {
     read_path: Option<PathTemplate>,
     version_header: HeaderName,
     fields: FieldMap,
+    codes: Vec<String>,
 }
 
 impl Sivo {
@@ -83,7 +88,18 @@ impl Sivo {
             read_path: optional_path("provider.sivo.read_path", &config.read_path)?,
             version_header: header_name("provider.sivo.version_header", &config.version_header)?,
             fields: FieldMap::new(Kind::Sivo, &FIELDS, &config.fields, clearable)?,
+            codes: config.codes.clone(),
         })
+    }
+
+    fn refusal(&self, answer: &Answer) -> ProviderError {
+        let mut error = answer.refusal();
+        if let Some(body) = answer.refusal_body::<Value>() {
+            error.code = [&body["code"], &body["error"]["code"]]
+                .into_iter()
+                .find_map(|code| answer.listed_code(code.as_str()?, &self.codes));
+        }
+        error
     }
 }
 
@@ -102,16 +118,6 @@ fn own_members(own: &SivoUpdate) -> Map<String, Value> {
         members.insert("lists".into(), lists);
     }
     members
-}
-
-fn refusal(answer: &Answer) -> ProviderError {
-    let mut error = answer.refusal();
-    if let Some(body) = answer.refusal_body::<Value>() {
-        error.code = [&body["code"], &body["error"]["code"]]
-            .into_iter()
-            .find_map(|code| safe_code(code.as_str()?));
-    }
-    error
 }
 
 #[async_trait]
@@ -162,7 +168,7 @@ impl Provider for Sivo {
             return Err(ProviderError::cannot_read());
         };
         self.http
-            .call(Request::read(path, user_id), refusal)
+            .call(Request::read(path, user_id), |answer| self.refusal(answer))
             .await?
             .user()
     }
@@ -179,7 +185,8 @@ impl Provider for Sivo {
         body.extend(command.update.sivo.as_ref().map(own_members).unwrap_or_default());
         let mut request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
         request.header = Some((self.version_header.clone(), version));
-        self.http.call(request, refusal).await?.accepted()?;
+        let answer = self.http.call(request, |answer| self.refusal(answer)).await?;
+        answer.accepted()?;
         Ok(Updated::default())
     }
 

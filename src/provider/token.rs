@@ -90,6 +90,14 @@ impl Token {
         }
     }
 
+    /// What nothing that is told may repeat: this token, and what it was fetched with.
+    pub(super) fn credentials(&self, header: &HeaderValue) -> Vec<SecretString> {
+        let token = header.to_str().unwrap_or_default().trim_start_matches("Bearer ");
+        let mut credentials = vec![SecretString::from(token)];
+        credentials.extend(self.oauth2().into_iter().flat_map(OAuth2::credentials));
+        credentials
+    }
+
     pub(super) fn oauth2(&self) -> Option<&OAuth2> {
         match self {
             Self::Fixed(_) | Self::File(_) => None,

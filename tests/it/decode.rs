@@ -325,6 +325,7 @@ fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
         }
     }
     assert!(told > 150, "only {told} in {} members", found.len());
+}
 
 /// All that may stand where a command's changes are printed: names, whether there is a change, and whether it clears.
 const PRINTED: [&str; 25] = [

@@ -17,7 +17,7 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
     let request = Request {
         method: Method::PUT,
         place: Place::User(&path(), &user_id("a/b")),
-        body: Some(br#"{"email":"alex@example.com"}"#.to_vec()),
+        body: Some(Bytes::from_static(br#"{"email":"alex@example.com"}"#)),
         media_type: JSON,
         header: Some((
             HeaderName::from_static("if-match"),

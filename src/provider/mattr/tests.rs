@@ -145,7 +145,10 @@ async fn an_error_points_to_the_commands_own_member() {
     ] {
         let body = json!({"code": "BadRequest", "details": [{"value": "alex@example.com", "param": param}]});
         let server = canned("400 Bad Request", "", &body.to_string()).await;
-        let mattr = adapter(&server.base_url, &json!({"claims_mode": "replace"}));
+        let mattr = adapter(
+            &server.base_url,
+            &json!({"claims_mode": "replace", "codes": ["BadRequest"]}),
+        );
         let refused = error(mattr.update(&command("u", &update), None).await);
         assert_eq!(refused.pointer.as_deref(), pointer, "{param}");
         assert_eq!(refused.code.as_deref(), Some("BadRequest"));

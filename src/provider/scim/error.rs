@@ -6,9 +6,23 @@ use serde::Deserialize;
 use super::wish::Wish;
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
-use crate::provider::answer::{Answer, safe_code};
+use crate::provider::answer::Answer;
 
 const NO_TARGET: &str = "noTarget";
+
+/// RFC 7644, section 3.12.
+const SCIM_TYPES: [&str; 10] = [
+    "invalidFilter",
+    "tooMany",
+    "uniqueness",
+    "mutability",
+    "invalidSyntax",
+    "invalidPath",
+    NO_TARGET,
+    "invalidValue",
+    "invalidVers",
+    "sensitive",
+];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -17,19 +31,29 @@ struct Body {
     detail: Option<String>,
 }
 
+impl Body {
+    /// The standard's word, to decide by.
+    fn known_type(&self) -> Option<&'static str> {
+        let is = self.scim_type.as_deref()?;
+        SCIM_TYPES.into_iter().find(|known| *known == is)
+    }
+}
+
 pub(super) fn of_read(answer: &Answer) -> ProviderError {
     let mut error = answer.refusal();
     let body: Body = answer.refusal_body().unwrap_or_default();
-    error.code = body.scim_type.as_deref().and_then(safe_code);
+    error.code = body
+        .known_type()
+        .and_then(|known| answer.listed_code(known, &SCIM_TYPES));
     error
 }
 
 pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) -> ProviderError {
     let by_status = answer.refusal();
     let body: Body = answer.refusal_body().unwrap_or_default();
-    let code = body.scim_type.as_deref().and_then(safe_code);
+    let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
-    let mut error = match (answer.status, code.as_deref()) {
+    let mut error = match (answer.status, known) {
         // Some providers send it under 400.
         (400 | 422, Some("uniqueness")) => answer.refusal_as(409),
         // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
@@ -47,9 +71,9 @@ pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) ->
         _ => by_status,
     };
     if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
-        error.pointer = field_meant(wishes, &detail, code.is_some());
+        error.pointer = field_meant(wishes, &detail, known.is_some());
     }
-    error.code = code;
+    error.code = known.and_then(|known| answer.listed_code(known, &SCIM_TYPES));
     error
 }
 

@@ -7,7 +7,11 @@ use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http,
 use super::*;
 
 fn adapter(base_url: &str) -> Sivo {
-    Sivo::new(&Config::default(), http(base_url, TIMEOUT)).unwrap()
+    let config = Config {
+        codes: vec!["version_mismatch".into()],
+        ..Config::default()
+    };
+    Sivo::new(&config, http(base_url, TIMEOUT)).unwrap()
 }
 
 fn versioned(update: &Value, version: &str) -> UpdateUser {

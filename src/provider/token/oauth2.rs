@@ -109,6 +109,18 @@ impl OAuth2 {
         }
     }
 
+    pub(in crate::provider) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The client's id and its secret.
+    pub(in crate::provider) fn credentials(&self) -> [SecretString; 2] {
+        [
+            self.config.client_id.as_str().into(),
+            self.held().secret.0.clone(),
+        ]
+    }
+
     /// The request for a token, and what its answer has to be given with.
     pub(in crate::provider) fn ask(&self, client: &Client) -> (RequestBuilder, Asked) {
         let secret = self.held().secret.clone();
@@ -140,9 +152,10 @@ impl OAuth2 {
         asked: &Asked,
         answer: Result<Answer, ProviderError>,
     ) -> Result<(), ProviderError> {
-        let granted = answer
-            .map_err(|error| answer::no_answer(&error))
-            .and_then(|answer| answer::granted(&answer));
+        let granted = answer.map_err(answer::no_answer).and_then(|mut answer| {
+            answer.private.credentials = vec![self.config.client_id.as_str().into(), asked.secret.0.clone()];
+            answer::granted(&answer)
+        });
         // The refused secret may have been replaced by now.
         if matches!(&granted, Err(error) if error.fault == Fault::Credentials) {
             self.secret.read_again();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
-use crate::provider::answer::{Answer, safe_code};
+use crate::provider::answer::Answer;
 
 /// By number.
 const NAMES: [&str; 17] = [
@@ -48,12 +48,28 @@ pub(super) fn refusal(answer: &Answer) -> ProviderError {
     } else {
         by_status
     };
-    error.code = Some(name.into());
+    error.code = answer.listed_code(name, &NAMES);
     // Zitadel's own ids are no stable codes, but a person finds the cause by them.
-    if let Some(id) = body["details"][0]["id"].as_str().and_then(safe_code) {
+    let id = body["details"][0]["id"].as_str().unwrap_or_default();
+    if let Some(id) = answer.formed_code(id, is_id) {
         error.detail = format!("{}; Zitadel calls it {id}", error.detail).into();
     }
     error
+}
+
+/// `COMMAND-3M0fs`, `USERv2-4f3d6`
+fn is_id(text: &str) -> bool {
+    let Some((area, number)) = text.split_once('-') else {
+        return false;
+    };
+    let (capitals, version) = match area.strip_suffix("v2") {
+        Some(capitals) => (capitals, 2),
+        None => (area, 0),
+    };
+    (3..=12).contains(&(capitals.len() + version))
+        && capitals.bytes().all(|b| b.is_ascii_uppercase())
+        && (4..=12).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn grpc_name(code: &Value) -> Option<&'static str> {
@@ -83,6 +99,7 @@ fn meant_status(name: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::code::Private;
 
     const REJECTED: Fault = Fault::Command(Reason::Rejected);
     const CONFLICT: Fault = Fault::Command(Reason::Conflict);
@@ -124,6 +141,7 @@ mod tests {
                 status,
                 retry_after: None,
                 body: body.into(),
+                private: Private::default(),
             });
             assert_eq!(
                 (error.fault, error.code.as_deref()),

@@ -58,11 +58,13 @@ const ADAPTERS: [&str; 10] = [
 ];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
     ("reqwest", &["src/provider"]),
+    ("hyper", &["src/provider"]),
+    ("hyper_util", &["src/provider"]),
     ("metrics", &["src/metrics.rs"]),
     ("metrics_exporter_prometheus", &["src/telemetry", "src/admin"]),
     ("axum", &["src/admin", "src/provider/simulated"]),

@@ -9,11 +9,25 @@ use serde_json::Value;
 
 use crate::contract::Fault;
 use crate::provider::ProviderError;
-use crate::provider::answer::{Answer, safe_code};
+use crate::provider::answer::Answer;
 use crate::provider::token::bearer;
 
 /// Where the answer does not say how long the token serves.
 const LIFETIME_ASSUMED: Duration = Duration::from_secs(60 * 60);
+
+/// What a token endpoint may say: RFC 6749, sections 5.2 and 4.1.2.1, and RFC 8707.
+const ERRORS: [&str; 10] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+    "invalid_target",
+];
 
 /// A longer lifetime is taken for this.
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -101,21 +115,22 @@ fn refusal(answer: &Answer) -> ProviderError {
 
 /// Something of what the worker asked with is wrong: commands wait until it is mended.
 fn client_refused(answer: &Answer) -> ProviderError {
-    let code = answer
+    let error = answer
         .refusal_body::<Refusal>()
-        .and_then(|body| safe_code(&body.error));
-    let detail = match code.as_deref() {
-        Some("invalid_client") => {
+        .map(|body| body.error)
+        .unwrap_or_default();
+    let detail = match error.as_str() {
+        "invalid_client" => {
             "the token endpoint does not accept the client; correct client_id or the client's secret, or where \
              they stand (`client`)"
         }
-        Some("unauthorized_client" | "unsupported_grant_type") => {
+        "unauthorized_client" | "unsupported_grant_type" => {
             "the token endpoint gives this client no token by client credentials; allow it that grant at the \
              provider"
         }
-        Some("invalid_scope") => "the token endpoint does not give this client that scope; correct `scope`",
-        Some("invalid_target") => "the token endpoint does not know that audience; correct `audience`",
-        Some("invalid_request") => {
+        "invalid_scope" => "the token endpoint does not give this client that scope; correct `scope`",
+        "invalid_target" => "the token endpoint does not know that audience; correct `audience`",
+        "invalid_request" => {
             "the token endpoint does not understand the request; correct its form (`body`, `client`), or what \
              the provider asks for (`scope`, `audience`)"
         }
@@ -128,22 +143,25 @@ fn client_refused(answer: &Answer) -> ProviderError {
         }
     };
     ProviderError {
-        code,
+        code: answer.listed_code(&error, &ERRORS),
         ..answer.error(Fault::Credentials, detail)
     }
 }
 
 /// No answer that could be read. Nothing of a user was sent, so there is nothing that may have been applied:
 /// without a token the provider is out of reach for everybody, and asking again does no harm.
-pub(super) fn no_answer(error: &ProviderError) -> ProviderError {
+pub(super) fn no_answer(error: ProviderError) -> ProviderError {
     let (fault, detail) = match error.fault {
-        Fault::Unreachable => (
-            Fault::Unreachable,
-            "the token endpoint can't be reached: no connection to token_url (name, network or TLS)",
-        ),
+        Fault::Unreachable => return error,
+        Fault::Unknown if error.status.is_none() => {
+            return ProviderError {
+                fault: Fault::Unreachable,
+                ..error
+            };
+        }
         Fault::Unknown => (
             Fault::Unreachable,
-            "the token endpoint did not answer, or its answer broke off; see to the provider",
+            "the token endpoint's answer broke off; see to the provider",
         ),
         fault => (
             fault,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::contract::Reason;
 use crate::provider::Access;
+use crate::provider::code::Private;
 use crate::provider::http::{Http, Request, Settings};
 use crate::provider::setup::PathTemplate;
 use crate::provider::testbed::{
@@ -166,6 +167,7 @@ async fn answers_that_grant_a_token_are_understood_in_their_variants() {
             status: 200,
             retry_after: None,
             body: body.into(),
+            private: Private::default(),
         };
         let granted = answer::granted(&answer).unwrap();
         assert_eq!(
