@@ -20,6 +20,7 @@ mod simulate;
 mod sink;
 mod stack;
 mod summary;
+mod surroundings;
 mod topology;
 
 use std::io::{self, Write as _};

@@ -5,6 +5,7 @@
 //! `Config`. Everything that is wrong is told at once: where it stands, the key, and how to fix it; never a value.
 
 mod check;
+mod clear_text;
 mod load;
 mod rules;
 mod shape;
@@ -69,6 +70,10 @@ pub struct Provider {
     /// Where the provider is: `https://host`, with a path where its API has one.
     #[schemars(extend("examples" = ["https://acme.zitadel.cloud"]))]
     pub base_url: String,
+    /// Whether `base_url` and `token_url` may be http:// beyond this machine, where whoever is on the way reads the
+    /// token and the users' data. Default: false.
+    #[serde(default)]
+    pub insecure: bool,
     /// What the provider allows the whole fleet: one quota, or a list of several (per second, minute, hour, day).
     /// Left out: the pace is learned from the provider's answers alone.
     #[serde(default)]

@@ -28,7 +28,7 @@ use super::letters::Untold;
 use super::outcomes::{self, Earlier};
 use super::sink::{Broken, LineSink, STDOUT};
 use super::summary::{self, BesideBar, Display, Summary};
-use super::{Context, assemble, files, letters, signals};
+use super::{Context, assemble, files, letters, signals, surroundings};
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -229,6 +229,7 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
 
 fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
     let provider = assemble::provider(&config.provider)?;
+    surroundings::log(&config.provider);
     Ok(Worker::new(Setup {
         id: WorkerId::new("apply"),
         // What was settled before, the outcome file tells.

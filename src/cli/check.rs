@@ -8,7 +8,7 @@ use usher::contract::{Fault, Reason, UserId};
 use usher::provider::{Provider, TokenState};
 
 use super::exit::Exit;
-use super::{Context, assemble, print};
+use super::{Context, assemble, print, surroundings};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -68,6 +68,14 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let provider = assemble::provider(&config.provider)?;
     let mut findings = vec![Finding::ok("configuration", "is complete")];
     findings.extend(broker::look(&config).await);
+    findings.extend(
+        surroundings::look(&config.provider)
+            .into_iter()
+            .map(|found| match found.warning {
+                true => Finding::warning(found.what, found.detail),
+                false => Finding::ok(found.what, found.detail),
+            }),
+    );
     let reached = access(&config, &*provider).await;
     let answers = reached.iter().all(|finding| finding.ok);
     findings.extend(reached);

@@ -14,11 +14,12 @@ use usher::telemetry;
 use usher::worker::{Company, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
-use super::{Context, assemble, signals};
+use super::{Context, assemble, signals, surroundings};
 
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let provider = assemble::provider(&config.provider)?;
+    surroundings::log(&config.provider);
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
 

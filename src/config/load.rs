@@ -114,6 +114,7 @@ impl Sources<'_> {
         check.value(&mut tree, shape, "");
         check.forms(&tree);
         check.rules(&tree);
+        check.clear_text(&tree);
         match check.problems.is_empty() {
             true => Ok(tree.to_json()),
             false => Err(self.error(check.problems)),

@@ -12,6 +12,7 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::file::Watched;
+pub use self::file::open_to_others;
 use self::oauth2::OAuth2;
 use super::{SetupError, TokenState};
 

@@ -13,6 +13,7 @@ mod bounds;
 mod chaos;
 mod check;
 mod conformance;
+mod connection;
 mod decode;
 mod deleted;
 mod fleet;

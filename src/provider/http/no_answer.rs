@@ -193,7 +193,8 @@ fn of_certificate(error: &CertificateError, peer: &Peer<'_>) -> Trouble {
                 peer.key
             ),
         ),
-        Certificate::UnknownIssuer => Trouble::new(
+        // The second: there is one of the same name, with another key.
+        Certificate::UnknownIssuer | Certificate::BadSignature => Trouble::new(
             "its certificate comes from an issuer that this machine does not trust",
             "add the issuer's certificate to the machine's, or name a file with it in SSL_CERT_FILE, or have the \
              server send its whole chain",

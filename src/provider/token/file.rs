@@ -1,5 +1,6 @@
 //! A file with a secret in it: read at the start, and again when it changes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,6 +27,8 @@ struct Held<T> {
     value: T,
     stamp: Stamp,
     looked_at: Instant,
+    /// Whether others than its owner may read it: logged when it becomes so.
+    open: bool,
     /// Whether the last look failed: a rotation that went wrong is logged once, not every second.
     failing: bool,
 }
@@ -44,6 +47,7 @@ impl<T: Clone + PartialEq> Watched<T> {
         read: fn(&str) -> Result<T, &'static str>,
     ) -> Result<Self, String> {
         let (value, stamp) = load(&path, what, read)?;
+        let open = open_to_others(&path).is_some();
         Ok(Self {
             path,
             what,
@@ -51,6 +55,7 @@ impl<T: Clone + PartialEq> Watched<T> {
             held: Mutex::new(Held {
                 value,
                 stamp,
+                open,
                 looked_at: Instant::now(),
                 failing: false,
             }),
@@ -92,6 +97,11 @@ impl<T: Clone + PartialEq> Watched<T> {
                 held.value = value;
                 held.stamp = stamp;
                 held.failing = false;
+                let open = open_to_others(&self.path);
+                let was_open = std::mem::replace(&mut held.open, open.is_some());
+                if let Some(detail) = open.filter(|_| !was_open) {
+                    tracing::warn!("the {}'s file {detail}", self.what);
+                }
             }
             Err(detail) => {
                 if !held.failing {
@@ -106,6 +116,17 @@ impl<T: Clone + PartialEq> Watched<T> {
     fn held(&self) -> MutexGuard<'_, Held<T>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is wrong with the rights to a file that holds a secret, where others than its owner have any.
+pub fn open_to_others(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let at = path.display();
+    (mode & 0o077 != 0).then(|| {
+        format!(
+            "{at} is open to others than its owner (mode {mode:04o}); take their rights away: chmod go= {at}"
+        )
+    })
 }
 
 fn stamp(path: &Path) -> std::io::Result<Stamp> {
@@ -183,6 +204,24 @@ mod tests {
         file.write("others");
         assert_eq!(watched.current(), "second");
         assert_eq!(watched.read_again(), "others", "as long as the one before");
+    }
+
+    #[test]
+    fn only_its_owner_may_have_any_right_to_a_secrets_file() {
+        let file = scratch_file("hunter2");
+        for (mode, open) in [
+            (0o600, false),
+            (0o400, false),
+            (0o640, true),
+            (0o604, true),
+            (0o666, true),
+        ] {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let said = open_to_others(file.path());
+            assert_eq!(said.is_some(), open, "{mode:o}");
+            assert!(said.is_none_or(|said| said.contains(&format!("(mode {mode:04o})")) && said.contains("chmod")));
+        }
+        assert_eq!(open_to_others(Path::new("/nowhere/token")), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,76 @@
+//! What around the worker bears on its token: the way to the provider, and who may read the files with secrets.
+
+use std::path::PathBuf;
+
+use usher::config::Provider;
+use usher::provider::proxy::{can_be_overheard, on_the_way_to};
+use usher::provider::token::open_to_others;
+
+/// One thing that was found, for `usher check` and for the log at the start.
+pub struct Finding {
+    pub what: &'static str,
+    pub warning: bool,
+    pub detail: String,
+}
+
+pub fn look(provider: &Provider) -> Vec<Finding> {
+    let auth = &provider.auth;
+    let token_url = auth.oauth2.as_ref().map(|oauth2| oauth2.token_url.as_str());
+    let secret_file = auth
+        .oauth2
+        .as_ref()
+        .and_then(|oauth2| oauth2.client_secret_file.as_ref());
+    let mut findings = Vec::new();
+    let mut add = |what, warning, detail| {
+        findings.push(Finding {
+            what,
+            warning,
+            detail,
+        });
+    };
+    let urls = [
+        ("base_url", Some(provider.base_url.as_str())),
+        ("token_url", token_url),
+    ];
+    for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+        if let Some(proxy) = on_the_way_to(url) {
+            let (warning, more) = match proxy.starts_with("socks") {
+                true => (
+                    true,
+                    ", which usher can't use: name an HTTP proxy, or add the host to NO_PROXY",
+                ),
+                false => (false, ""),
+            };
+            add(
+                "proxy",
+                warning,
+                format!("{key} is reached through the environment's proxy {proxy}{more}"),
+            );
+        }
+        if can_be_overheard(url) {
+            let detail =
+                format!("{key} is http:// beyond this machine: whoever is on the way reads the token");
+            add("token", true, detail);
+        }
+    }
+    let files = [
+        ("the token's file", auth.token_file.as_deref()),
+        ("the client secret's file", secret_file.map(PathBuf::as_path)),
+    ];
+    for (what, path) in files {
+        if let Some(detail) = path.and_then(open_to_others) {
+            add("token", true, format!("{what} {detail}"));
+        }
+    }
+    findings
+}
+
+/// At the start of a worker.
+pub fn log(provider: &Provider) {
+    for finding in look(provider) {
+        match finding.warning {
+            true => tracing::warn!("{}: {}", finding.what, finding.detail),
+            false => tracing::info!("{}: {}", finding.what, finding.detail),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Whether the token would travel in the clear: refused, unless the configuration asks for it.
+
+use serde_json::Value;
+
+use super::check::{Check, Problem};
+use super::tree::Node;
+use crate::provider::proxy::can_be_overheard;
+
+const URLS: [&str; 2] = ["provider.base_url", "provider.auth.oauth2.token_url"];
+
+const NO_TLS: &str = "is http:// beyond this machine, so that whoever is on the way reads the token and the users' \
+                      data; write https://, or set provider.insecure = true where the network is trusted";
+
+impl Check<'_> {
+    pub fn clear_text(&mut self, tree: &Node) {
+        if tree.get("provider.insecure").map(Node::to_json) == Some(Value::Bool(true)) {
+            return;
+        }
+        for key in URLS {
+            if let Some(node) = tree.get(key)
+                && node.to_json().as_str().is_some_and(can_be_overheard)
+            {
+                let problem = Problem::new(node.place.clone(), key, NO_TLS);
+                self.problems.push(problem);
+            }
+        }
+    }
+}
