@@ -49,11 +49,21 @@ impl From<Code> for String {
 /// What no code may repeat.
 #[derive(Default)]
 pub(super) struct Private {
-    /// The body of the request that is answered: the command's values, as they were sent. None where the request had
-    /// none: what a read must not repeat is not known here.
-    pub(super) sent: Option<Bytes>,
+    pub(super) sent: Sent,
     /// The token, and the client's id and secret where there are such.
     pub(super) credentials: Vec<SecretString>,
+}
+
+/// What of a user's data the request carried that is answered.
+#[derive(Default)]
+pub(super) enum Sent {
+    /// None has to do with it: a token was asked for.
+    #[default]
+    Nothing,
+    /// The command's values, as JSON.
+    Values(Bytes),
+    /// A read: it is for a command whose values are not at hand here, so no code of its answer is passed on.
+    Unknown,
 }
 
 impl Answer {
@@ -63,11 +73,9 @@ impl Answer {
         (listed && !self.private.is_repeated_by(text)).then(|| Code(text.into()))
     }
 
-    /// This text as a code, where it has the form of one. Only under a request that had a body: a value can have that
-    /// form too, and is told from a code by what was sent.
+    /// This text as a code, where it has the form of one.
     pub(super) fn formed_code(&self, text: &str, form: fn(&str) -> bool) -> Option<Code> {
-        let formed = self.private.sent.is_some() && form(text);
-        (formed && !self.private.is_repeated_by(text)).then(|| Code(text.into()))
+        (form(text) && !self.private.is_repeated_by(text)).then(|| Code(text.into()))
     }
 }
 
@@ -79,9 +87,10 @@ impl Private {
             return true;
         }
         match &self.sent {
-            None => false,
-            // What was sent is JSON. Were it not, nothing could be told from it.
-            Some(sent) => serde_json::from_slice(sent).map_or(true, |sent| repeats(&code, &sent)),
+            Sent::Nothing => false,
+            Sent::Unknown => true,
+            // Were it no JSON, nothing could be told from it.
+            Sent::Values(sent) => serde_json::from_slice(sent).map_or(true, |sent| repeats(&code, &sent)),
         }
     }
 }
@@ -129,7 +138,7 @@ mod tests {
             retry_after: None,
             body: Vec::new(),
             private: Private {
-                sent: sent.map(|sent| sent.to_string().into()),
+                sent: sent.map_or(Sent::Nothing, |sent| Sent::Values(sent.to_string().into())),
                 credentials: vec![credential.into()],
             },
         }
@@ -150,10 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn a_form_counts_only_where_the_values_are_at_hand() {
-        let read = answer(None, "t0ken");
+    fn no_code_is_taken_over_where_the_values_are_not_at_hand() {
+        let mut read = answer(None, "t0ken");
+        assert!(read.listed_code("noTarget", &LIST).is_some());
+        read.private.sent = Sent::Unknown;
         assert_eq!(read.formed_code("10000409", eight_digits), None);
-        assert_eq!(read.listed_code("noTarget", &LIST).as_deref(), Some("noTarget"));
+        assert_eq!(read.listed_code("noTarget", &LIST), None);
     }
 
     #[test]
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_over_where_what_was_sent_cannot_be_read() {
         let mut answer = answer(None, "t0ken");
-        answer.private.sent = Some(Bytes::from_static(b"no JSON"));
+        answer.private.sent = Sent::Values(Bytes::from_static(b"no JSON"));
         assert_eq!(answer.listed_code("noTarget", &LIST), None);
     }
 }

@@ -1,5 +1,7 @@
 //! What every adapter owes the handler, tried on each against the simulation of its kind.
 
+mod codes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +14,7 @@ use super::scim::{self, Scim};
 use super::simulated::quota::QuotaKind;
 use super::simulated::{Faults, QuotaHeaders, STARTING_VERSION, Settings, Simulated};
 use super::sivo::{self, Sivo};
-use super::testbed::{
-    TIMEOUT, canned, command_with, error, http, http_with_token, simulated, simulated_with, user_id,
-};
+use super::testbed::{TIMEOUT, canned, command_with, error, http, simulated, simulated_with, user_id};
 use super::zitadel::{self, Zitadel};
 use super::{Comparison, Kind, Provider, ProviderError, Updated, User};
 use crate::contract::{Fault, Reason, UpdateUser};
@@ -168,103 +168,6 @@ async fn a_body_of_any_sort_leaves_the_decision_to_the_status() {
                 );
             }
         }
-    }
-}
-
-/// A code of the kind's, as it may be passed on.
-fn known_code(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Karmo => "40917364",
-        Kind::Zitadel => "ALREADY_EXISTS",
-        Kind::Sivo | Kind::Mattr => CONFIGURED,
-        Kind::Scim => "invalidVers",
-    }
-}
-
-/// An error's body with this in every place where some kind has a code.
-fn says(code: &str) -> String {
-    let details = json!([{"id": code, "msg": code, "param": code, "value": code}]);
-    json!({"code": code, "errorCode": code, "scimType": code, "detail": code, "details": details}).to_string()
-}
-
-/// Under a write, and under a read.
-async fn refused_with(kind: Kind, code: &str, update: &Value) -> [ProviderError; 2] {
-    let server = canned("400 Bad Request", "", &says(code)).await;
-    let provider = adapter(kind, &server.base_url, TIMEOUT);
-    let command = command(kind, "u", update);
-    [
-        error(provider.update(&command, Some(&User(json!({})))).await),
-        error(provider.read(&command.user_id).await),
-    ]
-}
-
-#[tokio::test]
-async fn a_code_is_passed_on_from_the_kinds_list_or_form_alone() {
-    for kind in Kind::ALL {
-        let known = known_code(kind);
-        let [write, _] = refused_with(kind, known, &some_fields()).await;
-        assert_eq!(write.code.as_deref(), Some(known), "{kind}");
-        for free in [
-            "alex.taylor",
-            "61412345678",
-            "hunter2",
-            "user_01J7C4Q8",
-            "Zq-4f3d6",
-            "version_mismatch",
-            "4091736",
-        ] {
-            for refused in refused_with(kind, free, &some_fields()).await {
-                assert_eq!(refused.code, None, "{kind} {free}");
-                assert!(!refused.detail.contains(free), "{kind} {refused}");
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_code_that_repeats_a_value_is_left_out() {
-    for kind in Kind::ALL {
-        let known = known_code(kind);
-        for value in [
-            known.to_owned(),
-            format!("x{known}x"),
-            known.to_uppercase(),
-            known[1..6].to_owned(),
-        ] {
-            let update = json!({"email": "alex@example.com", "givenName": value, "familyName": "Taylor"});
-            let [write, _] = refused_with(kind, known, &update).await;
-            assert_eq!(write.code, None, "{kind} {value}");
-            assert!(!write.detail.contains(known), "{kind} {write}");
-        }
-    }
-    // It has the form of an id of Zitadel's.
-    let update = json!({"givenName": "ALEX-1234", "familyName": "Taylor"});
-    let server = canned(
-        "400 Bad Request",
-        "",
-        r#"{"code":3,"details":[{"id":"ALEX-1234"}]}"#,
-    )
-    .await;
-    let provider = adapter(Kind::Zitadel, &server.base_url, TIMEOUT);
-    let command = command(Kind::Zitadel, "u", &update);
-    let write = error(provider.update(&command, Some(&User(json!({})))).await);
-    let read = error(provider.read(&command.user_id).await);
-    for refused in [write, read] {
-        assert_eq!(refused.code.as_deref(), Some("INVALID_ARGUMENT"));
-        assert!(!refused.detail.contains("1234"), "{refused}");
-    }
-}
-
-#[tokio::test]
-async fn a_code_that_repeats_the_token_is_left_out() {
-    for kind in Kind::ALL {
-        let known = known_code(kind);
-        let server = canned("400 Bad Request", "", &says(known)).await;
-        let token = format!("ey.{known}.x");
-        let provider = adapter_over(kind, http_with_token(&server.base_url, TIMEOUT, &token));
-        let command = command(kind, "u", &some_fields());
-        let refused = error(provider.update(&command, Some(&User(json!({})))).await);
-        assert_eq!(refused.code, None, "{kind}");
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::no_answer::{Peer, no_answer};
 use super::answer::Answer;
-use super::code::Private;
+use super::code::{Private, Sent};
 use super::proxy;
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
@@ -143,7 +143,7 @@ impl Http {
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
         let token = self.token.header().ok_or_else(no_token)?;
-        let sent = request.body.clone();
+        let sent = request.body.clone().map_or(Sent::Unknown, Sent::Values);
         let mut answer = self.send(request, &token).await?;
         if answer.is_success() {
             self.token.accepted(&token);

@@ -1,5 +1,7 @@
 //! No value of a field and no token is in anything that the worker says, at its most talkative.
 
+mod echo;
+
 use std::net::TcpListener;
 
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
@@ -10,7 +12,9 @@ use usher::broker::topology::{COMMANDS, DEAD_LETTERS};
 use usher::provider::Kind;
 use usher::provider::simulated::Faults;
 
+use self::echo::Echo;
 use crate::node::Node;
+use crate::process::{Folder, Settings};
 use crate::scene::{Scene, TOKEN};
 use crate::support::{eventually, readiness};
 
@@ -156,6 +160,160 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
             );
         }
     }
+}
+
+/// Words that the kind could take for a code of its own, and one of them as the token.
+fn words(kind: Kind) -> ([&'static str; 2], &'static str) {
+    match kind {
+        Kind::Karmo => (["71829364", "61518372"], "58204917"),
+        Kind::Zitadel => (["ALREADY_EXISTS", "ZQMARK-a1b2c3"], "ZQTOK-9z8y7x"),
+        Kind::Sivo | Kind::Mattr => (["quota_of_names", "no_such_team"], "token_in_the_list"),
+        Kind::Scim => (["uniqueness", "mutability"], "invalidVers"),
+    }
+}
+
+/// An OAuth error each, as the client's id and its secret.
+const CLIENT: [&str; 2] = ["temporarily_unavailable", "unsupported_grant_type"];
+
+/// For each status and each word a command whose values are that word, or such that the word is in them.
+fn echoed(kind: Kind, words: &[String], credentials_from: usize) -> Vec<Value> {
+    let final_ones = ["400", "404", "r409", "412", "422", "r400", "200"];
+    // Each of them holds all others up for a while. The first word is no number: a 429 may ask for a wait of hours.
+    let passing = ["429", "302", "401", "r403", "500", "503", "r504"];
+    let each_word = |status: &'static str| (0..words.len()).map(move |word| (status, word));
+    let one_word = passing
+        .into_iter()
+        .enumerate()
+        .map(|(n, status)| (status, n % words.len()));
+    let all = final_ones.into_iter().flat_map(each_word).chain(one_word);
+    all.enumerate()
+        .map(|(n, (status, word))| {
+            let value = words[word].as_str();
+            // The credentials are echoed to those whose values are others.
+            let value = if word < credentials_from { value } else { MARKER };
+            let user = format!("{status}.{word}");
+            let mut command = json!({
+                "id": uuid::Uuid::from_u128(n as u128 + 1), "provider": kind, "userId": user,
+                "update": { "email": format!("{MARKER}{n}@example.com"), "phone": "+61412345678",
+                    "givenName": value, "familyName": format!("x {value} x") },
+            });
+            if kind == Kind::Sivo {
+                command["expectedVersion"] = "2026-01-01T00:00:00.000Z".into();
+            }
+            command
+        })
+        .collect()
+}
+
+/// The worker's settings with the provider there, and what else stands in the file.
+fn settings_with(scene: &Scene, provider: &Echo) -> Settings {
+    let base_url = format!("http://{}", provider.address);
+    scene
+        .settings()
+        .without("PROVIDER__AUTH__TOKEN")
+        .with("PROVIDER__AUTH__OAUTH2__TOKEN_URL", &format!("{base_url}/token"))
+        .with("PROVIDER__AUTH__OAUTH2__CLIENT_ID", &CLIENT[0])
+        .with("PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", &CLIENT[1])
+        .with("PROVIDER__BASE_URL", &base_url)
+        .with("WORKER__DEAD_LETTER_SHARE_MAX", &1)
+        .with("RETRY__ATTEMPTS", &3)
+        .with("RETRY__PROBE_GAP_MAX", &"1s")
+        .with("LOG__LEVEL", &"debug")
+}
+
+/// Users can be read at every kind, and every word is a code where the configuration says which are.
+fn file_with(codes: &[String]) -> String {
+    format!(
+        "[provider.karmo]\nread_path = \"/users/{{userId}}\"\n[provider.sivo]\ncodes = {codes:?}\n\
+         [provider.mattr]\ncodes = {codes:?}\n"
+    )
+}
+
+/// What a provider of this kind is told, it says again wherever it can, and so does its token endpoint. Nothing of
+/// it goes further.
+async fn what_is_echoed_goes_no_further(kind: Kind) {
+    let (own, token) = words(kind);
+    let mut words: Vec<_> = [MARKER, "12345678", "alex.zqmarker"].map(String::from).into();
+    words.extend(own.map(String::from));
+    let credentials_from = words.len();
+    words.push(token.to_owned());
+    words.extend(CLIENT.map(String::from));
+    // The first is for `usher check`; the worker has the second, and one more when that one is refused.
+    let refusals = [Some(CLIENT[0]), None, Some(CLIENT[1]), Some(MARKER), Some(token)];
+    let refusals = refusals.map(|word| word.map(String::from)).into();
+    let provider = Echo::start(words.clone(), token, refusals).await;
+    let commands = echoed(kind, &words, credentials_from);
+
+    let url = Node::shared().await.vhost(&format!("echo-{kind}")).await;
+    let scene = Scene::new(kind, url, 0, 1).await;
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = Folder::new();
+    let file = folder.write("usher.toml", &file_with(&words));
+    let settings = settings_with(&scene, &provider).with("ADMIN__LISTEN", &admin);
+    let declared = settings
+        .run(&["topology", "declare", "--config", &file], b"")
+        .await;
+    assert!(declared.status.success(), "{declared:?}");
+    let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+    scene.publish_lines(&lines).await;
+    let checked = settings.run(&["check", "--config", &file], b"").await;
+
+    let worker = settings.start(&["run", "--config", &file]);
+    let events = scene.events(commands.len()).await;
+    let mut said = vec![("usher check", format!("{checked:?}"))];
+    for page in ["metrics", "readyz"] {
+        let answer = eventually(page, async || {
+            let answer = reqwest::get(format!("http://{admin}/{page}")).await.ok()?;
+            answer.text().await.ok()
+        });
+        said.push((page, answer.await));
+    }
+    said.push(("the log", worker.drained().await));
+    said.extend(events.iter().map(|event| ("an event", event.to_string())));
+    let channel = scene.channel().await;
+    let before = said.len();
+    while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
+        said.push(("a dead letter's headers", format!("{:?}", letter.properties)));
+    }
+    assert!(
+        said.len() - before > commands.len() / 2,
+        "{} things were said",
+        said.len()
+    );
+    for (what, text) in said {
+        let text = text.to_lowercase();
+        for word in &words {
+            assert!(
+                !text.contains(&word.to_lowercase()),
+                "{word} is in {what}: {text}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_karmo_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Karmo).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_zitadel_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Zitadel).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sivo_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Sivo).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mattr_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Mattr).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_scim_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Scim).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
