@@ -1,30 +1,43 @@
 //! Whether this process runs: one that was frozen may have lost its leases and not know it yet.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::clock::Clock;
 
 /// A broker that hears nothing for two heartbeats takes its deliveries back; a little less is trusted here.
 const TRUSTED_HEARTBEATS: f64 = 1.5;
 
 const BEATS_PER_HEARTBEAT: u32 = 8;
 
-/// Of one connection.
+/// Of one connection. Two clocks keep it: the monotonic one stands still while a virtual machine is paused, and the
+/// wall clock may be set. A leap of either counts as a freeze; a new connection starts from what both say then.
 pub(super) struct Pulse {
     began: Instant,
+    wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Milliseconds after the beginning.
     trusted_until_ms: AtomicU64,
+    /// By the wall clock, in milliseconds.
+    trusted_until_wall_ms: AtomicI64,
     trusted_for: Duration,
     every: Duration,
 }
 
 impl Pulse {
     pub(super) fn new(heartbeat: Duration) -> Self {
+        Self::with_wall(heartbeat, || Clock::System.now())
+    }
+
+    fn with_wall(heartbeat: Duration, wall: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let heartbeat = heartbeat.max(Duration::from_secs(1));
         let pulse = Self {
             began: Instant::now(),
+            wall: Box::new(wall),
             trusted_until_ms: AtomicU64::new(0),
+            trusted_until_wall_ms: AtomicI64::new(0),
             trusted_for: heartbeat.mul_f64(TRUSTED_HEARTBEATS),
             every: heartbeat / BEATS_PER_HEARTBEAT,
         };
@@ -38,6 +51,9 @@ impl Pulse {
     }
 
     fn trust(&self, now: Instant) {
+        let trusted_for = i64::try_from(self.trusted_for.as_millis()).unwrap_or(i64::MAX);
+        let until_wall = (self.wall)().as_millisecond().saturating_add(trusted_for);
+        self.trusted_until_wall_ms.store(until_wall, Ordering::Release);
         self.trusted_until_ms
             .store(self.ms(now + self.trusted_for), Ordering::Release);
     }
@@ -45,6 +61,7 @@ impl Pulse {
     /// Whether what the connection brought may still be ours.
     pub(super) fn beats(&self) -> bool {
         self.ms(Instant::now()) < self.trusted_until_ms.load(Ordering::Acquire)
+            && (self.wall)().as_millisecond() < self.trusted_until_wall_ms.load(Ordering::Acquire)
     }
 
     /// Nothing of the connection is ours any more.
@@ -68,11 +85,16 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    const HEARTBEAT: Duration = Duration::from_secs(10);
+    const HOUR_MS: i64 = 3600 * 1000;
 
     #[tokio::test(start_paused = true)]
     async fn a_frozen_process_trusts_its_leases_no_more_from_the_moment_it_wakes() {
-        let pulse = Pulse::new(Duration::from_secs(10));
+        let pulse = Pulse::new(HEARTBEAT);
         let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
         assert!(kept.is_err() && pulse.beats());
         // Nobody kept it: that is what a frozen process is like.
@@ -80,5 +102,54 @@ mod tests {
         assert!(!pulse.beats());
         pulse.keep().await;
         assert!(!pulse.beats());
+    }
+
+    /// A wall clock that runs with tokio's, and how far it was set, in milliseconds.
+    fn wall() -> (
+        impl Fn() -> Timestamp + Clone + Send + Sync + 'static,
+        Arc<AtomicI64>,
+    ) {
+        let clock = Clock::anchored(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1000));
+        let set = Arc::new(AtomicI64::new(0));
+        let by = set.clone();
+        let wall = move || clock.now() + jiff::SignedDuration::from_millis(by.load(Ordering::Acquire));
+        (wall, set)
+    }
+
+    async fn beats_on(pulse: &Pulse) -> bool {
+        let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
+        kept.is_err() && pulse.beats()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_was_paused_trusts_its_leases_no_more_though_its_own_clock_stood_still() {
+        let (wall, set) = wall();
+        let pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+        assert!(beats_on(&pulse).await);
+        // Within what is trusted, a leap is none.
+        set.store(13_000, Ordering::Release);
+        assert!(beats_on(&pulse).await);
+        set.store(13_000 + 16_000, Ordering::Release);
+        assert!(!pulse.beats(), "at once, before any call");
+        pulse.keep().await;
+        assert!(!pulse.beats(), "for good");
+        // The next connection is as good as any.
+        assert!(beats_on(&Pulse::with_wall(HEARTBEAT, wall)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_costs_one_connection_at_most() {
+        for by in [5 * HOUR_MS, -5 * HOUR_MS] {
+            let (wall, set) = wall();
+            let mut connections = 1;
+            let mut pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+            assert!(beats_on(&pulse).await);
+            set.store(by, Ordering::Release);
+            while !beats_on(&pulse).await {
+                connections += 1;
+                pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+            }
+            assert!(connections <= 2, "{by}: {connections} connections");
+        }
     }
 }
