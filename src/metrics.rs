@@ -20,6 +20,7 @@ const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
 const UNROUTABLE: &str = "usher_unroutable";
+const NOTICES_IGNORED: &str = "usher_fleet_notices_ignored_total";
 
 /// Histograms, with the buckets that the exporter is to use, in seconds.
 pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
@@ -59,13 +60,17 @@ pub fn describe() {
         "Publishes repeated because the broker had not confirmed them"
     );
     describe_counter!(PANICS, "Commands whose handling panicked: a defect");
+    describe_counter!(
+        NOTICES_IGNORED,
+        "Notices on the fleet's exchange that no worker sends, by what is wrong with them"
+    );
     describe_gauge!(
         IN_HAND,
         "Commands delivered and not settled, by place (running, parked)"
     );
     describe_gauge!(
         PAUSED,
-        "1 while nobody calls the provider, by cause (throttled, outage, credentials, dead_letters)"
+        "1 while nobody calls the provider, by cause (throttled, outage, credentials, worker, dead_letters)"
     );
     describe_gauge!(LEASES, "Partitions that this worker consumes; 0: it stands by");
     describe_gauge!(PARTITIONS, "Partitions of the provider");
@@ -77,6 +82,10 @@ pub fn describe() {
         UNROUTABLE,
         "Messages in user.unroutable: published, and taken by no queue"
     );
+}
+
+pub fn notice_ignored(reason: &'static str) {
+    counter!(NOTICES_IGNORED, "reason" => reason).increment(1);
 }
 
 pub fn command_settled(outcome: &Outcome, class: TrafficClass, took: Duration) {

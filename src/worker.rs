@@ -12,6 +12,7 @@ mod hands;
 pub mod lane;
 pub mod ledger;
 mod letters;
+mod lifecycle;
 mod partition;
 pub mod progress;
 pub mod run;

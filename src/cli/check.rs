@@ -121,7 +121,9 @@ async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
 fn exit_of(fault: Fault) -> Exit {
     match fault {
         Fault::Command(_) | Fault::Credentials | Fault::CredentialsRenewed | Fault::Denied => Exit::Usage,
-        Fault::Throttled { .. } | Fault::Unreachable | Fault::Broken | Fault::Unknown => Exit::OutOfReach,
+        Fault::Throttled { .. } | Fault::Worker | Fault::Unreachable | Fault::Broken | Fault::Unknown => {
+            Exit::OutOfReach
+        }
     }
 }
 
@@ -146,7 +148,7 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
             vec![answers, Finding::new("token", Exit::Usage, error.to_string())]
         }
         Fault::Command(_) => vec![Finding::new("provider", Exit::Usage, format!("{at}: {error}"))],
-        Fault::Unreachable | Fault::Broken | Fault::Unknown => {
+        Fault::Worker | Fault::Unreachable | Fault::Broken | Fault::Unknown => {
             vec![Finding::new(
                 "provider",
                 Exit::OutOfReach,

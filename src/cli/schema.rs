@@ -17,6 +17,8 @@ enum Name {
     Command,
     /// What an analytics subscriber gets
     Event,
+    /// What is told of a provider as a whole: paused, resumed
+    Lifecycle,
     /// usher.toml
     Config,
     /// Channels and messages on the broker, as AsyncAPI 3.0
@@ -27,6 +29,7 @@ pub fn schema(args: &Args) -> anyhow::Result<Exit> {
     let schema: Value = match args.name {
         Name::Command => contract::schema::command().into(),
         Name::Event => contract::schema::event().into(),
+        Name::Lifecycle => contract::schema::lifecycle().into(),
         Name::Config => config::schema().into(),
         Name::Asyncapi => contract::asyncapi::document(),
     };

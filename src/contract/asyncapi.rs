@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::event::{self, EventType};
+use super::lifecycle::LifecycleKind;
 use super::{Reason, dead_letter, schema};
 
 const BINDING: &str = "0.3.0";
@@ -14,6 +15,7 @@ pub fn document() -> Value {
     let mut schemas = Map::new();
     schema::into_components("UpdateUser", schema::command(), &mut schemas);
     schema::into_components("UserUpdateEvent", schema::event(), &mut schemas);
+    schema::into_components("LifecycleEvent", schema::lifecycle(), &mut schemas);
     schemas.insert("DeadLetterHeaders".into(), dead_letter_headers());
     json!({
         "asyncapi": "3.0.0",
@@ -45,6 +47,17 @@ fn channels() -> Value {
             &[message_of(event_type)],
         )
     };
+    let lifecycle = |kind: LifecycleKind| {
+        let topic = kind.topic();
+        let description =
+            "Once for the whole fleet and each change. The queue user.outcomes.log keeps it, too.";
+        channel(
+            "user.outcomes",
+            &format!("{topic}.{{provider}}"),
+            description,
+            &[lifecycle_message(kind)],
+        )
+    };
     json!({
         "commands": channel(
             "user.commands",
@@ -61,6 +74,8 @@ fn channels() -> Value {
         "started": outcome(EventType::Start),
         "succeeded": outcome(EventType::Success),
         "failed": outcome(EventType::Fail),
+        "paused": lifecycle(LifecycleKind::Paused),
+        "resumed": lifecycle(LifecycleKind::Resumed),
         "deadLetters": channel(
             "user.dead-letters",
             "{provider}.{reason}",
@@ -139,6 +154,8 @@ fn operations() -> Value {
         "sendStarted": sends("started", "The command's turn has come."),
         "sendSucceeded": sends("succeeded", "The user is as asked."),
         "sendFailed": sends("failed", "The command ended as a dead letter, which the broker has already."),
+        "sendPaused": sends("paused", "Nobody calls the provider, for longer than a moment."),
+        "sendResumed": sends("resumed", "Calls go on."),
         "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and what to do about it."),
     })
 }
@@ -157,6 +174,18 @@ fn messages() -> Value {
             "bindings": { "amqp": { "messageType": event_type.as_str(), "bindingVersion": BINDING } },
         })
     };
+    let lifecycle = |kind: LifecycleKind| {
+        json!({
+            "name": kind.as_str(),
+            "contentType": event::CONTENT_TYPE,
+            "summary": "AMQP properties: message_id is the event's id.",
+            "payload": { "allOf": [
+                reference("components/schemas/LifecycleEvent"),
+                { "type": "object", "properties": { "type": { "const": kind.as_str() } } },
+            ] },
+            "bindings": { "amqp": { "messageType": kind.as_str(), "bindingVersion": BINDING } },
+        })
+    };
     json!({
         "updateUser": {
             "name": "UpdateUser",
@@ -169,6 +198,8 @@ fn messages() -> Value {
         message_of(EventType::Start): event(EventType::Start),
         message_of(EventType::Success): event(EventType::Success),
         message_of(EventType::Fail): event(EventType::Fail),
+        lifecycle_message(LifecycleKind::Paused): lifecycle(LifecycleKind::Paused),
+        lifecycle_message(LifecycleKind::Resumed): lifecycle(LifecycleKind::Resumed),
         "deadLetter": {
             "name": "DeadLetter",
             "summary": "Body and properties as they came, so that the body may be anything; the headers are added.",
@@ -183,6 +214,13 @@ fn message_of(event_type: EventType) -> &'static str {
         EventType::Start => "userUpdateStart",
         EventType::Success => "userUpdateSuccess",
         EventType::Fail => "userUpdateFail",
+    }
+}
+
+fn lifecycle_message(kind: LifecycleKind) -> &'static str {
+    match kind {
+        LifecycleKind::Paused => "providerPaused",
+        LifecycleKind::Resumed => "providerResumed",
     }
 }
 

@@ -141,6 +141,8 @@ pub enum Fault {
     Denied,
     /// Nobody's: the pace is too high (429). The provider may say how long to wait.
     Throttled { retry_after: Option<Duration> },
+    /// The worker's: it lacks what a call needs, such as a file descriptor. Nothing was sent.
+    Worker,
     /// The provider's: the request never reached it.
     Unreachable,
     /// The provider's: 5xx or an answer that cannot be read. The request may have been applied.

@@ -1,8 +1,10 @@
 //! The notice: what the workers of a fleet tell each other, and the marks that they leave in the outcome log.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A START event is repeated with this header when a turn ended without an outcome: the command goes back.
@@ -83,7 +85,145 @@ pub struct Notice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Paused {
-    pub cause: String,
+    pub cause: PauseCause,
     pub for_ms: u64,
     pub since_ms: u64,
+}
+
+/// Why nobody calls, where that concerns the whole fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseCause {
+    /// The provider asked to wait (429).
+    Throttled,
+    /// It fails for everybody, or can't be reached.
+    Outage,
+    /// It refuses the workers' credentials.
+    Credentials,
+}
+
+impl PauseCause {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Outage => "outage",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
+/// A longer id is none that a worker gives itself.
+const WORKER_ID_BYTES_MAX: usize = 64;
+
+/// A notice without its leases, and what each of them adds at most.
+const NOTICE_BYTES_MAX: usize = 1024;
+const LEASE_BYTES_MAX: usize = 8;
+
+/// No provider gives so many calls per second.
+const PACE_MAX: f64 = 1e6;
+
+/// Why a notice is ignored. Whoever may write to the exchange can send anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    Oversized,
+    /// No JSON, a member that is missing, or a value that is none of its kind.
+    Unreadable,
+    Worker,
+    Leases,
+    Pace,
+}
+
+impl Unusable {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Oversized => "oversized",
+            Self::Unreadable => "unreadable",
+            Self::Worker => "worker",
+            Self::Leases => "leases",
+            Self::Pace => "pace",
+        }
+    }
+}
+
+impl Notice {
+    /// Reads what came, in a fleet with so many partitions.
+    pub fn read(bytes: &[u8], partitions: u16) -> Result<Self, Unusable> {
+        if bytes.len() > NOTICE_BYTES_MAX + LEASE_BYTES_MAX * usize::from(partitions) {
+            return Err(Unusable::Oversized);
+        }
+        let notice: Self = serde_json::from_slice(bytes).map_err(|_| Unusable::Unreadable)?;
+        let id = notice.worker.0.as_bytes();
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        if id.is_empty() || id.len() > WORKER_ID_BYTES_MAX || !id.iter().all(plain) {
+            return Err(Unusable::Worker);
+        }
+        let leases: HashSet<_> = notice
+            .leases
+            .iter()
+            .filter(|lease| **lease < partitions)
+            .collect();
+        if leases.len() != notice.leases.len() {
+            return Err(Unusable::Leases);
+        }
+        if !(notice.pace > 0.0 && notice.pace <= PACE_MAX) {
+            return Err(Unusable::Pace);
+        }
+        Ok(notice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Notice, Unusable> {
+        Notice::read(text.as_bytes(), 4)
+    }
+
+    #[test]
+    fn what_no_worker_sends_is_ignored_and_named() {
+        let good = r#"{"worker":"a1","leases":[0,3],"pace":5.0,"throttled":7,"paused":{"cause":"outage","forMs":1,"sinceMs":0},"later":1}"#;
+        assert_eq!(read(good).unwrap().leases, [0, 3]);
+        let long = "x".repeat(WORKER_ID_BYTES_MAX + 1);
+        for (from, to, why) in [
+            ("a1", "", Unusable::Worker),
+            ("a1", "a/1", Unusable::Worker),
+            ("a1", &*long, Unusable::Worker),
+            ("[0,3]", "[4]", Unusable::Leases),
+            ("[0,3]", "[0,0]", Unusable::Leases),
+            ("[0,3]", "[-1]", Unusable::Unreadable),
+            ("[0,3]", "[65536]", Unusable::Unreadable),
+            ("5.0", "0", Unusable::Pace),
+            ("5.0", "-1", Unusable::Pace),
+            ("5.0", "1e308", Unusable::Pace),
+            ("5.0", "1e999", Unusable::Unreadable),
+            ("5.0", "NaN", Unusable::Unreadable),
+            ("5.0", "null", Unusable::Unreadable),
+            ("outage", "dead_letters", Unusable::Unreadable),
+            ("outage", "boredom", Unusable::Unreadable),
+            ("\"forMs\":1", "\"forMs\":-1", Unusable::Unreadable),
+            ("7", "1e30", Unusable::Unreadable),
+            ("{\"worker", "", Unusable::Unreadable),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert_eq!(read(&bad).unwrap_err(), why, "{bad}");
+        }
+        let padded = format!("{good}{}", " ".repeat(2000));
+        assert_eq!(read(&padded).unwrap_err(), Unusable::Oversized);
+    }
+
+    #[test]
+    fn a_notice_of_every_lease_is_read() {
+        let notice = Notice {
+            worker: WorkerId::new("0123456789ab"),
+            leases: (0..u16::MAX).collect(),
+            leaving: false,
+            paused: None,
+            pace: 5.0,
+            throttled: u64::MAX,
+        };
+        let body = serde_json::to_vec(&notice).unwrap();
+        assert_eq!(Notice::read(&body, u16::MAX), Ok(notice));
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::command::UpdateUser;
 use super::event::Event;
+use super::lifecycle::LifecycleEvent;
 
 /// `schemas/update-user.v1.json`
 pub fn command() -> Schema {
@@ -16,6 +17,11 @@ pub fn command() -> Schema {
 /// `schemas/user-update-event.v1.json`
 pub fn event() -> Schema {
     generate::<Event>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+/// `schemas/lifecycle-event.v1.json`
+pub fn lifecycle() -> Schema {
+    generate::<LifecycleEvent>(SchemaSettings::draft2020_12().for_serialize())
 }
 
 /// The schema of something that is read.

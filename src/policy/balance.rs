@@ -11,18 +11,43 @@ use crate::contract::WorkerId;
 /// A worker that was not heard of for so long takes part no more.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
+/// So many workers are remembered.
+const FLEET_MAX: usize = 1000;
+
+/// Whoever wants a lease has one more within this time, or it wants none: a notice costs nothing.
+const TAKEN_WITHIN: Duration = Duration::from_secs(15);
+
+/// After a lease that none of those took for whom it was given up, none is given for so long; each time for twice
+/// as long.
+const QUIET_MIN: Duration = Duration::from_secs(20);
+const QUIET_MAX: Duration = Duration::from_secs(10 * 60);
+
 #[derive(Debug)]
 pub struct Balance {
     me: WorkerId,
     partitions: usize,
     others: BTreeMap<WorkerId, Other>,
+    offer: Option<Offer>,
+    /// Offers in a row that nobody took.
+    untaken: u32,
+    quiet_until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Other {
     leases: usize,
     leaving: bool,
+    /// With as many leases as it has, it was offered more and took none.
+    takes_none: bool,
     heard_at: Instant,
+}
+
+/// Leases were given up for these, who had so many.
+#[derive(Debug)]
+struct Offer {
+    at: Instant,
+    to: Vec<WorkerId>,
+    had: usize,
 }
 
 impl Balance {
@@ -31,6 +56,9 @@ impl Balance {
             me,
             partitions: partitions.into(),
             others: BTreeMap::new(),
+            offer: None,
+            untaken: 0,
+            quiet_until: None,
         }
     }
 
@@ -38,14 +66,22 @@ impl Balance {
         if *worker == self.me {
             return;
         }
+        let before = self.others.get(worker);
+        let takes_none = before.is_some_and(|before| before.takes_none && before.leases == leases);
+        if before.is_none() {
+            self.others
+                .retain(|_, other| now.duration_since(other.heard_at) < SILENT_FOR);
+            if self.others.len() >= FLEET_MAX {
+                return;
+            }
+        }
         let other = Other {
             leases,
             leaving,
+            takes_none,
             heard_at: now,
         };
         self.others.insert(worker.clone(), other);
-        self.others
-            .retain(|_, other| now.duration_since(other.heard_at) < SILENT_FOR);
     }
 
     fn present(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
@@ -53,11 +89,19 @@ impl Balance {
         self.others.iter().filter(move |(_, other)| !silent(other))
     }
 
+    /// Those who would take a lease.
+    fn takers(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
+        self.present(now)
+            .filter(|(_, other)| !other.leaving && !other.takes_none)
+    }
+
     /// Whether this worker, which holds so many, is to give one up. The richest does, one at a time for
     /// each lease that is missing elsewhere; what is on its way counts as arrived where it is needed.
-    pub fn gives_one_up(&self, held: usize, now: Instant) -> bool {
-        let takers = self.present(now).filter(|(_, other)| !other.leaving);
-        let Some(poorest) = takers.map(|(_, other)| other.leases).min() else {
+    pub fn gives_one_up(&mut self, held: usize, now: Instant) -> bool {
+        if self.is_quiet(now) {
+            return false;
+        }
+        let Some(poorest) = self.takers(now).map(|(_, other)| other.leases).min() else {
             return false;
         };
         let richer = |(worker, other): (&WorkerId, &Other)| {
@@ -68,13 +112,58 @@ impl Balance {
         }
         let known = held + self.present(now).map(|(_, other)| other.leases).sum::<usize>();
         let on_their_way = self.partitions.saturating_sub(known);
-        held > poorest + on_their_way + 1
+        let gives = held > poorest + on_their_way + 1;
+        if gives {
+            self.offer(poorest, now);
+        }
+        gives
     }
 
     /// Whether a lease that came to this worker, which holds so many others, belongs to somebody else.
-    pub fn passes_on(&self, held: usize, now: Instant) -> bool {
-        self.present(now)
-            .any(|(_, other)| !other.leaving && other.leases < held)
+    pub fn passes_on(&mut self, held: usize, now: Instant) -> bool {
+        if self.is_quiet(now) {
+            return false;
+        }
+        let poorest = self.takers(now).map(|(_, other)| other.leases).min();
+        let Some(poorest) = poorest.filter(|poorest| *poorest < held) else {
+            return false;
+        };
+        self.offer(poorest, now);
+        true
+    }
+
+    fn offer(&mut self, had: usize, now: Instant) {
+        if self.offer.is_none() {
+            let to = self.takers(now).filter(|(_, other)| other.leases == had);
+            let to = to.map(|(worker, _)| worker.clone()).collect();
+            self.offer = Some(Offer { at: now, to, had });
+        }
+    }
+
+    /// Whether nobody took what was offered last, so that nothing is offered for now.
+    fn is_quiet(&mut self, now: Instant) -> bool {
+        if let Some(offer) = &self.offer {
+            let took = |worker: &WorkerId| {
+                self.others
+                    .get(worker)
+                    .is_some_and(|other| other.leases > offer.had)
+            };
+            if offer.to.iter().any(took) {
+                self.offer = None;
+                self.untaken = 0;
+            } else if now.duration_since(offer.at) >= TAKEN_WITHIN {
+                for worker in &offer.to {
+                    if let Some(other) = self.others.get_mut(worker) {
+                        other.takes_none = true;
+                    }
+                }
+                let quiet = QUIET_MIN.saturating_mul(1 << self.untaken.min(10)).min(QUIET_MAX);
+                self.quiet_until = Some(now + quiet);
+                self.untaken += 1;
+                self.offer = None;
+            }
+        }
+        self.quiet_until.is_some_and(|until| until > now)
     }
 }
 
@@ -126,10 +215,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_silent_take_no_part() {
-        let fleet = fleet("a", 4, &[("b", 0)]);
+        let mut fleet = fleet("a", 4, &[("b", 0)]);
         tokio::time::advance(SILENT_FOR).await;
         let now = Instant::now();
         assert!(!fleet.gives_one_up(4, now) && !fleet.passes_on(3, now));
+    }
+
+    /// It claims to hold nothing, and never takes what it is given: that comes back, and is given no more.
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_that_takes_nothing_moves_few_leases() {
+        let mut fleet = fleet("a", 8, &[]);
+        let mut given = 0;
+        for second in 0..3600 {
+            let now = Instant::now();
+            fleet.heard(&id("stranger"), 0, false, now);
+            if fleet.gives_one_up(8, now) {
+                given += 1;
+                assert!(second <= TAKEN_WITHIN.as_secs(), "after {second} s");
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(given > 0);
+        // Another one is no worse off for it.
+        let now = Instant::now();
+        fleet.heard(&id("b"), 0, false, now);
+        assert!(fleet.gives_one_up(8, now));
+        fleet.heard(&id("b"), 1, false, now);
+        assert!(fleet.gives_one_up(7, now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_by_the_thousand_are_few_offers_and_little_memory() {
+        let mut fleet = fleet("a", 8, &[]);
+        let mut seconds_of_giving = 0;
+        for second in 0..1200 {
+            let now = Instant::now();
+            for n in 0..300 {
+                fleet.heard(&id(&format!("s{second}-{n}")), 0, false, now);
+            }
+            seconds_of_giving += u32::from(fleet.gives_one_up(8, now));
+            assert!(fleet.others.len() <= FLEET_MAX);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(seconds_of_giving < 120, "{seconds_of_giving}");
     }
 
     /// Any start comes to rest with shares that differ by one at most, and stays there.

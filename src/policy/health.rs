@@ -5,11 +5,14 @@
 //! the calls, or can't be reached, or refuses the credentials, nobody calls but one probe at a time, at
 //! growing gaps, until a call passes.
 
+mod window;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::window::Window;
 use super::retry::{self, Schedule};
 use crate::contract::{Fault, UserId, WorkerId};
 
@@ -24,18 +27,16 @@ const FEW_USERS: usize = 5;
 /// find may be their own trouble.
 const PROBED_BEFORE: Duration = Duration::from_secs(1);
 
-/// So many of the latest calls are looked at together, if they are not older than that.
-const WINDOW_CALLS: usize = 40;
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// An outage, though some pass: this share of at least half a window, with this many users in trouble.
-const SHARE_FAILING: f64 = 0.5;
+/// Trouble of the worker's own is none of the provider's: it is looked at again soon.
+const OWN_TROUBLE_GAP_MAX: Duration = Duration::from_secs(5);
 
 /// Why nobody calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     Outage,
     Credentials,
+    /// The worker itself lacks what a call needs.
+    Worker,
 }
 
 impl Cause {
@@ -43,6 +44,7 @@ impl Cause {
         match self {
             Self::Outage => "outage",
             Self::Credentials => "credentials",
+            Self::Worker => "worker",
         }
     }
 }
@@ -54,16 +56,20 @@ enum State {
         cause: Cause,
         since: Instant,
         next_probe: Instant,
-        probe_is_out: bool,
+        /// The probe that is out.
+        probe: Option<ProbeId>,
     },
 }
+
+/// Another number for each probe: only its own answer or loss ends it.
+pub type ProbeId = u64;
 
 /// May a call go out?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
     Call,
     /// As the one probe: by reading this user, who passed before, or else with the command itself.
-    Probe(Option<UserId>),
+    Probe(ProbeId, Option<UserId>),
     /// Ask again then.
     NotBefore(Instant),
     /// A probe is out; its answer decides.
@@ -120,7 +126,7 @@ pub struct Health {
     /// Users that failed or were denied since the last pass of a write, a few of them.
     troubled: Vec<UserId>,
     /// When writes ended lately, and whom they failed.
-    latest: VecDeque<(Instant, Option<UserId>)>,
+    latest: Window,
     /// Users whose probe failed in this pause, the latest few of them.
     probed: VecDeque<UserId>,
     gaps: Schedule,
@@ -128,6 +134,8 @@ pub struct Health {
     passed_at: Option<Instant>,
     /// Who told of the pause, while nothing of our own has confirmed it.
     heard_of: Option<WorkerId>,
+    /// Probes so far.
+    probes: ProbeId,
     /// The longest gap while a few users alone are denied: others have to be tried.
     gap_max_denied: Duration,
 }
@@ -144,10 +152,11 @@ impl Health {
             excused: None,
             control_failed: false,
             troubled: Vec::new(),
-            latest: VecDeque::new(),
+            latest: Window::default(),
             probed: VecDeque::new(),
             passed_at: None,
             heard_of: None,
+            probes: 0,
             gap_max_denied: retry.delay_max,
             gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
         }
@@ -166,15 +175,14 @@ impl Health {
         };
         match &mut self.state {
             State::Well => Leave::Call,
-            State::Paused {
-                probe_is_out: true, ..
-            } => Leave::ProbeIsOut,
+            State::Paused { probe: Some(_), .. } => Leave::ProbeIsOut,
             State::Paused { next_probe, .. } if *next_probe + others_first > now => {
                 Leave::NotBefore(*next_probe + others_first)
             }
-            State::Paused { probe_is_out, .. } => {
-                *probe_is_out = true;
-                Leave::Probe(control)
+            State::Paused { probe, .. } => {
+                self.probes += 1;
+                *probe = Some(self.probes);
+                Leave::Probe(self.probes, control)
             }
         }
     }
@@ -193,21 +201,32 @@ impl Health {
         passed.find(|user| !self.troubled.contains(user)).cloned()
     }
 
-    /// A probe ended without an answer.
-    pub fn probe_dropped(&mut self) {
-        if let State::Paused { probe_is_out, .. } = &mut self.state {
-            *probe_is_out = false;
+    /// The call has ended: if it was the probe that is out, another may go out.
+    pub fn probe_ended(&mut self, call: Option<ProbeId>) {
+        if self.is_probe(call)
+            && let State::Paused { probe, .. } = &mut self.state
+        {
+            *probe = None;
         }
     }
 
+    /// Whether a call with this number is the probe that is out.
+    fn is_probe(&self, call: Option<ProbeId>) -> bool {
+        let out = match &self.state {
+            State::Well => None,
+            State::Paused { probe, .. } => *probe,
+        };
+        call.is_some() && call == out
+    }
+
     /// A token could be fetched: what it is worth, the next probe shows.
-    pub fn token_fetched(&mut self, now: Instant) {
+    pub fn token_fetched(&mut self, probe: Option<ProbeId>, now: Instant) {
         self.credentials_changed(now);
-        self.probe_dropped();
+        self.probe_ended(probe);
     }
 
     /// The provider answered `user`'s call, if only with what is wrong with the command.
-    pub fn passed(&mut self, user: &UserId, call: Call, now: Instant) {
+    pub fn passed(&mut self, user: &UserId, call: Call, probe: Option<ProbeId>, now: Instant) {
         self.passes += 1;
         self.passed_at = Some(now);
         match &mut self.passed {
@@ -219,7 +238,7 @@ impl Health {
         }
         match call {
             Call::Write => {
-                self.look_back(now, None);
+                self.latest.add(now, None);
                 self.troubled.clear();
                 self.end_streak();
             }
@@ -235,7 +254,7 @@ impl Health {
                 self.failing.retain(|failing| failing != user);
                 self.resume();
             }
-            Call::Read => self.probe_dropped(),
+            Call::Read => self.probe_ended(probe),
         }
     }
 
@@ -252,27 +271,29 @@ impl Health {
         }
     }
 
-    /// Another worker calls no more since then, and probes again at `until`. Where a call of our own has passed
-    /// in the meantime, that is its own trouble. Our first probe follows its.
+    /// Whether another worker's pause, which began then, is news and may be the provider's: where a call of our own
+    /// has passed in the meantime, it is that worker's own trouble.
+    pub fn may_be_paused_since(&self, since: Instant) -> bool {
+        matches!(self.state, State::Well) && self.passed_at.is_none_or(|at| at < since)
+    }
+
+    /// Another worker calls no more, and probes again at `until`. Our first probe follows its, by `latest`.
     pub fn paused_elsewhere(
         &mut self,
         worker: &WorkerId,
         cause: Cause,
-        since: Instant,
-        until: Instant,
+        (until, latest): (Instant, Instant),
         now: Instant,
         rng: &mut fastrand::Rng,
     ) {
-        let passed_since = self.passed_at.is_some_and(|at| at >= since);
-        if matches!(self.state, State::Well) && !passed_since {
-            self.heard_of = Some(worker.clone());
-            self.state = State::Paused {
-                cause,
-                since: now,
-                next_probe: until + self.gaps.next_and_a_little(rng),
-                probe_is_out: false,
-            };
-        }
+        let after_theirs = until + self.gaps.next_and_a_little(rng);
+        self.heard_of = Some(worker.clone());
+        self.state = State::Paused {
+            cause,
+            since: now,
+            next_probe: after_theirs.min(latest),
+            probe: None,
+        };
     }
 
     /// Another worker calls. Those who heard of its pause go on with it.
@@ -309,53 +330,17 @@ impl Health {
         self.gaps.reset();
     }
 
-    /// Adds a write to the latest ones.
-    fn look_back(&mut self, now: Instant, failed: Option<UserId>) {
-        self.latest.push_back((now, failed));
-        while self.latest.len() > WINDOW_CALLS
-            || self
-                .latest
-                .front()
-                .is_some_and(|(at, _)| now.duration_since(*at) > WINDOW)
-        {
-            self.latest.pop_front();
-        }
-    }
-
-    /// Many users fail, though some calls pass.
-    fn fails_for_many(&self) -> bool {
-        let failed: Vec<_> = self
-            .latest
-            .iter()
-            .filter_map(|(_, failed)| failed.as_ref())
-            .collect();
-        let many = failed.len() as f64 >= SHARE_FAILING * self.latest.len() as f64
-            && self.latest.len() >= WINDOW_CALLS / 2;
-        let mut users = failed;
-        users.sort();
-        users.dedup();
-        many && users.len() >= FEW_USERS
-    }
-
     /// A call failed. `denied_since` is where the user's first 403 stood, if there was one.
     pub fn failed(
         &mut self,
         user: &UserId,
-        call: Call,
+        (call, probe): (Call, Option<ProbeId>),
         fault: Fault,
         denied_since: Option<Mark>,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Judgement {
-        if call != Call::Control
-            && matches!(
-                self.state,
-                State::Paused {
-                    probe_is_out: true,
-                    ..
-                }
-            )
-        {
+        if call != Call::Control && self.is_probe(probe) {
             self.probed.retain(|probed| probed != user);
             self.probed.push_back(user.clone());
             while self.probed.len() > FEW_USERS {
@@ -364,21 +349,25 @@ impl Health {
         }
         match fault {
             Fault::Command(_) | Fault::Throttled { .. } | Fault::CredentialsRenewed => {
-                self.probe_dropped();
+                self.probe_ended(probe);
                 Judgement::Plain
             }
             Fault::Credentials => {
-                self.pause(Cause::Credentials, now, rng);
+                self.pause(Cause::Credentials, probe, now, rng);
+                Judgement::Excused
+            }
+            Fault::Worker => {
+                self.pause(Cause::Worker, probe, now, rng);
                 Judgement::Excused
             }
             Fault::Denied if denied_since.is_some_and(|mark| self.passed_by_another(user, mark)) => {
-                self.probe_dropped();
+                self.probe_ended(probe);
                 Judgement::Forbidden
             }
             Fault::Denied => {
                 self.trouble(user, call);
                 if self.failures >= 2 {
-                    self.pause(Cause::Credentials, now, rng);
+                    self.pause(Cause::Credentials, probe, now, rng);
                     if self.troubled.len() < FEW_USERS {
                         self.probe_by(now + self.gap_max_denied);
                     }
@@ -386,19 +375,19 @@ impl Health {
                 Judgement::SetAside
             }
             Fault::Unreachable => {
-                self.pause(Cause::Outage, now, rng);
+                self.pause(Cause::Outage, probe, now, rng);
                 Judgement::Excused
             }
             Fault::Broken | Fault::Unknown => {
                 self.trouble(user, call);
                 if call == Call::Write {
-                    self.look_back(now, Some(user.clone()));
+                    self.latest.add(now, Some(user.clone()));
                 }
                 let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.failing.len() >= 2;
-                if in_a_row || self.fails_for_many() || !matches!(self.state, State::Well) {
+                if in_a_row || self.latest.fails_for_many() || !matches!(self.state, State::Well) {
                     self.latest.clear();
                     self.excused = Some(self.streak);
-                    self.pause(Cause::Outage, now, rng);
+                    self.pause(Cause::Outage, probe, now, rng);
                     return Judgement::Excused;
                 }
                 Judgement::Spent { streak: self.streak }
@@ -407,14 +396,20 @@ impl Health {
     }
 
     /// A token could not be fetched.
-    pub fn token_failed(&mut self, fault: Fault, now: Instant, rng: &mut fastrand::Rng) {
-        match fault {
-            Fault::Throttled { .. } | Fault::CredentialsRenewed => self.probe_dropped(),
-            Fault::Credentials | Fault::Denied | Fault::Command(_) => {
-                self.pause(Cause::Credentials, now, rng);
-            }
-            Fault::Unreachable | Fault::Broken | Fault::Unknown => self.pause(Cause::Outage, now, rng),
-        }
+    pub fn token_failed(
+        &mut self,
+        probe: Option<ProbeId>,
+        fault: Fault,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) {
+        let cause = match fault {
+            Fault::Throttled { .. } | Fault::CredentialsRenewed => return self.probe_ended(probe),
+            Fault::Credentials | Fault::Denied | Fault::Command(_) => Cause::Credentials,
+            Fault::Unreachable | Fault::Broken | Fault::Unknown => Cause::Outage,
+            Fault::Worker => Cause::Worker,
+        };
+        self.pause(cause, probe, now, rng);
     }
 
     pub fn excused(&self, streak: Streak) -> bool {
@@ -435,29 +430,34 @@ impl Health {
         }
     }
 
-    /// Starts a pause, or goes on with one after its probe failed. The answers of calls that were in
-    /// flight when it began change nothing.
-    fn pause(&mut self, cause: Cause, now: Instant, rng: &mut fastrand::Rng) {
+    /// Starts a pause, or goes on with one after its probe failed. The answers of other calls, which were in
+    /// flight when it began, change nothing.
+    fn pause(&mut self, cause: Cause, probe: Option<ProbeId>, now: Instant, rng: &mut fastrand::Rng) {
         self.heard_of = None;
+        let is_probe = self.is_probe(probe);
         let since = match &self.state {
             State::Paused {
                 since,
                 next_probe,
-                probe_is_out,
+                probe,
                 ..
             } => {
-                if !probe_is_out && *next_probe > now {
+                if !is_probe && (probe.is_some() || *next_probe > now) {
                     return;
                 }
                 *since
             }
             State::Well => now,
         };
+        let mut gap = self.gaps.next_and_a_little(rng);
+        if cause == Cause::Worker {
+            gap = gap.min(OWN_TROUBLE_GAP_MAX);
+        }
         self.state = State::Paused {
             cause,
             since,
-            next_probe: now + self.gaps.next_and_a_little(rng),
-            probe_is_out: false,
+            next_probe: now + gap,
+            probe: None,
         };
     }
 
@@ -471,6 +471,11 @@ impl Health {
     /// Where "since now" begins.
     pub fn mark(&self) -> Mark {
         self.passes
+    }
+
+    /// When a call passed last.
+    pub fn passed_at(&self) -> Option<Instant> {
+        self.passed_at
     }
 
     /// Why nobody calls, since when, and when the next probe comes.

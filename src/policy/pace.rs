@@ -49,6 +49,12 @@ pub struct Granted {
     pace: f64,
 }
 
+impl Granted {
+    pub fn at(self) -> Instant {
+        self.at
+    }
+}
+
 /// Says when the next call may go out. It is asked at the moment of the call.
 #[derive(Debug)]
 pub struct Pace {
@@ -62,6 +68,8 @@ pub struct Pace {
     /// The last time that it was asked, it refused: somebody waits for the pace.
     waited_for: bool,
     paused_until: Option<Instant>,
+    /// As far as the provider said it to this worker itself.
+    throttled_until: Option<Instant>,
     /// When the first of the pauses began that no call has passed since.
     paused_since: Option<Instant>,
     /// What went out before says nothing of the pace since.
@@ -87,6 +95,7 @@ impl Pace {
             next: now,
             waited_for: false,
             paused_until: None,
+            throttled_until: None,
             paused_since: None,
             slowed_at: None,
             passed: true,
@@ -151,6 +160,7 @@ impl Pace {
         if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
             if let Some(wait) = retry_after {
                 self.pause(now + wait.min(YEAR));
+                self.throttled_until = self.paused_until;
             }
             return;
         }
@@ -174,6 +184,7 @@ impl Pace {
         self.learned
             .throttled(pace, granted.at, until - now, self.passed, now);
         self.pause(until);
+        self.throttled_until = self.paused_until;
         // A wait for the end of the pause is none for the pace.
         self.waited_for = false;
         self.slowed_at = Some(now);
@@ -181,7 +192,8 @@ impl Pace {
         self.times_throttled += 1;
     }
 
-    /// Another worker was throttled: nobody calls until then, and what it makes of the pace holds for all.
+    /// Another worker was throttled: nobody calls until then, and what it makes of the pace holds for all, within
+    /// bounds.
     pub fn throttled_elsewhere(&mut self, until: Instant, pace: f64, now: Instant) {
         if self.paused_until.is_none_or(|present| present <= now) {
             self.paused_since = Some(now);
@@ -193,9 +205,9 @@ impl Pace {
     }
 
     /// What another worker knows already.
-    pub fn learned_elsewhere(&mut self, pace: f64, now: Instant) {
+    pub fn learned_elsewhere(&mut self, pace: f64) {
         if self.times_throttled == 0 {
-            self.learned.adopt_first(pace, now);
+            self.learned.adopt_first(pace);
         }
     }
 
@@ -218,6 +230,11 @@ impl Pace {
         self.passed = true;
     }
 
+    /// What others said of a pause is wrong.
+    pub fn forget_hearsay(&mut self) {
+        self.paused_until = self.throttled_until;
+    }
+
     /// What the provider's headers tell.
     pub fn told(&mut self, told: QuotaTold, now: Instant) {
         self.learned.told(told, now);
@@ -231,6 +248,7 @@ impl Pace {
     /// An operator says that the pause is over.
     pub fn end_pause(&mut self) {
         self.paused_until = None;
+        self.throttled_until = None;
     }
 
     pub fn paused_since(&self) -> Option<Instant> {
@@ -241,14 +259,24 @@ impl Pace {
         self.paused_until.filter(|until| *until > now)
     }
 
+    /// The same, as far as the provider said it to this worker itself.
+    pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
+        self.throttled_until.filter(|until| *until > now)
+    }
+
     /// Calls per second of this worker, as they may go out now.
-    pub fn per_second(&mut self, now: Instant) -> f64 {
+    pub fn per_second(&self, now: Instant) -> f64 {
         self.fleet_per_second(now) * self.part
     }
 
     /// Calls per second of the whole fleet.
-    pub fn fleet_per_second(&mut self, now: Instant) -> f64 {
-        self.learned.now(now, false)
+    pub fn fleet_per_second(&self, now: Instant) -> f64 {
+        self.learned.per_second(now)
+    }
+
+    /// What the pace comes from.
+    pub fn why(&self) -> &'static str {
+        self.learned.why()
     }
 }
 

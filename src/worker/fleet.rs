@@ -1,5 +1,8 @@
 //! The workers of one provider: what they tell each other, and what the outcome log tells of them all.
 
+mod holders;
+mod ignored;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,13 +12,19 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use self::holders::Holders;
+use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
-use crate::broker::{Delivery, Header, Heard, Listener, Message, Partition, Properties, Publisher};
+use super::lifecycle::Lifecycle;
+use crate::broker::{Delivery, Header, Heard, Link, Listener, Message, Partition, Properties, Publisher};
 use crate::clock::Clock;
 use crate::contract::notice::BARRIER;
 use crate::contract::{Act, Notice, ProviderName, WorkerId};
 use crate::policy::balance::Balance;
+
+/// Whoever holds its lease speaks for the fleet.
+const FIRST: Partition = 0;
 
 /// What is new is told within this time, and what is not is told again after that.
 const TELL_NEWS_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +57,9 @@ pub struct Fleet {
     gate: Arc<Gate>,
     ledger: Arc<Ledger>,
     balance: Mutex<Balance>,
+    holders: Mutex<Holders>,
+    ignored: Mutex<Ignored>,
+    pub(super) lifecycle: Lifecycle,
     standing: Mutex<Standing>,
     /// Something about this worker is to be told.
     news: Notify,
@@ -76,6 +88,8 @@ struct Standing {
     leaving: bool,
     /// It stands in line for leases: those who have many may give it some.
     takes_part: bool,
+    /// It holds the first lease, or held it last.
+    speaks: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +107,9 @@ impl Fleet {
     ) -> Self {
         Self {
             balance: Mutex::new(Balance::new(me.clone(), settings.partitions)),
+            holders: Mutex::new(Holders::new(settings.partitions)),
+            ignored: Mutex::default(),
+            lifecycle: Lifecycle::new(settings.provider.clone(), clock),
             me,
             settings,
             clock,
@@ -120,7 +137,10 @@ impl Fleet {
     }
 
     pub fn holds(&self, leases: Vec<Partition>) {
-        lock(&self.standing).leases = leases;
+        let mut standing = lock(&self.standing);
+        standing.speaks |= leases.contains(&FIRST);
+        standing.leases = leases;
+        drop(standing);
         self.news.notify_one();
     }
 
@@ -128,6 +148,17 @@ impl Fleet {
     pub fn leaves(&self, leaving: bool) {
         lock(&self.standing).leaving = leaving;
         self.news.notify_one();
+    }
+
+    /// Whether this worker tells others what is to be told once for the whole fleet. While all of them rest, nobody
+    /// holds a lease, and whoever had the first one last still does.
+    pub(super) fn speaks(&self) -> bool {
+        lock(&self.standing).speaks
+    }
+
+    /// Partitions whose lease no known worker has held for a while.
+    pub fn holder_unknown(&self) -> Vec<Partition> {
+        lock(&self.holders).unknown(Instant::now())
     }
 
     pub fn gives_one_up(&self, held: usize) -> bool {
@@ -259,6 +290,7 @@ impl Fleet {
                 _ = tick.tick() => {}
                 () = self.news.notified() => {}
             }
+            self.look_at_holders();
             if !lock(&self.standing).takes_part {
                 continue;
             }
@@ -272,6 +304,19 @@ impl Fleet {
                 told = Some((notice, Instant::now()));
             }
         }
+    }
+
+    /// Nothing is known of the others while this worker takes no part or hears nothing.
+    fn look_at_holders(&self) {
+        let standing = lock(&self.standing).clone();
+        let linked = matches!(*self.publisher.link().borrow(), Link::Up);
+        let now = Instant::now();
+        let mut holders = lock(&self.holders);
+        match standing.takes_part && !standing.leaving && linked {
+            true => holders.heard(&standing.leases, now),
+            false => holders.begin(now),
+        }
+        holders.say(now);
     }
 
     fn notice(&self) -> Notice {
@@ -361,20 +406,36 @@ impl Fleet {
 
     fn read(&self, message: Message) -> Option<Timestamp> {
         // user.update.<what>.<provider>
-        let (_, provider) = message.routing_key.rsplit_once('.')?;
-        let wanted = *self.all_providers.borrow() || provider == self.settings.provider.as_str();
+        let (what, provider) = message.routing_key.rsplit_once('.')?;
+        let is_ours = provider == self.settings.provider.as_str();
+        if Lifecycle::is_of(what) {
+            if is_ours {
+                self.lifecycle.read(&message.body);
+            }
+            return None;
+        }
+        let wanted = is_ours || *self.all_providers.borrow();
         wanted.then(|| self.ledger.read(message))?
     }
 
     fn hear(&self, notice: &[u8]) {
-        let Ok(notice) = serde_json::from_slice::<Notice>(notice) else {
-            return;
+        let now = Instant::now();
+        let notice = match Notice::read(notice, self.settings.partitions) {
+            Ok(notice) => notice,
+            Err(why) => return lock(&self.ignored).count(why, now),
         };
         if notice.worker == self.me {
             return;
         }
-        let leases = notice.leases.len();
-        lock(&self.balance).heard(&notice.worker, leases, notice.leaving, Instant::now());
+        let mine = {
+            let mut standing = lock(&self.standing);
+            standing.speaks &= standing.leases.contains(&FIRST) || !notice.leases.contains(&FIRST);
+            standing.leases.clone()
+        };
+        // What this worker holds itself nobody else does, whatever it says.
+        let leases = notice.leases.iter().filter(|lease| !mine.contains(lease)).count();
+        lock(&self.balance).heard(&notice.worker, leases, notice.leaving, now);
+        lock(&self.holders).heard(&notice.leases, now);
         self.gate.hear(&notice);
         self.heard.notify_one();
     }
@@ -382,7 +443,7 @@ impl Fleet {
 
 /// Spans shrink as time passes, which is no news.
 fn is_news(before: &Notice, now: &Notice) -> bool {
-    let pause = |notice: &Notice| notice.paused.as_ref().map(|paused| paused.cause.clone());
+    let pause = |notice: &Notice| notice.paused.as_ref().map(|paused| paused.cause);
     let longer = match (&before.paused, &now.paused) {
         (Some(before), Some(now)) => now.for_ms > before.for_ms + 50,
         _ => false,

@@ -19,7 +19,7 @@ use self::waiting::Waiter;
 use crate::broker::Partition;
 use crate::contract::notice::Paused;
 use crate::contract::{Notice, TrafficClass, UserId};
-use crate::policy::health::{Call, Judgement, Mark, Streak};
+use crate::policy::health::{Call, Judgement, Mark, ProbeId, Streak};
 use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
 use crate::provider::{Provider, ProviderError};
@@ -56,7 +56,7 @@ pub struct Permit {
     gate: Arc<Gate>,
     class: TrafficClass,
     granted: Granted,
-    probe: bool,
+    probe: Option<ProbeId>,
     control: Option<UserId>,
 }
 
@@ -206,19 +206,14 @@ impl Gate {
     /// throttled.
     pub fn to_tell(&self) -> (Option<Paused>, f64, u64) {
         let now = Instant::now();
-        let mut state = self.lock();
-        let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        // What is passed on comes back, and seems to be news.
-        let own = state.pause(now).filter(|_| !state.health.is_hearsay());
-        let paused = own.and_then(|pause| {
-            Some(Paused {
-                cause: pause.cause.to_owned(),
-                for_ms: millis(pause.until?.saturating_duration_since(now)),
-                since_ms: millis(now.duration_since(pause.since)),
-            })
-        });
-        let throttled = state.pace.times_throttled();
-        (paused, state.pace.fleet_per_second(now), throttled)
+        let state = self.lock();
+        let pace = state.pace.fleet_per_second(now);
+        (state.pause_to_tell(now), pace, state.pace.times_throttled())
+    }
+
+    /// When a call passed last.
+    pub fn passed_at(&self) -> Option<Instant> {
+        self.lock().health.passed_at()
     }
 
     /// What another worker of the fleet tells.
@@ -255,7 +250,7 @@ impl Permit {
         let now = Instant::now();
         self.gate
             .lock()
-            .report(self.granted, user, call, answer, denied_since, now)
+            .report((self.granted, self.probe), user, call, answer, denied_since, now)
     }
 
     /// Says what the answer's headers told of the quota.
@@ -268,7 +263,8 @@ impl Permit {
     /// The call was no call for a user: a token was fetched.
     pub fn report_token(self, answer: Result<(), &ProviderError>) {
         let now = Instant::now();
-        self.gate.lock().report_token(self.granted, answer, now);
+        let call = (self.granted, self.probe);
+        self.gate.lock().report_token(call, answer, now);
     }
 }
 

@@ -302,6 +302,7 @@ impl Course<'_> {
         permit.tell(self.provider());
         match answer {
             Ok(user) => {
+                self.log_call("read", Ok(()), start, Duration::ZERO);
                 permit.report(&self.command.user_id, Call::Read, Ok(()), None);
                 Some(Ok(user))
             }
@@ -326,6 +327,7 @@ impl Course<'_> {
         permit.tell(self.provider());
         let error = match answer {
             Ok(updated) => {
+                self.log_call("write", Ok(()), start, Duration::ZERO);
                 permit.report(&self.command.user_id, Call::Write, Ok(()), None);
                 self.attempts += 1;
                 self.codes = updated.codes;
@@ -342,6 +344,7 @@ impl Course<'_> {
         if let (true, Fault::Command(reason @ (Reason::Conflict | Reason::VersionConflict))) =
             (self.maybe_applied, fault)
         {
+            self.log_call("write", Err(&error), start, Duration::ZERO);
             permit.report(&self.command.user_id, Call::Write, Err(&error), None);
             self.attempts += 1;
             return Some(self.our_own_doing(error, reason));

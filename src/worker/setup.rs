@@ -17,6 +17,7 @@ use super::handler::{Calls, Handler};
 use super::hands::{Claims, Hands, Slots, Suspicion};
 use super::ledger::Ledger;
 use super::letters::Keeper;
+use super::lifecycle;
 use super::progress::Progress;
 use super::run::{LOOK_INTERVAL, Worker};
 use super::settle::Settler;
@@ -132,8 +133,10 @@ impl Worker {
             let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
             // No lease, no call.
             gate.set_part(0.0);
+            let (told_of, told_by) = (gate.clone(), publisher.clone());
             let (gate, ledger) = (gate.clone(), ledger.clone());
             let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
+            keepers.spawn(lifecycle::tell(fleet.clone(), told_of, told_by));
             keepers.spawn(fleet.clone().tell());
             keepers.spawn(unroutable::watch(company.listener.unroutable()));
             keepers.spawn(fleet.clone().listen(company.listener));
@@ -164,6 +167,13 @@ impl Worker {
             progress: watch::Sender::new(Progress::new(setup.partitions)),
             keepers,
         }
+    }
+}
+
+impl Worker {
+    /// What it knows of the others; `None`: there are none.
+    pub fn fleet(&self) -> Option<Arc<Fleet>> {
+        self.fleet.clone()
     }
 }
 

@@ -204,3 +204,42 @@ async fn a_file_with_a_bad_line_is_not_published_at_all() {
     );
     assert!(!said.contains("s3cret"), "{said}");
 }
+
+/// It can't make as many calls at a time as it may: that is no outage, spends no attempt, and is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_descriptors_says_so_and_blames_nobody_else() {
+    let folder = Folder::new();
+    let slow = simulated::Settings {
+        latency: Duration::from_millis(300),
+        ..simulated::Settings::new(Kind::Zitadel)
+    };
+    let provider = simulated::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
+        .await
+        .unwrap();
+    let settings = Settings::default()
+        .with("PROVIDER__NAME", &"zitadel")
+        .with("PROVIDER__KIND", &"zitadel")
+        .with("PROVIDER__BASE_URL", &provider.base_url())
+        .with("PROVIDER__RATE__PER_SECOND", &500)
+        .with("PROVIDER__AUTH__TOKEN", &"t")
+        .with("PROVIDER__SKIP_UNCHANGED", &false);
+    let commands: Vec<_> = std::fs::read_to_string(format!("{EXAMPLES}/migration.jsonl"))
+        .unwrap()
+        .lines()
+        .take(200)
+        .map(|line| {
+            let mut command: Value = serde_json::from_str(line).unwrap();
+            command["provider"] = "zitadel".into();
+            command.to_string()
+        })
+        .collect();
+    let file = folder.path("commands.jsonl");
+    std::fs::write(&file, commands.join("\n")).unwrap();
+    let outcomes = folder.path("outcomes.jsonl");
+    let arguments = ["apply", &*file, "--outcomes", &*outcomes];
+    let applied = settings.run_with_descriptors(32, &arguments).await;
+    let said = String::from_utf8_lossy(&applied.stderr).into_owned();
+    assert_eq!(applied.status.code(), Some(0), "{said}");
+    assert!(said.contains("no file descriptor left"), "{said}");
+    assert!(!said.contains("fails for everybody"), "{said}");
+}

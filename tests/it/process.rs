@@ -47,8 +47,25 @@ impl Settings {
 
     /// Runs it to its end.
     pub async fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = self
-            .command(arguments)
+        Self::ended(self.command(arguments), arguments, input).await
+    }
+
+    /// The same, where it may hold so many files and connections open.
+    pub async fn run_with_descriptors(&self, count: u32, arguments: &[&str]) -> Output {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_usher"))
+            .args(arguments)
+            .env_clear()
+            .envs(self.0.iter().map(|(key, value)| (key, value)))
+            .current_dir(std::env::temp_dir())
+            .kill_on_drop(true);
+        Self::ended(command, arguments, b"").await
+    }
+
+    async fn ended(mut command: Command, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -52,6 +52,7 @@ fn the_files_are_what_the_types_generate() {
     let files = [
         ("update-user.v1.json", schema::command().to_value()),
         ("user-update-event.v1.json", schema::event().to_value()),
+        ("lifecycle-event.v1.json", schema::lifecycle().to_value()),
         ("config.json", usher::config::schema().to_value()),
         ("asyncapi.json", asyncapi::document()),
     ];
@@ -75,6 +76,7 @@ fn the_command_prints_the_files() {
     for (name, file) in [
         ("command", "update-user.v1.json"),
         ("event", "user-update-event.v1.json"),
+        ("lifecycle", "lifecycle-event.v1.json"),
         ("config", "config.json"),
         ("asyncapi", "asyncapi.json"),
     ] {
@@ -89,7 +91,12 @@ fn the_command_prints_the_files() {
 
 #[test]
 fn each_schema_is_a_schema_of_its_draft() {
-    for schema in [schema::command(), schema::event(), usher::config::schema()] {
+    for schema in [
+        schema::command(),
+        schema::event(),
+        schema::lifecycle(),
+        usher::config::schema(),
+    ] {
         let schema = schema.to_value();
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert!(
@@ -167,6 +174,8 @@ fn the_channels_are_the_topologys_exchanges() {
         ("started", OUTCOMES),
         ("succeeded", OUTCOMES),
         ("failed", OUTCOMES),
+        ("paused", OUTCOMES),
+        ("resumed", OUTCOMES),
         ("deadLetters", DEAD_LETTERS),
     ];
     assert_eq!(channels.len(), expected.len());

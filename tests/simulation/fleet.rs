@@ -2,6 +2,8 @@
 //! one what is to be said of a fleet without dice.
 
 mod leases;
+mod lifecycle;
+mod notices;
 mod pauses;
 mod quota;
 mod takeover;

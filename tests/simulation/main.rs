@@ -16,6 +16,7 @@ mod dead_letters;
 mod fairness;
 mod fleet;
 mod letters;
+mod logs;
 mod pace;
 mod policy;
 mod provider;

@@ -17,6 +17,7 @@ use usher::contract::event::{Event, EventBody};
 use usher::contract::{ProviderName, WorkerId};
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
+use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
 use usher::worker::handler::Calls;
 use usher::worker::{Company, Config, Progress, Setup, Shutdown, Stopped, Worker, gate};
@@ -53,6 +54,7 @@ pub struct Running {
     pub shutdown: Shutdown,
     pub gate: Arc<Gate>,
     pub progress: watch::Receiver<Progress>,
+    pub fleet: Option<Arc<Fleet>>,
 }
 
 impl Running {
@@ -166,6 +168,7 @@ impl World {
         Running {
             gate: worker.gate(),
             progress: worker.progress(),
+            fleet: worker.fleet(),
             task: tokio::spawn(worker.run()),
             shutdown,
         }
@@ -220,6 +223,8 @@ impl World {
         let messages = self.broker.messages(OUTCOME_LOG);
         messages
             .iter()
+            // What is told of the provider as a whole stands there, too.
+            .filter(|message| message.routing_key.starts_with("user."))
             .map(|message| serde_json::from_slice(&message.body).unwrap())
             .collect()
     }

@@ -9,6 +9,8 @@ const SPENT: Judgement = Judgement::Spent { streak: 0 };
 struct Story {
     health: Health,
     rng: fastrand::Rng,
+    /// The latest probe: whoever answers next does so as that.
+    probe: Option<ProbeId>,
 }
 
 impl Story {
@@ -16,29 +18,38 @@ impl Story {
         Self {
             health: Health::new(&retry::Config::default()),
             rng: fastrand::Rng::with_seed(1),
+            probe: None,
         }
     }
 
     fn fails(&mut self, name: &str, fault: Fault, since: Option<Mark>) -> Judgement {
-        self.health.failed(
-            &user(name),
-            Call::Write,
-            fault,
-            since,
-            Instant::now(),
-            &mut self.rng,
-        )
+        let call = (Call::Write, self.probe);
+        self.health
+            .failed(&user(name), call, fault, since, Instant::now(), &mut self.rng)
+    }
+
+    fn passes(&mut self, name: &str, call: Call) {
+        self.health.passed(&user(name), call, self.probe, Instant::now());
     }
 
     fn leave(&mut self) -> Leave {
-        self.health.leave(&user("somebody"), Instant::now(), true)
+        let leave = self.health.leave(&user("somebody"), Instant::now(), true);
+        if let Leave::Probe(id, _) = &leave {
+            self.probe = Some(*id);
+        }
+        leave
+    }
+
+    /// The latest probe, with this control.
+    fn probe(&self, control: Option<UserId>) -> Leave {
+        Leave::Probe(self.probe.unwrap(), control)
     }
 
     async fn until_probe(&mut self) -> Leave {
         while let Leave::NotBefore(at) = self.leave() {
             tokio::time::sleep_until(at).await;
         }
-        self.health.probe_dropped();
+        self.health.probe_ended(self.probe);
         self.leave()
     }
 }
@@ -75,13 +86,13 @@ async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
     let mut gaps = Vec::new();
     for _ in 0..6 {
         let before = Instant::now();
-        assert_eq!(story.until_probe().await, Leave::Probe(None));
+        assert_eq!(story.until_probe().await, story.probe(None));
         assert_eq!(story.leave(), Leave::ProbeIsOut);
         gaps.push(before.elapsed());
         story.fails("a", Fault::Unreachable, None);
     }
     assert!(gaps[5] > gaps[0] * 8, "{gaps:?}");
-    story.health.passed(&user("a"), Call::Write, Instant::now());
+    story.passes("a", Call::Write);
     assert_eq!(story.leave(), Leave::Call);
 }
 
@@ -101,13 +112,13 @@ async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
 #[tokio::test(start_paused = true)]
 async fn a_denied_user_is_forbidden_once_another_passes() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     let mark = Some(story.health.mark());
     assert_eq!(story.fails("x", Fault::Denied, None), Judgement::SetAside);
     assert_eq!(story.leave(), Leave::Call);
-    story.health.passed(&user("x"), Call::Read, Instant::now());
+    story.passes("x", Call::Read);
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::SetAside);
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
 }
 
@@ -117,43 +128,48 @@ async fn when_everybody_is_denied_the_credentials_are_at_fault() {
     story.fails("x", Fault::Denied, None);
     story.fails("y", Fault::Denied, None);
     assert_eq!(story.health.paused().unwrap().0, Cause::Credentials);
-    assert_eq!(story.until_probe().await, Leave::Probe(None));
+    assert_eq!(story.until_probe().await, story.probe(None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     let mark = Some(story.health.mark());
     story.fails("x", Fault::Denied, mark);
     story.fails("x", Fault::Denied, mark);
-    assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
-    story.health.passed(&user("ok"), Call::Control, Instant::now());
+    assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
+    story.passes("ok", Call::Control);
     assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_control_that_fails_once_is_asked_again() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     story.fails("x", Fault::Unreachable, None);
     for _ in 0..3 {
-        assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+        assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
         let (now, rng) = (Instant::now(), &mut story.rng);
-        story
-            .health
-            .failed(&user("ok"), Call::Control, Fault::Broken, None, now, rng);
+        story.health.failed(
+            &user("ok"),
+            (Call::Control, story.probe),
+            Fault::Broken,
+            None,
+            now,
+            rng,
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_many_users_in_trouble_a_read_proves_nothing() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     for name in ["a", "b", "c", "d", "e", "f"] {
         story.fails(name, Fault::Broken, None);
     }
-    assert_eq!(story.until_probe().await, Leave::Probe(None));
+    assert_eq!(story.until_probe().await, story.probe(None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,10 +190,10 @@ async fn reads_that_pass_do_not_hide_that_every_write_fails() {
     let mut spent = 0;
     for round in 0..100 {
         let name = format!("user-{}", round % 10);
-        if !matches!(story.until_probe().await, Leave::Call | Leave::Probe(_)) {
+        if !matches!(story.until_probe().await, Leave::Call | Leave::Probe(..)) {
             panic!("no leave");
         }
-        story.health.passed(&user(&name), Call::Read, Instant::now());
+        story.passes(&name, Call::Read);
         spent += u32::from(story.fails(&name, Fault::Broken, None) == SPENT);
     }
     assert_eq!(spent, 4);
@@ -195,7 +211,7 @@ async fn who_probed_in_vain_lets_others_probe_first() {
     tokio::time::sleep_until(next).await;
     let leave = story.health.leave(&user("a"), Instant::now(), true);
     assert_eq!(leave, Leave::NotBefore(next + PROBED_BEFORE));
-    assert_eq!(story.leave(), Leave::Probe(None));
+    assert_eq!(story.leave(), story.probe(None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +225,7 @@ async fn an_outage_in_which_some_pass_is_an_outage() {
                 let judgement = story.fails(&name, Fault::Broken, None);
                 spent += u32::from(matches!(judgement, Judgement::Spent { .. }));
             }
-            false => story.health.passed(&user(&name), Call::Write, Instant::now()),
+            false => story.passes(&name, Call::Write),
         }
         if story.health.paused().is_some() {
             break;
@@ -233,7 +249,7 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
                 let judgement = story.fails(&bad, Fault::Broken, None);
                 assert!(matches!(judgement, Judgement::Spent { .. }));
             }
-            _ => story.health.passed(&user(&name), Call::Write, Instant::now()),
+            _ => story.passes(&name, Call::Write),
         }
     }
     assert_eq!(story.health.paused(), None);
@@ -242,13 +258,13 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
 #[tokio::test(start_paused = true)]
 async fn a_user_whose_trouble_is_over_is_no_witness_against_the_provider() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     story.fails("vanishing", Fault::Unknown, None);
     for _ in 0..4 {
         story.fails("broken", Fault::Broken, None);
     }
-    assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
-    story.health.passed(&user("ok"), Call::Control, Instant::now());
+    assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
+    story.passes("ok", Call::Control);
     for _ in 0..20 {
         let judgement = story.fails("broken", Fault::Broken, None);
         assert!(matches!(judgement, Judgement::Spent { .. }));
@@ -266,12 +282,12 @@ async fn spent_by_two(story: &mut Story, controls: &[bool]) -> usize {
         }
     }
     for passes in controls {
-        assert_eq!(story.until_probe().await, Leave::Probe(Some(user("ok"))));
+        assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
         let (now, rng) = (Instant::now(), &mut story.rng);
         match passes {
-            true => story.health.passed(&user("ok"), Call::Control, now),
+            true => story.health.passed(&user("ok"), Call::Control, story.probe, now),
             false => {
-                let read = Call::Control;
+                let read = (Call::Control, story.probe);
                 story
                     .health
                     .failed(&user("ok"), read, Fault::Broken, None, now, rng);
@@ -285,8 +301,89 @@ async fn spent_by_two(story: &mut Story, controls: &[bool]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn two_users_that_fail_while_another_is_well_spend_their_attempts() {
     let mut story = Story::new();
-    story.health.passed(&user("ok"), Call::Write, Instant::now());
+    story.passes("ok", Call::Write);
     assert_eq!(spent_by_two(&mut story, &[true]).await, 4);
     assert_eq!(spent_by_two(&mut story, &[true]).await, 4);
     assert_eq!(spent_by_two(&mut story, &[false, true]).await, 0);
+}
+
+/// Calls in flight, those from before the pause among them, end in any order: with an answer, or dropped.
+#[tokio::test(start_paused = true)]
+async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
+    for seed in 0..2000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut story = Story::new();
+        let mut in_flight: Vec<(Option<ProbeId>, UserId)> = Vec::new();
+        let mut out: Option<ProbeId> = None;
+        for step in 0..60 {
+            tokio::time::advance(Duration::from_millis(rng.u64(0..500))).await;
+            let now = Instant::now();
+            if rng.bool() {
+                let name = user(&format!("u{}", rng.u8(0..8)));
+                match story.health.leave(&name, now, true) {
+                    Leave::Call => in_flight.push((None, name)),
+                    Leave::Probe(id, _) => {
+                        assert_eq!(out, None, "seed {seed}, step {step}: two probes are out");
+                        out = Some(id);
+                        in_flight.push((out, name));
+                    }
+                    Leave::ProbeIsOut => assert!(out.is_some(), "seed {seed}, step {step}: a lost probe"),
+                    Leave::NotBefore(_) => {}
+                }
+                continue;
+            }
+            if in_flight.is_empty() {
+                continue;
+            }
+            let (probe, name) = in_flight.swap_remove(rng.usize(..in_flight.len()));
+            let call = (Call::Write, probe);
+            match rng.u8(0..4) {
+                0 => story.health.passed(&name, Call::Write, probe, now),
+                1..3 => {
+                    let fault = *rng
+                        .choice(&[Fault::Unreachable, Fault::Credentials, Fault::Broken])
+                        .unwrap();
+                    story.health.failed(&name, call, fault, None, now, &mut story.rng);
+                }
+                _ => {}
+            }
+            story.health.probe_ended(probe);
+            if story.health.paused().is_none() || probe == out {
+                out = None;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_calls_end_does_not_let_a_second_probe_out() {
+    let mut story = Story::new();
+    story.fails("a", Fault::Unreachable, None);
+    assert_eq!(story.until_probe().await, story.probe(None));
+    let probe = story.probe.take();
+    // Calls from before the pause: one is dropped, one fails, one ends with its command's own fault.
+    story.health.probe_ended(None);
+    story.fails("b", Fault::Unreachable, None);
+    story.fails("c", Fault::Command(Reason::NotFound), None);
+    // And one was the probe of an earlier pause.
+    story.health.probe_ended(probe.map(|id| id - 1));
+    assert_eq!(story.leave(), Leave::ProbeIsOut);
+    story.health.probe_ended(probe);
+    assert_ne!(story.leave(), Leave::ProbeIsOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_of_the_workers_own_is_named_so_and_looked_at_again_soon() {
+    let mut story = Story::new();
+    assert_eq!(story.fails("a", Fault::Worker, None), Judgement::Excused);
+    for _ in 0..20 {
+        let before = Instant::now();
+        assert_eq!(story.health.paused().unwrap().0, Cause::Worker);
+        assert_eq!(story.until_probe().await, story.probe(None));
+        assert!(before.elapsed() <= OWN_TROUBLE_GAP_MAX + PROBED_BEFORE * 6);
+        story.fails("a", Fault::Worker, None);
+    }
+    assert!(matches!(story.until_probe().await, Leave::Probe(..)));
+    story.passes("a", Call::Write);
+    assert_eq!(story.health.paused(), None);
 }

@@ -51,6 +51,11 @@ const TRUSTED_FOR: Duration = Duration::from_secs(60);
 /// Below the pace that was throttled: one call in twenty-five less.
 const BELOW: f64 = 0.96;
 
+/// A worker that was throttled elsewhere lowers the pace to no less than this share of what it is, and no less than
+/// that of what it was before anybody spoke of it: the rest, the provider has to say to this worker itself.
+const HEARD_STEP: f64 = 0.5;
+const HEARD_SHARE: f64 = 0.25;
+
 /// In seconds: throttled sooner than this after a pause, a pace is far off.
 const AT_ONCE: f64 = 0.3;
 
@@ -84,8 +89,11 @@ pub(super) struct Learned {
     in_phase: f64,
     since_pause: f64,
     last_pause: f64,
-    /// How long the level is held, in seconds.
+    /// How long the level is held, in seconds, and why.
     hold: f64,
+    held_because: &'static str,
+    /// The level before other workers' word lowered it, while no answer of our own has settled what is true.
+    unheard: Option<f64>,
     /// The highest pace that is proven, as long as nothing speaks against it.
     proven: Option<f64>,
     /// The lowest pace that was throttled while it was held.
@@ -118,6 +126,8 @@ impl Learned {
             since_pause: 0.0,
             last_pause: 0.0,
             hold: HOLD_MIN,
+            held_because: "the provider throttled",
+            unheard: None,
             proven: None,
             throttled: None,
             best: configured.unwrap_or(0.0) / share,
@@ -140,9 +150,24 @@ impl Learned {
                 self.advance(passed, now);
             }
         }
+        self.per_second(now)
+    }
+
+    /// The pace, for whoever only looks.
+    pub(super) fn per_second(&self, now: Instant) -> f64 {
         match self.left {
             Some((left, until)) if until > now => self.pace.min(left),
             _ => self.pace,
+        }
+    }
+
+    pub(super) fn why(&self) -> &'static str {
+        match self.phase {
+            Phase::Full => "nothing speaks against the configured rate",
+            Phase::Start { up_to: None } => "finding out what the provider bears",
+            Phase::Start { up_to: Some(_) } => "back to what is known",
+            Phase::Hold => self.held_because,
+            Phase::Raise => "it held, so more is tried",
         }
     }
 
@@ -156,6 +181,7 @@ impl Learned {
                 let known = up_to.into_iter().chain(self.told_right()).reduce(f64::min);
                 if let Some(known) = known.filter(|known| self.pace >= *known) {
                     self.hold_at(known, if up_to.is_some() { HOLD_UNSURE } else { HOLD_TOLD });
+                    self.held_because = "what is known is reached";
                 }
             }
             Phase::Hold if self.in_phase >= self.hold => {
@@ -178,6 +204,9 @@ impl Learned {
             self.phase = Phase::Full;
             self.in_phase = 0.0;
             self.pace = configured;
+        }
+        if self.phase == Phase::Full || self.unheard.is_some_and(|before| self.level >= before) {
+            self.unheard = None;
         }
     }
 
@@ -246,6 +275,8 @@ impl Learned {
         let next = if passed { next } else { next.min(at / 2.0) };
         let least = LEAST.min(self.configured.unwrap_or(LEAST));
         self.hold_at(next.max(least), hold);
+        self.held_because = "the provider throttled";
+        self.unheard = None;
         self.last_pause = pause.as_secs_f64();
         self.since_pause = 0.0;
         self.advanced_at = now;
@@ -310,21 +341,31 @@ impl Learned {
         }
     }
 
-    /// Another worker of the fleet was throttled, and goes on at this pace.
+    /// Another worker of the fleet was throttled, and goes on at this pace: a step towards it.
     pub(super) fn adopt_lower(&mut self, pace: f64, now: Instant) {
-        let level = pace / self.share;
-        if level < self.level {
-            self.hold_at(level.max(LEAST), HOLD_UNSURE);
+        let present = match self.phase {
+            // What it was held at before says nothing any more.
+            Phase::Full | Phase::Start { .. } => self.pace / self.share,
+            Phase::Hold | Phase::Raise => self.level,
+        };
+        let before = *self.unheard.get_or_insert(present);
+        let least = (present * HEARD_STEP).max(before * HEARD_SHARE).max(LEAST);
+        let level = (pace / self.share).max(least);
+        if level < present {
+            self.hold_at(level, HOLD_UNSURE);
+            self.held_because = "the provider throttled another worker";
         }
         self.since_pause = 0.0;
         self.advanced_at = now;
     }
 
-    /// Another worker of the fleet has found this pace, and this one knows nothing yet.
-    pub(super) fn adopt_first(&mut self, pace: f64, now: Instant) {
+    /// Another worker of the fleet has found this pace, and this one knows nothing yet: it goes on until there, no
+    /// faster than it would without.
+    pub(super) fn adopt_first(&mut self, pace: f64) {
         if matches!(self.phase, Phase::Start { up_to: None }) && pace > self.pace {
-            self.hold_at(pace / self.share, HOLD_UNSURE);
-            self.advanced_at = now;
+            self.phase = Phase::Start {
+                up_to: Some(pace / self.share),
+            };
         }
     }
 
@@ -336,6 +377,7 @@ impl Learned {
             if self.phase == Phase::Full && !self.told_is_wrong && told * self.share < self.pace {
                 self.best = told;
                 self.hold_at(told, HOLD_TOLD);
+                self.held_because = "the provider's headers tell its quota";
             }
         }
         if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {

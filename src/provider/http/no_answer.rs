@@ -44,6 +44,13 @@ impl Trouble {
 }
 
 pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) -> ProviderError {
+    if lacks_descriptors(error) {
+        return ProviderError::new(
+            Fault::Worker,
+            "the worker has no file descriptor left for a call, which is no fault of the provider: raise its limit \
+             (ulimit -n, LimitNOFILE), or see what holds them",
+        );
+    }
     if error.is_connect() || error.is_builder() {
         return ProviderError::new(Fault::Unreachable, unreachable(error, peer));
     }
@@ -78,6 +85,15 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
         peer.name, peer.aftermath
     );
     ProviderError::new(Fault::Unknown, detail)
+}
+
+/// Whether this process, or its machine, may open no more files (EMFILE, ENFILE).
+fn lacks_descriptors(error: &reqwest::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.raw_os_error(), Some(ENFILE | EMFILE)))
 }
 
 fn unreachable(error: &reqwest::Error, peer: &Peer<'_>) -> String {

@@ -197,3 +197,15 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
         assert!(!error.to_string().contains("hunter2"));
     }
 }
+
+#[test]
+fn a_lack_of_descriptors_is_the_workers_own_trouble_however_deep_it_lies() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("connect")]
+    struct Connect(#[source] std::io::Error);
+
+    let of = |code: i32| Connect(std::io::Error::from_raw_os_error(code));
+    assert!(lacks_descriptors(&of(24)) && lacks_descriptors(&of(23)));
+    assert!(lacks_descriptors(&std::io::Error::other(of(24))));
+    assert!(!lacks_descriptors(&of(111)), "refused");
+}

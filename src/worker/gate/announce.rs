@@ -12,8 +12,12 @@ use crate::policy::health::Cause;
 /// A shorter throttling is not worth a line in the log.
 const WORTH_A_LINE: Duration = Duration::from_secs(5);
 
+/// A pace that doubles each second is said now and then.
+const SAY_PACE_EVERY: Duration = Duration::from_secs(2);
+
 impl State {
     pub(super) fn announce(&mut self, now: Instant) {
+        self.announce_pace(now);
         let pause = self.pause(now);
         let cause = pause.as_ref().map(|pause| pause.cause);
         if cause == self.announced {
@@ -32,6 +36,38 @@ impl State {
             None => tracing::info!("provider: calls go on"),
         }
     }
+}
+
+/// The pace as it was said last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SaidPace {
+    per_second: f64,
+    at: Instant,
+}
+
+impl State {
+    /// What moves it by less than a fifth is how it is found.
+    fn announce_pace(&mut self, now: Instant) {
+        let per_second = self.pace.fleet_per_second(now);
+        let Some(said) = self.said_pace else {
+            self.said_pace = Some(SaidPace { per_second, at: now });
+            return;
+        };
+        let moved = (per_second - said.per_second).abs() > said.per_second / 5.0;
+        if moved && now.duration_since(said.at) >= SAY_PACE_EVERY {
+            tracing::info!(
+                pace.from = rounded(said.per_second),
+                pace.to = rounded(per_second),
+                pace.why = self.pace.why(),
+                "provider: the pace has moved (calls per second of the whole fleet)"
+            );
+            self.said_pace = Some(SaidPace { per_second, at: now });
+        }
+    }
+}
+
+fn rounded(per_second: f64) -> f64 {
+    (per_second * 1000.0).round() / 1000.0
 }
 
 fn began(pause: &Pause, now: Instant) {
@@ -61,6 +97,12 @@ fn began(pause: &Pause, now: Instant) {
             pause.why = why,
             pause.wait_ms = wait_ms,
             "provider: fails for everybody; commands wait, one probe at a time goes out"
+        );
+    } else if cause == Cause::Worker.as_str() {
+        tracing::error!(
+            pause.why = why,
+            pause.wait_ms = wait_ms,
+            "worker: lacks what a call needs; commands wait, one probe at a time goes out"
         );
     } else {
         tracing::error!(

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::announce::SaidPace;
 use super::waiting::{Waiter, Waiting};
 use super::{Gate, Pause, Permit, Settings};
+use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
 use crate::policy::guard::Guard;
-use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark};
+use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark, ProbeId};
+use crate::policy::hearsay::Hearsay;
 use crate::policy::pace::{Granted, Pace};
 use crate::policy::retry::Budget;
 use crate::provider::ProviderError;
 
-pub(super) const THROTTLED: &str = "throttled";
+pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
 const GUARD_IS_SHUT: &str = "too many of the latest commands would be dead letters: mend what they have in common, then \
@@ -36,6 +39,7 @@ pub(super) struct State {
     pub(super) rng: fastrand::Rng,
     /// The cause of the pause that the world was told of.
     pub(super) announced: Option<&'static str>,
+    pub(super) said_pace: Option<SaidPace>,
     settings: Settings,
     in_flight: usize,
     bulk_in_flight: usize,
@@ -45,6 +49,7 @@ pub(super) struct State {
     owed_to_bulk: f64,
     /// What the latest failure said that was nobody's but the provider's or the worker's.
     trouble: Option<Cow<'static, str>>,
+    hearsay: Hearsay,
     /// How often the other workers of the fleet were throttled, as last heard.
     throttled_elsewhere: HashMap<WorkerId, u64>,
 }
@@ -58,12 +63,14 @@ impl State {
             guard: Guard::new(settings.dead_letter_share_max, settings.dead_letter_window),
             rng: fastrand::Rng::with_seed(settings.seed),
             announced: None,
+            said_pace: None,
             in_flight: 0,
             bulk_in_flight: 0,
             interactive: Waiting::default(),
             bulk: Waiting::default(),
             owed_to_bulk: 0.0,
             trouble: None,
+            hearsay: Hearsay::new(settings.retry.probe_gap_max),
             throttled_elsewhere: HashMap::new(),
             settings,
         }
@@ -88,20 +95,19 @@ impl State {
             return Err(Some(until));
         }
         let (probe, control) = match self.health.leave(user, now, self.settings.can_read) {
-            Leave::Call => (false, None),
-            Leave::Probe(control) => (true, control),
+            Leave::Call => (None, None),
+            Leave::Probe(id, control) => (Some(id), control),
             Leave::NotBefore(at) => return Err(Some(at)),
             Leave::ProbeIsOut => return Err(None),
         };
         let granted = match self.pace.take(now) {
             Ok(granted) => granted,
             Err(at) => {
-                if probe {
-                    self.health.probe_dropped();
-                }
+                self.health.probe_ended(probe);
                 return Err(Some(at));
             }
         };
+        self.hearsay.call_goes_out(now);
         self.in_flight += 1;
         self.bulk_in_flight += usize::from(class == TrafficClass::Bulk);
         self.budget.earn();
@@ -184,17 +190,15 @@ impl State {
         !self.nobody_waits() || self.pause(now).map(|pause| pause.cause) != self.announced
     }
 
-    pub(super) fn release(&mut self, class: TrafficClass, probe: bool) {
+    pub(super) fn release(&mut self, class: TrafficClass, probe: Option<ProbeId>) {
         self.in_flight -= 1;
         self.bulk_in_flight -= usize::from(class == TrafficClass::Bulk);
-        if probe {
-            self.health.probe_dropped();
-        }
+        self.health.probe_ended(probe);
     }
 
     pub(super) fn report(
         &mut self,
-        granted: Granted,
+        (granted, probe): (Granted, Option<ProbeId>),
         user: &UserId,
         call: Call,
         answer: Result<(), &ProviderError>,
@@ -208,8 +212,8 @@ impl State {
                 ..
             }) => {
                 let was_down = matches!(self.health.paused(), Some((Cause::Outage, ..)));
-                self.pace.passed(granted, now);
-                self.health.passed(user, call, now);
+                self.call_passed(granted, now);
+                self.health.passed(user, call, probe, now);
                 if was_down && self.health.paused().is_none() {
                     self.pace.resume_gently(now);
                 }
@@ -218,65 +222,116 @@ impl State {
             Err(error) => self.take_note(granted, error, now),
         };
         let Self { health, rng, .. } = self;
-        health.failed(user, call, fault, denied_since, now, rng)
+        health.failed(user, (call, probe), fault, denied_since, now, rng)
     }
 
     /// A token's fetch is nobody's call: what fails here fails for everybody.
     pub(super) fn report_token(
         &mut self,
-        granted: Granted,
+        (granted, probe): (Granted, Option<ProbeId>),
         answer: Result<(), &ProviderError>,
         now: Instant,
     ) {
         let Err(error) = answer else {
-            self.pace.passed(granted, now);
-            self.health.token_fetched(now);
+            self.call_passed(granted, now);
+            self.health.token_fetched(probe, now);
             return;
         };
         let fault = self.take_note(granted, error, now);
-        self.health.token_failed(fault, now, &mut self.rng);
+        self.health.token_failed(probe, fault, now, &mut self.rng);
+    }
+
+    fn call_passed(&mut self, granted: Granted, now: Instant) {
+        self.pace.passed(granted, now);
+        if self.hearsay.passed(granted.at(), now) {
+            self.pace.forget_hearsay();
+        }
     }
 
     /// Remembers what a failure said, and slows down where it asks for that.
     fn take_note(&mut self, granted: Granted, error: &ProviderError, now: Instant) -> Fault {
         self.trouble = Some(error.detail.clone());
+        self.hearsay.failed();
         if let Fault::Throttled { retry_after } = error.fault {
             self.pace.throttled(granted, retry_after, now, &mut self.rng);
         }
         error.fault
     }
 
-    /// What another worker of the fleet tells: its trouble is the provider's, and so this worker's too.
+    /// What another worker of the fleet tells: its trouble is the provider's, and so this worker's too. How far
+    /// it is believed, `Hearsay` says.
     pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
-        let before = self
-            .throttled_elsewhere
-            .insert(notice.worker.clone(), notice.throttled);
-        if self.throttled_elsewhere.len() > FLEET_MAX {
-            self.throttled_elsewhere.clear();
-        }
-        let newly = before.is_some_and(|before| notice.throttled > before);
+        let newly = self.throttled_again(notice);
         let Some(paused) = &notice.paused else {
-            self.pace.learned_elsewhere(notice.pace, now);
+            self.pace.learned_elsewhere(notice.pace);
             self.health.resumed_elsewhere(&notice.worker);
             return;
         };
-        let until = now + Duration::from_millis(paused.for_ms);
+        let wait = Duration::from_millis(paused.for_ms);
         let since = now
             .checked_sub(Duration::from_millis(paused.since_ms))
             .unwrap_or(now);
-        let cause = [Cause::Outage, Cause::Credentials]
-            .into_iter()
-            .find(|cause| cause.as_str() == paused.cause);
-        match cause {
-            Some(cause) => {
+        let cause = match paused.cause {
+            PauseCause::Outage => Some(Cause::Outage),
+            PauseCause::Credentials => Some(Cause::Credentials),
+            PauseCause::Throttled => None,
+        };
+        let is_news = match cause {
+            Some(_) => self.health.may_be_paused_since(since),
+            None => newly || self.pace.paused_until(now).is_none(),
+        };
+        let until = is_news.then(|| self.hearsay.hear(wait, now)).flatten();
+        match (until, cause) {
+            (None, _) => {}
+            (Some(until), None) => self.pace.throttled_elsewhere(until, notice.pace, now),
+            (Some(until), Some(cause)) => {
+                let span = (until, self.hearsay.ends_by(now));
                 self.health
-                    .paused_elsewhere(&notice.worker, cause, since, until, now, &mut self.rng);
+                    .paused_elsewhere(&notice.worker, cause, span, now, &mut self.rng);
             }
-            None if newly || self.pace.paused_until(now).is_none() && paused.cause == THROTTLED => {
-                self.pace.throttled_elsewhere(until, notice.pace, now);
-            }
-            None => {}
         }
+    }
+
+    /// Whether the worker was throttled since it was heard last: once or often, that is one slowdown. A lower count
+    /// is that of a worker that has started anew.
+    fn throttled_again(&mut self, notice: &Notice) -> bool {
+        if self.throttled_elsewhere.len() >= FLEET_MAX
+            && !self.throttled_elsewhere.contains_key(&notice.worker)
+        {
+            self.throttled_elsewhere.clear();
+        }
+        let before = self
+            .throttled_elsewhere
+            .insert(notice.worker.clone(), notice.throttled);
+        before.is_some_and(|before| notice.throttled > before)
+    }
+
+    /// What the others are to know of this worker's pause. What was only heard comes back and seems to be news, and
+    /// what is wrong with this worker alone concerns nobody else.
+    pub(super) fn pause_to_tell(&self, now: Instant) -> Option<Paused> {
+        if self.guard.shut_at().is_some() {
+            return None;
+        }
+        let (cause, since, until) = match self.health.paused() {
+            Some((cause, since, next_probe)) if !self.health.is_hearsay() => {
+                let cause = match cause {
+                    Cause::Outage => PauseCause::Outage,
+                    Cause::Credentials => PauseCause::Credentials,
+                    Cause::Worker => return None,
+                };
+                (cause, since, next_probe)
+            }
+            Some(_) => return None,
+            None => {
+                let until = self.pace.throttled_until(now)?;
+                (PauseCause::Throttled, self.pace.paused_since()?, until)
+            }
+        };
+        Some(Paused {
+            cause,
+            for_ms: millis(until.saturating_duration_since(now)),
+            since_ms: millis(now.saturating_duration_since(since)),
+        })
     }
 
     pub(super) fn pause(&self, now: Instant) -> Option<Pause> {
@@ -299,4 +354,8 @@ impl State {
             why: self.trouble.clone(),
         })
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

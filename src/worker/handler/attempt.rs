@@ -57,7 +57,9 @@ impl Course<'_> {
         }
         // Interactive commands may wait for it, too.
         let permit = self.next_permit(TrafficClass::Interactive).await?;
+        let start = Instant::now();
         let answer = self.timed("token", access.fetch_token()).await;
+        self.log_call("token", answer.as_ref().copied(), start, Duration::ZERO);
         let serves = access.token() != TokenState::Missing;
         let throttled = |error: &ProviderError| matches!(error.fault, Fault::Throttled { .. });
         if answer
@@ -73,7 +75,9 @@ impl Course<'_> {
 
     /// Somebody else's read shows whether the trouble is this command's or the provider's.
     pub(super) async fn probe_by(&self, control: &UserId, permit: Permit) {
+        let start = Instant::now();
         let answer = self.timed("probe", self.provider().read(control)).await;
+        self.log_call("probe", answer.as_ref().map(|_| ()), start, Duration::ZERO);
         permit.tell(self.provider());
         permit.report(control, Call::Control, answer.as_ref().map(|_| ()), None);
     }
@@ -89,6 +93,7 @@ impl Course<'_> {
         let fault = error.fault;
         let took = start.elapsed();
         if fault == Fault::CredentialsRenewed {
+            self.log_call(kind_of(call), Err(&error), start, Duration::ZERO);
             return Some(After::Again);
         }
         let denied_since = match fault {
@@ -101,6 +106,11 @@ impl Course<'_> {
             Fault::Broken | Fault::Throttled { .. } => !self.harmless(),
             _ => false,
         };
+        let delay = match judgement {
+            Judgement::Spent { .. } | Judgement::SetAside => self.schedule.next(&mut self.rng),
+            Judgement::Plain | Judgement::Excused | Judgement::Forbidden => Duration::ZERO,
+        };
+        self.log_call(kind_of(call), Err(&error), start, delay);
         if call == Call::Write && late {
             // It may still take effect: until it can't, nobody writes to this user, and nobody draws
             // conclusions from reading it, nor does anybody that the command is handed over to.
@@ -121,12 +131,12 @@ impl Course<'_> {
                 if self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max {
                     return Some(After::Exhausted(error.into_failure(Reason::RetriesExhausted)));
                 }
-                self.wait().await?;
+                self.wait(delay).await?;
                 self.unless_left(self.handler.gate.retry_allowed()).await?;
                 Some(After::Again)
             }
             (_, Judgement::SetAside) => {
-                self.wait().await?;
+                self.wait(delay).await?;
                 Some(After::Again)
             }
             // The gate stays shut until it makes sense to call again.
@@ -159,8 +169,7 @@ impl Course<'_> {
         }
     }
 
-    async fn wait(&mut self) -> Option<()> {
-        let delay = self.schedule.next(&mut self.rng);
+    async fn wait(&mut self, delay: Duration) -> Option<()> {
         self.elapsed += delay;
         self.unless_left(sleep(delay)).await
     }
@@ -186,12 +195,51 @@ impl Course<'_> {
     }
 }
 
+impl Course<'_> {
+    /// A line for each call, at `debug`: ids, and nothing of what was sent or answered but its class. `delay` is what
+    /// the command waits by itself before it calls again, if it does; the gate may make it wait for longer.
+    pub(super) fn log_call(
+        &self,
+        kind: &'static str,
+        answer: Result<(), &ProviderError>,
+        start: Instant,
+        delay: Duration,
+    ) {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let error = answer.err();
+        let pause = error.and_then(|_| self.handler.gate.pause()?.until);
+        let pause = pause.map(|until| until.saturating_duration_since(Instant::now()));
+        let wait = delay.max(pause.unwrap_or_default());
+        tracing::debug!(
+            command.id = %self.command.id,
+            user.id = self.command.user_id.as_str(),
+            batch.id = self.command.batch_id.as_ref().map(|batch| batch.as_str()),
+            call.kind = kind,
+            call.attempt = self.attempts + 1,
+            call.answer = error.map_or("ok", |error| label(error.fault)),
+            provider.status = error.and_then(|error| error.status),
+            call.took_ms = millis(start.elapsed()),
+            call.wait_ms = millis(wait),
+            "provider: a call"
+        );
+    }
+}
+
+fn kind_of(call: Call) -> &'static str {
+    match call {
+        Call::Read => "read",
+        Call::Write => "write",
+        Call::Control => "probe",
+    }
+}
+
 fn label(fault: Fault) -> &'static str {
     match fault {
         Fault::Command(reason) => reason.as_str(),
         Fault::Credentials | Fault::CredentialsRenewed => "unauthorized",
         Fault::Denied => "denied",
         Fault::Throttled { .. } => "throttled",
+        Fault::Worker => "worker",
         Fault::Unreachable => "unreachable",
         Fault::Broken => "broken",
         Fault::Unknown => "unknown",

@@ -225,7 +225,7 @@ fn offset_of(delivery: &Delivery) -> Option<i64> {
 }
 
 fn is_terminal(event: &Value) -> bool {
-    event["type"] != "USER_UPDATE_START"
+    ["USER_UPDATE_SUCCESS", "USER_UPDATE_FAIL"].contains(&event["type"].as_str().unwrap_or_default())
 }
 
 fn command_of(event: &Value) -> Option<Command> {

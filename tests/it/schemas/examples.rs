@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
+use usher::contract::lifecycle::LifecycleEvent;
 use usher::contract::{Reason, asyncapi, decode, schema};
 
 use super::{assert_valid, commands, folder, validator};
@@ -147,6 +148,14 @@ fn example_events_and_headers_are_valid() {
     let events = validator(&schema::event().to_value());
     for (name, body) in files("events") {
         assert_valid(&events, &name, &serde_json::from_slice(&body).unwrap());
+    }
+    let lifecycle = validator(&schema::lifecycle().to_value());
+    for (name, body) in files("lifecycle") {
+        let event = serde_json::from_slice(&body).unwrap();
+        assert_valid(&lifecycle, &name, &event);
+        assert!(!events.is_valid(&event), "{name} is no command's event");
+        let read: LifecycleEvent = serde_json::from_slice(&body).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), event, "{name}");
     }
     let headers = validator(&asyncapi::document()["components"]["schemas"]["DeadLetterHeaders"]);
     for (name, body) in files("dead-letter-headers") {

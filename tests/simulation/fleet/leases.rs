@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use usher::broker::{Message, Properties};
 use usher::contract::{Fault, Reason};
 use usher::worker::Stopped;
 
-use crate::commands::command;
+use crate::commands::{PROVIDER, command};
 use crate::provider::{Answer, Scripted};
 use crate::world::{Running, World, outcomes};
 
@@ -96,4 +97,65 @@ async fn nobody_gives_a_lease_to_a_worker_that_rests() {
     assert_eq!(outcomes(&world.events()), ["SUCCESS 1"]);
     resting.gate.resume();
     come_to_rest(&world, &[resting, other]).await;
+}
+
+/// It consumes a lease's queue and is no worker: nobody hears a word of it.
+#[tokio::test(start_paused = true)]
+async fn leases_in_a_strangers_hands_are_named_after_ten_seconds() {
+    let world = World::partitioned(Scripted::always(Answer::Ok), 2);
+    let mut stranger = world.broker.consumer(1);
+    stranger.claim(1);
+    let workers = [world.start(), world.start()];
+    let unknown = |worker: &Running| worker.fleet.as_ref().unwrap().holder_unknown();
+    sleep(Duration::from_secs(9)).await;
+    assert!(unknown(&workers[0]).is_empty());
+    sleep(Duration::from_secs(3)).await;
+    for worker in &workers {
+        assert_eq!(
+            unknown(worker),
+            [1],
+            "the one in a worker's hands is known to both"
+        );
+    }
+    stranger.claim(0);
+    for worker in &workers {
+        worker.shutdown.drain();
+    }
+    let alone = world.start();
+    sleep(Duration::from_secs(13)).await;
+    assert_eq!(unknown(&alone), [0, 1]);
+    assert_eq!(alone.leases(), 0);
+    stranger.release(0);
+    stranger.release(1);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((unknown(&alone), alone.leases()), (vec![], 2));
+}
+
+/// It says that it holds nothing, and takes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_only_speaks_moves_few_leases() {
+    let world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
+    let workers: Vec<_> = (0..2).map(|_| world.start()).collect();
+    come_to_rest(&world, &workers).await;
+    let notice = |leases: &str| Message {
+        exchange: format!("usher.fleet.{PROVIDER}"),
+        routing_key: String::new(),
+        properties: Properties::transient("application/json"),
+        body: format!(r#"{{"worker":"stranger","leases":{leases},"pace":5}}"#).into(),
+        mandatory: false,
+    };
+    for _ in 0..60 {
+        world.publish(&notice("[]"));
+        sleep(Duration::from_secs(1)).await;
+    }
+    let given = world.broker.leases_given();
+    for _ in 0..600 {
+        world.publish(&notice("[]"));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.broker.leases_given(), given, "in ten minutes");
+    assert_eq!(
+        workers.iter().map(Running::leases).sum::<usize>(),
+        usize::from(PARTITIONS)
+    );
 }

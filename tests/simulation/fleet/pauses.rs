@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use usher::contract::notice::Paused;
+use usher::contract::notice::{PauseCause, Paused};
 use usher::contract::{Fault, Notice, WorkerId};
 
 use crate::commands::command;
@@ -84,7 +84,7 @@ async fn a_pause_that_was_only_heard_of_is_not_passed_on() {
         throttled: 0,
     };
     let outage = Paused {
-        cause: "outage".to_owned(),
+        cause: PauseCause::Outage,
         for_ms: 60_000,
         since_ms: 0,
     };

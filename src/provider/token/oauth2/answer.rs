@@ -152,7 +152,7 @@ fn client_refused(answer: &Answer) -> ProviderError {
 /// without a token the provider is out of reach for everybody, and asking again does no harm.
 pub(super) fn no_answer(error: ProviderError) -> ProviderError {
     let (fault, detail) = match error.fault {
-        Fault::Unreachable => return error,
+        Fault::Unreachable | Fault::Worker => return error,
         Fault::Unknown if error.status.is_none() => {
             return ProviderError {
                 fault: Fault::Unreachable,

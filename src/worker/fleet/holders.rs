@@ -1,0 +1,82 @@
+//! Who holds the leases, as far as workers say so. A lease that none of them holds lies with a stranger, or nowhere.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::Partition;
+
+/// Leases move, and workers are cut off, for less than this.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
+
+pub(super) struct Holders {
+    /// When a worker said last that it holds it, by partition.
+    known_at: Vec<Instant>,
+    /// What the log says of it.
+    said: Vec<Partition>,
+}
+
+impl Holders {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self {
+            known_at: vec![Instant::now(); partitions.into()],
+            said: Vec::new(),
+        }
+    }
+
+    /// What was before is not known.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.known_at.fill(now);
+    }
+
+    /// A worker holds these.
+    pub(super) fn heard(&mut self, leases: &[Partition], now: Instant) {
+        for lease in leases {
+            if let Some(known_at) = self.known_at.get_mut(usize::from(*lease)) {
+                *known_at = now;
+            }
+        }
+    }
+
+    pub(super) fn unknown(&self, now: Instant) -> Vec<Partition> {
+        let unknown = |at: &Instant| now.saturating_duration_since(*at) > UNKNOWN_AFTER;
+        (0..)
+            .zip(&self.known_at)
+            .filter_map(|(partition, at)| unknown(at).then_some(partition))
+            .collect()
+    }
+
+    /// One line when there are others than before.
+    pub(super) fn say(&mut self, now: Instant) {
+        let unknown = self.unknown(now);
+        if unknown == self.said {
+            return;
+        }
+        match unknown.is_empty() {
+            true => tracing::info!("fleet: every lease is held by a known worker again"),
+            false => tracing::warn!(
+                partitions = ?unknown,
+                "fleet: no known worker holds these partitions' leases; see who consumes the usher.lease queues on \
+                 the broker"
+            ),
+        }
+        self.said = unknown;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_nobody_speaks_of_has_an_unknown_holder_after_ten_seconds() {
+        let mut holders = Holders::new(3);
+        let at = |seconds| Instant::now() + Duration::from_secs(seconds);
+        assert!(holders.unknown(at(10)).is_empty());
+        holders.heard(&[1, 7], at(10));
+        assert_eq!(holders.unknown(at(11)), [0, 2]);
+        assert_eq!(holders.unknown(at(21)), [0, 1, 2]);
+        holders.begin(at(21));
+        assert!(holders.unknown(at(31)).is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! Long pauses of the provider, told to the world once for the whole fleet.
+//!
+//! The worker that holds the first partition's lease tells. What was told already it knows from the outcome log,
+//! where the events of those before it stand.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use super::fleet::Fleet;
+use super::gate::{Gate, Pause};
+use crate::broker::topology::OUTCOMES;
+use crate::broker::{Message, Properties, Publisher};
+use crate::clock::Clock;
+use crate::contract::ProviderName;
+use crate::contract::event::CONTENT_TYPE;
+use crate::contract::lifecycle::{
+    LifecycleBody, LifecycleEvent, LifecycleKind, ProviderPaused, ProviderResumed,
+};
+use crate::contract::notice::PauseCause;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Shorter throttling is how a quota is used to the full.
+const THROTTLED_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// An outage, or credentials that are refused, for less is over before somebody looks.
+const PAUSED_FOR: Duration = Duration::from_secs(5);
+
+/// Where no command waits, no call proves that a pause is over. It is, when none has followed for so long.
+const CALM_FOR: Duration = Duration::from_secs(5);
+
+/// The pause that the world was told of last, unless its end was told too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    id: Uuid,
+    cause: PauseCause,
+    since: Timestamp,
+    /// Whether this worker saw it itself.
+    seen: bool,
+}
+
+pub(super) struct Lifecycle {
+    provider: ProviderName,
+    clock: Clock,
+    told: Mutex<Option<Told>>,
+}
+
+impl Lifecycle {
+    pub(super) fn new(provider: ProviderName, clock: Clock) -> Self {
+        Self {
+            provider,
+            clock,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Whether what has this topic is a lifecycle event.
+    pub(super) fn is_of(topic: &str) -> bool {
+        [LifecycleKind::Paused, LifecycleKind::Resumed]
+            .iter()
+            .any(|kind| kind.topic() == topic)
+    }
+
+    /// Takes in an event from the outcome log.
+    pub(super) fn read(&self, body: &[u8]) {
+        let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body) else {
+            return;
+        };
+        let mut told = self.told();
+        match event.body {
+            LifecycleBody::Paused(_) if told.as_ref().is_some_and(|told| told.id == event.id) => {}
+            LifecycleBody::Paused(paused) => {
+                *told = Some(Told {
+                    id: event.id,
+                    cause: paused.cause,
+                    since: paused.since,
+                    seen: false,
+                });
+            }
+            LifecycleBody::Resumed(_) => *told = None,
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be told next.
+    fn next(&self, pause: Option<&Pause>, calm: Calm, now: Instant) -> Option<LifecycleEvent> {
+        let told = self.told().clone();
+        let wall = self.clock.now();
+        match (told, pause.and_then(|pause| worth_telling(pause, now))) {
+            (Some(told), Some((cause, ..))) if told.cause == cause => None,
+            (_, Some((cause, since, until))) => {
+                let before = |span: Duration| SignedDuration::try_from(span).unwrap_or_default();
+                let paused = ProviderPaused {
+                    cause,
+                    since: wall - before(now.saturating_duration_since(since)),
+                    next_probe: wall
+                        .checked_add(before(until.saturating_duration_since(now)))
+                        .unwrap_or(Timestamp::MAX),
+                };
+                Some(LifecycleEvent::paused(&self.provider, paused, wall))
+            }
+            (Some(told), None) if calm.proves_an_end(told.seen, now) => {
+                let (cause, since) = (told.cause, told.since);
+                let resumed = ProviderResumed { cause, since };
+                Some(LifecycleEvent::resumed(&self.provider, told.id, resumed, wall))
+            }
+            (_, None) => None,
+        }
+    }
+
+    fn was_told(&self, event: &LifecycleEvent) {
+        *self.told() = match &event.body {
+            LifecycleBody::Paused(paused) => Some(Told {
+                id: event.id,
+                cause: paused.cause,
+                since: paused.since,
+                seen: true,
+            }),
+            LifecycleBody::Resumed(_) => None,
+        };
+    }
+
+    fn message(&self, event: &LifecycleEvent) -> Message {
+        let kind = event.kind();
+        let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
+        Message {
+            exchange: OUTCOMES.into(),
+            routing_key: format!("{}.{}", kind.topic(), self.provider),
+            properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
+                .with_message_type(kind.as_str())
+                .with_timestamp(seconds),
+            // Strings under names.
+            body: Bytes::from(serde_json::to_vec(event).unwrap_or_default()),
+            mandatory: false,
+        }
+    }
+}
+
+/// When something was worth telling last, and when a call passed last.
+#[derive(Debug, Clone, Copy)]
+struct Calm {
+    since: Instant,
+    passed_at: Option<Instant>,
+}
+
+impl Calm {
+    /// A worker that has not seen the pause itself knows of its end only by a call.
+    fn proves_an_end(self, seen: bool, now: Instant) -> bool {
+        let passed = self.passed_at.is_some_and(|at| at >= self.since);
+        passed || seen && now.saturating_duration_since(self.since) >= CALM_FOR
+    }
+}
+
+/// Its cause, its beginning and when the next call goes out. What is wrong with this worker alone is not told.
+fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
+    let until = pause.until?;
+    let known = [PauseCause::Throttled, PauseCause::Outage, PauseCause::Credentials];
+    let cause = known.into_iter().find(|cause| cause.as_str() == pause.cause)?;
+    let long = match cause {
+        PauseCause::Throttled => until.saturating_duration_since(pause.since) > THROTTLED_FOR,
+        PauseCause::Outage | PauseCause::Credentials => {
+            now.saturating_duration_since(pause.since) >= PAUSED_FOR
+        }
+    };
+    long.then_some((cause, pause.since, until))
+}
+
+/// Tells what is to be told for the fleet, until the broker has it. Never ends.
+pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn Publisher>) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut long_pause_at = Instant::now();
+    let mut untold: Option<LifecycleEvent> = None;
+    loop {
+        look.tick().await;
+        let now = Instant::now();
+        let pause = gate.pause();
+        if pause
+            .as_ref()
+            .is_some_and(|pause| worth_telling(pause, now).is_some())
+        {
+            long_pause_at = now;
+        }
+        if !fleet.speaks() {
+            untold = None;
+            continue;
+        }
+        let calm = Calm {
+            since: long_pause_at,
+            passed_at: gate.passed_at(),
+        };
+        // What the broker has not confirmed may have arrived: it is told again as it is.
+        let next = untold
+            .take()
+            .or_else(|| fleet.lifecycle.next(pause.as_ref(), calm, now));
+        let Some(event) = next else { continue };
+        match publisher.publish(&fleet.lifecycle.message(&event)).await {
+            Ok(()) => fleet.lifecycle.was_told(&event),
+            Err(_) => untold = Some(event),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Long pauses are told to the world: once for the whole fleet, and once that they are over.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::sleep;
+use usher::broker::topology::OUTCOME_LOG;
+use usher::contract::Fault;
+
+use crate::commands::{PROVIDER, command};
+use crate::provider::{Answer, Scripted};
+use crate::world::World;
+
+const PARTITIONS: u16 = 4;
+
+/// Types, causes and ids, in the log's order.
+fn told(world: &World) -> Vec<(String, String, String)> {
+    let messages = world.broker.messages(OUTCOME_LOG);
+    let lifecycle = messages
+        .iter()
+        .filter(|message| message.routing_key.starts_with("provider."));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    lifecycle
+        .map(|message| {
+            let event: Value = serde_json::from_slice(&message.body).unwrap();
+            let kind = text(&event["type"]);
+            let topic = match &*kind {
+                "PROVIDER_PAUSED" => "paused",
+                _ => "resumed",
+            };
+            assert_eq!(message.routing_key, format!("provider.{topic}.{PROVIDER}"));
+            assert_eq!(message.properties.message_id(), event["id"].as_str());
+            (kind, text(&event["data"]["cause"]), text(&event["id"]))
+        })
+        .collect()
+}
+
+fn kinds(world: &World) -> Vec<(String, String)> {
+    told(world)
+        .into_iter()
+        .map(|(kind, cause, _)| (kind, cause))
+        .collect()
+}
+
+fn pair(kind: &str, cause: &str) -> (String, String) {
+    (format!("PROVIDER_{kind}"), cause.to_owned())
+}
+
+fn publish(world: &World, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        world.publish(&command(n, &format!("u{}", n % 50), false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_once_for_the_fleet_whoever_holds_the_first_lease() {
+    let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
+    world.rate = Some(20);
+    let mut workers: Vec<_> = (0..3).map(|_| world.start()).collect();
+    sleep(Duration::from_secs(10)).await;
+    publish(&world, 0..2000);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(kinds(&world), []);
+    world
+        .provider
+        .script(Box::new(|_, _, _| Answer::Fail(Fault::Unreachable)));
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(kinds(&world), [pair("PAUSED", "outage")]);
+    // Each in turn goes, whoever told it among them.
+    for _ in 0..2 {
+        workers.remove(0).drain().await;
+        sleep(Duration::from_secs(60)).await;
+    }
+    world.start();
+    assert_eq!(kinds(&world), [pair("PAUSED", "outage")]);
+    world.provider.script(Box::new(|_, _, _| Answer::Ok));
+    assert!(world.settles().await);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        kinds(&world),
+        [pair("PAUSED", "outage"), pair("RESUMED", "outage")]
+    );
+}
+
+/// As the provider may ask for: what is held goes back, and nobody holds a lease meanwhile.
+#[tokio::test(start_paused = true)]
+async fn hours_of_throttling_are_told_at_once_and_their_end_too() {
+    let hours = Duration::from_secs(3 * 3600);
+    let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
+    world.rate = Some(20);
+    let workers: Vec<_> = (0..2).map(|_| world.start()).collect();
+    sleep(Duration::from_secs(10)).await;
+    publish(&world, 0..2000);
+    world.provider.script(Box::new(move |_, _, _| {
+        Answer::Fail(Fault::Throttled {
+            retry_after: Some(hours),
+        })
+    }));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(kinds(&world), [pair("PAUSED", "throttled")]);
+    sleep(hours / 2).await;
+    assert_eq!(
+        workers.iter().map(crate::world::Running::leases).sum::<usize>(),
+        0
+    );
+    assert_eq!(kinds(&world), [pair("PAUSED", "throttled")]);
+    world.provider.script(Box::new(|_, _, _| Answer::Ok));
+    assert!(world.settles_within(hours).await);
+    sleep(Duration::from_secs(10)).await;
+    let all = told(&world);
+    let ends: Vec<_> = all.iter().map(|(kind, ..)| kind.as_str()).collect();
+    assert_eq!(ends, ["PROVIDER_PAUSED", "PROVIDER_RESUMED"], "{all:?}");
+    assert_ne!(all[0].2, all[1].2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_soon_is_not_told() {
+    let mut world = World::partitioned(Scripted::always(Answer::Ok), 1);
+    world.rate = Some(20);
+    world.start();
+    sleep(Duration::from_secs(10)).await;
+    publish(&world, 0..2000);
+    for fault in [
+        Fault::Unreachable,
+        Fault::Throttled {
+            retry_after: Some(Duration::from_secs(60)),
+        },
+    ] {
+        sleep(Duration::from_secs(10)).await;
+        world
+            .provider
+            .script(Box::new(move |_, _, _| Answer::Fail(fault)));
+        sleep(Duration::from_secs(1)).await;
+        world.provider.script(Box::new(|_, _, _| Answer::Ok));
+    }
+    assert!(world.settles().await);
+    assert_eq!(kinds(&world), []);
+}
