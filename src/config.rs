@@ -152,16 +152,26 @@ pub struct Auth {
 /// `[admin]`
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("not" = { "required": ["token", "token_file"] }))]
 pub struct Admin {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// A file with the token that actions (`usher resume`) need; read again each time. Without a token, actions are
+    /// refused where the address is no loopback address.
+    #[schemars(with = "String")]
+    pub token_file: Option<PathBuf>,
+    /// The token itself: only from the environment, as `USHER_ADMIN__TOKEN`.
+    #[schemars(with = "String", extend("x-sensitive" = true))]
+    pub token: Option<SecretString>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 9464).into(),
+            token_file: None,
+            token: None,
         }
     }
 }

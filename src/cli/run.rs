@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use usher::admin::{self, Admin};
+use usher::admin::{self, Access, Admin};
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{Limits, Topology};
 use usher::clock::Clock;
@@ -23,12 +23,8 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
 
-    let admin = Admin::new(telemetry::collect_metrics()?);
     let listen = config.admin.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("admin.listen: {listen} can't be listened on; choose another address"))?;
-    tokio::spawn(admin.clone().serve(listener));
+    let admin = serve_admin(&config.admin).await?;
 
     let name = config.provider.name.clone();
     let limits = Limits {
@@ -68,6 +64,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     admin.show(admin::Worker {
         progress: progress.clone(),
         gate: worker.gate(),
+        fleet: worker.fleet(),
         consuming,
         publishing,
         shutdown,
@@ -80,6 +77,21 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         Stopped::Drained | Stopped::InputEnded => Exit::Done,
         Stopped::Cut => Exit::Interrupted,
     })
+}
+
+async fn serve_admin(config: &config::Admin) -> anyhow::Result<Admin> {
+    let access = Access::new(config);
+    access
+        .token()
+        .await
+        .map_err(|error| exit::usage(format_args!("admin.token: can't be used ({error}); correct it")))?;
+    let admin = Admin::new(telemetry::collect_metrics()?, access);
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("admin.listen: {listen} can't be listened on; choose another address"))?;
+    tokio::spawn(admin.clone().serve(listener));
+    Ok(admin)
 }
 
 fn say_started(provider: &config::Provider, listen: SocketAddr) {

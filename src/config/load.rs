@@ -22,7 +22,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const SHOWN_MAX: usize = 50;
 
 /// Secrets, and why they are refused.
-const NOT_IN_A_FILE: [(&str, &str); 2] = [
+const NOT_IN_A_FILE: [(&str, &str); 3] = [
+    (
+        "admin.token",
+        "a token does not belong in a file that is copied and kept: set USHER_ADMIN__TOKEN, or name a file of its \
+         own with token_file",
+    ),
     (
         "provider.auth.token",
         "a token does not belong in a file that is copied and kept: set USHER_PROVIDER__AUTH__TOKEN, or name a \

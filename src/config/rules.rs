@@ -54,9 +54,19 @@ const RULES: [Rule; 6] = [
     },
 ];
 
+/// At most one of each pair.
+const EITHER: [(&str, &str); 1] = [("admin.token", "admin.token_file")];
+
 impl Check<'_> {
     /// What holds between two keys.
     pub fn rules(&mut self, tree: &Node) {
+        for (one, other) in EITHER {
+            if let (Some(node), Some(_)) = (tree.get(one), tree.get(other)) {
+                let detail = format!("stands beside {other}; give one of the two");
+                let problem = Problem::new(node.place.clone(), one, detail);
+                self.problems.push(problem);
+            }
+        }
         for rule in RULES {
             if let (Some(low), Some(high)) = (self.measure(tree, rule.low), self.measure(tree, rule.high))
                 && low * rule.times > high

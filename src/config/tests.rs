@@ -299,7 +299,20 @@ fn every_place_where_toml_breaks_is_told() {
 
 #[test]
 fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
-    let cases: [Case; 9] = [
+    let cases: [Case; 11] = [
+        (
+            "[admin]\ntoken = \"s3cret\"",
+            &[],
+            "usher.toml: admin.token: a token does not belong in a file",
+        ),
+        (
+            MINIMAL,
+            &[
+                ("USHER_ADMIN__TOKEN", "s3cret"),
+                ("USHER_ADMIN__TOKEN_FILE", "/run/secrets/admin"),
+            ],
+            "environment variable USHER_ADMIN__TOKEN: stands beside token_file",
+        ),
         (
             MINIMAL,
             &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],

@@ -120,6 +120,7 @@ fn secrets_are_marked_in_the_schemas() {
     );
     let config = usher::config::schema().to_value();
     for secret in [
+        "/$defs/Admin/properties/token",
         "/$defs/Auth/properties/token",
         "/$defs/OAuth2Config/properties/client_secret",
         "/$defs/BrokerUrls",

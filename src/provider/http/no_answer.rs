@@ -88,7 +88,7 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
 }
 
 /// Whether this process, or its machine, may open no more files (EMFILE, ENFILE).
-fn lacks_descriptors(error: &reqwest::Error) -> bool {
+pub(super) fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     causes(error)
@@ -237,9 +237,8 @@ impl fmt::Display for Place<'_> {
 
 /// The error, and what it was caused by. An `io::Error` names as its source what the error inside it was caused by,
 /// not that error itself.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |cause| {
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |cause| {
         let cause = *cause;
         match cause.downcast_ref::<io::Error>() {
             Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),

@@ -200,6 +200,8 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
 
 #[test]
 fn a_lack_of_descriptors_is_the_workers_own_trouble_however_deep_it_lies() {
+    use super::no_answer::lacks_descriptors;
+
     #[derive(Debug, thiserror::Error)]
     #[error("connect")]
     struct Connect(#[source] std::io::Error);
