@@ -301,9 +301,9 @@ fn every_place_where_toml_breaks_is_told() {
 fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
     let cases: [Case; 11] = [
         (
-            "[admin]\ntoken = \"s3cret\"",
+            &format!("{MINIMAL}\n[admin]\ntoken = \"s3cret\""),
             &[],
-            "usher.toml: admin.token: a token does not belong in a file",
+            "usher.toml:10: admin.token: a token does not belong in a file",
         ),
         (
             MINIMAL,
@@ -311,7 +311,7 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
                 ("USHER_ADMIN__TOKEN", "s3cret"),
                 ("USHER_ADMIN__TOKEN_FILE", "/run/secrets/admin"),
             ],
-            "environment variable USHER_ADMIN__TOKEN: stands beside token_file",
+            "environment variable USHER_ADMIN__TOKEN: stands beside admin.token_file",
         ),
         (
             MINIMAL,

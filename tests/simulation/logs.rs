@@ -1,10 +1,11 @@
 //! What the log says of calls and of the pace: enough to tell a command's story, and no value.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use usher::contract::{Fault, Reason};
 
@@ -28,6 +29,13 @@ impl Write for Log {
 impl Log {
     /// Of this thread, on which all tasks of a test on paused time run.
     fn start(&self) -> DefaultGuard {
+        // Where there is one subscriber alone, whichever thread comes first to a line decides for all whether
+        // it is ever said, and the other tests' threads have no subscriber.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| {
+            let silent = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR);
+            Dispatch::new(silent.with_writer(std::io::sink).finish())
+        });
+        LazyLock::force(&ANOTHER);
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()

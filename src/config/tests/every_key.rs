@@ -101,7 +101,10 @@ fn values(key: &str, shape: Shape) -> Vec<Value> {
     } else if shape.typed("boolean").is_some() {
         found.extend([json!(true), json!(false)].into_iter().filter(other));
     } else if let Some(item) = shape.items() {
-        let words = item.words();
+        let mut words = item.words();
+        if words.is_empty() && item.typed("string").is_some() {
+            words = vec!["any", "word"];
+        }
         assert!(words.len() > 1, "{key}: a list of what?");
         found.extend([json!([]), json!([words[0]]), json!([words[1], words[0]])]);
     } else if shape.typed("string").is_some() {
