@@ -132,7 +132,7 @@ async fn ten_thousand_headers_are_cut_and_the_dead_letter_says_so() {
     let worker = scene.settings().start(&["run"]);
     let mut expected = 0;
     for (exchange, key, letters) in READ {
-        send(&channel, exchange, key, b"{no JSON", many(16_000)).await;
+        send(&channel, exchange, key, b"{no JSON", many(17_000)).await;
         expected += letters;
     }
     letters_become(&scene, &channel, expected).await;

@@ -141,7 +141,9 @@ async fn whatever_of_the_topology_is_deleted_is_declared_again_and_loses_no_late
     let topology = Topology::new(PROVIDER, &Config::default());
     let declared = scene.settings().run(&["topology", "declare"], b"").await;
     assert!(declared.status.success(), "{declared:?}");
-    let worker = scene.settings().start(&["run"]);
+    // Half of all that is published here are dead letters.
+    let settings = scene.settings().with("WORKER__DEAD_LETTER_SHARE_MAX", &1);
+    let worker = settings.start(&["run"]);
     check(&scene, 0, "nothing").await;
     let channel = scene.channel().await;
     let mut step = 0;

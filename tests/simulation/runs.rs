@@ -248,7 +248,8 @@ async fn killed_in_a_second_run(failed_first: bool, comes: Comes, moment_ms: u64
                 "{what}: {ends:?}"
             );
             assert!(ends.len() >= 2, "{what}: {ends:?}");
-            assert_eq!(world.dead_letters().len() + 1, ends.len(), "{what}");
+            // One that was killed between the letter and its FAIL has written the letter once more.
+            assert!(world.dead_letters().len() >= ends.len() - 1, "{what}");
         }
         (false, _) => assert_eq!(ends, ["SUCCESS 1"], "{what}"),
     }
