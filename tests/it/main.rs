@@ -23,6 +23,7 @@ mod node;
 mod oauth2;
 mod outputs;
 mod partitions;
+mod permissions;
 mod pipeline;
 mod process;
 mod proxy;

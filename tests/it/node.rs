@@ -157,7 +157,19 @@ impl Node {
 
     /// Somebody who may do no more than this in the vhost, as regular expressions. Answers the address.
     pub async fn restricted(&self, vhost: &str, configure: &str, write: &str, read: &str) -> String {
-        let user = format!("{vhost}-restricted");
+        self.permitted(vhost, "restricted", configure, write, read).await
+    }
+
+    /// The same for somebody with this name in the vhost.
+    pub async fn permitted(
+        &self,
+        vhost: &str,
+        name: &str,
+        configure: &str,
+        write: &str,
+        read: &str,
+    ) -> String {
+        let user = format!("{vhost}-{name}");
         let made = json!({ "password": "s3cret", "tags": "" });
         assert!(self.put(&format!("/api/users/{user}"), made).await);
         let may = json!({ "configure": configure, "write": write, "read": read });

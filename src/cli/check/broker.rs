@@ -51,7 +51,8 @@ async fn at_the_broker(config: &Config) -> Vec<Finding> {
             .into_iter()
             .map(|detail| Finding::warning("broker", detail)),
     );
-    if !servers.is_empty() {
+    if let Some(server) = servers.first() {
+        findings.push(Finding::ok("broker", message_size(server.greeting.as_ref())));
         findings.extend(topology(config).await);
         findings.extend(unroutable(config).await);
     }
@@ -82,6 +83,19 @@ fn about(server: &Server) -> String {
 const BROKERS_OWN_CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// The broker looks once a minute, and what is held has to be handed back before that.
 const HOLD_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// What a message may hold can't be asked for, so what it is by default is said.
+fn message_size(greeting: Option<&Greeting>) -> String {
+    let by_default = match greeting.and_then(Greeting::rabbitmq) {
+        Some(version) if version < (4, 0, 0) => "128 MiB",
+        Some(_) => "16 MiB",
+        None => "unknown here",
+    };
+    format!(
+        "the largest message is what max_message_size in rabbitmq.conf says, {by_default} by default; a command has at most \
+         256 KiB, and a worker may hold one larger body twice: 1048576 is enough"
+    )
+}
 
 /// What works and may not for ever, as far as the version and the configuration tell.
 fn advice(greeting: Option<&Greeting>, config: &broker::Config) -> Vec<String> {
@@ -205,6 +219,19 @@ mod tests {
             assert_eq!(advice_of(version, 10, 720), "", "{version}");
         }
         assert!(advice(None, &broker::Config::default()).is_empty());
+    }
+
+    #[test]
+    fn the_largest_message_is_named_by_version() {
+        let of = |version: &str| {
+            message_size(Some(&Greeting {
+                product: "RabbitMQ".to_owned(),
+                version: version.to_owned(),
+            }))
+        };
+        assert!(of("3.10.8").contains("128 MiB by default"));
+        assert!(of("4.3.6").contains("16 MiB by default"));
+        assert!(message_size(None).contains("max_message_size"));
     }
 
     #[test]

@@ -100,6 +100,16 @@ fn a_number_that_goes_back_is_found() {
     let mut evidence = writes(&[write(0, 2), write(3000, 1)]);
     evidence.broken = vec![broken(Break::Kill, Some(1), 100, 200)];
     finds(&order(&evidence), "back from 2 to 1");
+    let again = |applied| {
+        let n = refused().n;
+        let of = |at| Write {
+            applied,
+            ..write(at, n)
+        };
+        writes(&[of(0), write(20, n + 1), of(40)])
+    };
+    passes(&order(&again(false)));
+    finds(&order(&again(true)), "a call goes back");
     passes(&order(&writes(&[write(0, 1), write(20, 2), write(40, 4)])));
 }
 
@@ -291,6 +301,23 @@ fn events_that_do_not_balance_are_found() {
         "2 terminal ids",
     );
     finds(&with(|told| told.failed = 1), "1 SUCCESS, 1 FAIL");
+    let mut run_twice = settled();
+    let told = Told {
+        started: 2,
+        terminal_ids: ["a".to_owned(), "b".to_owned()].into(),
+        failed: 2,
+        ..Told::default()
+    };
+    run_twice.account.told.insert(refused(), told);
+    run_twice.published.push(refused());
+    let letter = || Letter {
+        command: Some(refused()),
+        reason: Some("conflict".to_owned()),
+    };
+    run_twice.letters = vec![letter()];
+    finds(&events_balance(&run_twice), "2 terminal ids");
+    run_twice.letters.push(letter());
+    assert!(events_balance(&run_twice).is_empty(), "each run has its letter");
     let mut unwritten = settled();
     unwritten.writes[0].applied = false;
     finds(&events_balance(&unwritten), "never took the value");

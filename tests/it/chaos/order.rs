@@ -1,9 +1,9 @@
 //! Order: one user's calls begin in the order of publishing, none is made twice without a reason, and no two of
 //! them run at the same time. And the last value stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::command::is_taken;
+use super::command::{Command, is_taken};
 use super::evidence::{Evidence, Violation, Write};
 
 fn violation(promise: &'static str, what: String, write: &Write) -> Violation {
@@ -16,14 +16,23 @@ fn violation(promise: &'static str, what: String, write: &Write) -> Violation {
 }
 
 /// The numbers of started calls never go back; the same number comes again only where the call before did not end
-/// well, or where a break lies between.
+/// well, or where a break lies between. A command that the provider has refused and that comes again, since it was sent
+/// twice, is run again where it stands then, at the end: those calls change nothing.
 pub fn order(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for writes in evidence.writes_by_user().into_values() {
         let mut newest: Option<&Write> = None;
+        let mut refused = BTreeSet::new();
         for write in writes {
-            if evidence.is_of_a_waking_worker(write) {
+            if evidence.is_of_a_waking_worker(write) || refused.contains(&write.n) {
                 continue;
+            }
+            let command = Command {
+                user: write.user,
+                n: write.n,
+            };
+            if is_taken(command) && write.clean && !write.applied {
+                refused.insert(write.n);
             }
             if let Some(before) = newest {
                 if write.n < before.n {

@@ -124,6 +124,9 @@ impl Account {
     /// True for the first terminal event of a command.
     fn enter(&mut self, event: &Value) -> bool {
         self.events += 1;
+        if is_of_the_provider(event) {
+            return false;
+        }
         let Some(command) = command_of(event) else {
             self.of_nobody.push(event.to_string());
             return false;
@@ -222,6 +225,11 @@ fn offset_of(delivery: &Delivery) -> Option<i64> {
         AMQPValue::LongInt(at) => Some(i64::from(*at)),
         _ => None,
     }
+}
+
+/// Of no command: it was paused, or goes on.
+fn is_of_the_provider(event: &Value) -> bool {
+    ["PROVIDER_PAUSED", "PROVIDER_RESUMED"].contains(&event["type"].as_str().unwrap_or_default())
 }
 
 fn is_terminal(event: &Value) -> bool {
