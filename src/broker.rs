@@ -207,7 +207,6 @@ pub trait Consumer: Send {
 
 /// What a listener hears.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most of what is heard is of the log")]
 pub enum Heard {
     /// From another worker of the fleet, or from this one.
     Notice(Bytes),

@@ -298,8 +298,8 @@ fn every_place_where_toml_breaks_is_told() {
 }
 
 #[test]
-fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
-    let cases: [Case; 11] = [
+fn the_admin_port_s_token_has_one_place_and_that_is_no_file_of_settings() {
+    let cases: [Case; 2] = [
         (
             &format!("{MINIMAL}\n[admin]\ntoken = \"s3cret\""),
             &[],
@@ -313,6 +313,13 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
             ],
             "environment variable USHER_ADMIN__TOKEN: stands beside admin.token_file",
         ),
+    ];
+    assert_refused(&cases);
+}
+
+#[test]
+fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
+    let cases: [Case; 9] = [
         (
             MINIMAL,
             &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],

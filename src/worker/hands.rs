@@ -111,7 +111,7 @@ pub(super) enum End {
 enum Course {
     Done(Done),
     /// It has succeeded before.
-    Known(Succeeded),
+    Known(Box<Succeeded>),
     /// Somebody else finishes the command.
     Left,
 }
@@ -203,7 +203,13 @@ impl Hands {
     }
 
     /// A command that has succeeded under this id is not applied again.
-    async fn known(&self, succeeded: Succeeded, ident: &Ident, delivery: &Delivery, act: &Act) -> Course {
+    async fn known(
+        &self,
+        succeeded: Box<Succeeded>,
+        ident: &Ident,
+        delivery: &Delivery,
+        act: &Act,
+    ) -> Course {
         if !succeeded.other_body {
             return Course::Known(succeeded);
         }

@@ -123,7 +123,7 @@ impl Ledger {
 
     /// Moves the command on to its next run: the first one from its own number on that is not known to have failed.
     /// Where one has succeeded, it is the first one behind all that are known, and says so.
-    pub fn next_run(&self, ident: &mut Ident, body: &[u8]) -> Option<Succeeded> {
+    pub fn next_run(&self, ident: &mut Ident, body: &[u8]) -> Option<Box<Succeeded>> {
         let state = self.state();
         let mut succeeded = (ident.redrives.saturating_sub(RUNS_BACK_MAX)..ident.redrives)
             .map(|earlier| ident.at(earlier))
@@ -141,7 +141,7 @@ impl Ledger {
         }
     }
 
-    fn success(&self, state: &State, run: &Ident, now: &Ident, body: &[u8]) -> Option<Succeeded> {
+    fn success(&self, state: &State, run: &Ident, now: &Ident, body: &[u8]) -> Option<Box<Succeeded>> {
         let seen = state.seen.get(&EventType::Success.id(run))?;
         let Seen::Succeeded {
             changed,
@@ -154,11 +154,11 @@ impl Ledger {
             return None;
         };
         let other = |hash: u64| hash != self.hasher.hash_one(body);
-        Some(Succeeded {
+        Some(Box::new(Succeeded {
             ident: run.clone(),
             settlement: settlement(Outcome::Success { changed: *changed }, *attempts, *duration),
             other_body: *fields != self.hash_of_names(&now.fields) || remembered.is_some_and(other),
-        })
+        }))
     }
 
     fn hash_of_names(&self, names: &[impl Borrow<str>]) -> u64 {

@@ -134,6 +134,10 @@ async fn check(scene: &Scene, step: usize, what: &str) {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "how long it took is for people, and nothing to assert"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_of_the_topology_is_deleted_is_declared_again_and_loses_no_later_command() {
     let url = Node::shared().await.vhost("deleted").await;

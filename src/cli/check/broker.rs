@@ -52,7 +52,10 @@ async fn at_the_broker(config: &Config) -> Vec<Finding> {
             .map(|detail| Finding::warning("broker", detail)),
     );
     if let Some(server) = servers.first() {
-        findings.push(Finding::ok("broker", message_size(server.greeting.as_ref())));
+        findings.push(Finding::ok(
+            "message size",
+            message_size(server.greeting.as_ref()),
+        ));
         findings.extend(topology(config).await);
         findings.extend(unroutable(config).await);
     }

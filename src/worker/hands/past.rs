@@ -29,7 +29,7 @@ impl Hands {
         ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Succeeded>> {
+    ) -> Option<Result<Begun, Box<Succeeded>>> {
         if delivery.redelivered {
             return self.past_elsewhere(ident, delivery, leave).await;
         }
@@ -45,7 +45,7 @@ impl Hands {
         ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Succeeded>> {
+    ) -> Option<Result<Begun, Box<Succeeded>>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
@@ -81,7 +81,7 @@ impl Hands {
         ident: &mut Ident,
         delivery: &Delivery,
         turn: &Act,
-    ) -> Result<Begun, Succeeded> {
+    ) -> Result<Begun, Box<Succeeded>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Err(succeeded);
         }

@@ -100,16 +100,17 @@ fn a_number_that_goes_back_is_found() {
     let mut evidence = writes(&[write(0, 2), write(3000, 1)]);
     evidence.broken = vec![broken(Break::Kill, Some(1), 100, 200)];
     finds(&order(&evidence), "back from 2 to 1");
-    let again = |applied| {
+    let again = |end: &str| {
         let n = refused().n;
         let of = |at| Write {
-            applied,
+            clean: false,
+            end: end.to_owned(),
             ..write(at, n)
         };
         writes(&[of(0), write(20, n + 1), of(40)])
     };
-    passes(&order(&again(false)));
-    finds(&order(&again(true)), "a call goes back");
+    passes(&order(&again("409")));
+    finds(&order(&again("500")), "a call goes back");
     passes(&order(&writes(&[write(0, 1), write(20, 2), write(40, 4)])));
 }
 

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::{Command, is_taken};
 use super::evidence::{Evidence, Violation, Write};
 
+/// How the call of a command ends that asks for what belongs to somebody else.
+const REFUSED: &str = "409";
+
 fn violation(promise: &'static str, what: String, write: &Write) -> Violation {
     Violation {
         promise,
@@ -31,7 +34,7 @@ pub fn order(evidence: &Evidence) -> Vec<Violation> {
                 user: write.user,
                 n: write.n,
             };
-            if is_taken(command) && write.clean && !write.applied {
+            if is_taken(command) && write.end == REFUSED {
                 refused.insert(write.n);
             }
             if let Some(before) = newest {
