@@ -1,5 +1,6 @@
 //! A contender's process: how it is started and ended, and what it used.
 
+use std::ffi::{OsStr, OsString};
 use std::process::Stdio;
 use std::{env, fs};
 
@@ -8,10 +9,14 @@ use tokio::process::{Child, Command};
 use crate::bare_loop;
 use crate::stage::{KIND, Stage, TOKEN};
 
+pub const OTHER: &str = "USHER_BENCH_OTHER";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
     BareLoop,
     Usher,
+    /// Another build of it, which `USHER_BENCH_OTHER` names.
+    Other,
 }
 
 impl Contender {
@@ -19,6 +24,15 @@ impl Contender {
         match self {
             Self::BareLoop => "bare loop",
             Self::Usher => "usher",
+            Self::Other => "other",
+        }
+    }
+
+    /// The program that declares the topology and runs; the bare loop's is declared by usher.
+    pub fn program(self) -> OsString {
+        match self {
+            Self::BareLoop | Self::Usher => env!("CARGO_BIN_EXE_usher").into(),
+            Self::Other => env::var_os(OTHER).expect("USHER_BENCH_OTHER"),
         }
     }
 
@@ -29,8 +43,8 @@ impl Contender {
                 command.args(["bare-loop", &stage.broker_url, &stage.provider_url]);
                 command
             }
-            Self::Usher => {
-                let mut command = usher(&stage.broker_url, &stage.provider_url);
+            Self::Usher | Self::Other => {
+                let mut command = usher(&self.program(), &stage.broker_url, &stage.provider_url);
                 // lapin calls it an error that an exchange is looked for and not there.
                 command.arg("run").stderr(Stdio::null());
                 command
@@ -41,8 +55,8 @@ impl Contender {
 }
 
 /// `usher` with what its configuration must name; the rest is by default.
-pub fn usher(broker_url: &str, provider_url: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+pub fn usher(program: &OsStr, broker_url: &str, provider_url: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .current_dir(env::temp_dir())

@@ -14,7 +14,7 @@ use usher::broker::topology::{COMMANDS, OUTCOME_LOG};
 use uuid::Uuid;
 
 use crate::bare_loop::QUEUE;
-use crate::contender::usher;
+use crate::contender::{Contender, usher};
 use crate::node::Node;
 use crate::support::eventually;
 
@@ -37,10 +37,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub async fn set(node: &Node, commands: u64) -> Self {
+    pub async fn set(node: &Node, contender: Contender, commands: u64) -> Self {
         let broker_url = node.vhost("throughput").await;
         let (provider, provider_url) = provider().await;
-        let declared = usher(&broker_url, &provider_url)
+        let declared = usher(&contender.program(), &broker_url, &provider_url)
             .args(["topology", "declare"])
             .output()
             .await

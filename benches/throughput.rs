@@ -4,7 +4,8 @@
 //! ack. What usher does more (order, pace, retries, outcomes, metrics) shows as the distance between the two.
 //! Broker, provider and contender are processes of their own; the contenders take turns.
 //!
-//! `USHER_BENCH_COMMANDS=100000` makes the runs longer.
+//! `USHER_BENCH_COMMANDS=100000` makes the runs longer, `USHER_BENCH_ROUNDS=9` makes more of them.
+//! `USHER_BENCH_OTHER=path/of/usher` takes another build of usher in as a contender.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -32,7 +33,11 @@ use contender::{Contender, Usage};
 use node::Node;
 use stage::Stage;
 
-const ROUNDS: usize = 3;
+const ROUNDS: u64 = 3;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))
+}
 
 /// One contender's run over all commands.
 struct Run {
@@ -53,16 +58,22 @@ async fn main() {
 }
 
 async fn measure() {
-    let commands = env::var("USHER_BENCH_COMMANDS").map_or(40_000, |text| {
-        text.parse().expect("USHER_BENCH_COMMANDS is a number")
-    });
+    let commands = number("USHER_BENCH_COMMANDS", 40_000);
+    let rounds = number("USHER_BENCH_ROUNDS", ROUNDS);
     let node = Node::own().await;
-    println!("{commands} commands for {} users, {ROUNDS} rounds", stage::USERS);
+    println!("{commands} commands for {} users, {rounds} rounds", stage::USERS);
     println!("round  contender  commands/s  CPU µs/command  peak MiB  resident MiB");
+    let other = env::var_os(contender::OTHER).map(|_| Contender::Other);
+    let mut contenders: Vec<_> = [Contender::BareLoop, Contender::Usher]
+        .into_iter()
+        .chain(other)
+        .collect();
     let mut runs = Vec::new();
-    for round in 1..=ROUNDS {
-        for contender in [Contender::BareLoop, Contender::Usher] {
-            let stage = Stage::set(&node, commands).await;
+    for round in 1..=rounds {
+        // The order changes from round to round, since the machine's speed does.
+        contenders.rotate_left(1);
+        for contender in contenders.clone() {
+            let stage = Stage::set(&node, contender, commands).await;
             let run = run(&stage, contender).await;
             print_line(&round.to_string(), &run, commands);
             runs.push(run);
@@ -77,6 +88,14 @@ async fn measure() {
         usher.per_second / bare_loop.per_second,
         usher.usage.cpu_seconds / bare_loop.usage.cpu_seconds,
     );
+    if let Some(other) = other.map(|other| median(&runs, other)) {
+        print_line("median", &other, commands);
+        println!(
+            "usher / other: {:.2} of the commands/s, {:.2} of the CPU time",
+            usher.per_second / other.per_second,
+            usher.usage.cpu_seconds / other.usage.cpu_seconds,
+        );
+    }
 }
 
 async fn run(stage: &Stage, contender: Contender) -> Run {

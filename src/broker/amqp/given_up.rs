@@ -17,11 +17,18 @@ use crate::broker::{Acker, Config, Delivery, Heard};
 
 /// One worker at a time gets them, as the queue has a single active consumer. Ends when nobody listens any more.
 pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<Heard>) {
+    let mut said = false;
     loop {
-        match take_until_ended(connection, config, hear).await {
+        let reason = match take_until_ended(connection, config, hear).await {
             Ok(true) => return,
-            Ok(false) => tracing::debug!("broker: the consumer of {GIVEN_UP} was ended"),
-            Err(error) => tracing::debug!(reason = %error, "broker: {GIVEN_UP} can't be consumed now"),
+            Ok(false) => "the broker ended the consumer".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(
+                reason,
+                "broker: {GIVEN_UP} can't be consumed; trying again until it can"
+            );
         }
         sleep(AGAIN).await;
     }

@@ -226,23 +226,25 @@ impl Listening {
     /// Reads the log whenever it is wanted. Ends when nobody listens any more.
     async fn read_log(&self, connection: &Connection) {
         let mut wanted = self.wanted.clone();
+        let mut said = false;
         loop {
             let Ok(since) = wanted.wait_for(Option::is_some).await.map(|since| *since) else {
                 return;
             };
             let Some(since) = since else { continue };
-            match self.read_since(connection, since, &mut wanted).await {
-                Ok(Read::AsWanted) => {}
-                Ok(Read::Ended) => {
-                    tracing::debug!("broker: the outcome log ended");
-                    self.forget_offset();
-                }
-                Err(error) => {
-                    tracing::debug!(reason = %error, "broker: the outcome log can't be read now");
-                    self.forget_offset();
-                    sleep(AGAIN).await;
-                }
+            let reason = match self.read_since(connection, since, &mut wanted).await {
+                Ok(Read::AsWanted) => continue,
+                Ok(Read::Ended) => "the broker ended the consumer".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(
+                    reason,
+                    "broker: the outcome log can't be read; trying again until it can"
+                );
             }
+            self.forget_offset();
+            sleep(AGAIN).await;
         }
     }
 
