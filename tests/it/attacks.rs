@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use lapin::options::BasicPublishOptions;
+use lapin::message::BasicGetMessage;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::json;
@@ -46,6 +47,12 @@ fn memory_kib(worker: &Process) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+async fn first_letter(channel: &Channel) -> BasicGetMessage {
+    let options = BasicGetOptions { no_ack: true };
+    let letter = channel.basic_get(DEAD_LETTERS.into(), options).await;
+    letter.unwrap().expect("a dead letter")
+}
+
 /// Each of them takes a debug build a second or two.
 async fn letters_become(scene: &Scene, channel: &Channel, count: u32) {
     for so_many in 1..=count {
@@ -73,7 +80,7 @@ async fn scene(vhost: &str) -> (Scene, Channel) {
     let declared = scene.settings().run(&["topology", "declare"], b"").await;
     assert!(declared.status.success(), "{declared:?}");
     let channel = scene.channel().await;
-    let options = lapin::options::ConfirmSelectOptions::default();
+    let options = ConfirmSelectOptions::default();
     channel.confirm_select(options).await.unwrap();
     (scene, channel)
 }
@@ -138,12 +145,7 @@ async fn ten_thousand_headers_are_cut_and_the_dead_letter_says_so() {
     letters_become(&scene, &channel, expected).await;
     works(&scene, &channel, "after").await;
     worker.drained().await;
-    let options = lapin::options::BasicGetOptions { no_ack: true };
-    let letter = channel
-        .basic_get(DEAD_LETTERS.into(), options)
-        .await
-        .unwrap()
-        .unwrap();
+    let letter = first_letter(&channel).await;
     let headers = letter.properties.headers().clone().unwrap();
     assert!(headers.inner().contains_key("x-usher-headers-cut"));
     assert!(headers.inner().contains_key("x-usher-reason"));
@@ -171,11 +173,6 @@ async fn the_largest_bodies_are_let_go_of_and_become_whole_dead_letters() {
         memory_kib(&worker)
     );
     worker.drained().await;
-    let options = lapin::options::BasicGetOptions { no_ack: true };
-    let letter = channel
-        .basic_get(DEAD_LETTERS.into(), options)
-        .await
-        .unwrap()
-        .unwrap();
+    let letter = first_letter(&channel).await;
     assert_eq!(letter.data.len(), BODY_BYTES);
 }

@@ -72,7 +72,11 @@ impl Somebody {
 
     async fn binds(&self, queue: &str, exchange: &str) -> bool {
         let channel = self.0.create_channel().await.unwrap();
-        let (options, arguments) = (QueueDeclareOptions::default(), FieldTable::default());
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let arguments = FieldTable::default();
         if channel
             .queue_declare(queue.into(), options, arguments)
             .await
