@@ -70,7 +70,7 @@ pub struct Provider {
     /// Where the provider is: `https://host`, with a path where its API has one.
     #[schemars(extend("examples" = ["https://acme.zitadel.cloud"]))]
     pub base_url: String,
-    /// Whether `base_url` and `token_url` may be http:// beyond this machine, where whoever is on the way reads the
+    /// Whether `base_url` and `token_url` may be http:// beyond this machine, where anyone on the network path reads the
     /// token and the users' data. Default: false.
     #[serde(default)]
     pub insecure: bool,

@@ -96,6 +96,35 @@ async fn codes_without_a_place_to_go_are_invalid() {
     );
 }
 
+/// Whoever publishes would have codes sent to where others read them, or in a worker's way.
+#[tokio::test(start_paused = true)]
+async fn codes_go_to_no_queue_of_ours_or_of_the_broker() {
+    let mut codes = body(1, "u", false);
+    codes["update"] =
+        json!({ "email": "a@b.example", "zitadel": { "emailVerification": { "returnCode": {} } } });
+    for (queue, refuses) in [
+        ("user.outcomes.log", true),
+        ("user.update.sim.0", true),
+        ("usher.lease.sim.0", true),
+        ("amq.topic", true),
+        ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", false),
+        ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM", false),
+        ("replies.app", false),
+    ] {
+        let mut command = message(&codes, "u", false);
+        command.properties = command.properties.with_reply_to(queue);
+        let world = World::new(Scripted::always(Answer::Ok));
+        world.publish(&command);
+        world.run_to_the_end().await;
+        let reasons: Vec<_> = world
+            .dead_letters()
+            .iter()
+            .map(|letter| letter.properties.header_text("x-usher-reason").unwrap())
+            .collect();
+        assert_eq!(reasons == ["invalid"], refuses, "{queue}: {reasons:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_over_the_ceiling_is_oversized() {
     let large = raw(vec![b' '; BODY_BYTES_MAX + 1], "m", "u", false);

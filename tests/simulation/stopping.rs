@@ -57,6 +57,23 @@ async fn commands_that_wait_for_a_throttled_provider_do_not_hold_up_a_drain() {
     assert_eq!(world.waiting(), 1);
 }
 
+/// A broker that takes no messages confirms nothing, and a publisher waits for its confirms when it closes.
+#[tokio::test(start_paused = true)]
+async fn a_stop_under_an_alarm_of_the_broker_ends_within_the_grace_period_and_leaves_the_rest_to_it() {
+    let world = slow(Duration::from_secs(2));
+    let running = world.start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.broker.block("low on memory");
+    let start = tokio::time::Instant::now();
+    assert_eq!(running.drain().await, Stopped::Cut);
+    assert!(start.elapsed() <= world.grace_period, "{:?}", start.elapsed());
+    assert!(world.waiting() > 0);
+
+    world.broker.unblock();
+    world.run_to_the_end().await;
+    assert_eq!(world.waiting(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_grace_period_cuts_off_a_call_that_does_not_end() {
     let mut world = slow(Duration::from_secs(600));
