@@ -74,11 +74,21 @@ pub struct Fleet {
     /// What the broker gave up, for whoever completes it. A later one shows that the one before is stale.
     given_up: Mutex<Option<Delivery>>,
     gave_up: Notify,
-    /// The log is read for every provider: what the broker gave up may be anybody's.
-    all_providers: watch::Sender<bool>,
+    /// Whether the log is read for every provider: what the broker gave up may be anybody's.
+    all_providers: watch::Sender<AllProviders>,
     barriers: AtomicU64,
     /// An event that was put behind the others was read.
     proven: OnceCell<()>,
+}
+
+/// Whether the log is read for other providers, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AllProviders {
+    Unread,
+    /// It is to be read once more, from as far back as at the start.
+    Asked,
+    /// It is: what is put behind it now is read after all that it has of them.
+    Following,
 }
 
 /// What the others are told of this worker besides what the gate knows.
@@ -124,7 +134,7 @@ impl Fleet {
             log_heard_at: Mutex::default(),
             given_up: Mutex::default(),
             gave_up: Notify::new(),
-            all_providers: watch::Sender::new(false),
+            all_providers: watch::Sender::new(AllProviders::Unread),
             barriers: AtomicU64::new(0),
             proven: OnceCell::new(),
         }
@@ -174,6 +184,11 @@ impl Fleet {
         self.heard.notified().await;
     }
 
+    fn gave_up(&self, delivery: Delivery) {
+        *lock(&self.given_up) = Some(delivery);
+        self.gave_up.notify_one();
+    }
+
     /// Waits for the next command that the broker gave up.
     pub(super) async fn given_up(&self) -> Delivery {
         loop {
@@ -184,10 +199,26 @@ impl Fleet {
         }
     }
 
-    /// From now on the log is read for every provider, and once more from as far back as at the start.
-    pub(super) fn read_all_providers(&self) {
-        self.all_providers
-            .send_if_modified(|all| !std::mem::replace(all, true));
+    /// From now on the log is read for every provider, and once more from as far back as at the start. Waits until
+    /// that has begun.
+    pub(super) async fn read_all_providers(&self) {
+        self.all_providers_become(AllProviders::Unread, AllProviders::Asked);
+        // The sender lives as long as this does.
+        let _ = self
+            .all_providers
+            .subscribe()
+            .wait_for(|all| *all == AllProviders::Following)
+            .await;
+    }
+
+    fn all_providers_become(&self, from: AllProviders, to: AllProviders) {
+        self.all_providers.send_if_modified(|all| {
+            let changes = *all == from;
+            if changes {
+                *all = to;
+            }
+            changes
+        });
     }
 
     /// Whether the outcome log is to be read. A worker that does everything itself knows it all.
@@ -373,9 +404,11 @@ impl Fleet {
                     continue;
                 }
                 _ = all_providers.changed() => {
-                    *lock(&self.log_heard_at) = None;
-                    (read_until, is_followed) = (since, true);
-                    listener.follow(Some(self.clock.now() - self.settings.ledger_window));
+                    if *all_providers.borrow_and_update() == AllProviders::Asked {
+                        *lock(&self.log_heard_at) = None;
+                        is_followed = true;
+                        listener.follow(Some(self.clock.now() - self.settings.ledger_window));
+                    }
                     continue;
                 }
                 () = tokio::time::sleep(SILENCE), if following && !*self.caught_up.borrow() => {
@@ -385,11 +418,9 @@ impl Fleet {
             };
             match heard {
                 Heard::Notice(notice) => self.hear(&notice),
-                Heard::GivenUp(delivery) => {
-                    *lock(&self.given_up) = Some(delivery);
-                    self.gave_up.notify_one();
-                }
+                Heard::GivenUp(delivery) => self.gave_up(delivery),
                 Heard::Following => {
+                    self.all_providers_become(AllProviders::Asked, AllProviders::Following);
                     following = true;
                     *lock(&self.log_heard_at) = Some(Instant::now());
                 }
@@ -414,7 +445,7 @@ impl Fleet {
             }
             return None;
         }
-        let wanted = is_ours || *self.all_providers.borrow();
+        let wanted = is_ours || *self.all_providers.borrow() != AllProviders::Unread;
         wanted.then(|| self.ledger.read(message))?
     }
 

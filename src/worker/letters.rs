@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,9 +25,6 @@ use crate::provider::Codes;
 
 /// How long a stopping worker waits for the message that it completes.
 const IN_HAND_MAX: Duration = Duration::from_secs(2);
-
-/// The log of the other providers begins to be read within this.
-const LOG_BEGINS: Duration = Duration::from_millis(500);
 
 /// The task, and what ends it.
 pub(super) struct Keeper {
@@ -143,8 +140,7 @@ impl Letters {
     async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
         let _reading = self.hands.waits();
         if *provider != self.hands.name {
-            self.fleet.read_all_providers();
-            unless_left(leave, sleep(LOG_BEGINS)).await?;
+            unless_left(leave, self.fleet.read_all_providers()).await?;
         }
         unless_left(leave, self.fleet.barrier()).await
     }
