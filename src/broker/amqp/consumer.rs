@@ -144,7 +144,7 @@ impl Use for Consuming {
         let partitions = 0..self.topology.partitions;
         // They hold lapin's consumers: not to be dropped before the connection is closed.
         let mut tended: FuturesUnordered<_> = partitions.clone().map(|p| used.tend(p)).collect();
-        let ended = match self.declare(&connection, supervisor).await {
+        let ended = match self.declare(&connection, supervisor, first.is_over()).await {
             Err(error) => Err(error),
             Ok(()) => {
                 supervisor.up(first);
@@ -172,11 +172,23 @@ impl Use for Consuming {
 }
 
 impl Consuming {
-    async fn declare(&self, connection: &Connection, supervisor: &Supervisor) -> Result<(), ConnectError> {
+    /// What is missing although it `was_there` was deleted by somebody, and is named first.
+    async fn declare(
+        &self,
+        connection: &Connection,
+        supervisor: &Supervisor,
+        was_there: bool,
+    ) -> Result<(), ConnectError> {
         let mut declaring = Declaring::new(connection);
+        let declared = async {
+            if was_there {
+                declaring.restore(&self.topology).await?;
+            }
+            declaring.declare(&self.topology).await
+        };
         tokio::select! {
             () = supervisor.stop.cancelled() => Ok(()),
-            declared = timeout(supervisor.config.confirm_timeout, declaring.declare(&self.topology)) => {
+            declared = timeout(supervisor.config.confirm_timeout, declared) => {
                 declared.unwrap_or_else(|_| {
                     Err(ConnectError::unreachable(&"it didn't declare the topology in time"))
                 })

@@ -132,15 +132,29 @@ impl<'c> Declaring<'c> {
         Ok(())
     }
 
-    /// The exchanges and queues that are not on the broker.
-    pub(super) async fn missing(&mut self, topology: &Topology) -> Result<Vec<String>, ConnectError> {
+    /// Declares the exchanges and queues that are not on the broker, each after it was named, and none that is
+    /// there: what is deleted meanwhile is named by the next look. Answers whether all were there.
+    pub(super) async fn restore(&mut self, topology: &Topology) -> Result<bool, ConnectError> {
         let mut missing = Vec::new();
         for object in objects(topology) {
             if !self.exists(object).await? {
-                missing.push(object.label());
+                missing.push(object);
             }
         }
-        Ok(missing)
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let objects = missing.iter().map(|object| object.label()).collect::<Vec<_>>();
+        let objects = objects.join(", ");
+        tracing::error!(
+            objects,
+            "broker: a part of the topology was deleted; what it held is lost. It is declared again"
+        );
+        for object in missing {
+            let declared = self.ask(object, false).await?;
+            declared.map_err(|error| object.refused(&error))?;
+        }
+        Ok(false)
     }
 
     async fn plan(&mut self, topology: &Topology) -> Result<Plan, ConnectError> {

@@ -24,6 +24,11 @@ impl First {
         }
     }
 
+    /// Whether there was a connection before.
+    pub(super) fn is_over(&self) -> bool {
+        self.told.is_none()
+    }
+
     pub(super) fn connected(&mut self) {
         if let Some(told) = self.told.take() {
             // Nobody there: whoever asked went away, and has stopped the supervisor.

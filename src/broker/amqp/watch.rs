@@ -30,21 +30,13 @@ pub(super) async fn watch(connection: &Connection, topology: &Topology, config: 
 }
 
 async fn look(declaring: &mut Declaring<'_>, topology: &Topology) -> Result<(), ConnectError> {
-    let mut missing = declaring.missing(topology).await?;
-    if missing.is_empty() {
-        let Err(error) = declaring.bind_all(topology).await else {
-            return Ok(());
-        };
-        // One end of a binding may have been deleted since it was looked at.
-        missing = declaring.missing(topology).await?;
-        if missing.is_empty() {
-            return Err(error);
+    loop {
+        let all_were_there = declaring.restore(topology).await?;
+        match declaring.bind_all(topology).await {
+            Ok(()) => return Ok(()),
+            Err(error) if all_were_there && declaring.restore(topology).await? => return Err(error),
+            // One end of a binding was deleted since it was looked at.
+            Err(_) => {}
         }
     }
-    let objects = missing.join(", ");
-    tracing::error!(
-        objects,
-        "broker: a part of the topology was deleted; what it held is lost. It is declared again"
-    );
-    declaring.declare_all(topology).await
 }
