@@ -26,6 +26,12 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 /// What adds to a pause, so that the workers of a fleet do not come back at the same moment.
 const JITTER_MAX: Duration = Duration::from_millis(200);
 
+/// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
+const LEAST: f64 = 0.1;
+
+/// Whoever waits for the pace looks at it this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Whoever has no part of the quota asks again after this.
 const NO_PART: Duration = Duration::from_secs(1);
 
@@ -63,10 +69,13 @@ pub struct Pace {
     part: f64,
     quotas: Quotas,
     learned: Learned,
-    /// The next call goes out then, or a little before to make up for a timer that was late.
-    next: Instant,
+    /// What the next call is a gap away from, at the pace of the moment that it asks in. A call that made up for a
+    /// timer that was late counts from when it was due.
+    last: Option<Instant>,
     /// The last time that it was asked, it refused: somebody waits for the pace.
     waited_for: bool,
+    /// When somebody waited for it last, since the last pause.
+    waited_at: Option<Instant>,
     paused_until: Option<Instant>,
     /// As far as the provider said it to this worker itself.
     throttled_until: Option<Instant>,
@@ -92,8 +101,9 @@ impl Pace {
             part: 1.0,
             quotas: Quotas::new(&settings.rates, share, 1.0),
             learned: Learned::new(settings.rates.ceiling(share), share, now),
-            next: now,
+            last: None,
             waited_for: false,
+            waited_at: None,
             paused_until: None,
             throttled_until: None,
             paused_since: None,
@@ -130,22 +140,38 @@ impl Pace {
             }
             self.paused_until = None;
             self.quotas.forget_savings();
-            self.next = now;
+            self.last = None;
         }
+        let was_full = self.learned.is_full(now);
         let pace = self.learned.now(now, self.waited_for);
+        if self.learned.is_full(now) && !was_full {
+            // They were saved up on the way: the workers of a fleet would spend them all in one second.
+            self.quotas.forget_savings();
+        }
+        let due = self.last.map_or(now, |last| last + self.gap(pace));
         // At the whole of the configured rate the quotas alone have a say, their bursts included.
-        let too_early = self.next.checked_sub(CATCH_UP).filter(|at| *at > now);
+        let too_early = due.checked_sub(CATCH_UP).filter(|at| *at > now);
         let refused = match too_early.filter(|_| !self.learned.is_full(now)) {
             None => self.quotas.take(now).err(),
-            too_early => too_early,
+            // By then the pace may have grown.
+            Some(at) => Some(at.min(now + LOOK_AGAIN)),
         };
         self.waited_for = refused.is_some();
         if let Some(at) = refused {
+            self.waited_at = Some(now);
             return Err(at);
         }
-        self.next = self.next.max(now) + Duration::from_secs_f64(1.0 / (pace * self.part));
+        self.last = Some(due.max(now));
         self.recent.count(now);
         Ok(Granted { at: now, pace })
+    }
+
+    /// Between this worker's calls, at this pace of the fleet. However small its part, a worker is never slower
+    /// than the slowest fleet: it could not see that the provider takes calls again.
+    fn gap(&self, pace: f64) -> Duration {
+        let least = self.settings.rates.ceiling(self.settings.share);
+        let least = least.map_or(LEAST, |configured| LEAST.min(configured * self.part));
+        Duration::from_secs_f64(1.0 / (pace * self.part).max(least))
     }
 
     /// The provider throttled a call (429): nobody calls until it allows. While nobody passes, the pauses grow
@@ -173,7 +199,10 @@ impl Pace {
         let wait = wait.min(YEAR);
         let jitter = (wait / 50).min(JITTER_MAX).mul_f64(rng.f64());
         let until = now + wait + jitter;
-        let pace = match self.waited_for {
+        let waited = self
+            .waited_at
+            .is_some_and(|at| now.duration_since(at) < Recent::WINDOW);
+        let pace = match waited {
             true => granted.pace,
             // Others share the quota: what we really called is what was too much.
             false => granted
@@ -181,12 +210,15 @@ impl Pace {
                 .min(self.recent.per_second(now) * 1.2 / self.part.max(f64::MIN_POSITIVE))
                 .max(granted.pace / 4.0),
         };
-        self.learned
-            .throttled(pace, granted.at, until - now, self.passed, now);
+        // Where nobody passes, it is not the pace that is too high.
+        if self.passed {
+            self.learned.throttled(pace, granted.at, until - now, now);
+        }
         self.pause(until);
         self.throttled_until = self.paused_until;
         // A wait for the end of the pause is none for the pace.
         self.waited_for = false;
+        self.waited_at = None;
         self.slowed_at = Some(now);
         self.passed = false;
         self.times_throttled += 1;
@@ -201,6 +233,7 @@ impl Pace {
         self.pause(until);
         self.learned.adopt_lower(pace, now);
         self.waited_for = false;
+        self.waited_at = None;
         self.slowed_at = Some(now);
     }
 

@@ -20,6 +20,7 @@ mod logs;
 mod pace;
 mod policy;
 mod provider;
+mod recovery;
 mod redelivery;
 mod runs;
 mod seeds;

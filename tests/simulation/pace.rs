@@ -23,31 +23,34 @@ const CONCURRENCY: usize = 96;
 
 /// What a 429 says of the wait.
 #[derive(Debug, Clone, Copy)]
-enum Says {
+pub enum Says {
     Seconds,
     Nothing,
 }
 
 #[derive(Clone)]
-struct Provider(Arc<Mutex<State>>);
+pub struct Provider(Arc<Mutex<State>>);
 
 struct State {
     quota: Quota,
     says: Says,
     latency: Duration,
+    /// What every call is answered, whatever the quota.
+    trouble: Option<Fault>,
     rng: fastrand::Rng,
     accepted: Vec<Instant>,
     throttled: Vec<Instant>,
 }
 
 impl Provider {
-    fn new(kind: QuotaKind, says: Says, seed: u64) -> Self {
+    pub fn new(kind: QuotaKind, says: Says, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let latency = Duration::from_millis(rng.u64(5..100));
         Self(Arc::new(Mutex::new(State {
             quota: Quota::new(kind),
             says,
             latency,
+            trouble: None,
             rng,
             accepted: Vec::new(),
             throttled: Vec::new(),
@@ -58,13 +61,26 @@ impl Provider {
         self.0.lock().unwrap().quota = Quota::new(kind);
     }
 
-    async fn call(&self) -> Result<(), ProviderError> {
+    pub fn has_trouble(&self, trouble: Option<Fault>) {
+        self.0.lock().unwrap().trouble = trouble;
+    }
+
+    pub fn accepted(&self) -> Vec<Instant> {
+        self.0.lock().unwrap().accepted.clone()
+    }
+
+    pub async fn call(&self) -> Result<(), ProviderError> {
         let (there, back) = {
             let mut state = self.0.lock().unwrap();
             let (latency, jitter) = (state.latency / 2, state.rng.f64() / 10.0);
             (latency.mul_f64(1.0 + jitter), latency)
         };
         sleep(there).await;
+        let trouble = self.0.lock().unwrap().trouble;
+        if let Some(fault) = trouble {
+            sleep(back).await;
+            return Err(ProviderError::new(fault, "as the test says"));
+        }
         let answer = {
             let mut state = self.0.lock().unwrap();
             let State {
@@ -122,6 +138,10 @@ impl Provider {
 }
 
 fn gate(rates: Rates, seed: u64) -> Arc<Gate> {
+    gate_for(rates, CONCURRENCY, seed)
+}
+
+pub fn gate_for(rates: Rates, concurrency: usize, seed: u64) -> Arc<Gate> {
     let retry = retry::Config::default();
     Gate::new(Settings {
         pace: pace::Settings {
@@ -129,7 +149,7 @@ fn gate(rates: Rates, seed: u64) -> Arc<Gate> {
             share: 1.0,
             gap_max: retry.probe_gap_max,
         },
-        concurrency: CONCURRENCY,
+        concurrency,
         retry,
         bulk_share_min: 0.05,
         dead_letter_share_max: 1.0,

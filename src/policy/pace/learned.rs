@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::LEAST;
 use crate::contract::QuotaTold;
 
 /// Where the search begins when nothing is known, in calls per second.
 const FIRST: f64 = 5.0;
-
-/// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
-const LEAST: f64 = 0.1;
 
 /// In seconds: a held pace is proven after this long, and then raised. The longer the same pace is found
 /// again and again, the rarer is the trial: each costs a pause.
@@ -248,9 +246,9 @@ impl Learned {
         self.told.filter(|_| !self.told_is_wrong)
     }
 
-    /// A call that was sent then, at pace `at`, was throttled, and nobody calls for `pause`. `passed` says whether any
-    /// call passed since the pause before.
-    pub(super) fn throttled(&mut self, at: f64, sent: Instant, pause: Duration, passed: bool, now: Instant) {
+    /// A call that was sent then, at pace `at`, was throttled, and nobody calls for `pause`. Calls have passed since the
+    /// pause before.
+    pub(super) fn throttled(&mut self, at: f64, sent: Instant, pause: Duration, now: Instant) {
         // What went out since then is not known to have been too much.
         let on_its_way = now.duration_since(sent).as_secs_f64();
         self.since_pause = (self.since_pause - on_its_way).max(0.0);
@@ -272,7 +270,6 @@ impl Learned {
             // Thrown back at once: it is the proven pace that no longer holds.
             _ => self.after_hold(at, now),
         };
-        let next = if passed { next } else { next.min(at / 2.0) };
         let least = LEAST.min(self.configured.unwrap_or(LEAST));
         self.hold_at(next.max(least), hold);
         self.held_because = "the provider throttled";
@@ -307,7 +304,9 @@ impl Learned {
     /// A pace was throttled while it was held: what to hold next, and for how long.
     fn after_hold(&mut self, at: f64, now: Instant) -> (f64, f64) {
         let full = self.phase == Phase::Full;
+        // What the operator says holds as well as a proof, until it is in doubt.
         let was_proven = self.in_phase >= HOLD_MIN
+            || full && !self.doubted
             || !full && self.proven.is_some_and(|proven| self.level <= proven * 1.01);
         let doubted = std::mem::replace(&mut self.doubted, was_proven);
         if was_proven {
@@ -391,7 +390,8 @@ impl Learned {
     /// After an outage, or after throttling that nobody passed: slowly back to what was known.
     pub(super) fn resume_gently(&mut self, now: Instant) {
         let known = self.best.max(self.level);
-        self.pace = (known / 10.0).clamp(LEAST.min(known), FIRST.min(known));
+        // Doubling each second, it is there in four seconds.
+        self.pace = (known / 10.0).max(LEAST.min(known));
         self.phase = Phase::Start { up_to: Some(known) };
         self.in_phase = 0.0;
         self.since_pause = 0.0;
