@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod gate;
 pub mod handler;
 mod hands;
+mod keepers;
 pub mod lane;
 pub mod ledger;
 mod letters;
@@ -23,6 +24,6 @@ pub mod turn;
 mod unroutable;
 
 pub use progress::Progress;
-pub use run::{Stopped, Worker};
+pub use run::Worker;
 pub use setup::{Company, Config, Setup};
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, Stopped};

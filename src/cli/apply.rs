@@ -104,7 +104,7 @@ async fn work_off(
     let mut tick = tokio::time::interval(SHOW_EVERY);
     let stopped = loop {
         tokio::select! {
-            stopped = &mut working => break stopped?,
+            stopped = &mut working => break stopped.unwrap_or(Stopped::Broken),
             _ = tick.tick() => display.show(&progress.borrow(), gate.pause()),
             // What can't be told must not be done; and nothing that is out can be settled any more.
             Ok(()) = broken.changed() => shutdown.abort(),
@@ -126,6 +126,7 @@ async fn work_off(
     feeding?;
     Ok(match stopped {
         Stopped::Drained | Stopped::Cut => Exit::Interrupted,
+        Stopped::Broken => Exit::Failures,
         Stopped::InputEnded if summary.failures() > 0 => Exit::Failures,
         Stopped::InputEnded => Exit::Done,
     })

@@ -71,12 +71,19 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     });
     say_started(&config.provider, listen);
     // Among its tasks: from a thread of its own, each that it begins or takes in would cost a wake.
-    let stopped = tokio::spawn(worker.run()).await.context("the worker panicked")?;
+    let stopped = tokio::spawn(worker.run()).await;
+    let stopped =
+        stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))?;
     say_stopped(&progress.borrow());
-    Ok(match stopped {
+    Ok(exit_of(stopped))
+}
+
+fn exit_of(stopped: Stopped) -> Exit {
+    match stopped {
         Stopped::Drained | Stopped::InputEnded => Exit::Done,
         Stopped::Cut => Exit::Interrupted,
-    })
+        Stopped::Broken => Exit::Failures,
+    }
 }
 
 async fn serve_admin(config: &config::Admin) -> anyhow::Result<Admin> {

@@ -59,6 +59,19 @@ impl Reason {
         Self::Poison,
     ];
 
+    /// Whether the command alone says so, whatever the provider is like.
+    pub fn is_the_publishers(self) -> bool {
+        matches!(
+            self,
+            Self::Undecodable
+                | Self::Invalid
+                | Self::UnsupportedField
+                | Self::Oversized
+                | Self::Expired
+                | Self::IdReused
+        )
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",

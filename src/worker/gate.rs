@@ -18,7 +18,7 @@ use self::state::State;
 use self::waiting::Waiter;
 use crate::broker::Partition;
 use crate::contract::notice::Paused;
-use crate::contract::{Notice, TrafficClass, UserId};
+use crate::contract::{Notice, Reason, TrafficClass, UserId};
 use crate::policy::health::{Call, Judgement, Mark, ProbeId, Streak};
 use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
@@ -148,11 +148,11 @@ impl Gate {
     }
 
     /// Counts a command's outcome, and waits for as long as the guard lets none like it pass.
-    pub async fn outcome_allowed(&self, dead_letter: bool) {
+    pub async fn outcome_allowed(&self, dead_letter: Option<Reason>, command_id: Option<&str>) {
         loop {
             let mut opened = std::pin::pin!(self.opened.notified());
             opened.as_mut().enable();
-            if self.lock().guard.admit(dead_letter, Instant::now()) {
+            if self.lock().guard.admit(dead_letter, command_id, Instant::now()) {
                 return;
             }
             self.changed.notify_one();

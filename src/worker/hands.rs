@@ -155,10 +155,10 @@ impl Hands {
             attempts: done.attempts,
             duration: began.elapsed(),
         };
-        let is_dead_letter = settlement.outcome.dead_letter().is_some();
+        let reason = settlement.outcome.dead_letter().map(|failure| failure.reason);
         tokio::select! {
             biased;
-            () = self.handler.gate.outcome_allowed(is_dead_letter) => {}
+            () = self.handler.gate.outcome_allowed(reason, ident.command_id.as_deref()) => {}
             () = leave.cancelled() => {
                 self.hand_back(&ident, &delivery, &act, true).await;
                 return returned(delivery);
@@ -177,9 +177,9 @@ impl Hands {
             .settle(&ident, &settlement, &delivery.body, self.clock.now());
         metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
         failpoint::reach("before_ack", ident.user_id.as_deref());
-        match is_dead_letter {
-            true => self.ack_failed(delivery, &ident).await,
-            false => {
+        match reason {
+            Some(_) => self.ack_failed(delivery, &ident).await,
+            None => {
                 acked(delivery, &ident).await;
             }
         }

@@ -43,6 +43,11 @@ impl Keeper {
         }
     }
 
+    /// Waits for an end that nobody asked for.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+
     /// The message that is being completed is finished, and no other is begun.
     pub(super) async fn end(self) {
         self.leave.cancel();

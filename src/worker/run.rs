@@ -14,10 +14,11 @@ use super::fleet::Fleet;
 use super::gate::Gate;
 use super::handler::Held;
 use super::hands::{End, Finished, Hands, take_turn};
+use super::keepers::Keepers;
 use super::letters::Keeper;
 use super::partition::{Partition, Stage};
 use super::progress::Progress;
-use super::shutdown::Shutdown;
+use super::shutdown::{Shutdown, Stopped};
 use super::turn::Turn;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
@@ -39,17 +40,6 @@ const PASSED_ON: Duration = Duration::from_secs(3);
 
 /// What became of a command that comes again may stand in the outcome log a little later.
 const LOG_WANTED: Duration = Duration::from_secs(2);
-
-/// How a worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// The input ended, and all of it is settled.
-    InputEnded,
-    /// It was asked to, and what was in flight is settled.
-    Drained,
-    /// The grace period ran out, or it was aborted: what was in flight comes again.
-    Cut,
-}
 
 /// Of a partition whose lease is gone: when it is to be claimed again, and when it was passed on.
 /// A claim of what is stood in line for already changes nothing.
@@ -82,7 +72,7 @@ pub struct Worker {
     pub(super) hold_max: Duration,
     pub(super) progress: watch::Sender<Progress>,
     /// What runs beside the commands, for as long as the worker does.
-    pub(super) keepers: JoinSet<()>,
+    pub(super) keepers: Keepers,
 }
 
 impl Worker {
@@ -106,12 +96,20 @@ impl Worker {
             return stopped;
         }
         tracing::warn!("worker: the grace period ran out; what is unsettled comes again");
-        Stopped::Cut
+        if stopped == Stopped::Broken {
+            stopped
+        } else {
+            Stopped::Cut
+        }
     }
 
     async fn end(mut self, stopped: Stopped) {
         self.tasks.shutdown().await;
-        if let Some(letters) = self.letters.take().filter(|_| stopped != Stopped::Cut) {
+        if let Some(letters) = self
+            .letters
+            .take()
+            .filter(|_| !matches!(stopped, Stopped::Cut | Stopped::Broken))
+        {
             letters.end().await;
         }
         self.keepers.shutdown().await;
@@ -154,6 +152,11 @@ impl Worker {
                 () = &mut aborting => {
                     self.stop_by = Some(Instant::now() + GOODBYE_MAX);
                     return Stopped::Cut;
+                }
+                name = self.keepers.ended(self.letters.as_mut()) => {
+                    tracing::error!(task = name, "worker: a part of it has ended, so it can't go on");
+                    self.stop_by = Some(Instant::now() + GOODBYE_MAX);
+                    return Stopped::Broken;
                 }
                 () = &mut draining, if stop != Some(Stopped::Drained) => {
                     stop = Some(Stopped::Drained);

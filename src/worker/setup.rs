@@ -1,10 +1,12 @@
 //! What a worker is made of.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{Mutex, RwLock, watch};
@@ -15,6 +17,7 @@ use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
 use super::handler::{Calls, Handler};
 use super::hands::{Claims, Hands, Slots, Suspicion};
+use super::keepers::Keepers;
 use super::ledger::Ledger;
 use super::letters::Keeper;
 use super::lifecycle;
@@ -115,9 +118,10 @@ impl Worker {
     /// Needs a tokio runtime: what runs beside the commands starts here.
     pub fn new(mut setup: Setup) -> Self {
         let gate = Gate::new(setup.gate.clone());
-        let mut keepers = JoinSet::new();
-        keepers.spawn(gate.clone().keep_open());
-        keepers.spawn(gate.clone().watch_credentials(setup.provider.clone()));
+        let mut keepers = Keepers::default();
+        keepers.spawn("gate", gate.clone().keep_open());
+        let credentials = gate.clone().watch_credentials(setup.provider.clone());
+        keepers.spawn("credentials", credentials);
         let ledger = Arc::new(Ledger::new(setup.id.clone(), setup.config.ledger_commands_max));
         let company = setup.fleet.take();
         let ledger_window = company
@@ -136,15 +140,18 @@ impl Worker {
             let (told_of, told_by) = (gate.clone(), publisher.clone());
             let (gate, ledger) = (gate.clone(), ledger.clone());
             let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
-            keepers.spawn(lifecycle::tell(fleet.clone(), told_of, told_by));
-            keepers.spawn(fleet.clone().tell());
-            keepers.spawn(unroutable::watch(company.listener.unroutable()));
-            keepers.spawn(fleet.clone().listen(company.listener));
+            let pauses = lifecycle::tell(fleet.clone(), told_of, told_by);
+            keepers.spawn("lifecycle", pauses);
+            keepers.spawn("notices", fleet.clone().tell());
+            let unroutable = unroutable::watch(company.listener.unroutable());
+            // It ends with the listener, whose end is told elsewhere.
+            keepers.spawn("unroutable", unroutable.then(|()| pending()));
+            keepers.spawn("fleet", fleet.clone().listen(company.listener));
             fleet
         });
         let hands = Arc::new(setup.hands(gate, ledger, fleet.clone(), ledger_window));
         let letters = fleet.clone().map(|fleet| {
-            keepers.spawn(keep_token(hands.clone()));
+            keepers.spawn("token", keep_token(hands.clone()));
             Keeper::start(hands.clone(), fleet)
         });
         Self {

@@ -2,6 +2,19 @@
 
 use tokio_util::sync::CancellationToken;
 
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The input ended, and all of it is settled.
+    InputEnded,
+    /// It was asked to, and what was in flight is settled.
+    Drained,
+    /// The grace period ran out, or it was aborted: what was in flight comes again.
+    Cut,
+    /// What runs beside the commands has ended, which only a defect can do: what was in flight comes again.
+    Broken,
+}
+
 /// Asks a worker to stop. Clones ask the same worker.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {

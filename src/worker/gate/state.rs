@@ -22,8 +22,7 @@ use crate::provider::ProviderError;
 pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
-const GUARD_IS_SHUT: &str = "too many of the latest commands would be dead letters: mend what they have in common, then \
-                             run `usher resume`";
+const GUARD_IS_SHUT: &str = "mend what they have in common, then run `usher resume`";
 
 /// So many workers are remembered.
 const FLEET_MAX: usize = 1000;
@@ -340,7 +339,10 @@ impl State {
                 cause: DEAD_LETTERS,
                 since,
                 until: None,
-                why: Some(Cow::Borrowed(GUARD_IS_SHUT)),
+                why: self
+                    .guard
+                    .shut_by()
+                    .map(|by| Cow::Owned(format!("{by}: {GUARD_IS_SHUT}"))),
             });
         }
         let (cause, since, until) = match self.health.paused() {

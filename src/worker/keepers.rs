@@ -1,0 +1,56 @@
+//! What runs beside the commands for as long as the worker does: where one of these ends, or panics, the worker could
+//! stand still and not know it.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
+
+use super::letters::Keeper;
+
+#[derive(Default)]
+pub(super) struct Keepers(JoinSet<&'static str>);
+
+impl Keepers {
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            // A panic was logged where it happened, and is an end like any other.
+            let _ = AssertUnwindSafe(task).catch_unwind().await;
+            name
+        });
+    }
+
+    /// Waits for the first of them to end, those of the dead letters included. Answers its name.
+    pub(super) async fn ended(&mut self, letters: Option<&mut Keeper>) -> &'static str {
+        let of_letters = async {
+            match letters {
+                Some(letters) => letters.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(Ok(name)) = self.0.join_next() => name,
+            () = of_letters => "letters",
+        }
+    }
+
+    pub(super) async fn shutdown(&mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_and_a_panic_are_both_named() {
+        let mut keepers = Keepers::default();
+        keepers.spawn("lasting", std::future::pending());
+        keepers.spawn("ending", async {});
+        assert_eq!(keepers.ended(None).await, "ending");
+        keepers.spawn("panicking", async { panic!("as the test says") });
+        assert_eq!(keepers.ended(None).await, "panicking");
+        assert!(keepers.ended(None).now_or_never().is_none(), "the other lasts");
+    }
+}
