@@ -111,6 +111,10 @@ async fn work_off(
         }
     };
     display.clear();
+    if stopped == Stopped::Broken {
+        // Nobody takes what is fed any more.
+        shutdown.abort();
+    }
     let feeding = feeding.await?;
     let summary = Summary {
         progress: &progress.borrow(),

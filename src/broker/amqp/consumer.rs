@@ -172,19 +172,18 @@ impl Use for Consuming {
 }
 
 impl Consuming {
-    /// What is missing although it `was_there` was deleted by somebody, and is named first.
     async fn declare(
         &self,
         connection: &Connection,
         supervisor: &Supervisor,
-        was_there: bool,
+        was_declared: bool,
     ) -> Result<(), ConnectError> {
         let mut declaring = Declaring::new(connection);
         let declared = async {
-            if was_there {
-                declaring.restore(&self.topology).await?;
+            match was_declared {
+                true => declaring.declare_again(&self.topology).await,
+                false => declaring.declare(&self.topology).await,
             }
-            declaring.declare(&self.topology).await
         };
         tokio::select! {
             () = supervisor.stop.cancelled() => Ok(()),

@@ -103,16 +103,28 @@ impl<'c> Declaring<'c> {
     }
 
     pub(super) async fn declare(&mut self, topology: &Topology) -> Result<(), ConnectError> {
-        let partitions = self.partitions(topology).await?;
-        if let Some(is) = partitions.filter(|is| *is != topology.partitions) {
-            return Err(TopologyError::OtherPartitions {
+        self.refuse_other_partitions(topology).await?;
+        self.declare_all(topology).await
+    }
+
+    /// For a topology that was declared before: what is missing was deleted, and is named first. Over another number
+    /// of partitions nothing is restored either.
+    pub(super) async fn declare_again(&mut self, topology: &Topology) -> Result<(), ConnectError> {
+        self.refuse_other_partitions(topology).await?;
+        self.restore(topology).await?;
+        self.declare_all(topology).await
+    }
+
+    async fn refuse_other_partitions(&mut self, topology: &Topology) -> Result<(), ConnectError> {
+        match self.partitions(topology).await? {
+            Some(is) if is != topology.partitions => Err(TopologyError::OtherPartitions {
                 provider: topology.provider.clone(),
                 is,
                 wanted: topology.partitions,
             }
-            .into());
+            .into()),
+            _ => Ok(()),
         }
-        self.declare_all(topology).await
     }
 
     /// Whatever number of partitions there is.

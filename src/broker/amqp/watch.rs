@@ -31,12 +31,13 @@ pub(super) async fn watch(connection: &Connection, topology: &Topology, config: 
 
 async fn look(declaring: &mut Declaring<'_>, topology: &Topology) -> Result<(), ConnectError> {
     loop {
-        let all_were_there = declaring.restore(topology).await?;
-        match declaring.bind_all(topology).await {
-            Ok(()) => return Ok(()),
-            Err(error) if all_were_there && declaring.restore(topology).await? => return Err(error),
-            // One end of a binding was deleted since it was looked at.
-            Err(_) => {}
+        declaring.restore(topology).await?;
+        let Err(error) = declaring.bind_all(topology).await else {
+            return Ok(());
+        };
+        // One end of a binding may have been deleted since it was looked at.
+        if declaring.restore(topology).await? {
+            return Err(error);
         }
     }
 }
