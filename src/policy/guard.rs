@@ -10,19 +10,23 @@ use tokio::time::Instant;
 
 use crate::contract::Reason;
 
-/// So many of the commands are named.
+/// How many of the commands are named when it shuts.
 const EXAMPLES: usize = 3;
 
 #[derive(Debug)]
 pub struct Guard {
     share_max: f64,
     window: usize,
-    /// The latest outcomes: why each was to be a dead letter, if it was.
-    latest: VecDeque<Option<Reason>>,
+    /// The latest outcomes: which of them were to be dead letters.
+    latest: VecDeque<Option<DeadLetter>>,
     dead: usize,
-    /// The ids of the latest commands that were to be dead letters.
-    examples: VecDeque<String>,
     shut: Option<Shut>,
+}
+
+#[derive(Debug)]
+struct DeadLetter {
+    reason: Reason,
+    command_id: Option<String>,
 }
 
 #[derive(Debug)]
@@ -38,7 +42,6 @@ impl Guard {
             window: window.max(1),
             latest: VecDeque::new(),
             dead: 0,
-            examples: VecDeque::new(),
             shut: None,
         }
     }
@@ -51,20 +54,16 @@ impl Guard {
         if self.shut.is_some() {
             return dead_letter.is_none();
         }
-        self.latest.push_back(dead_letter);
+        self.latest.push_back(dead_letter.map(|reason| DeadLetter {
+            reason,
+            command_id: command_id.map(str::to_owned),
+        }));
         self.dead += usize::from(dead_letter.is_some());
         if self.latest.len() > self.window {
             let gone = self.latest.pop_front();
             self.dead -= usize::from(gone.flatten().is_some());
         }
-        if dead_letter.is_none() {
-            return true;
-        }
-        self.examples.extend(command_id.map(str::to_owned));
-        if self.examples.len() > EXAMPLES {
-            self.examples.pop_front();
-        }
-        if self.dead as f64 > self.share_max * self.window as f64 {
+        if dead_letter.is_some() && self.dead as f64 > self.share_max * self.window as f64 {
             let why = self.why();
             self.shut = Some(Shut { at: now, why });
             return false;
@@ -82,12 +81,8 @@ impl Guard {
     }
 
     fn why(&self) -> String {
-        let count = |reason| {
-            self.latest
-                .iter()
-                .filter(|latest| **latest == Some(reason))
-                .count()
-        };
+        let dead = || self.latest.iter().flatten();
+        let count = |reason| dead().filter(|letter| letter.reason == reason).count();
         let mut counts: Vec<_> = Reason::ALL.map(|reason| (reason, count(reason))).into();
         counts.retain(|(_, count)| *count > 0);
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -95,13 +90,16 @@ impl Guard {
             .iter()
             .map(|(reason, count)| format!("{reason}: {count}"))
             .collect();
-        let examples: Vec<_> = self.examples.iter().map(String::as_str).collect();
+        let ids = dead().rev().filter_map(|letter| letter.command_id.as_deref());
+        let mut ids: Vec<_> = ids.take(EXAMPLES).collect();
+        ids.reverse();
+        let such_as = if ids.is_empty() { "" } else { ", such as " };
         format!(
-            "{} of the latest {} commands would be dead letters ({}), such as {}",
+            "{} of the latest {} commands would be dead letters ({}){such_as}{}",
             self.dead,
             self.latest.len(),
             counts.join(", "),
-            examples.join(", ")
+            ids.join(", ")
         )
     }
 
@@ -110,7 +108,6 @@ impl Guard {
         self.shut = None;
         self.latest.clear();
         self.dead = 0;
-        self.examples.clear();
     }
 }
 

@@ -26,10 +26,7 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 /// What adds to a pause, so that the workers of a fleet do not come back at the same moment.
 const JITTER_MAX: Duration = Duration::from_millis(200);
 
-/// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
-const LEAST: f64 = 0.1;
-
-/// Whoever waits for the pace looks at it this often.
+/// A command that waits for the pace reads it again after this time at the latest: it may have risen.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whoever has no part of the quota asks again after this.
@@ -169,9 +166,7 @@ impl Pace {
     /// Between this worker's calls, at this pace of the fleet. However small its part, a worker is never slower
     /// than the slowest fleet: it could not see that the provider takes calls again.
     fn gap(&self, pace: f64) -> Duration {
-        let least = self.settings.rates.ceiling(self.settings.share);
-        let least = least.map_or(LEAST, |configured| LEAST.min(configured * self.part));
-        Duration::from_secs_f64(1.0 / (pace * self.part).max(least))
+        Duration::from_secs_f64(1.0 / (pace * self.part).max(self.learned.least(self.part)))
     }
 
     /// The provider throttled a call (429): nobody calls until it allows. While nobody passes, the pauses grow

@@ -118,7 +118,8 @@ fn concurrency(calls: u32) -> usize {
     (calls as usize / 5).max(32)
 }
 
-/// The seconds from `since` on until two seconds begin in which nine tenths of so many calls per second pass.
+/// Seconds from `since` to the first span of two seconds that has nine tenths of the calls that the quota allows (ten
+/// seconds for a quota below five calls per second).
 fn until_nine_tenths(calls: &[Instant], since: Instant, per_second: f64) -> Option<f64> {
     let mut calls: Vec<_> = calls.iter().copied().filter(|at| *at >= since).collect();
     calls.sort();
@@ -182,7 +183,7 @@ fn a_known_quota_is_used_again_within_ten_seconds_of_the_end_of_any_trouble() {
             (2000, &[0.25, 0.25, 0.5]),
         ] {
             let workers = shares.len();
-            // A minute of so many calls takes seconds: one kind of trouble will do.
+            // At 2,000/s a simulated minute takes seconds, so one kind of trouble is tried.
             if calls == 2000 && !matches!(fault, Fault::Throttled { .. }) {
                 continue;
             }

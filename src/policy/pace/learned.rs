@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LEAST;
 use crate::contract::QuotaTold;
 
 /// Where the search begins when nothing is known, in calls per second.
 const FIRST: f64 = 5.0;
+
+/// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
+const LEAST: f64 = 0.1;
 
 /// In seconds: a held pace is proven after this long, and then raised. The longer the same pace is found
 /// again and again, the rarer is the trial: each costs a pause.
@@ -151,6 +153,12 @@ impl Learned {
         self.per_second(now)
     }
 
+    /// The slowest pace of a fleet, or of a worker that has this part of the configured rate.
+    pub(super) fn least(&self, part: f64) -> f64 {
+        self.configured
+            .map_or(LEAST, |configured| LEAST.min(configured * part))
+    }
+
     /// The pace, for whoever only looks.
     pub(super) fn per_second(&self, now: Instant) -> f64 {
         match self.left {
@@ -270,8 +278,7 @@ impl Learned {
             // Thrown back at once: it is the proven pace that no longer holds.
             _ => self.after_hold(at, now),
         };
-        let least = LEAST.min(self.configured.unwrap_or(LEAST));
-        self.hold_at(next.max(least), hold);
+        self.hold_at(next.max(self.least(1.0)), hold);
         self.held_because = "the provider throttled";
         self.unheard = None;
         self.last_pause = pause.as_secs_f64();

@@ -22,7 +22,7 @@ use crate::provider::ProviderError;
 pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
-const GUARD_IS_SHUT: &str = "mend what they have in common, then run `usher resume`";
+const GUARD_IS_SHUT: &str = "fix what they have in common, then run `usher resume`";
 
 /// So many workers are remembered.
 const FLEET_MAX: usize = 1000;
