@@ -20,6 +20,7 @@ const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
 const UNROUTABLE: &str = "usher_unroutable";
+const HELD_BACK: &str = "usher_commands_held_back";
 const NOTICES_IGNORED: &str = "usher_fleet_notices_ignored_total";
 
 /// Histograms, with the buckets that the exporter is to use, in seconds.
@@ -71,6 +72,10 @@ pub fn describe() {
     describe_gauge!(
         PAUSED,
         "1 while nobody calls the provider, by cause (throttled, outage, credentials, worker, dead_letters)"
+    );
+    describe_gauge!(
+        HELD_BACK,
+        "Commands that would be dead letters and wait until the guard before them opens"
     );
     describe_gauge!(LEASES, "Partitions that this worker consumes; 0: it stands by");
     describe_gauge!(PARTITIONS, "Partitions of the provider");
@@ -129,6 +134,10 @@ pub fn leases(held: usize, partitions: usize) {
 
 pub fn pace(per_second: f64) {
     gauge!(PACE).set(per_second);
+}
+
+pub fn held_back(commands: usize) {
+    gauge!(HELD_BACK).set(commands as f64);
 }
 
 pub fn unroutable(messages: u64) {

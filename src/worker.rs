@@ -16,6 +16,7 @@ mod letters;
 mod lifecycle;
 mod partition;
 pub mod progress;
+mod rest;
 pub mod run;
 pub mod settle;
 pub mod setup;

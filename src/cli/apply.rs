@@ -19,7 +19,7 @@ use usher::provider::Kind;
 use usher::provider::simulated::quota::QuotaKind;
 use usher::provider::simulated::{self, Faults, Settings, Simulated};
 use usher::telemetry::{self, BoxMakeWriter};
-use usher::worker::{Setup, Shutdown, Stopped, Worker, gate};
+use usher::worker::{Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
 use super::feeder::Feeder;
@@ -102,10 +102,17 @@ async fn work_off(
     let feeding = tokio::spawn(feeder.feed());
     let mut working = tokio::spawn(worker.run());
     let mut tick = tokio::time::interval(SHOW_EVERY);
+    let mut wrong = None;
     let stopped = loop {
         tokio::select! {
             stopped = &mut working => break stopped.unwrap_or(Stopped::Broken),
-            _ = tick.tick() => display.show(&progress.borrow(), gate.pause()),
+            _ = tick.tick() => {
+                display.show(&progress.borrow(), gate.pause());
+                if wrong.is_none() {
+                    // Nobody is there who could mend it meanwhile: a second run goes on.
+                    wrong = gate.doubts().inspect(|_| shutdown.drain());
+                }
+            }
             // What can't be told must not be done; and nothing that is out can be settled any more.
             Ok(()) = broken.changed() => shutdown.abort(),
         }
@@ -123,6 +130,9 @@ async fn work_off(
         interrupted: stopped != Stopped::InputEnded || feeding.is_err(),
     };
     super::say(summary.text().trim_end());
+    if let Some(wrong) = wrong {
+        super::say(&format!("usher: stopped, nothing else was called: {wrong}"));
+    }
     let broken = broken.borrow().clone();
     if let Some(broken) = broken.filter(|broken| !broken.is_closed_stdout()) {
         return Err(exit::with(Exit::OutOfReach, broken));
@@ -235,6 +245,9 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
 fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
     let provider = assemble::provider(&config.provider)?;
     surroundings::log(&config.provider);
+    let mut gate = assemble::gate(config, &*provider);
+    // Dead letters go to a file and can be applied again. That the configuration is right, a first write has to show.
+    gate.guard.share_max = 1.0;
     Ok(Worker::new(Setup {
         id: WorkerId::new("apply"),
         // What was settled before, the outcome file tells.
@@ -243,11 +256,7 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         consumer: broker.consumer(config.broker.prefetch.get()),
         // What is written late is written once: a line that waits for its reader is not given up.
         publisher: broker.publisher_with(Duration::MAX),
-        gate: gate::Settings {
-            // Dead letters go to a file and can be applied again; nobody is there to look in between.
-            dead_letter_share_max: 1.0,
-            ..assemble::gate(config, &*provider)
-        },
+        gate,
         calls: assemble::calls(config),
         // No broker waits for them.
         hold_max: Duration::MAX,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use usher::config::{self, Config};
-use usher::policy::pace;
+use usher::policy::{guard, pace};
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
 use usher::provider::mattr::Mattr;
@@ -55,8 +55,11 @@ pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
         concurrency: config.provider.concurrency.get(),
         retry: config.retry.clone(),
         bulk_share_min: config.worker.bulk_share_min,
-        dead_letter_share_max: config.worker.dead_letter_share_max,
-        dead_letter_window: config.worker.dead_letter_window,
+        guard: guard::Settings {
+            share_max: config.worker.dead_letter_share_max,
+            window: config.worker.dead_letter_window,
+            doubts_configuration: config.worker.dead_letter_share_max < 1.0,
+        },
         can_read: provider.reads(),
         seed: fastrand::u64(..),
     }

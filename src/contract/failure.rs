@@ -72,6 +72,14 @@ impl Reason {
         )
     }
 
+    /// Whether it is what the provider answered to the command's own call.
+    pub fn is_the_providers(self) -> bool {
+        matches!(
+            self,
+            Self::Rejected | Self::NotFound | Self::Conflict | Self::VersionConflict
+        )
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecodable => "undecodable",

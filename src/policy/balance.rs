@@ -89,6 +89,11 @@ impl Balance {
         self.others.iter().filter(move |(_, other)| !silent(other))
     }
 
+    /// Whether somebody else works, so that what this one leaves is done.
+    pub fn others_hold_some(&self, now: Instant) -> bool {
+        self.present(now).any(|(_, other)| other.leases > 0)
+    }
+
     /// Those who would take a lease.
     fn takers(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
         self.present(now)

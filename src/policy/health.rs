@@ -1,20 +1,39 @@
 //! Whether to call at all: the provider's health, and whether it accepts the worker's credentials.
 //!
-//! One rule decides between a command's fault and the provider's: a failure is the command's only while
-//! the provider answers others. When it fails for several users in a row, or for many users in half of
-//! the calls, or can't be reached, or refuses the credentials, nobody calls but one probe at a time, at
-//! growing gaps, until a call passes.
+//! An outage is what happens to calls that would pass. One table decides whose fault a failure is, from who fails, who
+//! passes and who has not been tried:
+//!
+//! | who fails | who passes | who else could be tried | then |
+//! | --- | --- | --- | --- |
+//! | a command | another user, since the command's first failure | | its own fault: an attempt is spent; after a 403 it ends; after a 429 it waits alone |
+//! | one user | nobody | nobody | its own fault |
+//! | fewer than five users, five times in a row | nobody | somebody who passed before can be read | pause; when the read passes, their own fault |
+//! | more users, or many in half of the calls | nobody | somebody who has not failed | pause; that one probes |
+//! | all who wait | reads of others | nobody | pause; they probe in turn; every 10 s one command is charged |
+//! | all who wait | nobody can be read | nobody | pause; they probe in turn; every `retry.elapsed_max` one command is charged |
+//! | all who wait, and reads of others | nobody | nobody | pause for as long as it lasts |
+//! | whoever calls, with 401, no connection, or for want of something of the worker's | nobody | | pause for as long as it lasts |
+//! | users with 403 | nobody | | pause for as long as it lasts, from the second failure on |
+//!
+//! While it pauses, nobody calls but one probe at a time, at growing gaps, until a call passes.
 
+mod judgement;
+mod trial;
 mod window;
+mod witnesses;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::trial::Trial;
 use self::window::Window;
+use self::witnesses::Witnesses;
 use super::retry::{self, Schedule};
 use crate::contract::{Fault, UserId, WorkerId};
+
+pub use self::judgement::{Call, Cause, Judgement, Leave, ProbeId, Streak};
+pub use self::witnesses::Trouble;
 
 /// Failures in a row, of at least two users, that count as an outage.
 const FAILURES_IN_A_ROW: u32 = 5;
@@ -23,31 +42,8 @@ const FAILURES_IN_A_ROW: u32 = 5;
 /// users in trouble only a write that passes proves that the provider is well.
 const FEW_USERS: usize = 5;
 
-/// Those whose probe failed lately let others probe first, for so long and the latest longest: what they
-/// find may be their own trouble.
-const PROBED_BEFORE: Duration = Duration::from_secs(1);
-
 /// Trouble of the worker's own is none of the provider's: it is looked at again soon.
 const OWN_TROUBLE_GAP_MAX: Duration = Duration::from_secs(5);
-
-/// Why nobody calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    Outage,
-    Credentials,
-    /// The worker itself lacks what a call needs.
-    Worker,
-}
-
-impl Cause {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Outage => "outage",
-            Self::Credentials => "credentials",
-            Self::Worker => "worker",
-        }
-    }
-}
 
 #[derive(Debug)]
 enum State {
@@ -61,59 +57,10 @@ enum State {
     },
 }
 
-/// Another number for each probe: only its own answer or loss ends it.
-pub type ProbeId = u64;
-
-/// May a call go out?
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leave {
-    Call,
-    /// As the one probe: by reading this user, who passed before, or else with the command itself.
-    Probe(ProbeId, Option<UserId>),
-    /// Ask again then.
-    NotBefore(Instant),
-    /// A probe is out; its answer decides.
-    ProbeIsOut,
-}
-
-/// What a call was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// A read of the command's user. It shows that the provider reads, not that it writes.
-    Read,
-    Write,
-    /// A read of another user, as a probe.
-    Control,
-}
-
-/// What an answer means for the command that got it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
-    /// The answer speaks for itself.
-    Plain,
-    /// The provider failed on this command while it was well: an attempt is spent, unless this streak of
-    /// failures turns out to be an outage.
-    Spent { streak: Streak },
-    /// Not the command's fault: nothing is spent.
-    Excused,
-    /// 403 so far for this user alone, or for everybody: others have to be tried.
-    SetAside,
-    /// 403 for this user, while others pass.
-    Forbidden,
-}
-
-/// Counts passed calls, so that "since" can be said without a clock.
-pub type Mark = u64;
-
-/// Failures between two passes.
-pub type Streak = u64;
-
 #[derive(Debug)]
 pub struct Health {
     state: State,
-    passes: Mark,
-    /// The two users that passed last, with the mark of each.
-    passed: [Option<(UserId, Mark)>; 2],
+    witnesses: Witnesses,
     /// Failures since a write or a control passed.
     failures: u32,
     /// Whose they are, a few of them.
@@ -123,62 +70,47 @@ pub struct Health {
     excused: Option<Streak>,
     /// A control failed in this pause.
     control_failed: bool,
-    /// Users that failed or were denied since the last pass of a write, a few of them.
-    troubled: Vec<UserId>,
     /// When writes ended lately, and whom they failed.
     latest: Window,
-    /// Users whose probe failed in this pause, the latest few of them.
-    probed: VecDeque<UserId>,
+    trial: Trial,
     gaps: Schedule,
-    /// When a call passed last.
-    passed_at: Option<Instant>,
     /// Who told of the pause, while nothing of our own has confirmed it.
     heard_of: Option<WorkerId>,
     /// Probes so far.
     probes: ProbeId,
     /// The longest gap while a few users alone are denied: others have to be tried.
     gap_max_denied: Duration,
+    /// Whether the provider can read a user, so that a probe may be a read.
+    can_read: bool,
 }
 
 impl Health {
-    pub fn new(retry: &retry::Config) -> Self {
+    pub fn new(retry: &retry::Config, can_read: bool) -> Self {
         Self {
             state: State::Well,
-            passes: 0,
-            passed: [None, None],
+            witnesses: Witnesses::default(),
             failures: 0,
             failing: Vec::new(),
             streak: 0,
             excused: None,
             control_failed: false,
-            troubled: Vec::new(),
             latest: Window::default(),
-            probed: VecDeque::new(),
-            passed_at: None,
+            trial: Trial::new(retry.elapsed_max),
             heard_of: None,
             probes: 0,
             gap_max_denied: retry.delay_max,
             gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
+            can_read,
         }
     }
 
-    /// May a call for this user go out now? A probe is counted as out from here on.
-    pub fn leave(&mut self, user: &UserId, now: Instant, can_read: bool) -> Leave {
-        if matches!(self.state, State::Well) {
-            return Leave::Call;
-        }
-        let control = self.control(can_read);
-        let before = self.probed.iter().position(|probed| probed == user);
-        let others_first = match (before, &control) {
-            (Some(place), None) => PROBED_BEFORE.mul_f64(1.0 + place as f64),
-            _ => Duration::ZERO,
-        };
+    /// May a call go out now? A probe is counted as out from here on.
+    pub fn leave(&mut self, now: Instant) -> Leave {
+        let control = self.control(now);
         match &mut self.state {
             State::Well => Leave::Call,
             State::Paused { probe: Some(_), .. } => Leave::ProbeIsOut,
-            State::Paused { next_probe, .. } if *next_probe + others_first > now => {
-                Leave::NotBefore(*next_probe + others_first)
-            }
+            State::Paused { next_probe, .. } if *next_probe > now => Leave::NotBefore(*next_probe),
             State::Paused { probe, .. } => {
                 self.probes += 1;
                 *probe = Some(self.probes);
@@ -187,18 +119,34 @@ impl Health {
         }
     }
 
-    /// Whether this user's probe failed lately.
-    pub fn has_probed(&self, user: &UserId) -> bool {
-        self.probed.contains(user)
+    /// When a probe may go out, where nobody else calls; `None` while one is out.
+    pub fn next_probe(&self) -> Option<Instant> {
+        match &self.state {
+            State::Paused {
+                probe: None,
+                next_probe,
+                ..
+            } => Some(*next_probe),
+            _ => None,
+        }
     }
 
-    /// Somebody who passed before and is in no trouble now.
-    fn control(&self, can_read: bool) -> Option<UserId> {
-        if !can_read || self.troubled.len() >= FEW_USERS {
-            return None;
-        }
-        let mut passed = self.passed.iter().flatten().map(|(user, _)| user);
-        passed.find(|user| !self.troubled.contains(user)).cloned()
+    /// Whose command is the next probe, of those who wait. To be asked when it goes out.
+    pub fn choose<'u>(
+        &mut self,
+        waiting: &[&'u UserId],
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<&'u UserId> {
+        self.trial.choose(waiting, &self.witnesses, now, rng)
+    }
+
+    /// Whom to read as the next probe.
+    fn control(&self, now: Instant) -> Option<UserId> {
+        let wanted = self.witnesses.are_few() || self.trial.wants_control(now);
+        let control = self.witnesses.control().filter(|_| self.can_read && wanted)?;
+        let is_well = !self.witnesses.is_in_trouble(control);
+        (is_well || !self.witnesses.are_few()).then(|| control.clone())
     }
 
     /// The call has ended: if it was the probe that is out, another may go out.
@@ -227,30 +175,29 @@ impl Health {
 
     /// The provider answered `user`'s call, if only with what is wrong with the command.
     pub fn passed(&mut self, user: &UserId, call: Call, probe: Option<ProbeId>, now: Instant) {
-        self.passes += 1;
-        self.passed_at = Some(now);
-        match &mut self.passed {
-            [Some((latest, mark)), _] if latest == user => *mark = self.passes,
-            passed => {
-                passed.swap(0, 1);
-                passed[0] = Some((user.clone(), self.passes));
-            }
-        }
+        let are_few = self.witnesses.are_few();
+        let proves = call == Call::Write || (call == Call::Control && are_few);
+        self.witnesses.passed(user, proves, now);
         match call {
             Call::Write => {
                 self.latest.add(now, None);
-                self.troubled.clear();
+                self.witnesses.all_is_well(user);
                 self.end_streak();
             }
-            Call::Control => {
+            Call::Control if are_few => {
                 // Others were well all the time: the failures were these few users' own.
                 if !self.control_failed {
                     self.excused = None;
                 }
                 self.end_streak();
             }
-            Call::Read if self.troubled.len() < FEW_USERS => {
-                self.troubled.retain(|troubled| troubled != user);
+            Call::Control => {
+                self.trial.control_passed(now);
+                self.probe_ended(probe);
+                self.probe_by(now);
+            }
+            Call::Read if are_few => {
+                self.witnesses.out_of_trouble(user);
                 self.failing.retain(|failing| failing != user);
                 self.resume();
             }
@@ -274,7 +221,7 @@ impl Health {
     /// Whether another worker's pause, which began then, is news and may be the provider's: where a call of our own
     /// has passed in the meantime, it is that worker's own trouble.
     pub fn may_be_paused_since(&self, since: Instant) -> bool {
-        matches!(self.state, State::Well) && self.passed_at.is_none_or(|at| at < since)
+        matches!(self.state, State::Well) && self.passed_at().is_none_or(|at| at < since)
     }
 
     /// Another worker calls no more, and probes again at `until`. Our first probe follows its, by `latest`.
@@ -326,72 +273,123 @@ impl Health {
         self.heard_of = None;
         self.control_failed = false;
         self.state = State::Well;
-        self.probed.clear();
+        self.trial.begin_again();
         self.gaps.reset();
     }
 
-    /// A call failed. `denied_since` is where the user's first 403 stood, if there was one.
+    /// A call failed. `trouble` is what the command has had of it before.
     pub fn failed(
         &mut self,
         user: &UserId,
         (call, probe): (Call, Option<ProbeId>),
         fault: Fault,
-        denied_since: Option<Mark>,
+        trouble: &mut Trouble,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Judgement {
-        if call != Call::Control && self.is_probe(probe) {
-            self.probed.retain(|probed| probed != user);
-            self.probed.push_back(user.clone());
-            while self.probed.len() > FEW_USERS {
-                self.probed.pop_front();
-            }
-        }
+        let is_own = self.witnesses.another_passed(user, call, trouble);
         match fault {
             Fault::Command(_) | Fault::Throttled { .. } | Fault::CredentialsRenewed => {
                 self.probe_ended(probe);
-                Judgement::Plain
+                return Judgement::Plain;
             }
-            Fault::Credentials => {
-                self.pause(Cause::Credentials, probe, now, rng);
-                Judgement::Excused
+            Fault::Worker | Fault::Unreachable => {
+                self.trial.is_an_outage();
+                let cause = if fault == Fault::Worker {
+                    Cause::Worker
+                } else {
+                    Cause::Outage
+                };
+                self.pause(cause, probe, now, rng);
+                return Judgement::Excused;
             }
-            Fault::Worker => {
-                self.pause(Cause::Worker, probe, now, rng);
-                Judgement::Excused
-            }
-            Fault::Denied if denied_since.is_some_and(|mark| self.passed_by_another(user, mark)) => {
+            Fault::Credentials | Fault::Denied | Fault::Broken | Fault::Unknown => {}
+        }
+        self.witnesses.has_failed(trouble);
+        match fault {
+            Fault::Denied if is_own => {
                 self.probe_ended(probe);
                 Judgement::Forbidden
             }
             Fault::Denied => {
-                self.trouble(user, call);
+                self.count(user, call);
                 if self.failures >= 2 {
                     self.pause(Cause::Credentials, probe, now, rng);
-                    if self.troubled.len() < FEW_USERS {
+                    if self.witnesses.are_few() {
                         self.probe_by(now + self.gap_max_denied);
                     }
                 }
                 Judgement::SetAside
             }
-            Fault::Unreachable => {
-                self.pause(Cause::Outage, probe, now, rng);
+            _ if is_own && matches!(self.state, State::Well) => {
+                self.witnesses.in_trouble(user);
+                Judgement::Spent { streak: None }
+            }
+            Fault::Credentials => {
+                self.count(user, call);
+                self.pause(Cause::Credentials, probe, now, rng);
                 Judgement::Excused
             }
-            Fault::Broken | Fault::Unknown => {
-                self.trouble(user, call);
-                if call == Call::Write {
-                    self.latest.add(now, Some(user.clone()));
-                }
-                let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.failing.len() >= 2;
-                if in_a_row || self.latest.fails_for_many() || !matches!(self.state, State::Well) {
-                    self.latest.clear();
-                    self.excused = Some(self.streak);
-                    self.pause(Cause::Outage, probe, now, rng);
-                    return Judgement::Excused;
-                }
-                Judgement::Spent { streak: self.streak }
-            }
+            _ => self.broken(user, (call, probe), now, rng),
+        }
+    }
+
+    /// A failure while nobody else has passed since the command's first one.
+    fn broken(
+        &mut self,
+        user: &UserId,
+        (call, probe): (Call, Option<ProbeId>),
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Judgement {
+        self.count(user, call);
+        if call == Call::Write {
+            self.latest.add(now, Some(user.clone()));
+        }
+        let is_probe = self.is_probe(probe) && call != Call::Control;
+        let charged = is_probe.then(|| self.trial.failed(user)).flatten();
+        let in_a_row = self.failures >= FAILURES_IN_A_ROW && self.failing.len() >= 2;
+        if !in_a_row && !self.latest.fails_for_many() && matches!(self.state, State::Well) {
+            return Judgement::Spent {
+                streak: Some(self.streak),
+            };
+        }
+        self.latest.clear();
+        self.excused = Some(self.streak);
+        if charged == Some(1) {
+            // It is tried to its end now, at a command's own gaps.
+            self.gaps.reset();
+        }
+        self.pause(Cause::Outage, probe, now, rng);
+        match charged {
+            Some(_) => Judgement::Charged,
+            None => Judgement::Excused,
+        }
+    }
+
+    /// Whether a call that was throttled ran into a limit of its user's own, and says nothing of the pace.
+    pub fn throttled_alone(
+        &mut self,
+        user: &UserId,
+        (call, probe): (Call, Option<ProbeId>),
+        trouble: &mut Trouble,
+    ) -> bool {
+        let alone = self.witnesses.throttled_alone(user, call, trouble);
+        if alone {
+            self.probe_ended(probe);
+        }
+        alone
+    }
+
+    /// A command of this user that was charged has ended: the user's next one has not been tried, and any other is
+    /// tried as long as this one was.
+    pub fn charged_one_ended(&mut self, user: &UserId, now: Instant, rng: &mut fastrand::Rng) {
+        self.witnesses.out_of_trouble(user);
+        if !matches!(self.state, State::Well) {
+            self.trial.begin_again();
+            self.gaps.reset();
+            let gap = self.gaps.next_and_a_little(rng);
+            self.probe_by(now + gap);
         }
     }
 
@@ -409,6 +407,7 @@ impl Health {
             Fault::Unreachable | Fault::Broken | Fault::Unknown => Cause::Outage,
             Fault::Worker => Cause::Worker,
         };
+        self.trial.is_an_outage();
         self.pause(cause, probe, now, rng);
     }
 
@@ -417,16 +416,16 @@ impl Health {
     }
 
     /// A control that fails says something of the provider, and nothing of the user that was read.
-    fn trouble(&mut self, user: &UserId, call: Call) {
+    fn count(&mut self, user: &UserId, call: Call) {
         self.failures += 1;
         if call == Call::Control {
             self.control_failed = true;
+            self.trial.is_an_outage();
             return;
         }
-        for users in [&mut self.troubled, &mut self.failing] {
-            if users.len() < FEW_USERS && !users.contains(user) {
-                users.push(user.clone());
-            }
+        self.witnesses.in_trouble(user);
+        if self.failing.len() < FEW_USERS && !self.failing.contains(user) {
+            self.failing.push(user.clone());
         }
     }
 
@@ -449,10 +448,11 @@ impl Health {
             }
             State::Well => now,
         };
-        let mut gap = self.gaps.next_and_a_little(rng);
-        if cause == Cause::Worker {
-            gap = gap.min(OWN_TROUBLE_GAP_MAX);
-        }
+        let gap = match cause {
+            Cause::Outage if self.trial.is_exploring(since, now) => trial::EXPLORE_EVERY,
+            Cause::Worker => self.gaps.next_and_a_little(rng).min(OWN_TROUBLE_GAP_MAX),
+            Cause::Outage | Cause::Credentials => self.gaps.next_and_a_little(rng),
+        };
         self.state = State::Paused {
             cause,
             since,
@@ -461,21 +461,9 @@ impl Health {
         };
     }
 
-    fn passed_by_another(&self, user: &UserId, since: Mark) -> bool {
-        self.passed
-            .iter()
-            .flatten()
-            .any(|(passed, mark)| passed != user && *mark > since)
-    }
-
-    /// Where "since now" begins.
-    pub fn mark(&self) -> Mark {
-        self.passes
-    }
-
     /// When a call passed last.
     pub fn passed_at(&self) -> Option<Instant> {
-        self.passed_at
+        self.witnesses.passed_at()
     }
 
     /// Why nobody calls, since when, and when the next probe comes.

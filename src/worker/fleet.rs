@@ -175,6 +175,10 @@ impl Fleet {
         lock(&self.balance).gives_one_up(held, Instant::now())
     }
 
+    pub fn others_hold_some(&self) -> bool {
+        lock(&self.balance).others_hold_some(Instant::now())
+    }
+
     pub fn passes_on(&self, held: usize) -> bool {
         lock(&self.balance).passes_on(held, Instant::now())
     }

@@ -18,8 +18,10 @@ use self::state::State;
 use self::waiting::Waiter;
 use crate::broker::Partition;
 use crate::contract::notice::Paused;
-use crate::contract::{Notice, Reason, TrafficClass, UserId};
-use crate::policy::health::{Call, Judgement, Mark, ProbeId, Streak};
+use crate::contract::{Notice, TrafficClass, UserId};
+use crate::metrics;
+use crate::policy::guard::{self, DeadLetter};
+use crate::policy::health::{Call, Judgement, ProbeId, Streak, Trouble};
 use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
 use crate::provider::{Provider, ProviderError};
@@ -33,10 +35,7 @@ pub struct Settings {
     pub retry: retry::Config,
     /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
     pub bulk_share_min: f64,
-    /// Of the latest commands, the share that may become dead letters; beyond it nothing does.
-    pub dead_letter_share_max: f64,
-    /// How many the latest commands are.
-    pub dead_letter_window: usize,
+    pub guard: guard::Settings,
     /// Whether the provider can read a user, so that a probe may be a read.
     pub can_read: bool,
     /// Where jitter starts from.
@@ -91,7 +90,8 @@ impl Gate {
             let granted = {
                 let mut state = self.lock();
                 if state.nobody_waits()
-                    && let Ok(permit) = state.grant(self, class, user, Instant::now())
+                    && state.health.paused().is_none()
+                    && let Ok(permit) = state.grant(self, class, Instant::now())
                 {
                     return permit;
                 }
@@ -148,13 +148,15 @@ impl Gate {
     }
 
     /// Counts a command's outcome, and waits for as long as the guard lets none like it pass.
-    pub async fn outcome_allowed(&self, dead_letter: Option<Reason>, command_id: Option<&str>) {
+    pub async fn outcome_allowed(&self, dead_letter: Option<&DeadLetter>) {
+        let mut held_back = None;
         loop {
             let mut opened = std::pin::pin!(self.opened.notified());
             opened.as_mut().enable();
-            if self.lock().guard.admit(dead_letter, command_id, Instant::now()) {
+            if self.lock().guard.admit(dead_letter, Instant::now()) {
                 return;
             }
+            held_back.get_or_insert_with(|| HeldBack::new(self));
             self.changed.notify_one();
             opened.await;
         }
@@ -178,13 +180,24 @@ impl Gate {
         self.lock().rng.fork()
     }
 
-    pub fn mark(&self) -> Mark {
-        self.lock().health.mark()
+    /// A command of this user that was charged, since nobody else could be tried, has ended.
+    pub fn charged_one_ended(&self, user: &UserId) {
+        {
+            let mut state = self.lock();
+            let State { health, rng, .. } = &mut *state;
+            health.charged_one_ended(user, Instant::now(), rng);
+        }
+        self.changed.notify_one();
     }
 
     /// Whether this streak of failures turned out to be an outage.
     pub fn excused(&self, streak: Streak) -> bool {
         self.lock().health.excused(streak)
+    }
+
+    /// What shut the guard before the dead letters, while it is.
+    pub fn doubts(&self) -> Option<String> {
+        self.lock().guard.shut_by().map(str::to_owned)
     }
 
     /// Whether and why nobody calls.
@@ -239,18 +252,20 @@ impl Permit {
         self.control.as_ref()
     }
 
-    /// Says how the call went, and hears what that means for the command.
+    /// Says how the call went, and hears what that means for the command, which has had this trouble before.
     pub fn report(
         self,
         user: &UserId,
         call: Call,
         answer: Result<(), &ProviderError>,
-        denied_since: Option<Mark>,
+        trouble: &mut Trouble,
     ) -> Judgement {
         let now = Instant::now();
-        self.gate
-            .lock()
-            .report((self.granted, self.probe), user, call, answer, denied_since, now)
+        let mut state = self.gate.lock();
+        if call == Call::Write && answer.is_ok() && state.guard.write_passed() {
+            self.gate.opened.notify_waiters();
+        }
+        state.report((self.granted, self.probe), user, call, answer, trouble, now)
     }
 
     /// Says what the answer's headers told of the quota.
@@ -265,6 +280,22 @@ impl Permit {
         let now = Instant::now();
         let call = (self.granted, self.probe);
         self.gate.lock().report_token(call, answer, now);
+    }
+}
+
+/// A command that the guard keeps from becoming a dead letter, while this lives.
+struct HeldBack<'g>(&'g Gate);
+
+impl<'g> HeldBack<'g> {
+    fn new(gate: &'g Gate) -> Self {
+        metrics::held_back(gate.lock().guard.holds_back(true));
+        Self(gate)
+    }
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        metrics::held_back(self.0.lock().guard.holds_back(false));
     }
 }
 

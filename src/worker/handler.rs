@@ -18,7 +18,7 @@ use super::gate::{Gate, Permit};
 use crate::broker::Partition;
 use crate::clock::Clock;
 use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
-use crate::policy::health::{Call, Mark, Streak};
+use crate::policy::health::{Call, Streak, Trouble};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, ProviderError, User};
 
@@ -125,10 +125,16 @@ impl Handler {
             slot: Some(before.slot),
             last_call: Instant::now(),
             before: None,
-            denied_since: None,
+            trouble: Trouble::default(),
+            failures: 0,
+            charged: false,
             codes: Codes::default(),
         };
-        match course.run().await {
+        let ended = course.run().await;
+        if course.charged {
+            self.gate.charged_one_ended(&command.user_id);
+        }
+        match ended {
             None => Handled::Abandoned {
                 called: course.maybe_applied || course.written,
             },
@@ -168,7 +174,11 @@ struct Course<'a> {
     last_call: Instant,
     /// The user before the first write, where that is needed to tell whether a write was applied.
     before: Option<User>,
-    denied_since: Option<Mark>,
+    trouble: Trouble,
+    /// Calls that failed, those among them that were not spent.
+    failures: u32,
+    /// One was spent since nobody else could be tried.
+    charged: bool,
     codes: Codes,
 }
 
@@ -303,7 +313,7 @@ impl Course<'_> {
         match answer {
             Ok(user) => {
                 self.log_call("read", Ok(()), start, Duration::ZERO);
-                permit.report(&self.command.user_id, Call::Read, Ok(()), None);
+                permit.report(&self.command.user_id, Call::Read, Ok(()), &mut self.trouble);
                 Some(Ok(user))
             }
             Err(error) => Some(Err(self.after_failure(permit, Call::Read, error, start).await?)),
@@ -328,7 +338,7 @@ impl Course<'_> {
         let error = match answer {
             Ok(updated) => {
                 self.log_call("write", Ok(()), start, Duration::ZERO);
-                permit.report(&self.command.user_id, Call::Write, Ok(()), None);
+                permit.report(&self.command.user_id, Call::Write, Ok(()), &mut self.trouble);
                 self.attempts += 1;
                 self.codes = updated.codes;
                 return Some(Next::End(Outcome::Success { changed: true }));
@@ -345,7 +355,7 @@ impl Course<'_> {
             (self.maybe_applied, fault)
         {
             self.log_call("write", Err(&error), start, Duration::ZERO);
-            permit.report(&self.command.user_id, Call::Write, Err(&error), None);
+            permit.report(&self.command.user_id, Call::Write, Err(&error), &mut self.trouble);
             self.attempts += 1;
             return Some(self.our_own_doing(error, reason));
         }

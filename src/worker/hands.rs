@@ -29,6 +29,7 @@ use crate::contract::{
     Act, BatchId, Failure, Ident, Outcome, ProviderName, Reason, TrafficClass, UpdateUser, UserId, WorkerId,
 };
 use crate::metrics;
+use crate::policy::guard::DeadLetter;
 use crate::provider::Codes;
 
 /// Saying that a command goes back holds its user up for so long at most, and is tried for so long: without
@@ -155,10 +156,10 @@ impl Hands {
             attempts: done.attempts,
             duration: began.elapsed(),
         };
-        let reason = settlement.outcome.dead_letter().map(|failure| failure.reason);
+        let dead_letter = guarded(&ident, &settlement.outcome);
         tokio::select! {
             biased;
-            () = self.handler.gate.outcome_allowed(reason, ident.command_id.as_deref()) => {}
+            () = self.handler.gate.outcome_allowed(dead_letter.as_ref()) => {}
             () = leave.cancelled() => {
                 self.hand_back(&ident, &delivery, &act, true).await;
                 return returned(delivery);
@@ -177,7 +178,7 @@ impl Hands {
             .settle(&ident, &settlement, &delivery.body, self.clock.now());
         metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
         failpoint::reach("before_ack", ident.user_id.as_deref());
-        match reason {
+        match dead_letter {
             Some(_) => self.ack_failed(delivery, &ident).await,
             None => {
                 acked(delivery, &ident).await;
@@ -382,6 +383,15 @@ async fn too_late(delivery: &Delivery, late: Instant) {
     while delivery.usable() {
         sleep(LOOK_EVERY).await;
     }
+}
+
+fn guarded(ident: &Ident, outcome: &Outcome) -> Option<DeadLetter> {
+    outcome.dead_letter().map(|failure| DeadLetter {
+        reason: failure.reason,
+        status: failure.status,
+        command_id: ident.command_id.clone(),
+        user: ident.user_id.clone(),
+    })
 }
 
 fn poison(broken: u32) -> Failure {

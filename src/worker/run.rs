@@ -23,9 +23,6 @@ use super::turn::Turn;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
 
-/// Nothing is handed back for less.
-const SHORT_REST: Duration = Duration::from_secs(60);
-
 /// So much of the grace period is left for what comes after the commands: closing the connections.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
@@ -65,6 +62,8 @@ pub struct Worker {
     /// When a command came again last.
     pub(super) redelivered_at: Option<Instant>,
     pub(super) resting: bool,
+    /// When it came to rest last, or took commands again.
+    pub(super) turned_at: Option<Instant>,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
     /// Once it is asked to stop.
@@ -184,7 +183,7 @@ impl Worker {
         }
     }
 
-    fn claim_all(&mut self) {
+    pub(super) fn claim_all(&mut self) {
         for partition in 0..self.partitions {
             self.consumer.claim(partition);
         }
@@ -294,7 +293,7 @@ impl Worker {
     }
 
     /// Gives everything up, and stands in no line.
-    fn leave_all(&mut self, why: &'static str) {
+    pub(super) fn leave_all(&mut self, why: &'static str) {
         let before = self.progress.borrow().returned;
         for number in 0..self.partitions {
             match self.held.get(&number).is_some_and(Partition::is_held) {
@@ -376,33 +375,6 @@ impl Worker {
             "worker: gives a lease up for one that has fewer"
         );
         self.give_up(number);
-    }
-
-    /// A long pause must not hold deliveries until the broker takes them away.
-    fn rest_or_go_on(&mut self) {
-        let now = Instant::now();
-        let pause = self.gate().pause();
-        // A probe that is due needs a command to go out with.
-        let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
-        if self.resting {
-            if pause.is_none() {
-                tracing::info!("worker: takes commands again");
-                self.resting = false;
-                self.claim_all();
-            }
-            return;
-        }
-        let long = pause.is_some_and(|pause| {
-            let old = now.duration_since(pause.since) >= self.hold_max;
-            // For a short while it is not worth it: what comes again waits before its first call.
-            pause.until.map_or(old, |until| {
-                until - now > self.hold_max || (old && until - now > SHORT_REST)
-            })
-        });
-        if long {
-            self.resting = true;
-            self.leave_all("worker: a long pause; what is held goes back to the broker");
-        }
     }
 
     fn dispatch(&mut self, delivery: Delivery) {

@@ -167,6 +167,7 @@ impl Worker {
             entering: JoinSet::new(),
             redelivered_at: None,
             resting: false,
+            turned_at: None,
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
             stop_by: None,

@@ -243,3 +243,22 @@ async fn a_worker_without_descriptors_says_so_and_blames_nobody_else() {
     assert!(said.contains("no file descriptor left"), "{said}");
     assert!(!said.contains("fails for everybody"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_is_a_wrong_guess_stops_the_run_and_says_what_to_look_at() {
+    let (_provider, settings) = slow_provider().await;
+    let folder = Folder::new();
+    let missing = commands(1000).replace("\"userId\":\"", "\"userId\":\"missing-");
+    let file = folder.write("commands.jsonl", &missing);
+    let outcomes = folder.path("outcomes.jsonl");
+    let stopped = settings
+        .run(&["apply", &file, "--outcomes", &outcomes], b"")
+        .await;
+    let said = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(3), "{said}");
+    assert!(said.contains("provider.base_url"), "{said}");
+    let events = lines(&folder.read("outcomes.jsonl"));
+    let failed = events.iter().filter(|event| event["type"] == "USER_UPDATE_FAIL");
+    assert_eq!(failed.count(), 9, "{said}");
+    assert_eq!(lines(&folder.read("outcomes.dead-letters.jsonl")).len(), 9);
+}

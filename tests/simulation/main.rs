@@ -25,5 +25,6 @@ mod redelivery;
 mod runs;
 mod seeds;
 mod stopping;
+mod trouble;
 mod waits;
 mod world;

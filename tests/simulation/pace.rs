@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use usher::contract::{Fault, TrafficClass, UserId};
-use usher::policy::health::Call;
+use usher::policy::guard;
+use usher::policy::health::{Call, Trouble};
 use usher::policy::pace::{self, Rates};
 use usher::policy::retry;
 use usher::provider::ProviderError;
@@ -152,8 +153,11 @@ pub fn gate_for(rates: Rates, concurrency: usize, seed: u64) -> Arc<Gate> {
         concurrency,
         retry,
         bulk_share_min: 0.05,
-        dead_letter_share_max: 1.0,
-        dead_letter_window: 50,
+        guard: guard::Settings {
+            share_max: 1.0,
+            window: 50,
+            doubts_configuration: false,
+        },
         can_read: false,
         seed,
     })
@@ -170,7 +174,12 @@ async fn under_load(gate: &Arc<Gate>, provider: &Provider, during: impl Future<O
             loop {
                 let permit = gate.permit(TrafficClass::Interactive, 0, &user).await;
                 let answer = provider.call().await;
-                permit.report(&user, Call::Write, answer.as_ref().copied(), None);
+                permit.report(
+                    &user,
+                    Call::Write,
+                    answer.as_ref().copied(),
+                    &mut Trouble::default(),
+                );
             }
         });
     }

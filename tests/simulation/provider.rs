@@ -58,6 +58,8 @@ struct State {
     credentials_change: bool,
     outlives: bool,
     applies_late: bool,
+    /// Commands with such a number are failed, whatever the script says.
+    fails: fn(u64) -> bool,
 }
 
 impl Scripted {
@@ -74,6 +76,7 @@ impl Scripted {
             credentials_change: false,
             outlives: false,
             applies_late: false,
+            fails: |_| false,
         })))
     }
 
@@ -129,6 +132,11 @@ impl Scripted {
         self
     }
 
+    /// The provider fails on commands with such numbers.
+    pub fn failing_commands(&self, fails: fn(u64) -> bool) {
+        self.lock().fails = fails;
+    }
+
     /// The next look at the credentials finds new ones.
     pub fn rotate_credentials(&self) {
         self.lock().credentials_change = true;
@@ -158,9 +166,13 @@ impl Scripted {
                 latency_max,
                 calls,
                 applies_late,
+                fails,
                 ..
             } = &mut *state;
             let mut answer = script(user.as_str(), command.is_some(), rng);
+            if command.is_some_and(|command| fails(number(command))) {
+                answer = Answer::Fail(Fault::Broken);
+            }
             if let Answer::ApplyAnd(fault @ Fault::Unknown) = answer
                 && *applies_late
                 && command.is_some()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use usher::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
-use usher::policy::health::Call;
+use usher::policy::health::{Call, Trouble};
 use usher::policy::pace::Rates;
 use usher::provider::simulated::quota::QuotaKind;
 use usher::worker::gate::Gate;
@@ -89,7 +89,12 @@ impl Fleet {
                     if answer.is_ok() {
                         accepted.lock().unwrap()[worker].push(Instant::now());
                     }
-                    permit.report(&user, Call::Write, answer.as_ref().copied(), None);
+                    permit.report(
+                        &user,
+                        Call::Write,
+                        answer.as_ref().copied(),
+                        &mut Trouble::default(),
+                    );
                 }
             });
         }

@@ -15,8 +15,10 @@ use usher::broker::{Message, config::Config as BrokerConfig};
 use usher::clock::Clock;
 use usher::contract::event::{Event, EventBody};
 use usher::contract::{ProviderName, WorkerId};
+use usher::policy::guard;
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
+use usher::provider::Provider;
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
 use usher::worker::handler::Calls;
@@ -37,6 +39,7 @@ pub struct World {
     pub elapsed_max: Duration,
     pub grace_period: Duration,
     pub dead_letter_share_max: f64,
+    pub doubts_configuration: bool,
     /// No scripted call takes longer.
     pub timeout: Duration,
     pub settling_time: Duration,
@@ -105,6 +108,7 @@ impl World {
             elapsed_max: Duration::from_secs(300),
             grace_period: Duration::from_secs(25),
             dead_letter_share_max: 1.0,
+            doubts_configuration: false,
             timeout: Duration::from_secs(5),
             settling_time: Duration::from_secs(1),
             skip_unchanged: false,
@@ -151,9 +155,12 @@ impl World {
                     ..retry::Config::default()
                 },
                 bulk_share_min: 0.05,
-                dead_letter_share_max: self.dead_letter_share_max,
-                dead_letter_window: 50,
-                can_read: true,
+                guard: guard::Settings {
+                    share_max: self.dead_letter_share_max,
+                    window: 50,
+                    doubts_configuration: self.doubts_configuration,
+                },
+                can_read: self.provider.reads(),
                 seed: self.seed.wrapping_add(number),
             },
             calls: Calls {

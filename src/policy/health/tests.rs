@@ -1,31 +1,53 @@
 //! One story a test: who is answered what, and what follows.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::contract::Reason;
 
+#[path = "tests/trial.rs"]
+mod trial;
+
 /// Nobody has passed yet.
-const SPENT: Judgement = Judgement::Spent { streak: 0 };
+const SPENT: Judgement = Judgement::Spent { streak: Some(0) };
 
 struct Story {
     health: Health,
     rng: fastrand::Rng,
     /// The latest probe: whoever answers next does so as that.
     probe: Option<ProbeId>,
+    /// Of each user's one command.
+    troubles: HashMap<String, Trouble>,
 }
 
 impl Story {
     fn new() -> Self {
         Self {
-            health: Health::new(&retry::Config::default()),
+            health: Health::new(&retry::Config::default(), true),
             rng: fastrand::Rng::with_seed(1),
             probe: None,
+            troubles: HashMap::new(),
         }
     }
 
-    fn fails(&mut self, name: &str, fault: Fault, since: Option<Mark>) -> Judgement {
-        let call = (Call::Write, self.probe);
-        self.health
-            .failed(&user(name), call, fault, since, Instant::now(), &mut self.rng)
+    fn fails(&mut self, name: &str, fault: Fault) -> Judgement {
+        self.fails_at(Call::Write, name, fault)
+    }
+
+    fn fails_at(&mut self, call: Call, name: &str, fault: Fault) -> Judgement {
+        let trouble = self.troubles.entry(name.to_owned()).or_default();
+        let (now, rng) = (Instant::now(), &mut self.rng);
+        let call = (call, self.probe);
+        self.health.failed(&user(name), call, fault, trouble, now, rng)
+    }
+
+    /// Who of these probes.
+    fn chosen(&mut self, waiting: &[&str]) -> String {
+        let waiting: Vec<_> = waiting.iter().map(|name| user(name)).collect();
+        let chosen = self
+            .health
+            .choose(&waiting.iter().collect::<Vec<_>>(), Instant::now(), &mut self.rng);
+        chosen.unwrap().to_string()
     }
 
     fn passes(&mut self, name: &str, call: Call) {
@@ -33,7 +55,7 @@ impl Story {
     }
 
     fn leave(&mut self) -> Leave {
-        let leave = self.health.leave(&user("somebody"), Instant::now(), true);
+        let leave = self.health.leave(Instant::now());
         if let Leave::Probe(id, _) = &leave {
             self.probe = Some(*id);
         }
@@ -62,7 +84,7 @@ fn user(name: &str) -> UserId {
 async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
     let mut story = Story::new();
     for _ in 0..20 {
-        assert_eq!(story.fails("broken", Fault::Broken, None), SPENT);
+        assert_eq!(story.fails("broken", Fault::Broken), SPENT);
         assert_eq!(story.leave(), Leave::Call);
     }
 }
@@ -71,10 +93,10 @@ async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
 async fn failures_of_several_users_in_a_row_are_an_outage_and_spend_nothing() {
     let mut story = Story::new();
     for name in ["a", "b", "c", "d"] {
-        assert_eq!(story.fails(name, Fault::Broken, None), SPENT);
+        assert_eq!(story.fails(name, Fault::Broken), SPENT);
     }
-    assert_eq!(story.fails("e", Fault::Broken, None), Judgement::Excused);
-    assert_eq!(story.fails("a", Fault::Unknown, None), Judgement::Excused);
+    assert_eq!(story.fails("e", Fault::Broken), Judgement::Excused);
+    assert_eq!(story.fails("a", Fault::Unknown), Judgement::Excused);
     assert!(matches!(story.leave(), Leave::NotBefore(_)));
     assert_eq!(story.health.paused().unwrap().0, Cause::Outage);
 }
@@ -82,14 +104,14 @@ async fn failures_of_several_users_in_a_row_are_an_outage_and_spend_nothing() {
 #[tokio::test(start_paused = true)]
 async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
     let mut story = Story::new();
-    story.fails("a", Fault::Unreachable, None);
+    story.fails("a", Fault::Unreachable);
     let mut gaps = Vec::new();
     for _ in 0..6 {
         let before = Instant::now();
         assert_eq!(story.until_probe().await, story.probe(None));
         assert_eq!(story.leave(), Leave::ProbeIsOut);
         gaps.push(before.elapsed());
-        story.fails("a", Fault::Unreachable, None);
+        story.fails("a", Fault::Unreachable);
     }
     assert!(gaps[5] > gaps[0] * 8, "{gaps:?}");
     story.passes("a", Call::Write);
@@ -99,12 +121,12 @@ async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
 #[tokio::test(start_paused = true)]
 async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
     let mut story = Story::new();
-    story.fails("a", Fault::Credentials, None);
+    story.fails("a", Fault::Credentials);
     let Leave::NotBefore(first) = story.leave() else {
         panic!()
     };
     for _ in 0..63 {
-        story.fails("b", Fault::Credentials, None);
+        story.fails("b", Fault::Credentials);
     }
     assert_eq!(story.leave(), Leave::NotBefore(first));
 }
@@ -113,20 +135,58 @@ async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
 async fn a_denied_user_is_forbidden_once_another_passes() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
-    let mark = Some(story.health.mark());
-    assert_eq!(story.fails("x", Fault::Denied, None), Judgement::SetAside);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::SetAside);
     assert_eq!(story.leave(), Leave::Call);
     story.passes("x", Call::Read);
-    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::SetAside);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::SetAside);
     story.passes("ok", Call::Write);
-    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_fails_while_others_pass_is_charged_and_pauses_nobody() {
+    for fault in [Fault::Broken, Fault::Unknown, Fault::Credentials] {
+        let mut story = Story::new();
+        for n in 0..100 {
+            let name = format!("bad{}", n % 20);
+            let judgement = story.fails(&name, fault);
+            story.passes("ok", Call::Write);
+            if n >= 20 {
+                assert_eq!(judgement, Judgement::Spent { streak: None });
+            }
+        }
+        // They are left alone.
+        for n in 0..100 {
+            let name = format!("bad{}", n % 20);
+            assert_eq!(story.fails(&name, fault), Judgement::Spent { streak: None });
+            assert_eq!(story.leave(), Leave::Call);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_passes_says_nothing_of_anothers_write() {
+    for fault in [Fault::Broken, Fault::Denied, Fault::Credentials] {
+        let mut story = Story::new();
+        for n in 0..100 {
+            story.passes("ok", Call::Read);
+            let judgement = story.fails(&format!("u{}", n % 20), fault);
+            assert!(
+                !matches!(
+                    judgement,
+                    Judgement::Spent { streak: None } | Judgement::Forbidden
+                ),
+                "{n}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_everybody_is_denied_the_credentials_are_at_fault() {
     let mut story = Story::new();
-    story.fails("x", Fault::Denied, None);
-    story.fails("y", Fault::Denied, None);
+    story.fails("x", Fault::Denied);
+    story.fails("y", Fault::Denied);
     assert_eq!(story.health.paused().unwrap().0, Cause::Credentials);
     assert_eq!(story.until_probe().await, story.probe(None));
 }
@@ -135,30 +195,21 @@ async fn when_everybody_is_denied_the_credentials_are_at_fault() {
 async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
-    let mark = Some(story.health.mark());
-    story.fails("x", Fault::Denied, mark);
-    story.fails("x", Fault::Denied, mark);
+    story.fails("x", Fault::Denied);
+    story.fails("x", Fault::Denied);
     assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
     story.passes("ok", Call::Control);
-    assert_eq!(story.fails("x", Fault::Denied, mark), Judgement::Forbidden);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::Forbidden);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_control_that_fails_once_is_asked_again() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
-    story.fails("x", Fault::Unreachable, None);
+    story.fails("x", Fault::Unreachable);
     for _ in 0..3 {
         assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
-        let (now, rng) = (Instant::now(), &mut story.rng);
-        story.health.failed(
-            &user("ok"),
-            (Call::Control, story.probe),
-            Fault::Broken,
-            None,
-            now,
-            rng,
-        );
+        story.fails_at(Call::Control, "ok", Fault::Broken);
     }
 }
 
@@ -167,18 +218,24 @@ async fn with_many_users_in_trouble_a_read_proves_nothing() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
     for name in ["a", "b", "c", "d", "e", "f"] {
-        story.fails(name, Fault::Broken, None);
+        story.fails(name, Fault::Broken);
     }
+    assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
+    story.passes("ok", Call::Control);
+    assert_eq!(
+        story.health.paused().map(|(cause, ..)| cause),
+        Some(Cause::Outage)
+    );
     assert_eq!(story.until_probe().await, story.probe(None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_commands_own_fault_ends_its_probe() {
     let mut story = Story::new();
-    story.fails("a", Fault::Unreachable, None);
+    story.fails("a", Fault::Unreachable);
     story.until_probe().await;
     assert_eq!(
-        story.fails("a", Fault::Command(Reason::NotFound), None),
+        story.fails("a", Fault::Command(Reason::NotFound)),
         Judgement::Plain
     );
     assert!(!matches!(story.leave(), Leave::ProbeIsOut));
@@ -194,24 +251,9 @@ async fn reads_that_pass_do_not_hide_that_every_write_fails() {
             panic!("no leave");
         }
         story.passes(&name, Call::Read);
-        spent += u32::from(story.fails(&name, Fault::Broken, None) == SPENT);
+        spent += u32::from(story.fails(&name, Fault::Broken) == SPENT);
     }
     assert_eq!(spent, 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_probed_in_vain_lets_others_probe_first() {
-    let mut story = Story::new();
-    story.fails("a", Fault::Unreachable, None);
-    story.until_probe().await;
-    story.fails("a", Fault::Unreachable, None);
-    let Leave::NotBefore(next) = story.leave() else {
-        panic!()
-    };
-    tokio::time::sleep_until(next).await;
-    let leave = story.health.leave(&user("a"), Instant::now(), true);
-    assert_eq!(leave, Leave::NotBefore(next + PROBED_BEFORE));
-    assert_eq!(story.leave(), story.probe(None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,9 +262,11 @@ async fn an_outage_in_which_some_pass_is_an_outage() {
     let mut spent = 0;
     for n in 0..100 {
         let name = format!("user-{}", n % 20);
+        // Another command of the user.
+        story.troubles.remove(&name);
         match n % 5 < 3 {
             true => {
-                let judgement = story.fails(&name, Fault::Broken, None);
+                let judgement = story.fails(&name, Fault::Broken);
                 spent += u32::from(matches!(judgement, Judgement::Spent { .. }));
             }
             false => story.passes(&name, Call::Write),
@@ -246,7 +290,7 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
         match n % 4 {
             0 => {
                 let bad = format!("bad-{}", n % 3);
-                let judgement = story.fails(&bad, Fault::Broken, None);
+                let judgement = story.fails(&bad, Fault::Broken);
                 assert!(matches!(judgement, Judgement::Spent { .. }));
             }
             _ => story.passes(&name, Call::Write),
@@ -259,14 +303,14 @@ async fn a_few_users_that_always_fail_among_many_are_no_outage() {
 async fn a_user_whose_trouble_is_over_is_no_witness_against_the_provider() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
-    story.fails("vanishing", Fault::Unknown, None);
+    story.fails("vanishing", Fault::Unknown);
     for _ in 0..4 {
-        story.fails("broken", Fault::Broken, None);
+        story.fails("broken", Fault::Broken);
     }
     assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
     story.passes("ok", Call::Control);
     for _ in 0..20 {
-        let judgement = story.fails("broken", Fault::Broken, None);
+        let judgement = story.fails("broken", Fault::Broken);
         assert!(matches!(judgement, Judgement::Spent { .. }));
     }
 }
@@ -276,25 +320,23 @@ async fn spent_by_two(story: &mut Story, controls: &[bool]) -> usize {
     let mut spent = Vec::new();
     while story.health.paused().is_none() {
         for name in ["a", "b"] {
-            if let Judgement::Spent { streak } = story.fails(name, Fault::Broken, None) {
+            if let Judgement::Spent { streak } = story.fails(name, Fault::Broken) {
                 spent.push(streak);
             }
         }
     }
     for passes in controls {
         assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
-        let (now, rng) = (Instant::now(), &mut story.rng);
         match passes {
-            true => story.health.passed(&user("ok"), Call::Control, story.probe, now),
+            true => story.passes("ok", Call::Control),
             false => {
-                let read = (Call::Control, story.probe);
-                story
-                    .health
-                    .failed(&user("ok"), read, Fault::Broken, None, now, rng);
+                story.fails_at(Call::Control, "ok", Fault::Broken);
             }
         }
     }
-    spent.retain(|streak| !story.health.excused(*streak));
+    // The next ones come with other commands.
+    story.troubles.clear();
+    spent.retain(|streak| streak.is_none_or(|streak| !story.health.excused(streak)));
     spent.len()
 }
 
@@ -320,7 +362,7 @@ async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
             let now = Instant::now();
             if rng.bool() {
                 let name = user(&format!("u{}", rng.u8(0..8)));
-                match story.health.leave(&name, now, true) {
+                match story.health.leave(now) {
                     Leave::Call => in_flight.push((None, name)),
                     Leave::Probe(id, _) => {
                         assert_eq!(out, None, "seed {seed}, step {step}: two probes are out");
@@ -343,7 +385,9 @@ async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
                     let fault = *rng
                         .choice(&[Fault::Unreachable, Fault::Credentials, Fault::Broken])
                         .unwrap();
-                    story.health.failed(&name, call, fault, None, now, &mut story.rng);
+                    story
+                        .health
+                        .failed(&name, call, fault, &mut Trouble::default(), now, &mut story.rng);
                 }
                 _ => {}
             }
@@ -358,13 +402,13 @@ async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
 #[tokio::test(start_paused = true)]
 async fn another_calls_end_does_not_let_a_second_probe_out() {
     let mut story = Story::new();
-    story.fails("a", Fault::Unreachable, None);
+    story.fails("a", Fault::Unreachable);
     assert_eq!(story.until_probe().await, story.probe(None));
     let probe = story.probe.take();
     // Calls from before the pause: one is dropped, one fails, one ends with its command's own fault.
     story.health.probe_ended(None);
-    story.fails("b", Fault::Unreachable, None);
-    story.fails("c", Fault::Command(Reason::NotFound), None);
+    story.fails("b", Fault::Unreachable);
+    story.fails("c", Fault::Command(Reason::NotFound));
     // And one was the probe of an earlier pause.
     story.health.probe_ended(probe.map(|id| id - 1));
     assert_eq!(story.leave(), Leave::ProbeIsOut);
@@ -375,13 +419,13 @@ async fn another_calls_end_does_not_let_a_second_probe_out() {
 #[tokio::test(start_paused = true)]
 async fn trouble_of_the_workers_own_is_named_so_and_looked_at_again_soon() {
     let mut story = Story::new();
-    assert_eq!(story.fails("a", Fault::Worker, None), Judgement::Excused);
+    assert_eq!(story.fails("a", Fault::Worker), Judgement::Excused);
     for _ in 0..20 {
         let before = Instant::now();
         assert_eq!(story.health.paused().unwrap().0, Cause::Worker);
         assert_eq!(story.until_probe().await, story.probe(None));
-        assert!(before.elapsed() <= OWN_TROUBLE_GAP_MAX + PROBED_BEFORE * 6);
-        story.fails("a", Fault::Worker, None);
+        assert!(before.elapsed() <= OWN_TROUBLE_GAP_MAX);
+        story.fails("a", Fault::Worker);
     }
     assert!(matches!(story.until_probe().await, Leave::Probe(..)));
     story.passes("a", Call::Write);

@@ -90,8 +90,7 @@ fn began(pause: &Pause, now: Instant) {
     } else if cause == DEAD_LETTERS {
         tracing::error!(
             pause.why = why,
-            "worker: too many of the latest commands would be dead letters; nothing is dead-lettered and nobody \
-             calls. See what they have in common (a schema, a tenant, base_url), mend it, then run `usher resume`"
+            "worker: commands that would be dead letters wait, and the others run slowly, until `usher resume`"
         );
     } else if cause == Cause::Outage.as_str() {
         tracing::warn!(

@@ -12,8 +12,8 @@ use super::waiting::{Waiter, Waiting};
 use super::{Gate, Pause, Permit, Settings};
 use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
-use crate::policy::guard::Guard;
-use crate::policy::health::{Call, Cause, Health, Judgement, Leave, Mark, ProbeId};
+use crate::policy::guard::{Guard, ONE_CALL_IN};
+use crate::policy::health::{Call, Cause, Health, Judgement, Leave, ProbeId, Trouble};
 use crate::policy::hearsay::Hearsay;
 use crate::policy::pace::{Granted, Pace};
 use crate::policy::retry::Budget;
@@ -22,13 +22,11 @@ use crate::provider::ProviderError;
 pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
-const GUARD_IS_SHUT: &str = "fix what they have in common, then run `usher resume`";
+const GUARD_IS_SHUT: &str =
+    "others go on, one call a second; fix what these have in common, then run `usher resume`";
 
 /// So many workers are remembered.
 const FLEET_MAX: usize = 1000;
-
-/// So many who probed in vain may be passed by at a time.
-const SKIPPED_MAX: usize = 5;
 
 pub(super) struct State {
     pub(super) pace: Pace,
@@ -36,6 +34,8 @@ pub(super) struct State {
     pub(super) budget: Budget,
     pub(super) guard: Guard,
     pub(super) rng: fastrand::Rng,
+    /// When a call went out last.
+    called_at: Option<Instant>,
     /// The cause of the pause that the world was told of.
     pub(super) announced: Option<&'static str>,
     pub(super) said_pace: Option<SaidPace>,
@@ -57,9 +57,10 @@ impl State {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             pace: Pace::new(&settings.pace),
-            health: Health::new(&settings.retry),
+            health: Health::new(&settings.retry, settings.can_read),
             budget: Budget::new(settings.retry.budget),
-            guard: Guard::new(settings.dead_letter_share_max, settings.dead_letter_window),
+            guard: Guard::new(settings.guard),
+            called_at: None,
             rng: fastrand::Rng::with_seed(settings.seed),
             announced: None,
             said_pace: None,
@@ -84,16 +85,21 @@ impl State {
         &mut self,
         gate: &Arc<Gate>,
         class: TrafficClass,
-        user: &UserId,
         now: Instant,
     ) -> Result<Permit, Option<Instant>> {
-        if self.guard.shut_at().is_some() || !self.has_room(class) {
+        if !self.has_room(class) {
             return Err(None);
+        }
+        if self.guard.shut_at().is_some() {
+            let next = self.called_at.map(|at| at + ONE_CALL_IN);
+            if self.in_flight > 0 || next.is_some_and(|next| next > now) {
+                return Err(next.filter(|next| *next > now));
+            }
         }
         if let Some(until) = self.pace.paused_until(now) {
             return Err(Some(until));
         }
-        let (probe, control) = match self.health.leave(user, now, self.settings.can_read) {
+        let (probe, control) = match self.health.leave(now) {
             Leave::Call => (None, None),
             Leave::Probe(id, control) => (Some(id), control),
             Leave::NotBefore(at) => return Err(Some(at)),
@@ -107,6 +113,7 @@ impl State {
             }
         };
         self.hearsay.call_goes_out(now);
+        self.called_at = Some(now);
         self.in_flight += 1;
         self.bulk_in_flight += usize::from(class == TrafficClass::Bulk);
         self.budget.earn();
@@ -130,25 +137,25 @@ impl State {
     /// Grants what may be granted now. Returns when to come again, and permits that nobody took.
     pub(super) fn grant_all(&mut self, gate: &Arc<Gate>, now: Instant) -> (Option<Instant>, Vec<Permit>) {
         self.announce(now);
-        let (mut unclaimed, mut skipped, mut wake_at) = (Vec::new(), 0, None);
-        while let Some((class, waiter)) = self.next_waiter() {
+        let mut unclaimed = Vec::new();
+        while let Some((class, waiter)) = match self.health.paused() {
+            None => self.next_waiter(),
+            Some(_) => match self.health.next_probe() {
+                Some(at) if at <= now => self.next_prober(now),
+                at => return (at, unclaimed),
+            },
+        } {
             if waiter.grant.is_closed() {
                 continue;
             }
-            match self.grant(gate, class, &waiter.user, now) {
+            match self.grant(gate, class, now) {
                 Ok(permit) => {
                     self.count(class);
                     unclaimed.extend(waiter.grant.send(permit).err());
                 }
-                // Whoever waits behind may be the better probe.
-                Err(at) if skipped < SKIPPED_MAX && self.health.has_probed(&waiter.user) => {
-                    self.waiting(class).push(waiter);
-                    wake_at = wake_at.into_iter().chain(at).min();
-                    skipped += 1;
-                }
                 Err(at) => {
                     self.waiting(class).put_back(waiter);
-                    return (wake_at.into_iter().chain(at).min(), unclaimed);
+                    return (at, unclaimed);
                 }
             }
         }
@@ -171,6 +178,15 @@ impl State {
             false => TrafficClass::Interactive,
         };
         self.waiting(class).pop().map(|waiter| (class, waiter))
+    }
+
+    /// While nobody else calls.
+    fn next_prober(&mut self, now: Instant) -> Option<(TrafficClass, Waiter)> {
+        let waiting: Vec<_> = self.interactive.users().chain(self.bulk.users()).collect();
+        let user = self.health.choose(&waiting, now, &mut self.rng)?.clone();
+        let interactive = self.interactive.take(&user);
+        let waiter = interactive.map(|waiter| (TrafficClass::Interactive, waiter));
+        waiter.or_else(|| Some((TrafficClass::Bulk, self.bulk.take(&user)?)))
     }
 
     /// Keeps account of the calls that bulk commands had to let pass.
@@ -201,9 +217,15 @@ impl State {
         user: &UserId,
         call: Call,
         answer: Result<(), &ProviderError>,
-        denied_since: Option<Mark>,
+        trouble: &mut Trouble,
         now: Instant,
     ) -> Judgement {
+        let throttled = |error: &&ProviderError| matches!(error.fault, Fault::Throttled { .. });
+        if answer.err().is_some_and(|error| throttled(&error))
+            && self.health.throttled_alone(user, (call, probe), trouble)
+        {
+            return Judgement::Limited;
+        }
         let fault = match answer {
             Ok(())
             | Err(ProviderError {
@@ -221,7 +243,7 @@ impl State {
             Err(error) => self.take_note(granted, error, now),
         };
         let Self { health, rng, .. } = self;
-        health.failed(user, (call, probe), fault, denied_since, now, rng)
+        health.failed(user, (call, probe), fault, trouble, now, rng)
     }
 
     /// A token's fetch is nobody's call: what fails here fails for everybody.

@@ -42,7 +42,31 @@ impl Waiting {
         waiter
     }
 
-    /// The one that was popped: it is the next again.
+    /// Whose they are. Some of them may have left.
+    pub(super) fn users(&self) -> impl Iterator<Item = &UserId> {
+        let there = |waiter: &&Waiter| !waiter.grant.is_closed();
+        let waiters = self.0.iter().flat_map(|(_, waiters)| waiters);
+        waiters.filter(there).map(|waiter| &waiter.user)
+    }
+
+    /// The first one of this user that is still there.
+    pub(super) fn take(&mut self, user: &UserId) -> Option<Waiter> {
+        for (place, (_, waiters)) in self.0.iter_mut().enumerate() {
+            let found = waiters
+                .iter()
+                .position(|waiter| waiter.user == *user && !waiter.grant.is_closed());
+            if let Some(at) = found {
+                let waiter = waiters.remove(at);
+                if waiters.is_empty() {
+                    self.0.remove(place);
+                }
+                return waiter;
+            }
+        }
+        None
+    }
+
+    /// The one that was taken: it is the next again.
     pub(super) fn put_back(&mut self, waiter: Waiter) {
         let others = self.0.iter().position(|(of, _)| *of == waiter.partition);
         let partition = waiter.partition;

@@ -7,9 +7,17 @@ use tokio::time::{Instant, sleep};
 use super::{Course, Permit, Spent};
 use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
-use crate::policy::health::{Call, Judgement, Streak};
+use crate::policy::health::{Call, Judgement, Streak, Trouble};
 use crate::provider::{ProviderError, TokenState};
 use crate::worker::shutdown::unless_left;
+
+/// What is added where nobody else could be tried.
+const NOBODY_ELSE: &str = "; nobody else could be tried meanwhile, so it is not known whether the provider failed for \
+                           this user alone: see whether others pass before sending the command again";
+
+/// What is added where a user has a limit of its own.
+const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when its limit \
+                       allows";
 
 /// What a failed call leads to.
 pub(super) enum After {
@@ -79,7 +87,8 @@ impl Course<'_> {
         let answer = self.timed("probe", self.provider().read(control)).await;
         self.log_call("probe", answer.as_ref().map(|_| ()), start, Duration::ZERO);
         permit.tell(self.provider());
-        permit.report(control, Call::Control, answer.as_ref().map(|_| ()), None);
+        let answer = answer.as_ref().map(|_| ());
+        permit.report(control, Call::Control, answer, &mut Trouble::default());
     }
 
     /// Decides about a call that failed, and waits if it is to be made again. `None`: abandoned.
@@ -96,22 +105,19 @@ impl Course<'_> {
             self.log_call(kind_of(call), Err(&error), start, Duration::ZERO);
             return Some(After::Again);
         }
-        let denied_since = match fault {
-            Fault::Denied => Some(*self.denied_since.get_or_insert_with(|| self.handler.gate.mark())),
-            _ => None,
-        };
-        let judgement = permit.report(&self.command.user_id, call, Err(&error), denied_since);
-        let late = match fault {
-            Fault::Unknown => true,
-            Fault::Broken | Fault::Throttled { .. } => !self.harmless(),
-            _ => false,
-        };
+        let user = &self.command.user_id;
+        let judgement = permit.report(user, call, Err(&error), &mut self.trouble);
+        self.failures += 1;
+        let late = self.may_come_late(call, fault);
         let delay = match judgement {
             Judgement::Spent { .. } | Judgement::SetAside => self.schedule.next(&mut self.rng),
-            Judgement::Plain | Judgement::Excused | Judgement::Forbidden => Duration::ZERO,
+            Judgement::Limited => self.limited_for(fault),
+            Judgement::Plain | Judgement::Charged | Judgement::Excused | Judgement::Forbidden => {
+                Duration::ZERO
+            }
         };
         self.log_call(kind_of(call), Err(&error), start, delay);
-        if call == Call::Write && late {
+        if late {
             // It may still take effect: until it can't, nobody writes to this user, and nobody draws
             // conclusions from reading it, nor does anybody that the command is handed over to.
             sleep(self.handler.calls.settling_time).await;
@@ -127,15 +133,25 @@ impl Course<'_> {
             }
             (_, Judgement::Spent { streak }) => {
                 self.spend(streak, took);
-                let retry = &self.handler.retry;
-                if self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max {
-                    return Some(After::Exhausted(error.into_failure(Reason::RetriesExhausted)));
+                if self.is_exhausted() {
+                    return Some(exhausted(error, ""));
                 }
                 self.wait(delay).await?;
                 self.unless_left(self.handler.gate.retry_allowed()).await?;
                 Some(After::Again)
             }
-            (_, Judgement::SetAside) => {
+            (_, Judgement::Charged) => {
+                self.charged = true;
+                self.attempts = self.failures.min(self.handler.retry.attempts);
+                Some(match self.is_exhausted() {
+                    true => exhausted(error, NOBODY_ELSE),
+                    false => After::Again,
+                })
+            }
+            (_, Judgement::Limited) if self.elapsed + delay > self.handler.retry.elapsed_max => {
+                Some(exhausted(error, LIMITED))
+            }
+            (_, Judgement::SetAside | Judgement::Limited) => {
                 self.wait(delay).await?;
                 Some(After::Again)
             }
@@ -144,9 +160,35 @@ impl Course<'_> {
         }
     }
 
-    fn spend(&mut self, streak: Streak, took: Duration) {
+    fn may_come_late(&self, call: Call, fault: Fault) -> bool {
+        let late = match fault {
+            Fault::Unknown => true,
+            Fault::Broken | Fault::Throttled { .. } => !self.harmless(),
+            _ => false,
+        };
+        late && call == Call::Write
+    }
+
+    fn is_exhausted(&self) -> bool {
+        let retry = &self.handler.retry;
+        self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max
+    }
+
+    /// As long as the provider says, and longer each time.
+    fn limited_for(&mut self, fault: Fault) -> Duration {
+        let said = match fault {
+            Fault::Throttled { retry_after } => retry_after,
+            _ => None,
+        };
+        self.schedule.whole().max(said.unwrap_or_default())
+    }
+
+    /// For good, or unless this streak turns out to be an outage.
+    fn spend(&mut self, streak: Option<Streak>, took: Duration) {
         self.take_back();
-        if self.spent.is_none_or(|spent| spent.streak != streak) {
+        if let Some(streak) = streak
+            && self.spent.is_none_or(|spent| spent.streak != streak)
+        {
             self.spent = Some(Spent {
                 streak,
                 attempts: self.attempts,
@@ -223,6 +265,17 @@ impl Course<'_> {
             "provider: a call"
         );
     }
+}
+
+/// A 401 of one user, while others pass, is as good as a 403.
+fn exhausted(error: ProviderError, remark: &str) -> After {
+    let reason = match error.fault {
+        Fault::Credentials => Reason::Forbidden,
+        _ => Reason::RetriesExhausted,
+    };
+    let mut failure = error.into_failure(reason);
+    failure.detail.to_mut().push_str(remark);
+    After::Exhausted(failure)
 }
 
 fn kind_of(call: Call) -> &'static str {

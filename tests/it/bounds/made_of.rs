@@ -12,7 +12,7 @@ use usher::broker::topology::Topology;
 use usher::clock::Clock;
 use usher::config::{self, Config};
 use usher::contract::WorkerId;
-use usher::policy::{pace, retry};
+use usher::policy::{guard, pace, retry};
 use usher::provider::Provider;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
@@ -90,8 +90,11 @@ fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
         concurrency: config.provider.concurrency.get(),
         retry: config.retry.clone(),
         bulk_share_min: config.worker.bulk_share_min,
-        dead_letter_share_max: config.worker.dead_letter_share_max,
-        dead_letter_window: config.worker.dead_letter_window,
+        guard: guard::Settings {
+            share_max: config.worker.dead_letter_share_max,
+            window: config.worker.dead_letter_window,
+            doubts_configuration: true,
+        },
         can_read: provider.reads(),
         seed: 1,
     }
