@@ -230,7 +230,8 @@ impl Ledger {
 
     /// The outcome log is read from then on.
     pub fn reads_since(&self, then: Timestamp) {
-        self.state().complete_since = Some(then);
+        let mut state = self.state();
+        state.complete_since = state.complete_since.max(Some(then));
     }
 
     /// Takes in an event from the outcome log. Answers when it happened.

@@ -72,9 +72,8 @@ impl Listener for MemoryListener {
         }
     }
 
-    /// All of it, whatever the time: a log in memory is short.
     fn follow(&mut self, since: Option<Timestamp>) {
-        self.log = since.map(|_| 0);
+        self.log = since.map(|since| self.shared.state().logged_since(since).0);
         self.said = None;
     }
 

@@ -1,0 +1,146 @@
+//! How far back the outcome log is read, on the broker in memory.
+
+use tokio::time::advance;
+use uuid::Uuid;
+
+use super::*;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::topology::OUTCOMES;
+use crate::broker::{Config, Properties, Topology};
+use crate::clock::Clock;
+use crate::contract::event::{Event, EventIds};
+use crate::contract::outcome::Settlement;
+use crate::contract::{Ident, Outcome, ProviderName, WorkerId};
+use crate::policy::{pace, retry};
+use crate::worker::fleet::Settings;
+use crate::worker::gate::{self, Gate};
+use crate::worker::ledger::Ledger;
+
+const WINDOW: Duration = Duration::from_secs(900);
+const PROVIDER: &str = "sivo";
+
+struct Bench {
+    broker: MemoryBroker,
+    clock: Clock,
+    fleet: Arc<Fleet>,
+    ledger: Arc<Ledger>,
+}
+
+fn gate() -> Arc<Gate> {
+    Gate::new(gate::Settings {
+        pace: pace::Settings {
+            rates: pace::Rates::default(),
+            share: 1.0,
+            gap_max: WINDOW,
+        },
+        concurrency: 1,
+        retry: retry::Config::default(),
+        bulk_share_min: 0.05,
+        dead_letter_share_max: 1.0,
+        dead_letter_window: 50,
+        can_read: true,
+        seed: 1,
+    })
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap());
+        let topology = Topology::new(PROVIDER, &Config::default());
+        let broker = MemoryBroker::at(&topology, clock);
+        let me = WorkerId::new("me");
+        let settings = Settings {
+            provider: ProviderName::parse(PROVIDER).unwrap(),
+            partitions: 1,
+            exchange: topology.fleet_exchange(),
+            ledger_window: WINDOW,
+        };
+        let ledger = Arc::new(Ledger::new(me.clone(), 1000));
+        let publisher = broker.publisher();
+        let fleet = Fleet::new(me, settings, clock, publisher, gate(), ledger.clone());
+        let fleet = Arc::new(fleet);
+        tokio::spawn(fleet.clone().listen(broker.listener()));
+        Self {
+            broker,
+            clock,
+            fleet,
+            ledger,
+        }
+    }
+
+    /// Somebody else's success with this command.
+    fn logs(&self, n: u128) {
+        let settlement = Settlement {
+            outcome: Outcome::Success { changed: true },
+            attempts: 1,
+            duration: Duration::ZERO,
+        };
+        let provider = ProviderName::parse(PROVIDER).unwrap();
+        let event = Event::terminal(&provider, &ident(n), false, &settlement, self.clock.now());
+        let logged = Message {
+            exchange: OUTCOMES.to_owned(),
+            routing_key: format!("user.update.success.{PROVIDER}"),
+            properties: Properties::default(),
+            body: serde_json::to_vec(&event).unwrap().into(),
+            mandatory: false,
+        };
+        self.broker.publish(&logged).unwrap();
+    }
+
+    fn knows(&self, n: u128) -> bool {
+        self.ledger.next_run(&mut ident(n), b"body").is_some()
+    }
+}
+
+fn ident(n: u128) -> Ident {
+    Ident {
+        key: Uuid::from_u128(n),
+        event_ids: EventIds::new(&Uuid::from_u128(n), 0),
+        command_id: None,
+        user_id: None,
+        batch_id: None,
+        fields: Vec::new(),
+        redrives: 0,
+    }
+}
+
+/// As long as a worker that hears something needs to take it in.
+async fn a_moment() {
+    sleep(Duration::from_millis(400)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_left_for_long_is_read_again_no_further_back_than_the_window() {
+    let bench = Bench::new();
+    bench.logs(1);
+    bench.fleet.caught_up().await;
+    assert!(bench.knows(1));
+    bench.fleet.follow(false);
+    a_moment().await;
+    let left = bench.clock.now();
+    advance(Duration::from_secs(600)).await;
+    bench.logs(2);
+    advance(Duration::from_secs(7200)).await;
+    bench.logs(3);
+    bench.fleet.follow(true);
+    a_moment().await;
+    assert!(bench.knows(3) && !bench.knows(2));
+    // What this one did itself it knows all the same; what others did is not known.
+    assert!(bench.knows(1));
+    assert!(!bench.ledger.is_complete_since(left));
+    assert!(bench.ledger.is_complete_since(bench.clock.now() - WINDOW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_left_for_a_while_is_read_from_there_on() {
+    let bench = Bench::new();
+    bench.fleet.caught_up().await;
+    let since = bench.clock.now();
+    bench.fleet.follow(false);
+    a_moment().await;
+    bench.logs(1);
+    advance(Duration::from_secs(600)).await;
+    bench.fleet.follow(true);
+    a_moment().await;
+    assert!(bench.knows(1) && bench.ledger.is_complete_since(since));
+}
