@@ -77,6 +77,8 @@ struct State {
     events_max: usize,
     /// Nothing that happened since then is missing; `None`: nothing at all is.
     complete_since: Option<Timestamp>,
+    /// What was in the log before the event that is read next was left out.
+    cut: bool,
     /// The latest event of the log.
     latest: Option<Message>,
     /// Bodies of commands that failed and whose ack is known to be lost, by the command.
@@ -109,6 +111,7 @@ impl Ledger {
                 oldest_first: VecDeque::new(),
                 events_max: commands_max.saturating_mul(2).max(2),
                 complete_since: None,
+                cut: false,
                 latest: None,
                 acks_lost: HashMap::new(),
             }),
@@ -196,7 +199,8 @@ impl Ledger {
 
     /// Whether a turn that was begun since then is known for sure.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
-        self.state().complete_since.is_none_or(|since| since <= then)
+        let state = self.state();
+        !state.cut && state.complete_since.is_none_or(|since| since <= then)
     }
 
     /// A turn of this worker's own.
@@ -234,11 +238,24 @@ impl Ledger {
         state.complete_since = state.complete_since.max(Some(then));
     }
 
+    /// How many events it can hold.
+    pub fn events_max(&self) -> usize {
+        self.state().events_max
+    }
+
+    /// What was in the log before the event that is read next is not read.
+    pub fn is_cut(&self) {
+        self.state().cut = true;
+    }
+
     /// Takes in an event from the outcome log. Answers when it happened.
     pub fn read(&self, message: Message) -> Option<Timestamp> {
         let event: Event = serde_json::from_slice(&message.body).ok()?;
         let mut state = self.state();
         let (id, time) = (event.id, event.time);
+        if std::mem::take(&mut state.cut) {
+            state.complete_since = state.complete_since.max(Some(time));
+        }
         let barrier = message.properties.header_text(BARRIER);
         if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
             if barrier.worker == state.me {

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{
-    Death, Delivery, Header, Heard, Limits, Listener, Message, PublishError, Publisher, ROUTING_KEY_BYTES_MAX,
+    Death, Delivery, Extent, Header, Heard, Limits, Listener, Message, PublishError, Publisher,
+    ROUTING_KEY_BYTES_MAX,
 };
 
 use crate::bench::{Bench, promises};
@@ -33,6 +34,7 @@ promises!(
     what_no_queue_takes_is_counted_for_as_long_as_it_lies_there,
     a_routing_key_that_amqp_cannot_hold_is_returned,
     the_outcome_log_is_read_from_the_time_that_is_wanted,
+    of_a_long_outcome_log_only_the_end_is_read,
 );
 
 async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
@@ -394,9 +396,32 @@ async fn the_outcome_log_is_read_from_the_time_that_is_wanted(bench: &dyn Bench)
     publisher.publish(&outcome(1)).await.unwrap();
     publisher.publish(&outcome(2)).await.unwrap();
     let mut listener = bench.listener().await;
-    listener.follow(Some(then));
+    let all = |since| Extent {
+        since,
+        messages_max: 1000,
+    };
+    listener.follow(Some(all(then)));
     assert_eq!(logged_until(&mut listener, "2").await, ["1", "2"]);
     listener.follow(None);
-    listener.follow(Some(then - Duration::from_secs(60)));
+    listener.follow(Some(all(then - Duration::from_secs(60))));
     assert_eq!(logged_until(&mut listener, "2").await, ["0", "1", "2"]);
+}
+
+async fn of_a_long_outcome_log_only_the_end_is_read(bench: &dyn Bench) {
+    let publisher = bench.publisher().await;
+    for number in 0..30 {
+        let outcome = message(OUTCOMES, "user.update.start.sivo", number);
+        publisher.publish(&outcome).await.unwrap();
+    }
+    let mut listener = bench.listener().await;
+    let hour_ago = bench.clock().now() - Duration::from_secs(3600);
+    listener.follow(Some(Extent {
+        since: hour_ago,
+        messages_max: 10,
+    }));
+    let cut = timeout(Duration::from_secs(20), async {
+        while !matches!(listener.next().await, Heard::Cut) {}
+    });
+    assert!(cut.await.is_ok(), "it says so");
+    assert_eq!(logged_until(&mut listener, "29").await, numbers(20..30));
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{AllProviders, Fleet, SILENCE, lock};
-use crate::broker::{Heard, Listener, Message};
+use crate::broker::{Extent, Heard, Listener, Message};
 use crate::worker::lifecycle::Lifecycle;
 
 /// What happened so shortly before the log was left is read again when it is followed once more: clocks
@@ -22,7 +22,7 @@ impl Fleet {
         let began = self.clock.now();
         let mut read_until = self.window();
         self.ledger.reads_since(read_until);
-        listener.follow(Some(read_until));
+        listener.follow(Some(self.extent(read_until)));
         let (mut following, mut is_followed) = (false, true);
         loop {
             let heard = tokio::select! {
@@ -34,7 +34,7 @@ impl Fleet {
                     }
                     *lock(&self.log_heard_at) = None;
                     if follow {
-                        listener.follow(Some(self.resumes(read_until)));
+                        listener.follow(Some(self.extent(self.resumes(read_until))));
                     } else {
                         read_until = self.clock.now();
                         listener.follow(None);
@@ -46,7 +46,7 @@ impl Fleet {
                     if *all_providers.borrow_and_update() == AllProviders::Asked {
                         *lock(&self.log_heard_at) = None;
                         is_followed = true;
-                        listener.follow(Some(self.window()));
+                        listener.follow(Some(self.extent(self.window())));
                     }
                     continue;
                 }
@@ -63,6 +63,7 @@ impl Fleet {
                     following = true;
                     *lock(&self.log_heard_at) = Some(Instant::now());
                 }
+                Heard::Cut => self.ledger.is_cut(),
                 Heard::Logged(message) => {
                     *lock(&self.log_heard_at) = Some(Instant::now());
                     let at = self.read(message);
@@ -71,6 +72,14 @@ impl Fleet {
                     }
                 }
             }
+        }
+    }
+
+    /// More than the ledger can hold is of no use, and would only be waited for.
+    fn extent(&self, since: Timestamp) -> Extent {
+        Extent {
+            since,
+            messages_max: self.ledger.events_max(),
         }
     }
 

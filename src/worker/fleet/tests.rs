@@ -17,6 +17,7 @@ use crate::worker::gate::{self, Gate};
 use crate::worker::ledger::Ledger;
 
 const WINDOW: Duration = Duration::from_secs(900);
+const EVENTS_MAX: u32 = 2000;
 const PROVIDER: &str = "sivo";
 
 struct Bench {
@@ -45,6 +46,17 @@ fn gate() -> Arc<Gate> {
 
 impl Bench {
     fn new() -> Self {
+        let bench = Self::empty();
+        bench.listens();
+        bench
+    }
+
+    fn listens(&self) {
+        let listener = self.broker.listener();
+        tokio::spawn(self.fleet.clone().listen(listener));
+    }
+
+    fn empty() -> Self {
         let clock = Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap());
         let topology = Topology::new(PROVIDER, &Config::default());
         let broker = MemoryBroker::at(&topology, clock);
@@ -55,11 +67,10 @@ impl Bench {
             exchange: topology.fleet_exchange(),
             ledger_window: WINDOW,
         };
-        let ledger = Arc::new(Ledger::new(me.clone(), 1000));
+        let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
         let publisher = broker.publisher();
         let fleet = Fleet::new(me, settings, clock, publisher, gate(), ledger.clone());
         let fleet = Arc::new(fleet);
-        tokio::spawn(fleet.clone().listen(broker.listener()));
         Self {
             broker,
             clock,
@@ -129,6 +140,22 @@ async fn a_log_that_was_left_for_long_is_read_again_no_further_back_than_the_win
     assert!(bench.knows(1));
     assert!(!bench.ledger.is_complete_since(left));
     assert!(bench.ledger.is_complete_since(bench.clock.now() - WINDOW));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_log_that_is_longer_than_the_ledger_the_end_is_read_and_no_more_is_known() {
+    let bench = Bench::empty();
+    for n in 0..EVENTS_MAX * 2 {
+        bench.logs(n.into());
+        advance(Duration::from_millis(10)).await;
+    }
+    bench.listens();
+    bench.fleet.caught_up().await;
+    let first = EVENTS_MAX;
+    assert!(!bench.knows((first - 1).into()) && bench.knows(first.into()));
+    let back = |events: u32| bench.clock.now() - Duration::from_millis(10) * events;
+    assert!(!bench.ledger.is_complete_since(back(EVENTS_MAX + 100)));
+    assert!(bench.ledger.is_complete_since(back(EVENTS_MAX - 100)));
 }
 
 #[tokio::test(start_paused = true)]
