@@ -16,7 +16,7 @@ const OVERLAP: Duration = Duration::from_secs(60);
 
 impl Fleet {
     /// Takes in notices and the outcome log. Ends when it is told to.
-    pub(in crate::worker) async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+    pub async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
         let mut wanted = self.follow.subscribe();
         let mut all_providers = self.all_providers.subscribe();
         let began = self.clock.now();
@@ -112,7 +112,3 @@ impl Fleet {
         wanted.then(|| self.ledger.read(message))?
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -1,20 +1,24 @@
 //! How far back the outcome log is read, on the broker in memory.
 
-use tokio::time::advance;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{advance, sleep};
+use usher::broker::Message;
 use uuid::Uuid;
 
-use super::*;
-use crate::broker::memory::MemoryBroker;
-use crate::broker::topology::OUTCOMES;
-use crate::broker::{Config, Properties, Topology};
-use crate::clock::Clock;
-use crate::contract::event::{Event, EventIds};
-use crate::contract::outcome::Settlement;
-use crate::contract::{Ident, Outcome, ProviderName, WorkerId};
-use crate::policy::{pace, retry};
-use crate::worker::fleet::Settings;
-use crate::worker::gate::{self, Gate};
-use crate::worker::ledger::Ledger;
+use usher::broker::memory::MemoryBroker;
+use usher::broker::topology::OUTCOMES;
+use usher::broker::{Config, Properties, Topology};
+use usher::clock::Clock;
+use usher::contract::event::{Event, EventIds};
+use usher::contract::outcome::Settlement;
+use usher::contract::{Ident, Outcome, ProviderName, WorkerId};
+use usher::policy::pace::Rates;
+use usher::worker::fleet::{Fleet, Settings};
+use usher::worker::ledger::Ledger;
+
+use crate::pace::gate_for;
 
 const WINDOW: Duration = Duration::from_secs(900);
 const EVENTS_MAX: u32 = 2000;
@@ -25,23 +29,6 @@ struct Bench {
     clock: Clock,
     fleet: Arc<Fleet>,
     ledger: Arc<Ledger>,
-}
-
-fn gate() -> Arc<Gate> {
-    Gate::new(gate::Settings {
-        pace: pace::Settings {
-            rates: pace::Rates::default(),
-            share: 1.0,
-            gap_max: WINDOW,
-        },
-        concurrency: 1,
-        retry: retry::Config::default(),
-        bulk_share_min: 0.05,
-        dead_letter_share_max: 1.0,
-        dead_letter_window: 50,
-        can_read: true,
-        seed: 1,
-    })
 }
 
 impl Bench {
@@ -69,7 +56,14 @@ impl Bench {
         };
         let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
         let publisher = broker.publisher();
-        let fleet = Fleet::new(me, settings, clock, publisher, gate(), ledger.clone());
+        let fleet = Fleet::new(
+            me,
+            settings,
+            clock,
+            publisher,
+            gate_for(Rates::default(), 1, 1),
+            ledger.clone(),
+        );
         let fleet = Arc::new(fleet);
         Self {
             broker,
