@@ -21,7 +21,7 @@ use crate::broker::{Extent, Heard};
 const PREFETCH: u16 = 1000;
 const ACK_EVERY: u64 = 200;
 
-/// The last message of a log comes within this (in 10 ms, mostly), or there is none.
+/// The last message of a log that holds any comes within this: in 10 ms, mostly.
 const LAST_WITHIN: Duration = Duration::from_millis(500);
 
 pub(super) struct Log {
@@ -99,7 +99,6 @@ impl Log {
         trouble: &mut Trouble,
     ) -> lapin::Result<Read> {
         let messages_max = i64::try_from(wish.messages_max).unwrap_or(i64::MAX);
-        let last = last(connection).await?;
         let since = u64::try_from(wish.since.as_second()).unwrap_or(0);
         let mut part = Part::open(connection, AMQPValue::Timestamp(since)).await?;
         trouble.is_over();
@@ -109,6 +108,8 @@ impl Log {
         let Some(first) = part.next().await? else {
             return Ok(Read::Ended);
         };
+        // Asked only now: of a log that holds nothing it is never known.
+        let last = last(connection).await?;
         let latest = last.map_or(i64::MIN, |last| last.saturating_sub(messages_max) + 1);
         if offset(&first).is_none_or(|offset| offset >= latest) {
             return self.follow(&mut part, wish, Some(first)).await;
@@ -193,8 +194,8 @@ fn offset(received: &Received) -> Option<i64> {
     received.message.properties.number("x-stream-offset")
 }
 
-/// The offset of the log's last message, or of one that was stored with it. `None`: the log is empty, as far as anybody
-/// can tell in time.
+/// The offset of the log's last message, or of one that was stored with it. `None`: it did not come in time, and the
+/// reading is not bounded by it.
 async fn last(connection: &Connection) -> lapin::Result<Option<i64>> {
     let mut part = Part::open(connection, AMQPValue::LongString("last".into())).await?;
     let last = match timeout(LAST_WITHIN, part.next()).await {
