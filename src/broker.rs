@@ -214,8 +214,19 @@ pub enum Heard {
     Logged(Message),
     /// The outcome log is read from here on, or again after a break: nothing is left out.
     Following,
+    /// Of what is wanted of the log, only the latest part comes: it begins with the message that is logged next.
+    Cut,
     /// A command that the broker gave up. One at a time: the next one comes when this one is acked.
     GivenUp(Delivery),
+}
+
+/// How much of the outcome log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// From about then on.
+    pub since: Timestamp,
+    /// Of what is there already, not more than about so many messages: the latest.
+    pub messages_max: usize,
 }
 
 /// Hears what the workers of the fleet tell each other, reads the outcome log, and takes what the broker gave up, if
@@ -224,8 +235,8 @@ pub enum Heard {
 pub trait Listener: Send {
     async fn next(&mut self) -> Heard;
 
-    /// Reads the outcome log from about then on; `None`: no more.
-    fn follow(&mut self, since: Option<Timestamp>);
+    /// Reads so much of the outcome log, and then what is new; `None`: no more.
+    fn follow(&mut self, wanted: Option<Extent>);
 
     /// How many messages lie in `user.unroutable`, as of a few seconds ago. `None`: not known, or no such queue.
     fn unroutable(&self) -> watch::Receiver<Option<u64>>;

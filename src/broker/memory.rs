@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::topology::UNROUTABLE;
 use super::{Consumer, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
+use crate::clock::Clock;
 
 mod consumer;
 mod faults;
@@ -119,10 +120,15 @@ impl Shared {
 
 impl MemoryBroker {
     pub fn new(topology: &Topology) -> Self {
+        Self::at(topology, Clock::System)
+    }
+
+    /// By another clock than the system's.
+    pub fn at(topology: &Topology, clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
                 fleet: topology.fleet_exchange(),
-                state: Mutex::new(State::new(topology)),
+                state: Mutex::new(State::new(topology, clock)),
                 deliverable: Notify::new(),
                 room: Notify::new(),
                 publishable: Notify::new(),

@@ -91,6 +91,11 @@ impl Properties {
         Self(self.0.with_reply_to(queue.into()))
     }
 
+    /// In seconds since 1970.
+    pub fn timestamp(&self) -> Option<u64> {
+        *self.0.timestamp()
+    }
+
     pub fn with_timestamp(self, epoch_seconds: u64) -> Self {
         Self(self.0.with_timestamp(epoch_seconds))
     }

@@ -17,6 +17,13 @@ use super::schema::{closed, tagged};
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
+/// A SUCCESS says in its headers, too, what a worker needs to repeat it: whoever reads many events parses no body. Never a
+/// value. The fields are their names, with commas between them.
+pub const CHANGED: &str = "x-usher-changed";
+pub const ATTEMPTS: &str = "x-usher-attempts";
+pub const DURATION_MS: &str = "x-usher-duration-ms";
+pub const FIELDS: &str = "x-usher-fields";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
     Start,
@@ -31,6 +38,11 @@ impl EventType {
             Self::Success => "USER_UPDATE_SUCCESS",
             Self::Fail => "USER_UPDATE_FAIL",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Start, Self::Success, Self::Fail];
+        all.into_iter().find(|known| known.as_str() == text)
     }
 
     /// The middle of the event's routing key.

@@ -2,13 +2,13 @@
 
 mod holders;
 mod ignored;
+mod log;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -17,7 +17,7 @@ use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
-use crate::broker::{Delivery, Header, Heard, Link, Listener, Message, Partition, Properties, Publisher};
+use crate::broker::{Delivery, Header, Link, Message, Partition, Properties, Publisher};
 use crate::clock::Clock;
 use crate::contract::notice::BARRIER;
 use crate::contract::{Act, Notice, ProviderName, WorkerId};
@@ -32,10 +32,6 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A log that is silent for so long has been read to its end.
 const SILENCE: Duration = Duration::from_millis(300);
-
-/// What happened so shortly before the log was left is read again when it is followed once more: clocks
-/// differ, and so do the moments of publishing and of storing.
-const OVERLAP: Duration = Duration::from_secs(60);
 
 /// A barrier that was not read by then is put up again.
 const BARRIER_AGAIN: Duration = Duration::from_secs(5);
@@ -377,80 +373,6 @@ impl Fleet {
             body: Bytes::from(body),
             mandatory: false,
         }
-    }
-
-    /// Takes in notices and the outcome log. Ends when it is told to.
-    pub(super) async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
-        let mut wanted = self.follow.subscribe();
-        let mut all_providers = self.all_providers.subscribe();
-        let began = self.clock.now();
-        let since = began - self.settings.ledger_window;
-        let mut read_until = since;
-        self.ledger.reads_since(since);
-        listener.follow(Some(since));
-        let (mut following, mut is_followed) = (false, true);
-        loop {
-            let heard = tokio::select! {
-                heard = listener.next() => heard,
-                _ = wanted.changed() => {
-                    let follow = *wanted.borrow_and_update();
-                    if follow == is_followed {
-                        continue;
-                    }
-                    *lock(&self.log_heard_at) = None;
-                    if follow {
-                        listener.follow(Some(read_until - OVERLAP));
-                    } else {
-                        read_until = self.clock.now();
-                        listener.follow(None);
-                    }
-                    is_followed = follow;
-                    continue;
-                }
-                _ = all_providers.changed() => {
-                    if *all_providers.borrow_and_update() == AllProviders::Asked {
-                        *lock(&self.log_heard_at) = None;
-                        is_followed = true;
-                        listener.follow(Some(self.clock.now() - self.settings.ledger_window));
-                    }
-                    continue;
-                }
-                () = tokio::time::sleep(SILENCE), if following && !*self.caught_up.borrow() => {
-                    self.caught_up.send_replace(true);
-                    continue;
-                }
-            };
-            match heard {
-                Heard::Notice(notice) => self.hear(&notice),
-                Heard::GivenUp(delivery) => self.gave_up(delivery),
-                Heard::Following => {
-                    self.all_providers_become(AllProviders::Asked, AllProviders::Following);
-                    following = true;
-                    *lock(&self.log_heard_at) = Some(Instant::now());
-                }
-                Heard::Logged(message) => {
-                    *lock(&self.log_heard_at) = Some(Instant::now());
-                    let at = self.read(message);
-                    if at.is_some_and(|at| at >= began) && !*self.caught_up.borrow() {
-                        self.caught_up.send_replace(true);
-                    }
-                }
-            }
-        }
-    }
-
-    fn read(&self, message: Message) -> Option<Timestamp> {
-        // user.update.<what>.<provider>
-        let (what, provider) = message.routing_key.rsplit_once('.')?;
-        let is_ours = provider == self.settings.provider.as_str();
-        if Lifecycle::is_of(what) {
-            if is_ours {
-                self.lifecycle.read(&message.body);
-            }
-            return None;
-        }
-        let wanted = is_ours || *self.all_providers.borrow() != AllProviders::Unread;
-        wanted.then(|| self.ledger.read(message))?
     }
 
     fn hear(&self, notice: &[u8]) {

@@ -4,6 +4,8 @@
 //! A command has several runs when it failed and came again: a dead letter that was moved back, or another publish under
 //! the same id. Each has a number (how often the command was redriven), and with it events of its own.
 
+mod logged;
+
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -15,8 +17,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::logged::{Logged, What};
 use crate::broker::Message;
-use crate::contract::event::{Event, EventBody, EventType};
+use crate::contract::event::EventType;
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Ident, Outcome, WorkerId};
@@ -77,6 +80,8 @@ struct State {
     events_max: usize,
     /// Nothing that happened since then is missing; `None`: nothing at all is.
     complete_since: Option<Timestamp>,
+    /// What was in the log before the event that is read next was left out.
+    cut: bool,
     /// The latest event of the log.
     latest: Option<Message>,
     /// Bodies of commands that failed and whose ack is known to be lost, by the command.
@@ -109,6 +114,7 @@ impl Ledger {
                 oldest_first: VecDeque::new(),
                 events_max: commands_max.saturating_mul(2).max(2),
                 complete_since: None,
+                cut: false,
                 latest: None,
                 acks_lost: HashMap::new(),
             }),
@@ -196,7 +202,8 @@ impl Ledger {
 
     /// Whether a turn that was begun since then is known for sure.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
-        self.state().complete_since.is_none_or(|since| since <= then)
+        let state = self.state();
+        !state.cut && state.complete_since.is_none_or(|since| since <= then)
     }
 
     /// A turn of this worker's own.
@@ -230,14 +237,28 @@ impl Ledger {
 
     /// The outcome log is read from then on.
     pub fn reads_since(&self, then: Timestamp) {
-        self.state().complete_since = Some(then);
+        let mut state = self.state();
+        state.complete_since = state.complete_since.max(Some(then));
     }
 
-    /// Takes in an event from the outcome log. Answers when it happened.
+    /// How many events it can hold.
+    pub fn events_max(&self) -> usize {
+        self.state().events_max
+    }
+
+    /// What was in the log before the event that is read next is not read.
+    pub fn is_cut(&self) {
+        self.state().cut = true;
+    }
+
+    /// Takes in an event from the outcome log. Answers when it happened, or up to a second later.
     pub fn read(&self, message: Message) -> Option<Timestamp> {
-        let event: Event = serde_json::from_slice(&message.body).ok()?;
+        let logged = Logged::read(&message.properties, &message.body)?;
+        let (id, time) = (logged.id, logged.time);
         let mut state = self.state();
-        let (id, time) = (event.id, event.time);
+        if std::mem::take(&mut state.cut) {
+            state.complete_since = state.complete_since.max(Some(time));
+        }
         let barrier = message.properties.header_text(BARRIER);
         if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
             if barrier.worker == state.me {
@@ -245,8 +266,8 @@ impl Ledger {
             }
             return Some(time);
         }
-        match event.body {
-            EventBody::Start(_) => {
+        match logged.what {
+            What::Started => {
                 if let Some(turn) = message.properties.app_id().and_then(Act::parse) {
                     match message.properties.header_text(HANDED_BACK) {
                         Some(how) => state.hand_back(id, &turn, how != "untouched", time),
@@ -254,18 +275,18 @@ impl Ledger {
                     }
                 }
             }
-            EventBody::Success(ended) => {
-                let fields = self.hash_of_names(&ended.command.fields);
+            What::Succeeded(success) => {
+                let fields: Vec<&str> = success.fields().collect();
                 let seen = Seen::Succeeded {
-                    changed: ended.changed,
-                    attempts: ended.attempts,
-                    duration: Duration::from_millis(ended.duration_ms),
-                    fields,
+                    changed: success.changed,
+                    attempts: success.attempts,
+                    duration: Duration::from_millis(success.duration_ms),
+                    fields: self.hash_of_names(&fields),
                     body: None,
                 };
                 state.end(id, seen, time);
             }
-            EventBody::Fail(_) => state.end(id, Seen::Failed, time),
+            What::Failed => state.end(id, Seen::Failed, time),
         }
         state.latest = Some(message);
         Some(time)

@@ -14,7 +14,7 @@ use crate::broker::topology::{DEAD_LETTERS, OUTCOMES};
 use crate::broker::{Added, Delivery, Header, Message, Properties, PublishError, Publisher};
 use crate::clock::Clock;
 use crate::contract::dead_letter::{self, DeadLetter, HeaderValue};
-use crate::contract::event::{CONTENT_TYPE, Event};
+use crate::contract::event::{self, CONTENT_TYPE, Event, EventBody};
 use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Failure, Ident, ProviderName};
@@ -109,8 +109,10 @@ impl Settler {
             properties = properties.with_correlation_id(command_id);
         }
         let traceparent = traceparent(delivery).map(|text| mark(TRACEPARENT, text));
-        if traceparent.is_some() || header.is_some() {
-            properties = properties.with_headers(traceparent.into_iter().chain(header));
+        let mut headers: Vec<_> = traceparent.into_iter().chain(header).collect();
+        headers.extend(success_headers(event));
+        if !headers.is_empty() {
+            properties = properties.with_headers(headers);
         }
         Message {
             exchange: OUTCOMES.into(),
@@ -220,6 +222,22 @@ impl Settler {
             tokio::time::sleep(delays.next_at_least_half(&mut rng)).await;
         }
     }
+}
+
+fn success_headers(event: &Event) -> Vec<(String, Header)> {
+    let EventBody::Success(success) = &event.body else {
+        return Vec::new();
+    };
+    let duration = i64::try_from(success.duration_ms).unwrap_or(i64::MAX);
+    vec![
+        mark(event::CHANGED, success.changed.to_string()),
+        (
+            event::ATTEMPTS.to_owned(),
+            Header::Number(success.attempts.into()),
+        ),
+        (event::DURATION_MS.to_owned(), Header::Number(duration)),
+        mark(event::FIELDS, success.command.fields.join(",")),
+    ]
 }
 
 fn mark(name: &str, text: String) -> (String, Header) {

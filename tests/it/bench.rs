@@ -17,6 +17,7 @@ use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::OUTCOME_LOG;
 use usher::broker::{Config, Limits, Listener, Message, Properties, Publisher, Topology};
+use usher::clock::Clock;
 
 use crate::node::Node;
 use crate::proxy::Proxy;
@@ -37,6 +38,8 @@ pub trait Bench: Send + Sync {
     async fn take(&self, queue: &str) -> Option<Message>;
     /// The first so many of all outcomes.
     async fn outcome_log(&self, count: usize) -> Vec<Message>;
+    /// What the broker's clock says.
+    fn clock(&self) -> Clock;
     /// Every connection is lost, and can be made again.
     async fn drop_connections(&self);
 }
@@ -60,11 +63,13 @@ macro_rules! promises {
 }
 pub(crate) use promises;
 
-pub struct MemoryBench(MemoryBroker);
+pub struct MemoryBench(MemoryBroker, Clock);
 
 impl MemoryBench {
     pub fn new() -> Self {
-        Self(MemoryBroker::new(&Topology::new(PROVIDER, &Config::default())))
+        let clock = Clock::anchored(Clock::System.now());
+        let topology = Topology::new(PROVIDER, &Config::default());
+        Self(MemoryBroker::at(&topology, clock), clock)
     }
 }
 
@@ -92,6 +97,10 @@ impl Bench for MemoryBench {
 
     async fn outcome_log(&self, count: usize) -> Vec<Message> {
         self.0.messages(OUTCOME_LOG).into_iter().take(count).collect()
+    }
+
+    fn clock(&self) -> Clock {
+        self.1
     }
 
     async fn drop_connections(&self) {
@@ -192,6 +201,10 @@ impl Bench for AmqpBench {
             messages.push(message(delivery));
         }
         messages
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::System
     }
 
     async fn drop_connections(&self) {

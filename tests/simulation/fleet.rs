@@ -3,6 +3,7 @@
 
 mod leases;
 mod lifecycle;
+mod log;
 mod notices;
 mod pauses;
 mod quota;

@@ -96,11 +96,12 @@ impl World {
     }
 
     pub fn partitioned(provider: Scripted, partitions: u16) -> Self {
+        let clock = Clock::anchored("2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap());
         Self {
-            broker: MemoryBroker::new(&topology(partitions)),
+            broker: MemoryBroker::at(&topology(partitions), clock),
             partitions,
             provider,
-            clock: Clock::anchored("2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap()),
+            clock,
             prefetch: 256,
             rate: None,
             concurrency: 64,

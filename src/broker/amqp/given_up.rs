@@ -12,23 +12,18 @@ use tokio::time::{sleep, timeout};
 
 use super::listener::AGAIN;
 use super::received::Received;
+use super::trouble::Trouble;
 use crate::broker::topology::GIVEN_UP;
 use crate::broker::{Acker, Config, Delivery, Heard};
 
 /// One worker at a time gets them, as the queue has a single active consumer. Ends when nobody listens any more.
 pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<Heard>) {
-    let mut said = false;
+    let mut trouble = Trouble::new("user.dead-letters.by-broker can't be consumed");
     loop {
-        let reason = match take_until_ended(connection, config, hear).await {
+        match take_until_ended(connection, config, hear, &mut trouble).await {
             Ok(true) => return,
-            Ok(false) => "the broker ended the consumer".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        if !std::mem::replace(&mut said, true) {
-            tracing::warn!(
-                reason,
-                "broker: {GIVEN_UP} can't be consumed; trying again until it can"
-            );
+            Ok(false) => trouble.is(&"the broker ended the consumer"),
+            Err(error) => trouble.is(&error),
         }
         sleep(AGAIN).await;
     }
@@ -39,6 +34,7 @@ async fn take_until_ended(
     connection: &Connection,
     config: &Config,
     hear: &mpsc::Sender<Heard>,
+    trouble: &mut Trouble,
 ) -> lapin::Result<bool> {
     let channel = connection.create_channel().await?;
     channel.basic_qos(1, BasicQosOptions::default()).await?;
@@ -46,6 +42,7 @@ async fn take_until_ended(
     let mut letters = channel
         .basic_consume(GIVEN_UP.into(), "".into(), options, arguments)
         .await?;
+    trouble.is_over();
     while let Some(letter) = letters.next().await {
         let Received {
             message,

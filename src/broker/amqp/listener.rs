@@ -1,18 +1,14 @@
 //! Notices of the fleet, the outcome log and what the broker gave up from RabbitMQ, on a connection of their own.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use jiff::Timestamp;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
@@ -21,16 +17,15 @@ use super::consumer::loss;
 use super::error::{ConnectError, refused_connection};
 use super::first::First;
 use super::given_up;
+use super::log::Log;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use super::terms::table;
 use super::unroutable;
-use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{Config, Heard, Listener, Topology};
+use crate::broker::{Config, Extent, Heard, Listener, Topology};
 
-/// Messages of the log on their way; and after so many of them the broker is told to send more.
-const LOG_PREFETCH: u16 = 1000;
-const LOG_ACK_EVERY: u64 = 200;
+/// What was heard and not yet taken in.
+const HEARD_MAX: usize = 1000;
 
 /// What can't be read is tried again after this.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
@@ -43,11 +38,11 @@ const NOTICES_MAX: i64 = 1000;
 const NOTICES_BYTES_MAX: i64 = 1 << 20;
 
 /// A larger body is no notice and no event. It is let go of at once, and what is left of it can't be read.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
-    follow: watch::Sender<Option<Timestamp>>,
+    follow: watch::Sender<Option<Extent>>,
     unroutable: watch::Receiver<Option<u64>>,
     _stop: DropGuard,
 }
@@ -60,14 +55,13 @@ impl AmqpListener {
     ) -> Result<Self, ConnectError> {
         let (first, connected) = oneshot::channel();
         let stop = CancellationToken::new();
-        let (hear, heard) = mpsc::channel(LOG_PREFETCH.into());
+        let (hear, heard) = mpsc::channel(HEARD_MAX);
         let (follow, wanted) = watch::channel(None);
         let (unroutable_told, unroutable) = watch::channel(None);
         let purpose = Listening {
             fleet: Topology::new(provider, config).fleet_exchange(),
+            log: Log::new(hear.clone(), wanted),
             hear,
-            wanted,
-            next: Mutex::default(),
             unroutable: unroutable_told,
         };
         let supervisor = Supervisor::new("listener", config, stop.clone());
@@ -96,8 +90,8 @@ impl Listener for AmqpListener {
         }
     }
 
-    fn follow(&mut self, since: Option<Timestamp>) {
-        self.follow.send_replace(since);
+    fn follow(&mut self, wanted: Option<Extent>) {
+        self.follow.send_replace(wanted);
     }
 
     fn unroutable(&self) -> watch::Receiver<Option<u64>> {
@@ -105,22 +99,12 @@ impl Listener for AmqpListener {
     }
 }
 
-/// How the reading of the log came to its end.
-enum Read {
-    /// Nobody wants it any more, or from elsewhere.
-    AsWanted,
-    /// By the broker: the log was deleted, or its node went.
-    Ended,
-}
-
 /// The supervisor's use of a connection: listening.
 struct Listening {
     /// Its exchange.
     fleet: String,
     hear: mpsc::Sender<Heard>,
-    wanted: watch::Receiver<Option<Timestamp>>,
-    /// Where the log goes on, for the wish that it was read for.
-    next: Mutex<Option<(Timestamp, i64)>>,
+    log: Log,
     unroutable: watch::Sender<Option<u64>>,
 }
 
@@ -143,7 +127,7 @@ impl Use for Listening {
                     reason = loss(&connection) => Ok(reason),
                     reason = self.hear_notices(notices) => Ok(reason),
                     () = given_up::take(&connection, config, &self.hear) => Ok("closed".to_owned()),
-                    () = self.read_log(&connection) => Ok("closed".to_owned()),
+                    () = self.log.read(&connection) => Ok("closed".to_owned()),
                     () = unroutable::watch(&connection, &self.unroutable) => Ok("closed".to_owned()),
                 }
             }
@@ -220,96 +204,6 @@ impl Listening {
                 Some(Err(error)) => return error.to_string(),
                 None => return "the broker ended the consumer of notices".to_owned(),
             }
-        }
-    }
-
-    /// Reads the log whenever it is wanted. Ends when nobody listens any more.
-    async fn read_log(&self, connection: &Connection) {
-        let mut wanted = self.wanted.clone();
-        let mut said = false;
-        loop {
-            let Ok(since) = wanted.wait_for(Option::is_some).await.map(|since| *since) else {
-                return;
-            };
-            let Some(since) = since else { continue };
-            let reason = match self.read_since(connection, since, &mut wanted).await {
-                Ok(Read::AsWanted) => continue,
-                Ok(Read::Ended) => "the broker ended the consumer".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            if !std::mem::replace(&mut said, true) {
-                tracing::warn!(
-                    reason,
-                    "broker: the outcome log can't be read; trying again until it can"
-                );
-            }
-            self.forget_offset();
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// Until another beginning is wanted, or none.
-    async fn read_since(
-        &self,
-        connection: &Connection,
-        since: Timestamp,
-        wanted: &mut watch::Receiver<Option<Timestamp>>,
-    ) -> lapin::Result<Read> {
-        let channel = connection.create_channel().await?;
-        channel
-            .basic_qos(LOG_PREFETCH, BasicQosOptions::default())
-            .await?;
-        let mut from = FieldTable::default();
-        from.insert("x-stream-offset".into(), self.offset(since));
-        let options = BasicConsumeOptions::default();
-        let log = channel
-            .basic_consume(OUTCOME_LOG.into(), "".into(), options, from)
-            .await?;
-        if self.hear.send(Heard::Following).await.is_err() {
-            return Ok(Read::AsWanted);
-        }
-        let changed = wanted.wait_for(|wanted| *wanted != Some(since));
-        let read = tokio::select! {
-            read = self.read(log, since) => read,
-            _ = changed => Ok(Read::AsWanted),
-        };
-        // An error is as good: the channel is gone.
-        let _ = channel.close(200, "OK".into()).await;
-        read
-    }
-
-    async fn read(&self, mut log: lapin::Consumer, since: Timestamp) -> lapin::Result<Read> {
-        let mut unacked = 0;
-        while let Some(delivery) = log.next().await {
-            let Received { message, acker, .. } = Received::from(delivery?).within(BODY_BYTES_MAX);
-            let offset = message.properties.number("x-stream-offset");
-            if self.hear.send(Heard::Logged(message)).await.is_err() {
-                return Ok(Read::AsWanted);
-            }
-            if let Some(offset) = offset {
-                let next = Some((since, offset + 1));
-                *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
-            }
-            unacked += 1;
-            if unacked == LOG_ACK_EVERY {
-                acker.ack(BasicAckOptions { multiple: true }).await?;
-                unacked = 0;
-            }
-        }
-        Ok(Read::Ended)
-    }
-
-    /// The log may be another one by now, in which what was read stands nowhere: what is read twice changes nothing.
-    fn forget_offset(&self) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Behind what was read for the same wish.
-    fn offset(&self, since: Timestamp) -> AMQPValue {
-        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        match next {
-            Some((wish, offset)) if wish == since => AMQPValue::LongLongInt(offset),
-            _ => AMQPValue::Timestamp(u64::try_from(since.as_second()).unwrap_or(0)),
         }
     }
 }

@@ -4,13 +4,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Shared;
 use super::state::ListenerId;
 use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{Heard, Listener};
+use crate::broker::{Extent, Heard, Listener};
 
 pub(super) struct MemoryListener {
     shared: Arc<Shared>,
@@ -19,6 +18,8 @@ pub(super) struct MemoryListener {
     log: Option<usize>,
     /// The connection that it is said to be read on.
     said: Option<u64>,
+    /// It is to be said that this is not all that was wanted.
+    cut: bool,
 }
 
 impl MemoryListener {
@@ -29,6 +30,7 @@ impl MemoryListener {
             id,
             log: None,
             said: None,
+            cut: false,
         }
     }
 
@@ -48,6 +50,9 @@ impl MemoryListener {
         if self.said != Some(connection) {
             self.said = Some(connection);
             return Some(Heard::Following);
+        }
+        if std::mem::take(&mut self.cut) {
+            return Some(Heard::Cut);
         }
         if state.faults.log_held {
             return None;
@@ -72,9 +77,14 @@ impl Listener for MemoryListener {
         }
     }
 
-    /// All of it, whatever the time: a log in memory is short.
-    fn follow(&mut self, since: Option<Timestamp>) {
-        self.log = since.map(|_| 0);
+    fn follow(&mut self, wanted: Option<Extent>) {
+        self.cut = false;
+        self.log = wanted.map(|wanted| {
+            let (first, count) = self.shared.state().logged_since(wanted.since);
+            let latest = count.saturating_sub(wanted.messages_max);
+            self.cut = latest > first;
+            first.max(latest)
+        });
         self.said = None;
     }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::Sink;
 use super::leases::{Lines, Told};
 use super::routing::{NoExchange, QueueIndex, Router};
-use crate::broker::topology::{GIVEN_UP, Topology};
+use crate::broker::topology::{GIVEN_UP, OUTCOME_LOG, Topology};
 use crate::broker::{Lease, Limits, Link, Message, Partition};
+use crate::clock::Clock;
 
 pub(super) type ConsumerId = u64;
 pub(super) type ListenerId = u64;
@@ -21,6 +23,9 @@ pub(super) struct State {
     pub(super) router: Router,
     pub(super) queues: Vec<Queue>,
     pub(super) lines: Lines,
+    clock: Clock,
+    /// When each message of the outcome log was stored.
+    logged_at: Vec<Timestamp>,
     /// What those who listen have not heard yet.
     notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
     /// Counts consumers and listeners.
@@ -160,7 +165,7 @@ impl Queue {
 }
 
 impl State {
-    pub(super) fn new(topology: &Topology) -> Self {
+    pub(super) fn new(topology: &Topology, clock: Clock) -> Self {
         let commands = |name: &str| {
             (0..topology.partitions).find_map(|partition| {
                 let queues = topology.partition_queues(partition);
@@ -176,6 +181,8 @@ impl State {
                 .map(|queue| Queue::new(commands(&queue.name)))
                 .collect(),
             lines: Lines::new(topology.partitions),
+            clock,
+            logged_at: Vec::new(),
             notices: BTreeMap::new(),
             made: 0,
             last_tag: 0,
@@ -213,11 +220,21 @@ impl State {
     }
 
     pub(super) fn store(&mut self, queues: &[QueueIndex], message: &Message) {
+        let log = self.router.queue(OUTCOME_LOG);
         for index in queues {
+            if Some(*index) == log {
+                self.logged_at.push(self.clock.now());
+            }
             if let Some(queue) = self.queues.get_mut(*index).filter(|queue| queue.sink.is_none()) {
                 queue.push(message.clone());
             }
         }
+    }
+
+    /// Which message of the outcome log is the first that was stored then or later, and how many there are.
+    pub(super) fn logged_since(&self, then: Timestamp) -> (usize, usize) {
+        let first = self.logged_at.partition_point(|at| *at < then);
+        (first, self.logged_at.len())
     }
 
     pub(super) fn register(&mut self) -> ConsumerId {

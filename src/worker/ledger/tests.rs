@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::{Header, Properties};
-use crate::contract::event::EventIds;
+use crate::contract::event::{Event, EventIds};
 use crate::contract::{Failure, ProviderName, Reason};
 use bytes::Bytes;
 

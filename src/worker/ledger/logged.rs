@@ -1,0 +1,137 @@
+//! An event of the outcome log, as cheaply as it can be read: from its AMQP properties. Only what a version before the
+//! headers published is read from its body.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::broker::{Header, Properties};
+use crate::contract::event::{self, Event, EventBody, EventType};
+
+pub(super) struct Logged {
+    pub(super) id: Uuid,
+    /// Not before it happened: whole seconds are rounded up.
+    pub(super) time: Timestamp,
+    pub(super) what: What,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Started,
+    Succeeded(Success),
+    Failed,
+}
+
+/// What it takes to repeat it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Success {
+    pub(super) changed: bool,
+    pub(super) attempts: u32,
+    pub(super) duration_ms: u64,
+    /// Names with commas between them.
+    names: String,
+}
+
+impl Success {
+    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.names.split(',').filter(|name| !name.is_empty())
+    }
+}
+
+impl Logged {
+    pub(super) fn read(properties: &Properties, body: &[u8]) -> Option<Self> {
+        Self::from_properties(properties).or_else(|| Self::from_body(body))
+    }
+
+    fn from_properties(properties: &Properties) -> Option<Self> {
+        let id = properties.message_id()?.parse().ok()?;
+        let seconds = i64::try_from(properties.timestamp()?).ok()?;
+        let time = Timestamp::from_second(seconds.checked_add(1)?).ok()?;
+        let what = match EventType::parse(properties.message_type()?)? {
+            EventType::Start => What::Started,
+            EventType::Success => What::Succeeded(success(properties)?),
+            EventType::Fail => What::Failed,
+        };
+        Some(Self { id, time, what })
+    }
+
+    fn from_body(body: &[u8]) -> Option<Self> {
+        let event: Event = serde_json::from_slice(body).ok()?;
+        let what = match event.body {
+            EventBody::Start(_) => What::Started,
+            EventBody::Success(success) => What::Succeeded(Success {
+                changed: success.changed,
+                attempts: success.attempts,
+                duration_ms: success.duration_ms,
+                names: success.command.fields.join(","),
+            }),
+            EventBody::Fail(_) => What::Failed,
+        };
+        Some(Self {
+            id: event.id,
+            time: event.time,
+            what,
+        })
+    }
+}
+
+fn success(properties: &Properties) -> Option<Success> {
+    let Header::Text(names) = properties.header(event::FIELDS)? else {
+        return None;
+    };
+    Some(Success {
+        changed: properties.header_text(event::CHANGED)?.parse().ok()?,
+        attempts: properties.number(event::ATTEMPTS)?.try_into().ok()?,
+        duration_ms: properties.number(event::DURATION_MS)?.try_into().ok()?,
+        names,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(kind: &str) -> Properties {
+        Properties::persistent("018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", event::CONTENT_TYPE)
+            .with_message_type(kind)
+            .with_timestamp(7)
+    }
+
+    fn what(properties: &Properties) -> Option<What> {
+        Some(Logged::read(properties, b"no body at all")?.what)
+    }
+
+    #[test]
+    fn an_event_is_read_from_its_properties_alone() {
+        let logged = Logged::read(&properties("USER_UPDATE_START"), b"").unwrap();
+        assert_eq!((logged.time.as_second(), logged.what), (8, What::Started));
+        assert_eq!(what(&properties("USER_UPDATE_FAIL")), Some(What::Failed));
+        let text = |name: &str, text: &str| (name.to_owned(), Header::Text(text.to_owned()));
+        let number = |name: &str, number| (name.to_owned(), Header::Number(number));
+        let headers = [
+            text(event::CHANGED, "true"),
+            number(event::ATTEMPTS, 3),
+            number(event::DURATION_MS, 5231),
+            text(event::FIELDS, "email,phone"),
+        ];
+        let succeeded = properties("USER_UPDATE_SUCCESS").with_headers(headers);
+        let Some(What::Succeeded(success)) = what(&succeeded) else {
+            panic!("a success");
+        };
+        assert_eq!(
+            (success.changed, success.attempts, success.duration_ms),
+            (true, 3, 5231)
+        );
+        assert_eq!(success.fields().collect::<Vec<_>>(), ["email", "phone"]);
+    }
+
+    #[test]
+    fn what_the_properties_do_not_say_is_not_made_up() {
+        assert_eq!(
+            what(&properties("USER_UPDATE_SUCCESS")),
+            None,
+            "it has no headers, and no body"
+        );
+        assert_eq!(what(&properties("PROVIDER_PAUSED")), None);
+        assert_eq!(what(&Properties::default()), None);
+    }
+}
