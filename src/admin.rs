@@ -23,13 +23,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
 use self::access::Refused;
-use self::readiness::{Readiness, Seen, down};
+use self::readiness::{NOT_READY, Others, Readiness, Seen, down, is_down};
 use crate::broker::Link;
 use crate::clock::Clock;
 use crate::metrics;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
-use crate::worker::{Progress, Shutdown};
+use crate::worker::waits::{Wait, Waits};
+use crate::worker::watchdog::Still;
+use crate::worker::{self, Progress, Shutdown};
 
 pub use access::Access;
 pub use client::{Answered, ask_to_resume};
@@ -39,12 +41,15 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What the admin port shows of a worker, once there is one.
 pub struct Worker {
-    pub progress: watch::Receiver<Progress>,
-    pub gate: Arc<Gate>,
-    pub fleet: Option<Arc<Fleet>>,
-    pub consuming: watch::Receiver<Link>,
-    pub publishing: watch::Receiver<Link>,
-    pub shutdown: Shutdown,
+    progress: watch::Receiver<Progress>,
+    gate: Arc<Gate>,
+    fleet: Option<Arc<Fleet>>,
+    consuming: watch::Receiver<Link>,
+    publishing: watch::Receiver<Link>,
+    still: watch::Receiver<Option<Still>>,
+    waits: Arc<Waits>,
+    started_at: Instant,
+    shutdown: Shutdown,
 }
 
 #[derive(Clone)]
@@ -146,12 +151,43 @@ async fn scrape(State(admin): State<Admin>) -> String {
             (progress.running, progress.parked)
         };
         metrics::commands_in_hand(running, parked);
+        for (wait, count) in worker.waiting() {
+            metrics::commands_waiting(wait.as_str(), count);
+        }
+        let readiness = worker.readiness();
+        for cause in NOT_READY {
+            metrics::standing_still(cause, !readiness.ready && readiness.state == cause);
+        }
         metrics::pace(worker.gate.pace_per_second());
     }
     admin.metrics.render()
 }
 
 impl Worker {
+    /// With the links to the broker on which it consumes and publishes.
+    pub fn new(
+        worker: &worker::Worker,
+        (consuming, publishing): (watch::Receiver<Link>, watch::Receiver<Link>),
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            progress: worker.progress(),
+            gate: worker.gate(),
+            fleet: worker.fleet(),
+            consuming,
+            publishing,
+            still: worker.still(),
+            waits: worker.waits(),
+            started_at: Instant::now(),
+            shutdown,
+        }
+    }
+
+    fn waiting(&self) -> [(Wait, usize); Wait::ALL.len()] {
+        let parked = self.progress.borrow().parked;
+        self.waits.counts(parked, self.gate.pause().is_some())
+    }
+
     fn readiness(&self) -> Readiness {
         let fleet = self.fleet.as_ref();
         Readiness::of(Seen {
@@ -160,6 +196,15 @@ impl Worker {
             down: down(&self.consuming.borrow(), &self.publishing.borrow()),
             draining: self.shutdown.is_draining(),
             holder_unknown: fleet.map_or_else(Vec::new, |fleet| fleet.holder_unknown()),
+            others: fleet.map(|fleet| Others {
+                unheard: is_down("listening", &fleet.link()),
+                log_trouble: fleet.log_trouble(),
+                has_caught_up: fleet.has_caught_up(),
+                holders_are_known: fleet.holders_are_known(),
+            }),
+            still: self.still.borrow().clone(),
+            waiting: self.waiting(),
+            up_for: self.started_at.elapsed(),
             now: Instant::now(),
             wall: Clock::System.now(),
         })

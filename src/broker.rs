@@ -19,12 +19,14 @@ mod held;
 mod in_flight;
 pub mod memory;
 pub mod properties;
+mod sight;
 pub mod topology;
 
 pub use config::Config;
 pub use death::Death;
 pub use headers::Added;
 pub use properties::{Header, Properties};
+pub use sight::{Ready, Sight};
 pub use topology::Topology;
 
 /// What a consumer holds at most, so that the process stays small whatever is sent.
@@ -238,8 +240,7 @@ pub trait Listener: Send {
     /// Reads so much of the outcome log, and then what is new; `None`: no more.
     fn follow(&mut self, wanted: Option<Extent>);
 
-    /// How many messages lie in `user.unroutable`, as of a few seconds ago. `None`: not known, or no such queue.
-    fn unroutable(&self) -> watch::Receiver<Option<u64>>;
+    fn sight(&self) -> Sight;
 }
 
 /// Publishes, and answers when the broker has taken responsibility.

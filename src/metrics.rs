@@ -20,6 +20,8 @@ const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
 const UNROUTABLE: &str = "usher_unroutable";
+const WAITING: &str = "usher_commands_waiting";
+const STANDING_STILL: &str = "usher_standing_still";
 const HELD_BACK: &str = "usher_commands_held_back";
 const NOTICES_IGNORED: &str = "usher_fleet_notices_ignored_total";
 
@@ -72,6 +74,14 @@ pub fn describe() {
     describe_gauge!(
         PAUSED,
         "1 while nobody calls the provider, by cause (throttled, outage, credentials, worker, dead_letters)"
+    );
+    describe_gauge!(
+        WAITING,
+        "Commands in hand by what they wait for (order, log, alone, slot, confirm, permit, pause, retry, answer, guard)"
+    );
+    describe_gauge!(
+        STANDING_STILL,
+        "1 while /readyz says 503 for this cause (its state)"
     );
     describe_gauge!(
         HELD_BACK,
@@ -134,6 +144,14 @@ pub fn leases(held: usize, partitions: usize) {
 
 pub fn pace(per_second: f64) {
     gauge!(PACE).set(per_second);
+}
+
+pub fn commands_waiting(wait: &'static str, commands: usize) {
+    gauge!(WAITING, "for" => wait).set(commands as f64);
+}
+
+pub fn standing_still(cause: &'static str, yes: bool) {
+    gauge!(STANDING_STILL, "cause" => cause).set(f64::from(u8::from(yes)));
 }
 
 pub fn held_back(commands: usize) {

@@ -23,6 +23,8 @@ pub mod setup;
 pub mod shutdown;
 pub mod turn;
 mod unroutable;
+pub mod waits;
+pub mod watchdog;
 
 pub use progress::Progress;
 pub use run::Worker;

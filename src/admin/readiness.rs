@@ -1,5 +1,6 @@
 //! What `/readyz` says: whether commands make progress, and if not, why not and until when.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
@@ -9,14 +10,45 @@ use tokio::time::Instant;
 use crate::broker::{Link, Partition};
 use crate::worker::Progress;
 use crate::worker::gate::Pause;
-
-/// With commands in hand and nobody paused, something settles within this time, or the worker hangs.
-const STALLED_AFTER: Duration = Duration::from_secs(120);
+use crate::worker::waits::Wait;
+use crate::worker::watchdog::Still;
 
 /// Throttling is how a quota is used to the full; but not for so long.
 const LONG_PAUSE: Duration = Duration::from_secs(10 * 60);
 
+const STARTS: &str = "no lease is held yet, and no other worker has said yet that it holds them";
+
 const STANDS_BY: &str = "other workers hold every lease; this one takes over when one of them goes";
+
+/// A worker that has not read the outcome log by then says so.
+const LOG_READ_WITHIN: Duration = Duration::from_secs(4);
+
+/// The states in which commands do not make progress.
+pub(super) const NOT_READY: [&str; 13] = [
+    "broker",
+    "credentials",
+    "dead_letters",
+    "draining",
+    "fleet",
+    "holder_unknown",
+    "outage",
+    "outcome_log",
+    "stalled",
+    "starting",
+    "throttled",
+    "window_full",
+    "worker",
+];
+
+/// What is known of the other workers.
+pub(super) struct Others {
+    /// Why nothing is heard of them.
+    pub(super) unheard: Option<String>,
+    pub(super) log_trouble: Option<String>,
+    pub(super) has_caught_up: bool,
+    /// Workers that were heard of hold all leases.
+    pub(super) holders_are_known: bool,
+}
 
 /// What readiness is made of.
 pub(super) struct Seen {
@@ -27,6 +59,13 @@ pub(super) struct Seen {
     pub(super) draining: bool,
     /// Partitions whose lease no known worker holds.
     pub(super) holder_unknown: Vec<Partition>,
+    /// `None`: there are none.
+    pub(super) others: Option<Others>,
+    pub(super) still: Option<Still>,
+    /// In hand, by what they wait for.
+    pub(super) waiting: [(Wait, usize); Wait::ALL.len()],
+    /// Since the worker started.
+    pub(super) up_for: Duration,
     pub(super) now: Instant,
     pub(super) wall: Timestamp,
 }
@@ -34,9 +73,8 @@ pub(super) struct Seen {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
-    /// `starting`, `standby`, `idle`, `working`, `throttled`, `outage`, `credentials`, `worker`, `dead_letters`,
-    /// `broker`, `holder_unknown`, `stalled` or `draining`.
-    state: &'static str,
+    /// `standby`, `idle`, `working`, or one of those that are not ready.
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,19 +103,24 @@ struct Leases {
 struct Commands {
     running: usize,
     parked: usize,
+    /// How many wait for what.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    waiting: BTreeMap<&'static str, usize>,
     succeeded: u64,
     dead_lettered: u64,
     repeated: u64,
 }
 
 pub(super) fn down(consuming: &Link, publishing: &Link) -> Option<String> {
-    [("consuming", consuming), ("publishing", publishing)]
-        .into_iter()
-        .find_map(|(what, link)| match link {
-            Link::Up => None,
-            Link::Down { reason } => Some(format!("{what}: not connected: {reason}")),
-            Link::Blocked { reason } => Some(format!("{what}: the broker takes no messages: {reason}")),
-        })
+    is_down("consuming", consuming).or_else(|| is_down("publishing", publishing))
+}
+
+pub(super) fn is_down(what: &str, link: &Link) -> Option<String> {
+    match link {
+        Link::Up => None,
+        Link::Down { reason } => Some(format!("{what}: not connected: {reason}")),
+        Link::Blocked { reason } => Some(format!("{what}: the broker takes no messages: {reason}")),
+    }
 }
 
 impl Readiness {
@@ -101,6 +144,7 @@ impl Readiness {
             progress,
             pause,
             holder_unknown,
+            waiting,
             now,
             ..
         } = seen;
@@ -114,13 +158,18 @@ impl Readiness {
             next_call_in_ms: next_call_in.map(millis),
             next_call_at: next_call_in.and_then(|wait| moment(seen.wall, wait)),
             leases: Some(Leases {
-                held: progress.leases,
+                held: progress.leases(),
                 partitions: progress.partitions,
                 holder_unknown,
             }),
             commands: Some(Commands {
                 running: progress.running,
                 parked: progress.parked,
+                waiting: waiting
+                    .into_iter()
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(wait, count)| (wait.as_str(), count))
+                    .collect(),
                 succeeded: progress.successes(),
                 dead_lettered: progress.failures(),
                 repeated: progress.repeated,
@@ -133,17 +182,44 @@ impl Seen {
     fn state(&self) -> (bool, &'static str) {
         let progress = &self.progress;
         let in_hand = progress.running + progress.parked;
-        let still = self.now.saturating_duration_since(progress.moved_at);
-        match (&self.pause, &self.down) {
-            _ if self.draining => (false, "draining"),
-            (_, Some(_)) => (false, "broker"),
-            (Some(pause), None) => (pause.cause == "throttled" && !is_long(pause), pause.cause),
-            (None, None) if self.nobody_holds_any() => (false, "holder_unknown"),
-            (None, None) if in_hand == 0 && progress.leases == 0 => (true, "standby"),
-            (None, None) if in_hand == 0 => (true, "idle"),
-            (None, None) if still > STALLED_AFTER => (false, "stalled"),
-            (None, None) => (true, "working"),
+        let others = self.others.as_ref();
+        if self.draining {
+            return (false, "draining");
         }
+        if self.down.is_some() {
+            return (false, "broker");
+        }
+        if others.is_some_and(|others| others.unheard.is_some()) {
+            return (false, "fleet");
+        }
+        if let Some(pause) = &self.pause {
+            return (pause.cause == "throttled" && !is_long(pause), pause.cause);
+        }
+        if self.log_is_missed() {
+            return (false, "outcome_log");
+        }
+        if let Some(still) = &self.still {
+            return (false, still.what.as_str());
+        }
+        if self.nobody_holds_any() {
+            return (false, "holder_unknown");
+        }
+        match others {
+            _ if in_hand > 0 => (true, "working"),
+            _ if progress.leases() > 0 => (true, "idle"),
+            Some(others) if !others.has_caught_up || !others.holders_are_known => (false, "starting"),
+            _ => (true, "standby"),
+        }
+    }
+
+    /// The outcome log is needed and can't be read: before a lease is claimed, or for a command that came again.
+    fn log_is_missed(&self) -> bool {
+        let Some(others) = &self.others else { return false };
+        if !others.has_caught_up {
+            return others.log_trouble.is_some() || self.up_for >= LOG_READ_WITHIN;
+        }
+        let is_needed = self.progress.leases() == 0 || self.waiting[Wait::Log as usize].1 > 0;
+        others.log_trouble.is_some() && is_needed
     }
 
     fn nobody_holds_any(&self) -> bool {
@@ -151,8 +227,20 @@ impl Seen {
     }
 
     fn detail(&self, state: &str) -> Option<String> {
-        if self.down.is_some() {
-            return self.down.clone();
+        let others = self.others.as_ref();
+        match state {
+            "broker" => return self.down.clone(),
+            "fleet" => return others.and_then(|others| others.unheard.clone()),
+            "outcome_log" => {
+                let trouble = others.and_then(|others| others.log_trouble.as_deref());
+                return Some(match trouble {
+                    Some(why) => format!("the outcome log can't be read: {why}"),
+                    None => "the outcome log is being read; before that is done no lease is taken".to_owned(),
+                });
+            }
+            "stalled" | "window_full" => return self.still.as_ref().map(|still| still.why.clone()),
+            "starting" => return Some(STARTS.to_owned()),
+            _ => {}
         }
         if let Some(pause) = &self.pause {
             let why = pause.why.as_deref();
@@ -209,18 +297,29 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::waits::Waits;
+    use crate::worker::watchdog::Standstill;
 
     fn seen() -> Seen {
         let now = Instant::now();
         let mut progress = Progress::new(2);
-        progress.leases = 1;
+        progress.held = vec![0];
         Seen {
             progress,
             pause: None,
             down: None,
             draining: false,
             holder_unknown: Vec::new(),
-            now: now + STALLED_AFTER * 2,
+            others: Some(Others {
+                unheard: None,
+                log_trouble: None,
+                has_caught_up: true,
+                holders_are_known: true,
+            }),
+            still: None,
+            waiting: Waits::default().counts(0, false),
+            up_for: Duration::from_secs(100),
+            now,
             wall: Timestamp::UNIX_EPOCH,
         }
     }
@@ -248,8 +347,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn readiness_is_about_progress() {
         assert_eq!(readiness(|_| ()), (true, "idle"));
-        assert_eq!(readiness(|seen| seen.progress.leases = 0), (true, "standby"));
-        assert_eq!(readiness(|seen| seen.progress.running = 1), (false, "stalled"));
+        assert_eq!(readiness(|seen| seen.progress.held.clear()), (true, "standby"));
+        assert_eq!(readiness(|seen| seen.progress.running = 1), (true, "working"));
+        for what in [Standstill::Stalled, Standstill::WindowFull] {
+            let still = |seen: &mut Seen| {
+                let (since, why) = (seen.now, String::new());
+                seen.still = Some(Still { what, since, why });
+            };
+            assert_eq!(readiness(still), (false, what.as_str()));
+        }
         assert_eq!(readiness(pause("throttled", SHORT)), (true, "throttled"));
         for cause in ["outage", "credentials", "worker", "dead_letters"] {
             assert_eq!(readiness(pause(cause, SHORT)), (false, cause));
@@ -282,15 +388,63 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_no_known_worker_holds_is_named() {
         let mut seen = seen();
-        seen.progress.leases = 0;
+        seen.progress.held.clear();
         seen.holder_unknown = vec![1];
         let some = Readiness::of(seen);
         assert_eq!((some.ready, some.state), (true, "standby"));
         assert!(some.detail.unwrap().contains("partition 1"));
         let all = |seen: &mut Seen| {
-            seen.progress.leases = 0;
+            seen.progress.held.clear();
             seen.holder_unknown = vec![0, 1];
         };
         assert_eq!(readiness(all), (false, "holder_unknown"));
+    }
+
+    fn others(seen: &mut Seen) -> &mut Others {
+        seen.others.as_mut().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn standing_by_is_said_on_evidence_alone() {
+        let without_leases = |change: fn(&mut Seen)| {
+            readiness(move |seen| {
+                seen.progress.held.clear();
+                change(seen);
+            })
+        };
+        assert_eq!(without_leases(|_| ()), (true, "standby"));
+        let unsaid = |seen: &mut Seen| others(seen).holders_are_known = false;
+        assert_eq!(without_leases(unsaid), (false, "starting"));
+        let unheard = |seen: &mut Seen| others(seen).unheard = Some("gone".into());
+        assert_eq!(without_leases(unheard), (false, "fleet"));
+        assert_eq!(readiness(unheard), (false, "fleet"));
+        let refused = |seen: &mut Seen| others(seen).log_trouble = Some("ACCESS_REFUSED".into());
+        assert_eq!(without_leases(refused), (false, "outcome_log"));
+        assert_eq!(
+            readiness(refused),
+            (true, "idle"),
+            "who holds all leases needs no log"
+        );
+        let unread = |seen: &mut Seen| others(seen).has_caught_up = false;
+        assert_eq!(without_leases(unread), (false, "outcome_log"));
+        let soon = |seen: &mut Seen| {
+            others(seen).has_caught_up = false;
+            seen.up_for = Duration::from_secs(1);
+        };
+        assert_eq!(without_leases(soon), (false, "starting"));
+        let waits_for_it = |seen: &mut Seen| {
+            others(seen).log_trouble = Some("ACCESS_REFUSED".into());
+            seen.progress.running = 1;
+            seen.waiting[Wait::Log as usize].1 = 1;
+        };
+        assert_eq!(readiness(waits_for_it), (false, "outcome_log"));
+        let mut seen = seen();
+        waits_for_it(&mut seen);
+        assert!(Readiness::of(seen).detail.unwrap().contains("ACCESS_REFUSED"));
+    }
+
+    #[test]
+    fn each_state_that_is_not_ready_is_listed_once() {
+        assert!(NOT_READY.is_sorted());
     }
 }

@@ -11,6 +11,7 @@ use super::{Config, Consumer, Limits, Listener, Publisher};
 mod connection;
 mod consumer;
 mod declare;
+mod depths;
 mod epoch;
 mod error;
 mod first;
@@ -31,7 +32,6 @@ mod survey;
 mod terms;
 mod trouble;
 mod turns;
-mod unroutable;
 mod watch;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};

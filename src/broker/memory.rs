@@ -61,6 +61,7 @@ struct Shared {
     publish_link: watch::Sender<Link>,
     /// How many messages no queue took.
     unroutable: watch::Sender<Option<u64>>,
+    log_trouble: watch::Sender<Option<String>>,
 }
 
 impl Shared {
@@ -135,6 +136,7 @@ impl MemoryBroker {
                 consume_link: watch::Sender::new(Link::Up),
                 publish_link: watch::Sender::new(Link::Up),
                 unroutable: watch::Sender::new(Some(0)),
+                log_trouble: watch::Sender::new(None),
             }),
         }
     }

@@ -61,14 +61,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         shutdown: shutdown.clone(),
     });
     let progress = worker.progress();
-    admin.show(admin::Worker {
-        progress: progress.clone(),
-        gate: worker.gate(),
-        fleet: worker.fleet(),
-        consuming,
-        publishing,
-        shutdown,
-    });
+    admin.show(admin::Worker::new(&worker, (consuming, publishing), shutdown));
     say_started(&config.provider, listen);
     // Among its tasks: from a thread of its own, each that it begins or takes in would cost a wake.
     let stopped = tokio::spawn(worker.run()).await;

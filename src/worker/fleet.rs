@@ -17,7 +17,7 @@ use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
-use crate::broker::{Delivery, Header, Link, Message, Partition, Properties, Publisher};
+use crate::broker::{Delivery, Header, Link, Message, Partition, Properties, Publisher, Ready, Sight};
 use crate::clock::Clock;
 use crate::contract::notice::BARRIER;
 use crate::contract::{Act, Notice, ProviderName, WorkerId};
@@ -43,6 +43,7 @@ pub struct Settings {
     pub exchange: String,
     /// How far back the outcome log is read at the start.
     pub ledger_window: Duration,
+    pub sight: Sight,
 }
 
 pub struct Fleet {
@@ -160,6 +161,29 @@ impl Fleet {
     /// holds a lease, and whoever had the first one last still does.
     pub(super) fn speaks(&self) -> bool {
         lock(&self.standing).speaks
+    }
+
+    /// Whether workers that were heard of hold all leases.
+    pub fn holders_are_known(&self) -> bool {
+        lock(&self.holders).are_known(Instant::now())
+    }
+
+    /// Whether notices are heard.
+    pub fn link(&self) -> Link {
+        self.settings.sight.link.borrow().clone()
+    }
+
+    /// Why the outcome log can't be read.
+    pub fn log_trouble(&self) -> Option<String> {
+        self.settings.sight.log_trouble.borrow().clone()
+    }
+
+    pub(super) fn ready(&self) -> Ready {
+        self.settings.sight.ready.clone()
+    }
+
+    pub fn has_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
     }
 
     /// Partitions whose lease no known worker has held for a while.

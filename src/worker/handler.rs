@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::After;
 use super::gate::{Gate, Permit};
+use super::waits::Waits;
 use crate::broker::Partition;
 use crate::clock::Clock;
 use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
@@ -29,6 +30,7 @@ pub struct Handler {
     pub retry: retry::Config,
     pub calls: Calls,
     pub clock: Clock,
+    pub waits: Arc<Waits>,
     /// Held by the one who fetches a token.
     pub fetching: Mutex<()>,
 }

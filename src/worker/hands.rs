@@ -6,7 +6,7 @@ mod past;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,6 +22,7 @@ use super::ledger::{Ledger, Succeeded};
 use super::settle::Settler;
 use super::shutdown::unless_left;
 use super::turn::Turn;
+use super::waits::Wait;
 use crate::broker::{Delivery, Partition};
 use crate::clock::Clock;
 use crate::contract::outcome::Settlement;
@@ -51,8 +52,6 @@ pub(super) struct Hands {
     pub(super) clock: Clock,
     pub(super) worker: WorkerId,
     pub(super) turns: AtomicU64,
-    /// Commands that wait for what others may still do or tell.
-    pub(super) waiting: AtomicUsize,
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     pub(super) claims: Claims,
@@ -131,7 +130,9 @@ impl Hands {
             mut ident,
             command,
         } = turn;
-        let Some(_claim) = unless_left(leave, self.claims.claim(ident.key)).await else {
+        let waits = &self.handler.waits;
+        let Some(_claim) = unless_left(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
+        else {
             return returned(delivery);
         };
         if !delivery.usable() {
@@ -151,37 +152,43 @@ impl Hands {
             Course::Left => return returned(delivery),
             Course::Known(succeeded) => return self.repeat(delivery, &succeeded).await,
         };
-        let settlement = Settlement {
-            outcome: done.outcome,
-            attempts: done.attempts,
-            duration: began.elapsed(),
-        };
-        let dead_letter = guarded(&ident, &settlement.outcome);
+        let dead_letter = guarded(&ident, &done.outcome);
         tokio::select! {
             biased;
-            () = self.handler.gate.outcome_allowed(dead_letter.as_ref()) => {}
+            () = waits.during(Wait::Guard, self.handler.gate.outcome_allowed(dead_letter.as_ref())) => {}
             () = leave.cancelled() => {
                 self.hand_back(&ident, &delivery, &act, true).await;
                 return returned(delivery);
             }
         }
+        self.settle(delivery, &ident, done, began).await
+    }
+
+    /// Tells what became of the command, and acks it.
+    async fn settle(&self, delivery: Delivery, ident: &Ident, done: Done, began: Instant) -> End {
+        let settlement = Settlement {
+            outcome: done.outcome,
+            attempts: done.attempts,
+            duration: began.elapsed(),
+        };
         // Whoever has a stale delivery now waits for this one's last call, and no longer.
         let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
         let (at, codes) = (done.first_attempt_at, &done.codes);
-        let telling = self.tell(&self.settler, &ident, &delivery, &settlement, at, codes);
+        let telling = self.tell(&self.settler, ident, &delivery, &settlement, at, codes);
+        let telling = self.handler.waits.during(Wait::Confirm, telling);
         tokio::select! {
             biased;
             () = too_late(&delivery, late) => return returned(delivery),
             () = telling => {}
         }
         self.ledger
-            .settle(&ident, &settlement, &delivery.body, self.clock.now());
+            .settle(ident, &settlement, &delivery.body, self.clock.now());
         metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
         failpoint::reach("before_ack", ident.user_id.as_deref());
-        match dead_letter {
-            Some(_) => self.ack_failed(delivery, &ident).await,
-            None => {
-                acked(delivery, &ident).await;
+        match settlement.outcome {
+            Outcome::Failure(_) => self.ack_failed(delivery, ident).await,
+            Outcome::Success { .. } => {
+                acked(delivery, ident).await;
             }
         }
         End::Settled(settlement)
@@ -251,13 +258,13 @@ impl Hands {
             Ok(past) => past,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
         };
+        let waits = &self.handler.waits;
         let mut broken = self.broken_by(&past, delivery);
-        let company = match broken >= self.suspicion.suspect_after {
-            true => (None, Some(unless_left(leave, self.alone.write()).await?)),
-            false => (Some(unless_left(leave, self.alone.read()).await?), None),
-        };
+        let company = self.company(broken >= self.suspicion.suspect_after);
+        let company = unless_left(leave, waits.during(Wait::Alone, company)).await?;
         let slots = self.slots.of(delivery)?.clone();
-        let slot = unless_left(leave, slots.acquire_owned()).await?.ok()?;
+        let slot = waits.during(Wait::Slot, slots.acquire_owned());
+        let slot = unless_left(leave, slot).await?.ok()?;
         if !delivery.usable() {
             return None;
         }
@@ -265,9 +272,8 @@ impl Hands {
         self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
             // START is in the log now, at the latest.
-            let reading = self.waits();
-            let proven = unless_left(leave, fleet.prove_log()).await;
-            drop(reading);
+            let proven = waits.during(Wait::Log, fleet.prove_log());
+            let proven = unless_left(leave, proven).await;
             if proven.is_none() {
                 self.hand_back(ident, delivery, act, false).await;
                 return None;
@@ -303,6 +309,14 @@ impl Hands {
         })
     }
 
+    /// Waits until it may run beside the others, or alone.
+    async fn company(&self, alone: bool) -> impl Sized {
+        match alone {
+            true => (None, Some(self.alone.write().await)),
+            false => (Some(self.alone.read().await), None),
+        }
+    }
+
     /// Announces the run. `None` where it is left first.
     async fn start(
         self: &Arc<Self>,
@@ -311,7 +325,11 @@ impl Hands {
         act: &Act,
         leave: &CancellationToken,
     ) -> Option<()> {
-        let started = unless_left(leave, self.settler.start(ident, delivery, act)).await;
+        let confirmed = self
+            .handler
+            .waits
+            .during(Wait::Confirm, self.settler.start(ident, delivery, act));
+        let started = unless_left(leave, confirmed).await;
         self.ledger.begin(ident, act.clone(), self.clock.now());
         if started.is_none() {
             // It may be on its way.

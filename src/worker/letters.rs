@@ -17,6 +17,7 @@ use super::hands::{Hands, acked};
 use super::settle::Settler;
 use super::shutdown::unless_left;
 use super::turn::ident;
+use super::waits::Wait;
 use crate::broker::{Death, Delivery};
 use crate::contract::outcome::Settlement;
 use crate::contract::{BODY_BYTES_MAX, Failure, Ident, Outcome, ProviderName, Reason, decode};
@@ -143,7 +144,7 @@ impl Letters {
 
     /// An outcome that somebody told before the broker gave the command up is in the log by now.
     async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
-        let _reading = self.hands.waits();
+        let _reading = self.hands.handler.waits.begin(Wait::Log);
         if *provider != self.hands.name {
             unless_left(leave, self.fleet.read_all_providers()).await?;
         }

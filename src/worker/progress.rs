@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use crate::broker::Partition;
 use crate::contract::{Outcome, Reason};
 
 /// Counts since the start. They add up: received = settled + in hand + handed back.
@@ -22,10 +23,11 @@ pub struct Progress {
     pub running: usize,
     pub parked: usize,
     /// Held by this worker, of so many.
-    pub leases: usize,
+    pub held: Vec<Partition>,
     pub partitions: usize,
-    /// The last delivery or settlement.
-    pub moved_at: Instant,
+    /// The last delivery, and the last settlement.
+    pub delivered_at: Instant,
+    pub settled_at: Instant,
 }
 
 impl Progress {
@@ -38,10 +40,16 @@ impl Progress {
             returned: 0,
             running: 0,
             parked: 0,
-            leases: 0,
+            held: Vec::new(),
             partitions: partitions.into(),
-            moved_at: Instant::now(),
+            delivered_at: Instant::now(),
+            settled_at: Instant::now(),
         }
+    }
+
+    /// How many leases it holds.
+    pub fn leases(&self) -> usize {
+        self.held.len()
     }
 
     pub fn failures(&self) -> u64 {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +19,8 @@ use super::partition::{Partition, Stage};
 use super::progress::Progress;
 use super::shutdown::{Shutdown, Stopped};
 use super::turn::Turn;
+use super::waits::{Wait, Waits};
+use super::watchdog::Still;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
 
@@ -70,6 +71,7 @@ pub struct Worker {
     pub(super) stop_by: Option<Instant>,
     pub(super) hold_max: Duration,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) still: watch::Receiver<Option<Still>>,
     /// What runs beside the commands, for as long as the worker does.
     pub(super) keepers: Keepers,
 }
@@ -77,6 +79,15 @@ pub struct Worker {
 impl Worker {
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// What stands still, as the watchdog says.
+    pub fn still(&self) -> watch::Receiver<Option<Still>> {
+        self.still.clone()
+    }
+
+    pub fn waits(&self) -> Arc<Waits> {
+        self.hands.handler.waits.clone()
     }
 
     pub fn gate(&self) -> Arc<Gate> {
@@ -328,7 +339,8 @@ impl Worker {
         let leases: Vec<_> = self.leases().collect();
         let count = leases.len();
         metrics::leases(count, self.partitions.into());
-        self.moved(|progress| progress.leases = count);
+        let held = leases.clone();
+        self.moved(|progress| progress.held = held);
         if let Some(fleet) = &self.fleet {
             fleet.holds(leases);
             let gate = &self.hands.handler.gate;
@@ -354,7 +366,7 @@ impl Worker {
             let again = self
                 .redelivered_at
                 .is_some_and(|at| now.duration_since(at) < LOG_WANTED);
-            let waiting = self.hands.waiting.load(Ordering::Acquire) > 0;
+            let waiting = self.hands.handler.waits.count(Wait::Log) > 0;
             fleet.follow(!alone || again || waiting || !self.entering.is_empty());
         }
     }
@@ -405,7 +417,7 @@ impl Worker {
         if let Some(turn) = now {
             self.begin(turn);
         }
-        self.moved(|_| ());
+        self.moved(|progress| progress.delivered_at = Instant::now());
     }
 
     fn begin(&mut self, turn: Turn) {
@@ -440,10 +452,13 @@ impl Worker {
             }
             self.release_if_done(number);
         }
-        self.moved(|progress| match &end {
-            End::Settled(settlement) => progress.count(&settlement.outcome),
-            End::Repeated => progress.repeated += 1,
-            End::Returned => progress.returned += 1,
+        self.moved(|progress| {
+            progress.settled_at = Instant::now();
+            match &end {
+                End::Settled(settlement) => progress.count(&settlement.outcome),
+                End::Repeated => progress.repeated += 1,
+                End::Returned => progress.returned += 1,
+            }
         });
     }
 
@@ -452,7 +467,6 @@ impl Worker {
             change(progress);
             progress.running = self.tasks.len();
             progress.parked = self.held.values().map(|held| held.lanes.parked()).sum();
-            progress.moved_at = Instant::now();
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,6 +26,7 @@ use super::run::{LOOK_INTERVAL, Worker};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
 use super::unroutable;
+use super::watchdog::{Still, Watchdog};
 use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
@@ -61,6 +62,10 @@ pub struct Config {
     /// waits with the broker until these are settled.
     #[schemars(range(min = 1_048_576, max = 17_179_869_184_u64))]
     pub held_bytes_max: usize,
+    /// Where commands are there and nobody pauses, and none has ended for so long, they are said to stand still.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "1h" }))]
+    pub stalled_after: Duration,
     /// A command that so many workers died of runs alone, so that nothing else suffers from it. Not above
     /// `poison_after`.
     #[schemars(range(min = 1, max = 1000))]
@@ -79,6 +84,7 @@ impl Default for Config {
             dead_letter_window: 50,
             ledger_commands_max: 100_000,
             held_bytes_max: 64 * 1024 * 1024,
+            stalled_after: Duration::from_secs(30),
             suspect_after: 3,
             poison_after: 6,
         }
@@ -127,33 +133,15 @@ impl Worker {
         let ledger_window = company
             .as_ref()
             .map_or(Duration::ZERO, |company| company.ledger_window);
-        let fleet = company.map(|company| {
-            let settings = fleet::Settings {
-                provider: setup.provider_name.clone(),
-                partitions: setup.partitions,
-                exchange: company.exchange,
-                ledger_window,
-            };
-            let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
-            // No lease, no call.
-            gate.set_part(0.0);
-            let (told_of, told_by) = (gate.clone(), publisher.clone());
-            let (gate, ledger) = (gate.clone(), ledger.clone());
-            let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));
-            let pauses = lifecycle::tell(fleet.clone(), told_of, told_by);
-            keepers.spawn("lifecycle", pauses);
-            keepers.spawn("notices", fleet.clone().tell());
-            let unroutable = unroutable::watch(company.listener.unroutable());
-            // It ends with the listener, whose end is told elsewhere.
-            keepers.spawn("unroutable", unroutable.then(|()| pending()));
-            keepers.spawn("fleet", fleet.clone().listen(company.listener));
-            fleet
-        });
+        let fleet = company.map(|company| setup.join(company, &gate, &ledger, &mut keepers));
         let hands = Arc::new(setup.hands(gate, ledger, fleet.clone(), ledger_window));
         let letters = fleet.clone().map(|fleet| {
             keepers.spawn("token", keep_token(hands.clone()));
             Keeper::start(hands.clone(), fleet)
         });
+        let progress = watch::Sender::new(Progress::new(setup.partitions));
+        let (watchdog, still) = setup.watchdog(&hands, &progress);
+        keepers.spawn("watchdog", watchdog.watch());
         Self {
             consumer: setup.consumer,
             publisher: setup.publisher,
@@ -172,7 +160,8 @@ impl Worker {
             grace_period: setup.config.grace_period,
             stop_by: None,
             hold_max: setup.hold_max,
-            progress: watch::Sender::new(Progress::new(setup.partitions)),
+            progress,
+            still,
             keepers,
         }
     }
@@ -186,6 +175,65 @@ impl Worker {
 }
 
 impl Setup {
+    /// The worker becomes one of a fleet.
+    fn join(
+        &self,
+        company: Company,
+        gate: &Arc<Gate>,
+        ledger: &Arc<Ledger>,
+        keepers: &mut Keepers,
+    ) -> Arc<Fleet> {
+        let sight = company.listener.sight();
+        let unroutable = unroutable::watch(sight.unroutable.clone());
+        let settings = fleet::Settings {
+            provider: self.provider_name.clone(),
+            partitions: self.partitions,
+            exchange: company.exchange,
+            ledger_window: company.ledger_window,
+            sight,
+        };
+        // No lease, no call.
+        gate.set_part(0.0);
+        let (id, publisher) = (self.id.clone(), self.publisher.clone());
+        let fleet = Fleet::new(
+            id,
+            settings,
+            self.clock,
+            publisher.clone(),
+            gate.clone(),
+            ledger.clone(),
+        );
+        let fleet = Arc::new(fleet);
+        keepers.spawn(
+            "lifecycle",
+            lifecycle::tell(fleet.clone(), gate.clone(), publisher),
+        );
+        keepers.spawn("notices", fleet.clone().tell());
+        // It ends with the listener, whose end is told elsewhere.
+        keepers.spawn("unroutable", unroutable.then(|()| pending()));
+        keepers.spawn("fleet", fleet.clone().listen(company.listener));
+        fleet
+    }
+
+    fn watchdog(
+        &self,
+        hands: &Hands,
+        progress: &watch::Sender<Progress>,
+    ) -> (Watchdog, watch::Receiver<Option<Still>>) {
+        let (told, still) = watch::channel(None);
+        let watchdog = Watchdog {
+            gate: hands.handler.gate.clone(),
+            waits: hands.handler.waits.clone(),
+            progress: progress.subscribe(),
+            ready: hands.fleet.as_ref().map(|fleet| fleet.ready()),
+            publishing: self.publisher.link(),
+            consuming: self.consumer.link(),
+            stalled_after: self.config.stalled_after,
+            told,
+        };
+        (watchdog, still)
+    }
+
     fn hands(
         &self,
         gate: Arc<Gate>,
@@ -200,6 +248,7 @@ impl Setup {
                 retry: self.gate.retry.clone(),
                 calls: self.calls,
                 clock: self.clock,
+                waits: Arc::default(),
                 fetching: Mutex::default(),
             },
             settler: Settler {
@@ -213,7 +262,6 @@ impl Setup {
             clock: self.clock,
             worker: self.id.clone(),
             turns: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
             slots: Slots::new(self.gate.concurrency, self.partitions),
             suspicion: Suspicion {
                 suspect_after: self.config.suspect_after,

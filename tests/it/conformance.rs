@@ -342,7 +342,7 @@ async fn a_closed_publisher_has_its_confirms(bench: &dyn Bench) {
 
 async fn what_no_queue_takes_is_counted_for_as_long_as_it_lies_there(bench: &dyn Bench) {
     let listener = bench.listener().await;
-    let unroutable = listener.unroutable();
+    let unroutable = listener.sight().unroutable;
     let publisher = bench.publisher().await;
     let counted = async |messages: u64| {
         eventually("the count", async || {

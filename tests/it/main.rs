@@ -34,6 +34,7 @@ mod reconnect;
 mod scene;
 mod schemas;
 mod scim;
+mod standing;
 mod support;
 mod suspension;
 mod taking;

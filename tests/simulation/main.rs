@@ -24,6 +24,7 @@ mod recovery;
 mod redelivery;
 mod runs;
 mod seeds;
+mod standing;
 mod stopping;
 mod trouble;
 mod waits;

@@ -22,6 +22,7 @@ use usher::provider::Provider;
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
 use usher::worker::handler::Calls;
+use usher::worker::watchdog::Still;
 use usher::worker::{Company, Config, Progress, Setup, Shutdown, Stopped, Worker, gate};
 
 use crate::commands::PROVIDER;
@@ -34,6 +35,8 @@ pub struct World {
     pub clock: Clock,
     pub prefetch: u16,
     pub rate: Option<u32>,
+    /// Instead of that.
+    pub rates: Option<Rates>,
     pub concurrency: usize,
     pub attempts: u32,
     pub elapsed_max: Duration,
@@ -58,11 +61,12 @@ pub struct Running {
     pub gate: Arc<Gate>,
     pub progress: watch::Receiver<Progress>,
     pub fleet: Option<Arc<Fleet>>,
+    pub still: watch::Receiver<Option<Still>>,
 }
 
 impl Running {
     pub fn leases(&self) -> usize {
-        self.progress.borrow().leases
+        self.progress.borrow().leases()
     }
 
     /// What to look at where it does not go on.
@@ -104,6 +108,7 @@ impl World {
             clock,
             prefetch: 256,
             rate: None,
+            rates: None,
             concurrency: 64,
             attempts: 5,
             elapsed_max: Duration::from_secs(300),
@@ -145,7 +150,10 @@ impl World {
             },
             gate: gate::Settings {
                 pace: pace::Settings {
-                    rates: self.rate.map_or_else(Rates::default, per_second),
+                    rates: match &self.rates {
+                        Some(rates) => rates.clone(),
+                        None => self.rate.map_or_else(Rates::default, per_second),
+                    },
                     share: 1.0,
                     gap_max: Duration::from_secs(600),
                 },
@@ -177,6 +185,7 @@ impl World {
             gate: worker.gate(),
             progress: worker.progress(),
             fleet: worker.fleet(),
+            still: worker.still(),
             task: tokio::spawn(worker.run()),
             shutdown,
         }

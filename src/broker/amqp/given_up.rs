@@ -34,7 +34,7 @@ async fn take_until_ended(
     connection: &Connection,
     config: &Config,
     hear: &mpsc::Sender<Heard>,
-    trouble: &mut Trouble,
+    trouble: &mut Trouble<'_>,
 ) -> lapin::Result<bool> {
     let channel = connection.create_channel().await?;
     channel.basic_qos(1, BasicQosOptions::default()).await?;

@@ -1,5 +1,6 @@
 //! Notices of the fleet, the outcome log and what the broker gave up from RabbitMQ, on a connection of their own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::WhenUnreachable;
 use super::connection;
 use super::consumer::loss;
+use super::depths::Depths;
 use super::error::{ConnectError, refused_connection};
 use super::first::First;
 use super::given_up;
@@ -21,8 +23,7 @@ use super::log::Log;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use super::terms::table;
-use super::unroutable;
-use crate::broker::{Config, Extent, Heard, Listener, Topology};
+use crate::broker::{Config, Extent, Heard, Listener, Sight, Topology};
 
 /// What was heard and not yet taken in.
 const HEARD_MAX: usize = 1000;
@@ -43,7 +44,7 @@ pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct AmqpListener {
     heard: mpsc::Receiver<Heard>,
     follow: watch::Sender<Option<Extent>>,
-    unroutable: watch::Receiver<Option<u64>>,
+    sight: Sight,
     _stop: DropGuard,
 }
 
@@ -57,19 +58,28 @@ impl AmqpListener {
         let stop = CancellationToken::new();
         let (hear, heard) = mpsc::channel(HEARD_MAX);
         let (follow, wanted) = watch::channel(None);
-        let (unroutable_told, unroutable) = watch::channel(None);
-        let purpose = Listening {
-            fleet: Topology::new(provider, config).fleet_exchange(),
-            log: Log::new(hear.clone(), wanted),
-            hear,
-            unroutable: unroutable_told,
-        };
+        let (depths, log_trouble) = (Depths::new(), watch::Sender::new(None));
+        let topology = Topology::new(provider, config);
         let supervisor = Supervisor::new("listener", config, stop.clone());
+        let ready = depths.ready.subscribe();
+        let sight = Sight {
+            link: supervisor.link.subscribe(),
+            log_trouble: log_trouble.subscribe(),
+            unroutable: depths.unroutable.subscribe(),
+            ready: Arc::new(move || ready.borrow().clone()),
+        };
+        let purpose = Listening {
+            fleet: topology.fleet_exchange(),
+            log: Log::new(hear.clone(), wanted, log_trouble),
+            hear,
+            depths,
+            topology,
+        };
         let first = First::new(first, when_unreachable);
         let listener = Self {
             heard,
             follow,
-            unroutable,
+            sight,
             _stop: stop.drop_guard(),
         };
         connection::runtime()?.spawn(supervisor.run(first, purpose));
@@ -94,8 +104,8 @@ impl Listener for AmqpListener {
         self.follow.send_replace(wanted);
     }
 
-    fn unroutable(&self) -> watch::Receiver<Option<u64>> {
-        self.unroutable.clone()
+    fn sight(&self) -> Sight {
+        self.sight.clone()
     }
 }
 
@@ -105,7 +115,8 @@ struct Listening {
     fleet: String,
     hear: mpsc::Sender<Heard>,
     log: Log,
-    unroutable: watch::Sender<Option<u64>>,
+    depths: Depths,
+    topology: Topology,
 }
 
 impl Use for Listening {
@@ -128,7 +139,7 @@ impl Use for Listening {
                     reason = self.hear_notices(notices) => Ok(reason),
                     () = given_up::take(&connection, config, &self.hear) => Ok("closed".to_owned()),
                     () = self.log.read(&connection) => Ok("closed".to_owned()),
-                    () = unroutable::watch(&connection, &self.unroutable) => Ok("closed".to_owned()),
+                    () = self.depths.watch(&connection, &self.topology, config.partitions.get()) => Ok("closed".to_owned()),
                 }
             }
         };

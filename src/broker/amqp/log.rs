@@ -29,6 +29,7 @@ pub(super) struct Log {
     wanted: watch::Receiver<Option<Extent>>,
     /// Where it goes on, for the wish that it was read for.
     next: Mutex<Option<(Extent, i64)>>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// How the reading came to its end.
@@ -40,18 +41,23 @@ enum Read {
 }
 
 impl Log {
-    pub(super) fn new(hear: mpsc::Sender<Heard>, wanted: watch::Receiver<Option<Extent>>) -> Self {
+    pub(super) fn new(
+        hear: mpsc::Sender<Heard>,
+        wanted: watch::Receiver<Option<Extent>>,
+        trouble: watch::Sender<Option<String>>,
+    ) -> Self {
         Self {
             hear,
             wanted,
             next: Mutex::default(),
+            trouble,
         }
     }
 
     /// Reads the log whenever it is wanted. Ends when nobody listens any more.
     pub(super) async fn read(&self, connection: &Connection) {
         let mut wanted = self.wanted.clone();
-        let mut trouble = Trouble::new("the outcome log can't be read");
+        let mut trouble = Trouble::new("the outcome log can't be read").told(&self.trouble);
         loop {
             let Ok(wish) = wanted.wait_for(Option::is_some).await.map(|wish| *wish) else {
                 return;
@@ -76,7 +82,7 @@ impl Log {
         &self,
         connection: &Connection,
         wish: Extent,
-        trouble: &mut Trouble,
+        trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
         let goes_on = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let from = match goes_on {
@@ -96,7 +102,7 @@ impl Log {
         &self,
         connection: &Connection,
         wish: Extent,
-        trouble: &mut Trouble,
+        trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
         let messages_max = i64::try_from(wish.messages_max).unwrap_or(i64::MAX);
         let since = u64::try_from(wish.since.as_second()).unwrap_or(0);

@@ -2,23 +2,44 @@
 
 use std::fmt::Display;
 
-pub(super) struct Trouble {
+use tokio::sync::watch;
+
+pub(super) struct Trouble<'t> {
     what: &'static str,
     lasts: bool,
+    /// Who else is to know the reason.
+    told: Option<&'t watch::Sender<Option<String>>>,
 }
 
-impl Trouble {
+impl<'t> Trouble<'t> {
     pub(super) fn new(what: &'static str) -> Self {
-        Self { what, lasts: false }
+        Self {
+            what,
+            lasts: false,
+            told: None,
+        }
+    }
+
+    pub(super) fn told(self, told: &'t watch::Sender<Option<String>>) -> Self {
+        Self {
+            told: Some(told),
+            ..self
+        }
     }
 
     pub(super) fn is(&mut self, reason: &dyn Display) {
+        if let Some(told) = self.told {
+            told.send_replace(Some(reason.to_string()));
+        }
         if !std::mem::replace(&mut self.lasts, true) {
             tracing::warn!(%reason, "broker: {}; trying again until it works", self.what);
         }
     }
 
     pub(super) fn is_over(&mut self) {
+        if let Some(told) = self.told {
+            told.send_replace(None);
+        }
         if std::mem::take(&mut self.lasts) {
             tracing::info!("broker: it works again, after this: {}", self.what);
         }

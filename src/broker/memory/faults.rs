@@ -57,6 +57,13 @@ impl MemoryBroker {
         self.change(|faults| faults.log_held = held);
     }
 
+    /// Nobody may read the outcome log until this is over.
+    pub fn refuse_log(&self, refused: bool) {
+        let trouble = refused.then(|| "read access to the outcome log refused".to_owned());
+        self.shared.log_trouble.send_replace(trouble);
+        self.change(|faults| faults.log_refused = refused);
+    }
+
     /// Whether a message whose confirm is lost or late was lost too. Otherwise the broker has it.
     pub fn lose_unconfirmed(&self, lost: bool) {
         self.change(|faults| faults.taken_on_confirm = lost);

@@ -3,13 +3,11 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use tokio::sync::watch;
-
 use super::Shared;
 use super::state::ListenerId;
 use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{Extent, Heard, Listener};
+use crate::broker::{Extent, Heard, Listener, Sight};
+use async_trait::async_trait;
 
 pub(super) struct MemoryListener {
     shared: Arc<Shared>,
@@ -46,6 +44,9 @@ impl MemoryListener {
             return Some(Heard::GivenUp(handed.into_delivery(&self.shared)));
         }
         let next = self.log?;
+        if state.faults.log_refused {
+            return None;
+        }
         let connection = state.faults.connection;
         if self.said != Some(connection) {
             self.said = Some(connection);
@@ -88,8 +89,14 @@ impl Listener for MemoryListener {
         self.said = None;
     }
 
-    fn unroutable(&self) -> watch::Receiver<Option<u64>> {
-        self.shared.unroutable.subscribe()
+    fn sight(&self) -> Sight {
+        let shared = self.shared.clone();
+        Sight {
+            link: shared.consume_link.subscribe(),
+            log_trouble: shared.log_trouble.subscribe(),
+            unroutable: shared.unroutable.subscribe(),
+            ready: Arc::new(move || shared.state().ready()),
+        }
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) struct Faults {
     pub(super) confirm_delay: Duration,
     pub(super) confirms_held: bool,
     pub(super) log_held: bool,
+    pub(super) log_refused: bool,
     pub(super) taken_on_confirm: bool,
     pub(super) nacks: usize,
 }
@@ -240,6 +241,20 @@ impl State {
     pub(super) fn register(&mut self) -> ConsumerId {
         self.made += 1;
         self.made
+    }
+
+    /// How many commands of each partition wait to be delivered.
+    pub(super) fn ready(&self) -> Vec<u64> {
+        let mut ready = Vec::new();
+        for queue in &self.queues {
+            let Some((partition, _)) = queue.commands else {
+                continue;
+            };
+            let at = usize::from(partition);
+            ready.resize(ready.len().max(at + 1), 0);
+            ready[at] += queue.ready.len() as u64;
+        }
+        ready
     }
 
     pub(super) fn claim(&mut self, id: ConsumerId, partition: Partition) {

@@ -10,8 +10,10 @@ use crate::broker::Partition;
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) struct Holders {
-    /// When a worker said last that it holds it, by partition.
+    /// When a worker said last that it holds it, by partition; or when nothing was known yet.
     known_at: Vec<Instant>,
+    /// Those of which nobody has said so yet.
+    unheard: Vec<bool>,
     /// What the log says of it.
     said: Vec<Partition>,
 }
@@ -20,6 +22,7 @@ impl Holders {
     pub(super) fn new(partitions: u16) -> Self {
         Self {
             known_at: vec![Instant::now(); partitions.into()],
+            unheard: vec![true; partitions.into()],
             said: Vec::new(),
         }
     }
@@ -27,6 +30,7 @@ impl Holders {
     /// What was before is not known.
     pub(super) fn begin(&mut self, now: Instant) {
         self.known_at.fill(now);
+        self.unheard.fill(true);
     }
 
     /// A worker holds these.
@@ -34,8 +38,14 @@ impl Holders {
         for lease in leases {
             if let Some(known_at) = self.known_at.get_mut(usize::from(*lease)) {
                 *known_at = now;
+                self.unheard[usize::from(*lease)] = false;
             }
         }
+    }
+
+    /// Whether each lease has a holder that said so.
+    pub(super) fn are_known(&self, now: Instant) -> bool {
+        !self.unheard.contains(&true) && self.unknown(now).is_empty()
     }
 
     pub(super) fn unknown(&self, now: Instant) -> Vec<Partition> {
@@ -73,10 +83,14 @@ mod tests {
         let mut holders = Holders::new(3);
         let at = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert!(holders.unknown(at(10)).is_empty());
+        assert!(!holders.are_known(at(1)), "nobody has said anything");
         holders.heard(&[1, 7], at(10));
         assert_eq!(holders.unknown(at(11)), [0, 2]);
         assert_eq!(holders.unknown(at(21)), [0, 1, 2]);
+        holders.heard(&[0, 1, 2], at(20));
+        assert!(holders.are_known(at(21)));
         holders.begin(at(21));
+        assert!(!holders.are_known(at(21)));
         assert!(holders.unknown(at(31)).is_empty());
     }
 }

@@ -10,6 +10,7 @@ use crate::metrics;
 use crate::policy::health::{Call, Judgement, Streak, Trouble};
 use crate::provider::{ProviderError, TokenState};
 use crate::worker::shutdown::unless_left;
+use crate::worker::waits::Wait;
 
 /// What is added where nobody else could be tried.
 const NOBODY_ELSE: &str = "; nobody else could be tried meanwhile, so it is not known whether the provider failed for \
@@ -45,7 +46,8 @@ impl Course<'_> {
     async fn next_permit(&self, class: TrafficClass) -> Option<Permit> {
         let (partition, user) = (self.held.partition(), &self.command.user_id);
         let permit = self.handler.gate.permit(class, partition, user);
-        self.unless_left(permit).await
+        let permit = self.unless_left(permit);
+        self.handler.waits.during(Wait::Permit, permit).await
     }
 
     /// Fetches a token where one is needed: one command does, at a call's cost, and those that can't go on
@@ -58,7 +60,10 @@ impl Course<'_> {
                 Ok(fetching) => fetching,
                 Err(_) => return Some(true),
             },
-            TokenState::Missing => self.unless_left(self.handler.fetching.lock()).await?,
+            TokenState::Missing => {
+                let fetching = self.unless_left(self.handler.fetching.lock());
+                self.handler.waits.during(Wait::Permit, fetching).await?
+            }
         };
         if access.token() == TokenState::Ready {
             return Some(true);
@@ -120,7 +125,8 @@ impl Course<'_> {
         if late {
             // It may still take effect: until it can't, nobody writes to this user, and nobody draws
             // conclusions from reading it, nor does anybody that the command is handed over to.
-            sleep(self.handler.calls.settling_time).await;
+            let settling = sleep(self.handler.calls.settling_time);
+            self.handler.waits.during(Wait::Retry, settling).await;
         }
         match (fault, judgement) {
             (Fault::Command(reason), _) => {
@@ -137,7 +143,8 @@ impl Course<'_> {
                     return Some(exhausted(error, ""));
                 }
                 self.wait(delay).await?;
-                self.unless_left(self.handler.gate.retry_allowed()).await?;
+                let allowed = self.unless_left(self.handler.gate.retry_allowed());
+                self.handler.waits.during(Wait::Retry, allowed).await?;
                 Some(After::Again)
             }
             (_, Judgement::Charged) => {
@@ -213,7 +220,8 @@ impl Course<'_> {
 
     async fn wait(&mut self, delay: Duration) -> Option<()> {
         self.elapsed += delay;
-        self.unless_left(sleep(delay)).await
+        let slept = self.unless_left(sleep(delay));
+        self.handler.waits.during(Wait::Retry, slept).await
     }
 
     /// `None` where the command is to be left first.
@@ -227,7 +235,7 @@ impl Course<'_> {
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         let start = Instant::now();
-        let answer = call.await;
+        let answer = self.handler.waits.during(Wait::Answer, call).await;
         metrics::call(
             kind,
             answer.as_ref().map_or_else(|error| label(error.fault), |_| "ok"),

@@ -1,7 +1,5 @@
 //! What was done about a command before its turn came here.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -11,15 +9,7 @@ use crate::contract::{Act, Ident};
 use crate::worker::fleet::Fleet;
 use crate::worker::ledger::{Begun, Succeeded};
 use crate::worker::shutdown::unless_left;
-
-/// Somebody waits for what others may still do or tell.
-pub(in crate::worker) struct Waits<'h>(&'h AtomicUsize);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
+use crate::worker::waits::Wait;
 
 impl Hands {
     /// Moves the command on to its next run, and tells what was done in it before, here or elsewhere; or how the
@@ -59,9 +49,8 @@ impl Hands {
         // log is slow to tell.
         let calls = &self.handler.calls;
         let over = delivery.received_at + calls.timeout + calls.settling_time;
-        let waiting = self.waits();
-        unless_left(leave, sleep_until(over)).await?;
-        drop(waiting);
+        let waited = self.handler.waits.during(Wait::Log, sleep_until(over));
+        unless_left(leave, waited).await?;
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
@@ -88,12 +77,6 @@ impl Hands {
         let mut begun = self.ledger.begun(ident);
         begun.open.retain(|open| open != turn);
         Ok(begun)
-    }
-
-    /// The outcome log is wanted until this is dropped.
-    pub(in crate::worker) fn waits(&self) -> Waits<'_> {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        Waits(&self.waiting)
     }
 
     /// How many workers died while they ran the command, as far as the log and the broker can tell.

@@ -53,6 +53,7 @@ impl Bench {
             partitions: 1,
             exchange: topology.fleet_exchange(),
             ledger_window: WINDOW,
+            sight: broker.listener().sight(),
         };
         let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
         let publisher = broker.publisher();

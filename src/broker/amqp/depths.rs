@@ -1,0 +1,92 @@
+//! How many messages lie in queues: a look now and then, which takes nothing out of them.
+
+use std::time::Duration;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::error::is_not_found;
+use crate::broker::Topology;
+use crate::broker::topology::UNROUTABLE;
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// As they were seen last.
+pub(super) struct Depths {
+    pub(super) unroutable: watch::Sender<Option<u64>>,
+    /// Of commands that are ready, by partition.
+    pub(super) ready: watch::Sender<Vec<u64>>,
+}
+
+impl Depths {
+    pub(super) fn new() -> Self {
+        Self {
+            unroutable: watch::Sender::new(None),
+            ready: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    /// Looks for as long as it is polled. It never ends: whoever has the connection notices that it is gone.
+    pub(super) async fn watch(&self, connection: &Connection, topology: &Topology, partitions: u16) {
+        let mut look = Look {
+            connection,
+            channel: None,
+        };
+        loop {
+            let unroutable = look.depth(UNROUTABLE).await;
+            self.unroutable
+                .send_if_modified(|known| std::mem::replace(known, unroutable) != unroutable);
+            let mut ready = Vec::new();
+            for partition in 0..partitions {
+                let mut commands = 0;
+                for (queue, _) in topology.partition_queues(partition) {
+                    commands += look.depth(&queue).await.unwrap_or(0);
+                }
+                ready.push(commands);
+            }
+            self.ready.send_replace(ready);
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// On a channel of its own, which the broker closes where there is no such queue.
+struct Look<'c> {
+    connection: &'c Connection,
+    channel: Option<Channel>,
+}
+
+impl Look<'_> {
+    /// `None`: not known, or no such queue.
+    async fn depth(&mut self, queue: &str) -> Option<u64> {
+        self.look(queue).await.unwrap_or_else(|error| {
+            tracing::debug!(reason = %error, queue, "broker: a queue can't be looked at now");
+            None
+        })
+    }
+
+    async fn look(&mut self, queue: &str) -> lapin::Result<Option<u64>> {
+        let open = match self.channel.take().filter(|channel| channel.status().connected()) {
+            Some(open) => open,
+            None => self.connection.create_channel().await?,
+        };
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        match open
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+        {
+            Ok(found) => {
+                self.channel = Some(open);
+                Ok(Some(found.message_count().into()))
+            }
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

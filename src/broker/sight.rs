@@ -1,0 +1,31 @@
+//! What a listener sees of the broker besides what it hears, as of a few seconds ago.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Link;
+
+#[derive(Clone)]
+pub struct Sight {
+    /// Whether notices are heard.
+    pub link: watch::Receiver<Link>,
+    /// Why the outcome log can't be read, in the broker's words.
+    pub log_trouble: watch::Receiver<Option<String>>,
+    /// How many messages lie in `user.unroutable`. `None`: not known, or no such queue.
+    pub unroutable: watch::Receiver<Option<u64>>,
+    pub ready: Ready,
+}
+
+/// How many commands of each partition are ready to be delivered; fewer numbers than partitions: not known.
+pub type Ready = Arc<dyn Fn() -> Vec<u64> + Send + Sync>;
+
+impl fmt::Debug for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sight")
+            .field("link", &self.link)
+            .field("log_trouble", &self.log_trouble)
+            .finish_non_exhaustive()
+    }
+}

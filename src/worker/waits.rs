@@ -1,0 +1,125 @@
+//! What the commands in hand wait for: a closed list, counted.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// An earlier command of its user, or another delivery of its own.
+    Order,
+    /// What the outcome log, or whoever had it before, still tells of it.
+    Log,
+    /// To run alone, or for one that does.
+    Alone,
+    /// Room among those that are announced and have not called yet.
+    Slot,
+    /// The broker, which is to take an event or a dead letter.
+    Confirm,
+    /// The right to make its next call: the pace, or a call that ends.
+    Permit,
+    /// The same while nobody calls.
+    Pause,
+    /// The delay before its next try.
+    Retry,
+    /// The provider's answer.
+    Answer,
+    /// The guard before the dead letters.
+    Guard,
+}
+
+impl Wait {
+    pub const ALL: [Self; 10] = [
+        Self::Order,
+        Self::Log,
+        Self::Alone,
+        Self::Slot,
+        Self::Confirm,
+        Self::Permit,
+        Self::Pause,
+        Self::Retry,
+        Self::Answer,
+        Self::Guard,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Log => "log",
+            Self::Alone => "alone",
+            Self::Slot => "slot",
+            Self::Confirm => "confirm",
+            Self::Permit => "permit",
+            Self::Pause => "pause",
+            Self::Retry => "retry",
+            Self::Answer => "answer",
+            Self::Guard => "guard",
+        }
+    }
+}
+
+/// How many wait for what.
+#[derive(Debug, Default)]
+pub struct Waits([AtomicUsize; Wait::ALL.len()]);
+
+/// A command that waits, for as long as this lives.
+pub struct Waiting<'w>(&'w AtomicUsize);
+
+impl Waits {
+    pub fn begin(&self, wait: Wait) -> Waiting<'_> {
+        let count = &self.0[wait as usize];
+        count.fetch_add(1, Ordering::AcqRel);
+        Waiting(count)
+    }
+
+    pub async fn during<T>(&self, wait: Wait, waited_for: impl Future<Output = T>) -> T {
+        let _waiting = self.begin(wait);
+        waited_for.await
+    }
+
+    pub fn count(&self, wait: Wait) -> usize {
+        self.0[wait as usize].load(Ordering::Acquire)
+    }
+
+    /// Of each kind, with those that stand behind others of their user, and while nobody calls or somebody does.
+    pub fn counts(&self, parked: usize, paused: bool) -> [(Wait, usize); Wait::ALL.len()] {
+        Wait::ALL.map(|wait| {
+            let count = match wait {
+                Wait::Order => self.count(wait) + parked,
+                Wait::Permit if paused => 0,
+                Wait::Pause if paused => self.count(Wait::Permit),
+                _ => self.count(wait),
+            };
+            (wait, count)
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_is_counted_for_as_long_as_it_lasts_and_a_permit_in_a_pause_is_one() {
+        let waits = Waits::default();
+        let (_slot, permit) = (waits.begin(Wait::Slot), waits.begin(Wait::Permit));
+        let of = |paused, wait: Wait| waits.counts(3, paused)[wait as usize];
+        assert_eq!(of(false, Wait::Order), (Wait::Order, 3));
+        assert_eq!((of(false, Wait::Permit).1, of(false, Wait::Pause).1), (1, 0));
+        assert_eq!((of(true, Wait::Permit).1, of(true, Wait::Pause).1), (0, 1));
+        drop(permit);
+        assert_eq!((waits.count(Wait::Permit), waits.count(Wait::Slot)), (0, 1));
+    }
+
+    #[test]
+    fn each_stands_at_its_place_in_the_list() {
+        for (place, wait) in Wait::ALL.into_iter().enumerate() {
+            assert_eq!(wait as usize, place);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The watchdog: says when commands stand still and nothing else explains it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::gate::Gate;
+use super::progress::Progress;
+use super::waits::{Wait, Waits};
+use crate::broker::{Link, Ready};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A pace so slow explains for so many of its gaps that no command ends.
+const GAPS: f64 = 3.0;
+
+/// Why commands stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standstill {
+    /// Nothing ends, and nothing explains it.
+    Stalled,
+    /// The commands in hand fill the window, and none of them can call; others wait behind them.
+    WindowFull,
+}
+
+impl Standstill {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::WindowFull => "window_full",
+        }
+    }
+}
+
+/// What stands still, since when, and what each command in hand waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Still {
+    pub what: Standstill,
+    pub since: Instant,
+    pub why: String,
+}
+
+pub(super) struct Watchdog {
+    pub(super) gate: Arc<Gate>,
+    pub(super) waits: Arc<Waits>,
+    pub(super) progress: watch::Receiver<Progress>,
+    /// `None`: nothing waits with a broker.
+    pub(super) ready: Option<Ready>,
+    pub(super) publishing: watch::Receiver<Link>,
+    pub(super) consuming: watch::Receiver<Link>,
+    pub(super) stalled_after: Duration,
+    pub(super) told: watch::Sender<Option<Still>>,
+}
+
+/// What it looks at.
+struct Seen {
+    progress: Progress,
+    counts: [(Wait, usize); Wait::ALL.len()],
+    paused: bool,
+    /// Of the partitions that this worker holds.
+    ready: u64,
+    linked: bool,
+    /// Between two calls of this worker.
+    gap: Duration,
+    stalled_after: Duration,
+}
+
+impl Watchdog {
+    /// Never ends.
+    pub(super) async fn watch(self) {
+        let mut tick = interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy_since = None;
+        loop {
+            let now = tick.tick().await;
+            let seen = self.look();
+            busy_since = seen.is_busy().then(|| busy_since.unwrap_or(now));
+            let still = busy_since.and_then(|since| seen.still(since, now));
+            self.tell(still);
+        }
+    }
+
+    fn look(&self) -> Seen {
+        let progress = self.progress.borrow().clone();
+        let pause = self.gate.pause();
+        let ready = self.ready.as_ref().map_or_else(Vec::new, |ready| ready());
+        let held = progress.held.iter();
+        let ready = held
+            .filter_map(|partition| ready.get(usize::from(*partition)))
+            .sum();
+        let pace = self.gate.pace_per_second();
+        Seen {
+            counts: self.waits.counts(progress.parked, pause.is_some()),
+            paused: pause.is_some(),
+            ready,
+            linked: [&self.publishing, &self.consuming]
+                .into_iter()
+                .all(|link| matches!(*link.borrow(), Link::Up)),
+            gap: Duration::try_from_secs_f64(1.0 / pace).unwrap_or(Duration::MAX),
+            stalled_after: self.stalled_after,
+            progress,
+        }
+    }
+
+    fn tell(&self, still: Option<Still>) {
+        let (before, now) = {
+            let before = self.told.borrow();
+            (
+                before.as_ref().map(|still| still.what),
+                still.as_ref().map(|still| still.what),
+            )
+        };
+        match (&still, before) {
+            (Some(still), before) if before != now => tracing::error!(
+                cause = still.what.as_str(),
+                why = still.why,
+                "worker: commands stand still"
+            ),
+            (None, Some(before)) => tracing::info!(cause = before.as_str(), "worker: commands go on"),
+            _ => {}
+        }
+        self.told.send_replace(still);
+    }
+}
+
+impl Seen {
+    fn in_hand(&self) -> usize {
+        self.progress.running + self.progress.parked
+    }
+
+    fn is_busy(&self) -> bool {
+        (self.in_hand() > 0 || self.ready > 0) && !self.paused && self.linked
+    }
+
+    fn of(&self, wait: Wait) -> usize {
+        self.counts[wait as usize].1
+    }
+
+    fn still(&self, busy_since: Instant, now: Instant) -> Option<Still> {
+        let for_ = |at: Instant| now.saturating_duration_since(at.max(busy_since));
+        let since = |span: Duration| now - span;
+        let nobody_may_call = self.of(Wait::Permit) + self.of(Wait::Answer) == 0;
+        let undelivered_for = for_(self.progress.delivered_at);
+        if self.ready > 0 && self.in_hand() > 0 && nobody_may_call && undelivered_for >= self.stalled_after {
+            return Some(self.as_(Standstill::WindowFull, since(undelivered_for)));
+        }
+        // Calls end by their time-outs, and delays by themselves.
+        let explained = self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
+        let slow = match self.of(Wait::Permit) > 0 {
+            true => self.gap.checked_mul(GAPS as u32).unwrap_or(Duration::MAX),
+            false => Duration::ZERO,
+        };
+        let unsettled_for = for_(self.progress.settled_at);
+        (!explained && unsettled_for >= self.stalled_after.max(slow))
+            .then(|| self.as_(Standstill::Stalled, since(unsettled_for)))
+    }
+
+    fn as_(&self, what: Standstill, since: Instant) -> Still {
+        let mut why = format!("{} commands in hand", self.in_hand());
+        let waiting: Vec<_> = self.counts.iter().filter(|(_, count)| *count > 0).collect();
+        for (n, (wait, count)) in waiting.into_iter().enumerate() {
+            let before = if n == 0 { " wait for " } else { ", " };
+            let _ = write!(why, "{before}{}: {count}", wait.as_str());
+        }
+        let _ = write!(why, "; {} more are ready in the queues", self.ready);
+        Still { what, since, why }
+    }
+}
