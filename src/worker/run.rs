@@ -331,9 +331,8 @@ impl Worker {
         metrics::leases(count, self.partitions.into());
         self.moved(|progress| progress.leases = count);
         if let Some(fleet) = &self.fleet {
+            self.hands.handler.gate.set_part(&leases, self.partitions);
             fleet.holds(leases);
-            let gate = &self.hands.handler.gate;
-            gate.set_part(count as f64 / f64::from(self.partitions));
         }
     }
 

@@ -136,7 +136,7 @@ impl Worker {
             };
             let (id, publisher) = (setup.id.clone(), setup.publisher.clone());
             // No lease, no call.
-            gate.set_part(0.0);
+            gate.set_part(&[], setup.partitions);
             let (told_of, told_by) = (gate.clone(), publisher.clone());
             let (gate, ledger) = (gate.clone(), ledger.clone());
             let fleet = Arc::new(Fleet::new(id, settings, setup.clock, publisher, gate, ledger));

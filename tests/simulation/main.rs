@@ -25,5 +25,7 @@ mod redelivery;
 mod runs;
 mod seeds;
 mod stopping;
+mod utilisation;
 mod waits;
+mod workers;
 mod world;

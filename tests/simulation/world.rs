@@ -143,6 +143,7 @@ impl World {
                     rates: self.rate.map_or_else(Rates::default, per_second),
                     share: 1.0,
                     gap_max: Duration::from_secs(600),
+                    clock: self.clock,
                 },
                 concurrency: self.concurrency,
                 retry: retry::Config {
