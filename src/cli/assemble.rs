@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use usher::clock::Clock;
 use usher::config::{self, Config};
 use usher::policy::{guard, pace};
 use usher::provider::http::{self, Http};
@@ -51,6 +52,7 @@ pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
             rates: config.provider.rate.clone(),
             share: config.provider.share,
             gap_max: config.retry.probe_gap_max,
+            clock: Clock::System,
         },
         concurrency: config.provider.concurrency.get(),
         retry: config.retry.clone(),

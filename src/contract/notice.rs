@@ -74,11 +74,33 @@ pub struct Notice {
     pub leaving: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
-    /// Calls per second that it believes the provider gives the whole fleet.
-    pub pace: f64,
-    /// How often the provider has throttled it: with each time, the pace was learned anew.
-    #[serde(default)]
-    pub throttled: u64,
+    /// What it knows of the fleet's pace.
+    pub pace: Learned,
+}
+
+/// The fleet's pace, as the provider has taught it: all workers hold the same one, and the pace follows from it. Paces
+/// are in calls per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Learned {
+    /// How often the provider has slowed the fleet down. The rest is since the last time.
+    pub slowdowns: u64,
+    /// Where it began, and what it returned to.
+    pub floor: f64,
+    pub plateau: f64,
+    /// The best pace that was borne lately.
+    pub best: f64,
+    /// Seconds in which calls waited for the pace.
+    pub age: f64,
+}
+
+impl Learned {
+    /// Whether a worker can have come to know this.
+    fn is_sound(&self) -> bool {
+        let is_pace = |pace: f64| pace > 0.0 && pace <= PACE_MAX;
+        let paces = [self.floor, self.plateau, self.best];
+        paces.into_iter().all(is_pace) && self.floor <= self.plateau && (0.0..=AGE_MAX).contains(&self.age)
+    }
 }
 
 /// Nobody calls. Times are spans, since clocks differ.
@@ -121,6 +143,9 @@ const LEASE_BYTES_MAX: usize = 8;
 
 /// No provider gives so many calls per second.
 const PACE_MAX: f64 = 1e6;
+
+/// In seconds: no worker is a hundred years old.
+const AGE_MAX: f64 = 3.2e9;
 
 /// Why a notice is ignored. Whoever may write to the exchange can send anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +190,7 @@ impl Notice {
         if leases.len() != notice.leases.len() {
             return Err(Unusable::Leases);
         }
-        if !(notice.pace > 0.0 && notice.pace <= PACE_MAX) {
+        if !notice.pace.is_sound() {
             return Err(Unusable::Pace);
         }
         Ok(notice)
@@ -182,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_no_worker_sends_is_ignored_and_named() {
-        let good = r#"{"worker":"a1","leases":[0,3],"pace":5.0,"throttled":7,"paused":{"cause":"outage","forMs":1,"sinceMs":0},"later":1}"#;
+        let good = r#"{"worker":"a1","leases":[0,3],"pace":{"slowdowns":7,"floor":4.0,"plateau":5.0,"best":6.0,"age":1.5},"paused":{"cause":"outage","forMs":1,"sinceMs":0},"later":1}"#;
         assert_eq!(read(good).unwrap().leases, [0, 3]);
         let long = "x".repeat(WORKER_ID_BYTES_MAX + 1);
         for (from, to, why) in [
@@ -195,6 +220,11 @@ mod tests {
             ("[0,3]", "[65536]", Unusable::Unreadable),
             ("5.0", "0", Unusable::Pace),
             ("5.0", "-1", Unusable::Pace),
+            ("5.0", "3.9", Unusable::Pace),
+            ("4.0", "0", Unusable::Pace),
+            ("6.0", "1e7", Unusable::Pace),
+            ("1.5", "-0.1", Unusable::Pace),
+            ("1.5", "1e10", Unusable::Pace),
             ("5.0", "1e308", Unusable::Pace),
             ("5.0", "1e999", Unusable::Unreadable),
             ("5.0", "NaN", Unusable::Unreadable),
@@ -220,8 +250,13 @@ mod tests {
             leases: (0..u16::MAX).collect(),
             leaving: false,
             paused: None,
-            pace: 5.0,
-            throttled: u64::MAX,
+            pace: Learned {
+                slowdowns: u64::MAX,
+                floor: 1.0 / 3.0,
+                plateau: 2.0 / 3.0,
+                best: 1e6,
+                age: 1e9 / 3.0,
+            },
         };
         let body = serde_json::to_vec(&notice).unwrap();
         assert_eq!(Notice::read(&body, u16::MAX), Ok(notice));

@@ -1,8 +1,10 @@
 //! The pace: how fast to call, from the quota that is configured, the pace that is learned, and the pauses
 //! that the provider asks for.
 
+mod headers;
 mod learned;
 mod rate;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -10,10 +12,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::learned::Learned;
+use self::learned::Course;
 use self::rate::Quotas;
+use self::slots::Slots;
 use super::retry::Schedule;
-use crate::contract::QuotaTold;
+use crate::clock::Clock;
+use crate::contract::{Learned, QuotaTold};
 
 pub use rate::{Rate, Rates};
 
@@ -43,13 +47,15 @@ pub struct Settings {
     pub share: f64,
     /// The longest gap between calls while all of them are throttled.
     pub gap_max: Duration,
+    /// All workers of the fleet agree on it, more or less.
+    pub clock: Clock,
 }
 
-/// A call that may go out now, and at which pace of the whole fleet: its answer is reported with it.
+/// A call that may go out now, and how old the course of the pace was then: its answer is reported with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted {
     at: Instant,
-    pace: f64,
+    age: f64,
 }
 
 impl Granted {
@@ -64,15 +70,17 @@ pub struct Pace {
     settings: Settings,
     /// This worker's part of the fleet: of the quotas, and of the pace that is learned, which is the fleet's.
     part: f64,
+    /// Its moments, where it does not have the whole.
+    slots: Option<Slots>,
     quotas: Quotas,
-    learned: Learned,
+    course: Course,
+    /// The last time that it was asked, the configured quotas alone had a say.
+    was_full: bool,
     /// What the next call is a gap away from, at the pace of the moment that it asks in. A call that made up for a
     /// timer that was late counts from when it was due.
     last: Option<Instant>,
-    /// The last time that it was asked, it refused: somebody waits for the pace.
-    waited_for: bool,
-    /// When somebody waited for it last, since the last pause.
-    waited_at: Option<Instant>,
+    /// From when to when at most somebody waits for the pace since it refused, as far as that is not counted yet.
+    waits: Option<(Instant, Instant)>,
     paused_until: Option<Instant>,
     /// As far as the provider said it to this worker itself.
     throttled_until: Option<Instant>,
@@ -84,41 +92,40 @@ pub struct Pace {
     passed: bool,
     /// Grows while nobody passes.
     gaps: Schedule,
-    recent: Recent,
-    /// How often the provider slowed this worker down.
-    times_throttled: u64,
 }
 
 impl Pace {
     pub fn new(settings: &Settings) -> Self {
-        let now = Instant::now();
         let share = settings.share;
         Self {
             settings: settings.clone(),
             part: 1.0,
-            quotas: Quotas::new(&settings.rates, share, 1.0),
-            learned: Learned::new(settings.rates.ceiling(share), share, now),
+            slots: None,
+            quotas: Quotas::new(&settings.rates, share, 1.0, 1),
+            course: Course::new(settings.rates.ceiling(share), share),
+            was_full: true,
             last: None,
-            waited_for: false,
-            waited_at: None,
+            waits: None,
             paused_until: None,
             throttled_until: None,
             paused_since: None,
             slowed_at: None,
             passed: true,
             gaps: Schedule::between(UNSAID, settings.gap_max),
-            recent: Recent::default(),
-            times_throttled: 0,
         }
     }
 
-    /// This worker may use so much of the whole from now on.
-    pub fn set_part(&mut self, part: f64) {
-        if part != self.part {
-            self.part = part;
-            self.quotas = Quotas::new(&self.settings.rates, self.settings.share, part);
+    /// This worker has these partitions of so many from now on, and may use that much of the whole.
+    pub fn set_part(&mut self, held: &[u16], of: u16) {
+        let part = held.len() as f64 / f64::from(of.max(1));
+        let slots = Slots::new(held, of);
+        if part != self.part || slots != self.slots {
+            let Settings { rates, share, .. } = &self.settings;
+            let at_once = slots.as_ref().map_or(1, Slots::held);
+            self.quotas = Quotas::new(rates, *share, part, at_once);
             // What the others have called just now is not known.
             self.quotas.forget_savings();
+            (self.part, self.slots) = (part, slots);
         }
     }
 
@@ -139,34 +146,74 @@ impl Pace {
             self.quotas.forget_savings();
             self.last = None;
         }
-        let was_full = self.learned.is_full(now);
-        let pace = self.learned.now(now, self.waited_for);
-        if self.learned.is_full(now) && !was_full {
+        self.count_wait(now);
+        self.waits = None;
+        let is_full = self.course.is_full(now);
+        if is_full && !self.was_full {
             // They were saved up on the way: the workers of a fleet would spend them all in one second.
             self.quotas.forget_savings();
         }
-        let due = self.last.map_or(now, |last| last + self.gap(pace));
-        // At the whole of the configured rate the quotas alone have a say, their bursts included.
-        let too_early = due.checked_sub(CATCH_UP).filter(|at| *at > now);
-        let refused = match too_early.filter(|_| !self.learned.is_full(now)) {
-            None => self.quotas.take(now).err(),
-            // By then the pace may have grown.
-            Some(at) => Some(at.min(now + LOOK_AGAIN)),
-        };
-        self.waited_for = refused.is_some();
-        if let Some(at) = refused {
-            self.waited_at = Some(now);
-            return Err(at);
+        self.was_full = is_full;
+        match self.due(now) {
+            Ok(due) => {
+                self.last = Some(due);
+                let age = self.course.known().age;
+                Ok(Granted { at: now, age })
+            }
+            Err(at) => {
+                // Whatever stops all calls for longer is no wait for the pace.
+                self.waits = Some((now, now + LOOK_AGAIN));
+                Err(at)
+            }
         }
-        self.last = Some(due.max(now));
-        self.recent.count(now);
-        Ok(Granted { at: now, pace })
     }
 
-    /// Between this worker's calls, at this pace of the fleet. However small its part, a worker is never slower
-    /// than the slowest fleet: it could not see that the provider takes calls again.
-    fn gap(&self, pace: f64) -> Duration {
-        Duration::from_secs_f64(1.0 / (pace * self.part).max(self.learned.least(self.part)))
+    /// The time until now in which somebody waited for the pace, since that was counted last.
+    fn waited(&self, now: Instant) -> Duration {
+        self.waits
+            .map_or(Duration::ZERO, |(from, to)| now.min(to).duration_since(from))
+    }
+
+    fn count_wait(&mut self, now: Instant) {
+        self.course.used(self.waited(now));
+        if let Some((from, to)) = &mut self.waits {
+            *from = now.min(*to);
+        }
+    }
+
+    /// What the call that may go out now counts as, or when to ask again: by then the pace may have grown.
+    fn due(&mut self, now: Instant) -> Result<Instant, Instant> {
+        if let Some((since, next)) = self.slot(now) {
+            // Each moment is for one call.
+            let mine = since
+                .is_some_and(|since| since <= CATCH_UP && self.last.is_none_or(|last| last + since < now));
+            if !mine {
+                return Err(now + next.min(LOOK_AGAIN));
+            }
+            return self.quotas.take(now).map(|()| now);
+        }
+        let due = self.last.map_or(now, |last| last + self.gap(now));
+        // At the whole of the configured rate the quotas alone have a say, their bursts included.
+        match due.checked_sub(CATCH_UP).filter(|at| *at > now && !self.was_full) {
+            Some(at) => Err(at.min(now + LOOK_AGAIN)),
+            None => self.quotas.take(now).map(|()| due.max(now)),
+        }
+    }
+
+    /// For how long the present moment has been this worker's, if it is, and until its next one.
+    fn slot(&self, now: Instant) -> Option<(Option<Duration>, Duration)> {
+        let slots = self
+            .slots
+            .as_ref()
+            .filter(|_| !self.settings.rates.has_bursts())?;
+        slots.around(self.course.agreed(now)?, self.settings.clock)
+    }
+
+    /// Between this worker's calls. However small its part, a worker is never slower than the slowest fleet: it could not
+    /// see that the provider takes calls again.
+    fn gap(&self, now: Instant) -> Duration {
+        let pace = self.per_second(now).max(self.course.least(self.part));
+        Duration::from_secs_f64(1.0 / pace)
     }
 
     /// The provider throttled a call (429): nobody calls until it allows. While nobody passes, the pauses grow
@@ -180,7 +227,7 @@ impl Pace {
     ) {
         if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
             if let Some(wait) = retry_after {
-                self.pause(now + wait.min(YEAR));
+                self.pause(now + wait.min(YEAR), now);
                 self.throttled_until = self.paused_until;
             }
             return;
@@ -188,72 +235,59 @@ impl Pace {
         if self.passed {
             self.gaps.reset();
             self.paused_since = Some(now);
+            // Where nobody passes, it is not the pace that is too high.
+            self.course.throttled(granted.age);
         }
         let gap = self.gaps.whole();
         let wait = retry_after.map_or(gap, |wait| if self.passed { wait } else { wait.max(gap) });
         let wait = wait.min(YEAR);
         let jitter = (wait / 50).min(JITTER_MAX).mul_f64(rng.f64());
-        let until = now + wait + jitter;
-        let waited = self
-            .waited_at
-            .is_some_and(|at| now.duration_since(at) < Recent::WINDOW);
-        let pace = match waited {
-            true => granted.pace,
-            // Others share the quota: what we really called is what was too much.
-            false => granted
-                .pace
-                .min(self.recent.per_second(now) * 1.2 / self.part.max(f64::MIN_POSITIVE))
-                .max(granted.pace / 4.0),
-        };
-        // Where nobody passes, it is not the pace that is too high.
-        if self.passed {
-            self.learned.throttled(pace, granted.at, until - now, now);
-        }
-        self.pause(until);
+        self.pause(now + wait + jitter, now);
         self.throttled_until = self.paused_until;
-        // A wait for the end of the pause is none for the pace.
-        self.waited_for = false;
-        self.waited_at = None;
-        self.slowed_at = Some(now);
         self.passed = false;
-        self.times_throttled += 1;
     }
 
-    /// Another worker was throttled: nobody calls until then, and what it makes of the pace holds for all, within
-    /// bounds.
-    pub fn throttled_elsewhere(&mut self, until: Instant, pace: f64, now: Instant) {
-        if self.paused_until.is_none_or(|present| present <= now) {
+    fn pause(&mut self, until: Instant, now: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+        self.slowed(now);
+    }
+
+    fn slowed(&mut self, now: Instant) {
+        self.slowed_at = Some(now);
+        // A wait for the end of the pause is none for the pace.
+        self.waits = None;
+    }
+
+    /// Another worker was throttled: nobody calls until then.
+    pub fn throttled_elsewhere(&mut self, until: Instant, now: Instant) {
+        if self.paused_until(now).is_none() {
             self.paused_since = Some(now);
         }
-        self.pause(until);
-        self.learned.adopt_lower(pace, now);
-        self.waited_for = false;
-        self.waited_at = None;
-        self.slowed_at = Some(now);
+        self.pause(until, now);
     }
 
-    /// What another worker knows already.
-    pub fn learned_elsewhere(&mut self, pace: f64) {
-        if self.times_throttled == 0 {
-            self.learned.adopt_first(pace);
+    /// What another worker knows of the pace.
+    pub fn hear(&mut self, heard: Learned, now: Instant) {
+        self.count_wait(now);
+        if self.course.hear(heard) {
+            self.slowed(now);
         }
     }
 
-    pub fn times_throttled(&self) -> u64 {
-        self.times_throttled
-    }
-
-    fn pause(&mut self, until: Instant) {
-        self.paused_until = Some(self.paused_until.map_or(until, |present| present.max(until)));
+    /// What the others are to know of it.
+    pub fn learned(&self, now: Instant) -> Learned {
+        let known = self.course.known();
+        let age = known.age + self.waited(now).as_secs_f64();
+        Learned { age, ..known }
     }
 
     /// The provider took a call.
-    pub fn passed(&mut self, granted: Granted, now: Instant) {
+    pub fn passed(&mut self, granted: Granted) {
         if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
             return;
         }
         if !self.passed && self.gaps.has_grown() {
-            self.learned.resume_gently(now);
+            self.course.resume_gently();
         }
         self.passed = true;
     }
@@ -265,12 +299,12 @@ impl Pace {
 
     /// What the provider's headers tell.
     pub fn told(&mut self, told: QuotaTold, now: Instant) {
-        self.learned.told(told, now);
+        self.course.told(told, now);
     }
 
     /// After an outage: slowly back to the pace from before.
-    pub fn resume_gently(&mut self, now: Instant) {
-        self.learned.resume_gently(now);
+    pub fn resume_gently(&mut self) {
+        self.course.resume_gently();
     }
 
     /// An operator says that the pause is over.
@@ -299,46 +333,11 @@ impl Pace {
 
     /// Calls per second of the whole fleet.
     pub fn fleet_per_second(&self, now: Instant) -> f64 {
-        self.learned.per_second(now)
+        self.course.per_second(now)
     }
 
     /// What the pace comes from.
-    pub fn why(&self) -> &'static str {
-        self.learned.why()
-    }
-}
-
-/// How many calls went out lately.
-#[derive(Debug, Default)]
-struct Recent {
-    window: Option<Instant>,
-    calls: u32,
-    calls_before: u32,
-}
-
-impl Recent {
-    const WINDOW: Duration = Duration::from_secs(2);
-
-    fn count(&mut self, now: Instant) {
-        self.roll(now);
-        self.calls += 1;
-    }
-
-    fn roll(&mut self, now: Instant) {
-        let window = *self.window.get_or_insert(now);
-        let age = now.duration_since(window);
-        if age >= Self::WINDOW {
-            self.calls_before = if age < Self::WINDOW * 2 { self.calls } else { 0 };
-            self.calls = 0;
-            self.window = Some(now);
-        }
-    }
-
-    fn per_second(&mut self, now: Instant) -> f64 {
-        self.roll(now);
-        let age = self
-            .window
-            .map_or(Duration::ZERO, |window| now.duration_since(window));
-        f64::from(self.calls + self.calls_before) / (age + Self::WINDOW).as_secs_f64()
+    pub fn why(&self, now: Instant) -> &'static str {
+        self.course.why(now)
     }
 }

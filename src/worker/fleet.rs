@@ -376,14 +376,13 @@ impl Fleet {
 
     fn notice(&self) -> Notice {
         let standing = lock(&self.standing).clone();
-        let (paused, pace, throttled) = self.gate.to_tell();
+        let (paused, pace) = self.gate.to_tell();
         Notice {
             worker: self.me.clone(),
             leases: standing.leases,
             leaving: standing.leaving,
             paused,
             pace,
-            throttled,
         }
     }
 
@@ -431,7 +430,7 @@ fn is_news(before: &Notice, now: &Notice) -> bool {
     };
     before.leases != now.leases
         || before.leaving != now.leaving
-        || before.throttled != now.throttled
+        || before.pace.slowdowns != now.pace.slowdowns
         || pause(before) != pause(now)
         || longer
 }

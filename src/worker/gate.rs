@@ -18,7 +18,7 @@ use self::state::State;
 use self::waiting::Waiter;
 use crate::broker::Partition;
 use crate::contract::notice::Paused;
-use crate::contract::{Notice, TrafficClass, UserId};
+use crate::contract::{Learned, Notice, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::guard::{self, DeadLetter};
 use crate::policy::health::{Call, Judgement, ProbeId, Streak, Trouble};
@@ -205,9 +205,9 @@ impl Gate {
         self.lock().pause(Instant::now())
     }
 
-    /// This worker's part of the fleet, and so of the quota.
-    pub fn set_part(&self, part: f64) {
-        self.lock().pace.set_part(part);
+    /// This worker's partitions, of so many: its part of the fleet, and so of the quota.
+    pub fn set_part(&self, held: &[Partition], of: Partition) {
+        self.lock().pace.set_part(held, of);
         self.changed.notify_one();
     }
 
@@ -215,13 +215,10 @@ impl Gate {
         self.lock().pace.has_part()
     }
 
-    /// What the other workers of the fleet are to know: the pause, the fleet's pace, and how often it was
-    /// throttled.
-    pub fn to_tell(&self) -> (Option<Paused>, f64, u64) {
-        let now = Instant::now();
-        let state = self.lock();
-        let pace = state.pace.fleet_per_second(now);
-        (state.pause_to_tell(now), pace, state.pace.times_throttled())
+    /// What the other workers of the fleet are to know: the pause, and the fleet's pace.
+    pub fn to_tell(&self) -> (Option<Paused>, Learned) {
+        let (state, now) = (self.lock(), Instant::now());
+        (state.pause_to_tell(now), state.pace.learned(now))
     }
 
     /// When a call passed last.

@@ -342,9 +342,8 @@ impl Worker {
         let held = leases.clone();
         self.moved(|progress| progress.held = held);
         if let Some(fleet) = &self.fleet {
+            self.hands.handler.gate.set_part(&leases, self.partitions);
             fleet.holds(leases);
-            let gate = &self.hands.handler.gate;
-            gate.set_part(count as f64 / f64::from(self.partitions));
         }
     }
 

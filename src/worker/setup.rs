@@ -193,7 +193,7 @@ impl Setup {
             sight,
         };
         // No lease, no call.
-        gate.set_part(0.0);
+        gate.set_part(&[], self.partitions);
         let (id, publisher) = (self.id.clone(), self.publisher.clone());
         let fleet = Fleet::new(
             id,

@@ -27,5 +27,7 @@ mod seeds;
 mod standing;
 mod stopping;
 mod trouble;
+mod utilisation;
 mod waits;
+mod workers;
 mod world;

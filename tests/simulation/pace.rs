@@ -1,15 +1,14 @@
-//! The quota is used and kept: the gate on paused time before providers with quotas of every kind.
+//! The quota is used and kept: the gates of fleets on paused time before providers with quotas of every kind.
 //!
 //! `USHER_TEST_SEEDS` runs more seeds here, too, up to fifty; `USHER_TEST_SEED` replays one.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use usher::contract::{Fault, TrafficClass, UserId};
+use usher::clock::Clock;
+use usher::contract::Fault;
 use usher::policy::guard;
-use usher::policy::health::{Call, Trouble};
 use usher::policy::pace::{self, Rates};
 use usher::policy::retry;
 use usher::provider::ProviderError;
@@ -17,10 +16,10 @@ use usher::provider::simulated::quota::{Quota, QuotaKind};
 use usher::worker::gate::{Gate, Settings};
 
 use crate::seeds::{number, runtime};
+use crate::workers::{Workers, leases};
 use crate::world::per_second;
 
 const SECOND: Duration = Duration::from_secs(1);
-const CONCURRENCY: usize = 96;
 
 /// What a 429 says of the wait.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +57,7 @@ impl Provider {
         })))
     }
 
-    fn change(&self, kind: QuotaKind) {
+    pub fn change(&self, kind: QuotaKind) {
         self.0.lock().unwrap().quota = Quota::new(kind);
     }
 
@@ -68,6 +67,13 @@ impl Provider {
 
     pub fn accepted(&self) -> Vec<Instant> {
         self.0.lock().unwrap().accepted.clone()
+    }
+
+    /// Calls that were accepted and that were throttled since then.
+    pub fn since(&self, from: Instant) -> (f64, f64) {
+        let state = self.0.lock().unwrap();
+        let since = |log: &[Instant]| log.iter().filter(|at| **at >= from).count() as f64;
+        (since(&state.accepted), since(&state.throttled))
     }
 
     pub async fn call(&self) -> Result<(), ProviderError> {
@@ -138,17 +144,14 @@ impl Provider {
     }
 }
 
-fn gate(rates: Rates, seed: u64) -> Arc<Gate> {
-    gate_for(rates, CONCURRENCY, seed)
-}
-
-pub fn gate_for(rates: Rates, concurrency: usize, seed: u64) -> Arc<Gate> {
+pub fn gate_for(rates: Rates, concurrency: usize, clock: Clock, seed: u64) -> Arc<Gate> {
     let retry = retry::Config::default();
     Gate::new(Settings {
         pace: pace::Settings {
             rates,
             share: 1.0,
             gap_max: retry.probe_gap_max,
+            clock,
         },
         concurrency,
         retry,
@@ -161,30 +164,6 @@ pub fn gate_for(rates: Rates, concurrency: usize, seed: u64) -> Arc<Gate> {
         can_read: false,
         seed,
     })
-}
-
-/// Commands wait all the time; `during` says how long, and what happens.
-async fn under_load(gate: &Arc<Gate>, provider: &Provider, during: impl Future<Output = ()>) {
-    let mut calling = JoinSet::new();
-    calling.spawn(gate.clone().keep_open());
-    for n in 0..CONCURRENCY * 2 {
-        let (gate, provider) = (gate.clone(), provider.clone());
-        let user = UserId::parse(&format!("u{n}")).unwrap();
-        calling.spawn(async move {
-            loop {
-                let permit = gate.permit(TrafficClass::Interactive, 0, &user).await;
-                let answer = provider.call().await;
-                permit.report(
-                    &user,
-                    Call::Write,
-                    answer.as_ref().copied(),
-                    &mut Trouble::default(),
-                );
-            }
-        });
-    }
-    during.await;
-    calling.shutdown().await;
 }
 
 fn kinds(calls: u32) -> [QuotaKind; 4] {
@@ -206,68 +185,96 @@ fn kinds(calls: u32) -> [QuotaKind; 4] {
     ]
 }
 
-/// Every kind of quota of so many calls, every way to say it, under seeds. The larger the quota, the fewer
+/// A quota, who calls, and the seed.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    calls: u32,
+    workers: usize,
+    kind: QuotaKind,
+    says: Says,
+    seed: u64,
+}
+
+impl Case {
+    fn start(&self, rates: &Rates) -> (Workers, Provider, Instant) {
+        let provider = Provider::new(self.kind, self.says, self.seed);
+        let workers = Workers::start(rates, &leases(self.workers), self.calls, &provider, self.seed);
+        (workers, provider, Instant::now())
+    }
+}
+
+/// Every kind of quota of so many calls, every way to say it, under seeds. The larger the quota and the fleet, the fewer
 /// seeds: they take as long.
-fn each(calls: u32, run: impl AsyncFn(QuotaKind, Says, u64)) {
-    let seeds = match (number("USHER_TEST_SEED"), number("USHER_TEST_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(seeds)) => 0..seeds.min(50),
-        (None, None) => 0..u64::from(100 / calls).clamp(1, 10),
-    };
-    for seed in seeds {
-        for kind in kinds(calls) {
-            for says in [Says::Seconds, Says::Nothing] {
-                let what = std::panic::AssertUnwindSafe(|| runtime().block_on(run(kind, says, seed)));
-                if let Err(panic) = std::panic::catch_unwind(what) {
-                    eprintln!("{kind:?} that says {says:?} failed with seed {seed}");
-                    std::panic::resume_unwind(panic);
+fn each(cases: &[(u32, usize)], run: impl AsyncFn(Case)) {
+    for &(calls, workers) in cases {
+        let seeds = match (number("USHER_TEST_SEED"), number("USHER_TEST_SEEDS")) {
+            (Some(seed), _) => seed..seed + 1,
+            (None, Some(seeds)) => 0..seeds.min(50),
+            (None, None) => 0..u64::from(100 / calls).clamp(1, if workers == 1 { 10 } else { 2 }),
+        };
+        for seed in seeds {
+            for kind in kinds(calls) {
+                for says in [Says::Seconds, Says::Nothing] {
+                    let case = Case {
+                        calls,
+                        workers,
+                        kind,
+                        says,
+                        seed,
+                    };
+                    let what = std::panic::AssertUnwindSafe(|| runtime().block_on(run(case)));
+                    if let Err(panic) = std::panic::catch_unwind(what) {
+                        eprintln!("{case:?} failed");
+                        std::panic::resume_unwind(panic);
+                    }
                 }
             }
         }
     }
 }
 
-async fn a_known_quota(calls: u32, kind: QuotaKind, says: Says, seed: u64) {
-    let (gate, provider, start) = (
-        gate(per_second(calls), seed),
-        Provider::new(kind, says, seed),
-        Instant::now(),
+async fn a_known_quota(case: Case) {
+    let (_workers, provider, start) = case.start(&per_second(case.calls));
+    sleep(SECOND * 61).await;
+    let (used, throttled) = (
+        provider.used(start, 1, 61, case.calls),
+        provider.throttled(start, 0),
     );
-    under_load(&gate, &provider, sleep(SECOND * 61)).await;
-    let (used, throttled) = (provider.used(start, 1, 61, calls), provider.throttled(start, 0));
-    assert!(used >= 0.97, "used {used}");
+    // The first round of a fleet's moments is not used, which counts where there are few.
+    let least = if case.calls == 1 { 0.95 } else { 0.97 };
+    assert!(used >= least, "used {used}");
     assert!(throttled <= 0.001, "throttled {throttled}");
     let busiest = provider.busiest_second() as f64;
-    assert!(busiest <= f64::from(calls) * 1.01, "{busiest} in a second");
+    assert!(busiest <= f64::from(case.calls) * 1.01, "{busiest} in a second");
 }
 
-async fn an_unknown_quota(calls: u32, kind: QuotaKind, says: Says, seed: u64) {
-    let (gate, provider, start) = (
-        gate(Rates::default(), seed),
-        Provider::new(kind, says, seed),
-        Instant::now(),
-    );
-    under_load(&gate, &provider, sleep(SECOND * 360)).await;
+async fn an_unknown_quota(case: Case) {
+    let (_workers, provider, start) = case.start(&Rates::default());
+    sleep(SECOND * 360).await;
     let (used, throttled) = (
-        provider.used(start, 60, 360, calls),
+        provider.used(start, 60, 360, case.calls),
         provider.throttled(start, 60),
     );
-    assert!(used >= 0.9, "used {used}");
+    // Few calls of several workers meet by chance while the pace moves.
+    let least = if case.workers > 1 && case.calls < 50 {
+        0.8
+    } else {
+        0.9
+    };
+    assert!(used >= least, "used {used}");
     assert!(throttled <= 0.02, "throttled {throttled}");
 }
 
 /// Halves the quota and doubles it back, and sees when calls are at nine tenths of the new one.
-async fn a_changing_quota(rates: Rates, calls: u32, kind: QuotaKind, says: Says, seed: u64) {
-    let (gate, provider, start) = (gate(rates, seed), Provider::new(kind, says, seed), Instant::now());
+async fn a_changing_quota(rates: &Rates, case: Case) {
+    let (_workers, provider, start) = case.start(rates);
     let (down, up) = (start + SECOND * 90, start + SECOND * 130);
-    let changes = async {
-        sleep_until(down).await;
-        provider.change(kind.at_rate(calls / 2, burst(kind) / 2));
-        sleep_until(up).await;
-        provider.change(kind);
-        sleep(SECOND * 15).await;
-    };
-    under_load(&gate, &provider, changes).await;
+    sleep_until(down).await;
+    let (calls, kind) = (case.calls, case.kind);
+    provider.change(kind.at_rate(calls / 2, burst(kind) / 2));
+    sleep_until(up).await;
+    provider.change(kind);
+    sleep(SECOND * 15).await;
     for (at, quota) in [(down, calls / 2), (up, calls)] {
         let state = provider.0.lock().unwrap();
         // Two seconds at nine tenths, a call more or less.
@@ -297,28 +304,29 @@ fn burst(kind: QuotaKind) -> u32 {
 
 #[test]
 fn a_known_quota_is_used_and_kept() {
-    for calls in [5, 50, 500] {
-        each(calls, async |kind, says, seed| {
-            a_known_quota(calls, kind, says, seed).await;
-        });
-    }
+    let cases = [
+        (1, 3),
+        (5, 1),
+        (5, 3),
+        (5, 8),
+        (50, 1),
+        (50, 3),
+        (50, 8),
+        (500, 1),
+    ];
+    each(&cases, a_known_quota);
 }
 
 #[test]
 fn an_unknown_quota_is_found_and_used() {
-    for calls in [5, 50, 500] {
-        each(calls, async |kind, says, seed| {
-            an_unknown_quota(calls, kind, says, seed).await;
-        });
-    }
+    let cases = [(5, 1), (5, 3), (5, 8), (50, 1), (50, 3), (50, 8), (500, 1)];
+    each(&cases, an_unknown_quota);
 }
 
 #[test]
 fn a_quota_that_halves_and_doubles_back_is_followed_within_ten_seconds() {
-    for calls in [50, 500] {
-        each(calls, async |kind, says, seed| {
-            a_changing_quota(per_second(calls), calls, kind, says, seed).await;
-            a_changing_quota(Rates::default(), calls, kind, says, seed).await;
-        });
-    }
+    each(&[(50, 1), (50, 3), (500, 1)], async |case| {
+        a_changing_quota(&per_second(case.calls), case).await;
+        a_changing_quota(&Rates::default(), case).await;
+    });
 }

@@ -156,6 +156,7 @@ impl World {
                     },
                     share: 1.0,
                     gap_max: Duration::from_secs(600),
+                    clock: self.clock,
                 },
                 concurrency: self.concurrency,
                 retry: retry::Config {

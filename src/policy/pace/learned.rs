@@ -1,156 +1,158 @@
-//! The pace that is learned: how fast the provider really lets us call.
+//! The pace that is learned: how fast the provider really lets the fleet call.
 //!
-//! The only sure sign is a 429, and it comes late: after the burst is spent, or at the end of a window.
-//! So a pace is held for a while, which proves it; then raised gently until the provider throttles, which
-//! bounds it from above; and the next one to hold lies between the two. A proven pace that is throttled is
-//! lowered a little, and once it is in doubt, to what the provider surely bears. Where a better pace was
-//! known lately, the way back to it is tried sooner and faster.
+//! All workers hold the same few numbers (`Learned`), and the pace is a pure function of them. A throttled call lowers
+//! it: to a floor that was surely borne, and after a few seconds to a plateau between that and what was too much. The
+//! plateau is held for half a minute, and then raised gently until the provider throttles again; where a far better pace
+//! was borne lately, that is tried after a few seconds. Who knows nothing, or comes back from an outage, doubles the pace
+//! each second until it meets one of these bounds.
+//!
+//! The one clock of all this is the time in which calls waited for the pace: what was not used proves nothing, and
+//! reading changes nothing.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::contract::QuotaTold;
+use super::headers::Headers;
+use crate::contract::{Learned, QuotaTold};
 
-/// Where the search begins when nothing is known, in calls per second.
+/// Where the search begins, in calls per second: slow enough for any provider to bear it for a second, and eight seconds
+/// from a thousand.
 const FIRST: f64 = 5.0;
 
-/// Slower than this it never gets, but for a configured rate that is slower. In calls per second.
-const LEAST: f64 = 0.1;
+/// Slower than this it never gets, but for a configured rate that is slower: one call in ten seconds still finds out that
+/// the provider takes more. In calls per second.
+pub(super) const LEAST: f64 = 0.1;
 
-/// In seconds: a held pace is proven after this long, and then raised. The longer the same pace is found
-/// again and again, the rarer is the trial: each costs a pause.
-const HOLD_MIN: f64 = 8.0;
-const HOLD_MAX: f64 = 30.0;
+/// What nothing bounds still is a number: faster than any provider, in calls per second.
+pub(super) const MOST: f64 = 1e6;
 
-/// After a throttled pace, and on the way back to a better one.
-const HOLD_UNSURE: f64 = 5.0;
-
-/// After a throttled pace where nothing is proven: likely it is now too low. And for the trial of a better
-/// one: most quotas count by the second, so that it takes two to see a whole one.
-const HOLD_SHORT: f64 = 2.2;
-
-/// At the quota that the provider's headers tell.
-const HOLD_TOLD: f64 = 60.0;
-
-/// A pace this far below the best known one is low: the provider has less to give than it had.
-const LOW: f64 = 0.75;
-
-/// How long a better pace is remembered.
-const BEST_FOR: Duration = Duration::from_secs(300);
-
-/// How long a pace that was throttled is not tried again.
-const CEILING_FOR: Duration = Duration::from_secs(120);
-
-/// Of a window that is shorter than this, what is left says nothing: it fills while it is read.
-const LONG_WINDOW: Duration = Duration::from_secs(5);
-
-/// What is left of a window is asked for anew after this.
-const TRUSTED_FOR: Duration = Duration::from_secs(60);
-
-/// Below the pace that was throttled: one call in twenty-five less.
-const BELOW: f64 = 0.96;
-
-/// A worker that was throttled elsewhere lowers the pace to no less than this share of what it is, and no less than
-/// that of what it was before anybody spoke of it: the rest, the provider has to say to this worker itself.
-const HEARD_STEP: f64 = 0.5;
-const HEARD_SHARE: f64 = 0.25;
-
-/// In seconds: throttled sooner than this after a pause, a pace is far off.
-const AT_ONCE: f64 = 0.3;
-
-/// What most quotas count by, in seconds. So much of what was not called is saved up, whatever the pause.
+/// What most quotas count by, in seconds: a 429 tells of the calls in it, and so much is saved up in a pause.
 const WINDOW: f64 = 1.0;
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Phase {
-    /// At the configured rate: nothing says that the provider gives less.
-    Full,
-    /// Doubling each second, up to what was known or to the first throttling.
-    Start {
-        up_to: Option<f64>,
-    },
-    Hold,
-    Raise,
-}
+/// Evidence comes by calls: with fewer per second than this, the seconds of a course are longer in proportion, so that one
+/// call in fifty at most is throttled. Not beyond `SLOWEST` times as long, or nothing would come back.
+const CALLS_PER_SECOND: f64 = 2.5;
+const SLOWEST: f64 = 2.5;
 
-/// Calls per second, as evidence has them.
+/// A pace is borne that was held for so long, in seconds of use: longer than a window, and short enough to follow a quota
+/// that halves within ten seconds. Then more is tried, if a far better one was borne lately.
+const BORNE: f64 = 4.0;
+
+/// After this more is tried in any case: a pause of a second in half a minute is 3 % of the quota.
+const HOLD: f64 = 30.0;
+
+/// The way to a far better pace doubles it in this time, in seconds: with the pause and what is `BORNE` before it, nine
+/// seconds to a quota that doubled, and slow enough to tell where a lower one is.
+const DOUBLING: f64 = 4.0;
+
+/// From here on a better pace is far better: less is found by the gentle growth within seconds.
+const FAR_BETTER: f64 = 1.25;
+
+/// Each trial of the far better pace costs a pause, so a quota that stays lower is believed in the end: in so many seconds
+/// of use what was borne before counts for half as much.
+const HALF_FORGOTTEN: f64 = 600.0;
+
+/// Below what was too much: three calls in a hundred less, as calls overtake each other on their way.
+pub(super) const BELOW: f64 = 0.97;
+
+/// No 429 alone lowers the pace to less than this share of it, or one of bad luck would cost too much.
+const STEP: f64 = 0.7;
+
+/// No fellow's word lowers it to less than this share of what it was before anybody spoke: the rest, the provider has to
+/// say to this worker itself.
+const HEARD: f64 = 0.25;
+
+/// So many slowdowns more than are known here nobody has seen. A count that stood at its end could not be raised.
+const AHEAD_MAX: u64 = u32::MAX as u64;
+
+/// The course of the fleet's pace, as this worker knows it.
 #[derive(Debug)]
-pub(super) struct Learned {
+pub(super) struct Course {
     /// What the configuration allows.
     configured: Option<f64>,
-    /// What is left to others.
+    /// What is ours of what the provider gives.
     share: f64,
-    pace: f64,
-    phase: Phase,
-    /// What the provider is believed to give; our share of it is used.
-    level: f64,
-    /// Seconds in this phase, and since the last pause, while calls waited for the pace.
-    in_phase: f64,
-    since_pause: f64,
-    last_pause: f64,
-    /// How long the level is held, in seconds, and why.
-    hold: f64,
-    held_because: &'static str,
-    /// The level before other workers' word lowered it, while no answer of our own has settled what is true.
+    known: Learned,
+    /// From this pace on it doubles each second, and has for so many seconds of use, until something else bounds it.
+    climb: Option<(f64, f64)>,
+    /// The pace before other workers' word lowered it, while no answer of our own has settled what is true.
     unheard: Option<f64>,
-    /// The highest pace that is proven, as long as nothing speaks against it.
-    proven: Option<f64>,
-    /// The lowest pace that was throttled while it was held.
-    throttled: Option<(f64, Instant)>,
-    /// The highest level lately, and when it was last seen.
-    best: f64,
-    best_at: Instant,
-    /// What was throttled last was proven before.
-    doubted: bool,
-    /// From the headers: the quota, and what is left of the window.
-    told: Option<f64>,
-    told_is_wrong: bool,
-    left: Option<(f64, Instant)>,
-    advanced_at: Instant,
+    headers: Headers,
 }
 
-impl Learned {
-    pub(super) fn new(configured: Option<f64>, share: f64, now: Instant) -> Self {
-        let pace = configured.unwrap_or(FIRST);
+impl Course {
+    pub(super) fn new(configured: Option<f64>, share: f64) -> Self {
+        let first = configured.unwrap_or(FIRST);
         Self {
             configured,
             share,
-            pace,
-            phase: match configured {
-                Some(_) => Phase::Full,
-                None => Phase::Start { up_to: None },
+            known: Learned {
+                slowdowns: 0,
+                floor: first,
+                plateau: first,
+                best: configured.unwrap_or(LEAST),
+                age: 0.0,
             },
-            level: pace / share,
-            in_phase: 0.0,
-            since_pause: 0.0,
-            last_pause: 0.0,
-            hold: HOLD_MIN,
-            held_because: "the provider throttled",
+            climb: configured.is_none().then_some((FIRST, 0.0)),
             unheard: None,
-            proven: None,
-            throttled: None,
-            best: configured.unwrap_or(0.0) / share,
-            best_at: now,
-            doubted: false,
-            told: None,
-            told_is_wrong: false,
-            left: None,
-            advanced_at: now,
+            headers: Headers::default(),
         }
     }
 
-    /// The pace now. It moves on only while calls wait for it: an unused pace proves nothing.
-    pub(super) fn now(&mut self, now: Instant, waited_for: bool) -> f64 {
-        if let Some(passed) = now.checked_duration_since(self.advanced_at) {
-            self.advanced_at = now;
-            // Whatever stopped all calls for longer than that was no wait for the pace.
-            let passed = passed.as_secs_f64().min(1.0 + 1.0 / self.pace);
-            if waited_for && passed > 0.0 {
-                self.advance(passed, now);
-            }
+    pub(super) fn known(&self) -> Learned {
+        self.known
+    }
+
+    /// Calls per second of the whole fleet.
+    pub(super) fn per_second(&self, now: Instant) -> f64 {
+        let pace = self.ago(0.0);
+        self.headers.left(now).map_or(pace, |left| pace.min(left))
+    }
+
+    /// The pace so many seconds of use ago, or where its course began.
+    fn ago(&self, seconds: f64) -> f64 {
+        let climb = |(from, age): (f64, f64)| from * (age - seconds).max(0.0).exp2();
+        self.curve((self.known.age - seconds).max(0.0))
+            .min(self.climb.map_or(MOST, climb))
+            .min(self.headers.most(seconds))
+            .clamp(self.least(1.0), self.configured.unwrap_or(MOST))
+    }
+
+    /// What the provider is known to bear, at this age of the course: it never falls with the age, and rises in steps, so
+    /// that workers whose ages differ a little are nearly always at the same pace.
+    fn curve(&self, age: f64) -> f64 {
+        let Learned {
+            slowdowns,
+            floor,
+            plateau,
+            best,
+            ..
+        } = self.known;
+        let age = (age / self.scale()).floor();
+        if slowdowns == 0 {
+            return MOST;
         }
-        self.per_second(now)
+        if age < BORNE {
+            return floor;
+        }
+        let again = match self.is_low() {
+            true => (plateau * ((age - BORNE) / DOUBLING).exp2()).min(best),
+            false => plateau,
+        };
+        again.max(plateau * growth(age - HOLD)).min(MOST)
+    }
+
+    /// A second of the course, in seconds.
+    fn scale(&self) -> f64 {
+        (CALLS_PER_SECOND / self.known.plateau).clamp(1.0, SLOWEST)
+    }
+
+    fn is_low(&self) -> bool {
+        self.known.best >= self.known.plateau * FAR_BETTER
     }
 
     /// The slowest pace of a fleet, or of a worker that has this part of the configured rate.
@@ -159,249 +161,140 @@ impl Learned {
             .map_or(LEAST, |configured| LEAST.min(configured * part))
     }
 
-    /// The pace, for whoever only looks.
-    pub(super) fn per_second(&self, now: Instant) -> f64 {
-        match self.left {
-            Some((left, until)) if until > now => self.pace.min(left),
-            _ => self.pace,
-        }
+    /// Nothing says that the provider gives less than is configured.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.configured
+            .is_some_and(|configured| self.per_second(now) >= configured)
     }
 
-    pub(super) fn why(&self) -> &'static str {
-        match self.phase {
-            Phase::Full => "nothing speaks against the configured rate",
-            Phase::Start { up_to: None } => "finding out what the provider bears",
-            Phase::Start { up_to: Some(_) } => "back to what is known",
-            Phase::Hold => self.held_because,
-            Phase::Raise => "it held, so more is tried",
-        }
+    /// The pace, where all workers come to the same one.
+    pub(super) fn agreed(&self, now: Instant) -> Option<f64> {
+        let pace = self.per_second(now);
+        (self.is_full(now) || pace == self.curve(self.known.age)).then_some(pace)
     }
 
-    fn advance(&mut self, passed: f64, now: Instant) {
-        self.in_phase += passed;
-        self.since_pause += passed;
-        match self.phase {
-            Phase::Full => self.best_at = now,
-            Phase::Start { up_to } => {
-                self.pace *= passed.exp2();
-                let known = up_to.into_iter().chain(self.told_right()).reduce(f64::min);
-                if let Some(known) = known.filter(|known| self.pace >= *known) {
-                    self.hold_at(known, if up_to.is_some() { HOLD_UNSURE } else { HOLD_TOLD });
-                    self.held_because = "what is known is reached";
-                }
-            }
-            Phase::Hold if self.in_phase >= self.hold => {
-                // A shorter one may have lived on what was saved up.
-                let long = self.hold >= HOLD_UNSURE;
-                if (long && self.level >= self.best) || now.duration_since(self.best_at) >= BEST_FOR {
-                    self.best = self.level;
-                    self.best_at = now;
-                }
-                self.phase = Phase::Raise;
-                self.in_phase = 0.0;
-            }
-            Phase::Hold => {}
-            Phase::Raise => self.raise(passed),
+    /// Calls have waited for the pace for so long.
+    pub(super) fn used(&mut self, span: Duration) {
+        let seconds = span.as_secs_f64();
+        self.known.age += seconds;
+        if let Some((_, age)) = &mut self.climb {
+            *age += seconds;
         }
-        if let Some(configured) = self.configured.filter(|configured| self.pace >= *configured)
-            && self.phase != Phase::Full
-        {
-            self.best = configured / self.share;
-            self.phase = Phase::Full;
-            self.in_phase = 0.0;
-            self.pace = configured;
-        }
-        if self.phase == Phase::Full || self.unheard.is_some_and(|before| self.level >= before) {
+        self.headers.used(seconds);
+        if self.unheard.is_some_and(|before| self.ago(0.0) >= before) {
             self.unheard = None;
         }
     }
 
-    fn raise(&mut self, passed: f64) {
-        // Doubles each second, and stays at the best for a trial. What was held only shortly is a guess: more
-        // likely a little below what the provider bears than far below.
-        if self.is_low() && self.hold >= HOLD_UNSURE {
-            self.pace = (self.pace * passed.exp2()).min(self.best * self.share);
-            if self.in_phase >= (self.best / self.level).log2() + HOLD_SHORT {
-                self.level = self.best;
-                self.in_phase = 0.0;
+    /// A call that was sent at this age of the course was throttled, and calls had passed before.
+    pub(super) fn throttled(&mut self, age: f64) {
+        let since = (self.known.age - age).max(0.0);
+        let (window, long) = (WINDOW * self.scale(), BORNE * self.scale());
+        let (at, before) = (self.ago(since), self.ago(since + window));
+        let climbs = self.climb.is_some() && at < self.curve(age);
+        let borne = (age >= long && !climbs).then(|| self.ago(since + long));
+        let sure = borne.unwrap_or(at * STEP);
+        let (floor, plateau) = match before < at {
+            // It rose, and a window earlier it was borne.
+            true => {
+                let between = (before * 3.0 + at) / 4.0;
+                ((sure + before) / 2.0, (between * BELOW).max(sure))
             }
-            return;
-        }
-        let s = self.in_phase;
-        self.pace = self.level * (self.share + 0.02 * s + 0.01 * s * s);
-        self.told_is_wrong |= self.told.is_some_and(|told| self.pace > told * 1.25);
-    }
-
-    /// Uses the share of `level` that is ours, and sees whether the provider bears it.
-    fn hold_at(&mut self, level: f64, hold: f64) {
-        self.phase = Phase::Hold;
-        self.hold = hold;
-        self.in_phase = 0.0;
-        self.level = level;
-        self.pace = level * self.share;
-    }
-
-    /// Nothing says that the provider gives less than is configured.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
-        self.phase == Phase::Full && self.left.is_none_or(|(_, until)| until <= now)
-    }
-
-    fn is_low(&self) -> bool {
-        self.level < LOW * self.best
-    }
-
-    fn told_right(&self) -> Option<f64> {
-        self.told.filter(|_| !self.told_is_wrong)
-    }
-
-    /// A call that was sent then, at pace `at`, was throttled, and nobody calls for `pause`. Calls have passed since the
-    /// pause before.
-    pub(super) fn throttled(&mut self, at: f64, sent: Instant, pause: Duration, now: Instant) {
-        // What went out since then is not known to have been too much.
-        let on_its_way = now.duration_since(sent).as_secs_f64();
-        self.since_pause = (self.since_pause - on_its_way).max(0.0);
-        let raised = match self.phase {
-            Phase::Raise => true,
-            // It has only just come to the top: that is no more proven than a raise.
-            Phase::Full => self.in_phase < HOLD_MIN,
-            Phase::Start { .. } | Phase::Hold => false,
-        };
-        self.throttled = self
-            .throttled
-            .filter(|(_, since)| now.duration_since(*since) < CEILING_FOR);
-        let (next, hold) = match self.phase {
-            Phase::Start { .. } => {
-                self.proven = None;
-                (at * 0.6, HOLD_SHORT)
+            // What was saved up in the pause and what came in this span were enough for it.
+            false => {
+                let on_plateau = self.known.slowdowns > 0 && age >= long;
+                let span = if on_plateau { age - long } else { age };
+                let floor = sure.max(at * span / (span + window));
+                // What lasted for a window was not much too fast.
+                let close = (span / window).min(1.0);
+                (
+                    floor,
+                    at * BELOW - (at * BELOW - floor).max(0.0) * (1.0 - close) / 2.0,
+                )
             }
-            _ if raised && at > self.level * 1.005 => self.after_raise(at),
-            // Thrown back at once: it is the proven pace that no longer holds.
-            _ => self.after_hold(at, now),
         };
-        self.hold_at(next.max(self.least(1.0)), hold);
-        self.held_because = "the provider throttled";
+        let plateau = (plateau * self.share).clamp(self.least(1.0), MOST);
+        self.headers.throttled(at);
+        self.known = Learned {
+            slowdowns: self.known.slowdowns.saturating_add(1),
+            floor: floor.clamp(self.least(1.0), plateau),
+            plateau,
+            // What was not borne is none.
+            best: self.best_by_now().max(borne.unwrap_or(LEAST)),
+            age: 0.0,
+        };
+        self.climb = None;
         self.unheard = None;
-        self.last_pause = pause.as_secs_f64();
-        self.since_pause = 0.0;
-        self.advanced_at = now;
     }
 
-    /// The level was proven, and `at` is too fast: what to hold next, and for how long.
-    fn after_raise(&mut self, at: f64) -> (f64, f64) {
-        let proven = self.level;
-        self.proven = Some(proven);
-        let between = match self.throttled {
-            Some((ceiling, _)) if ceiling > proven * 1.03 => proven + (ceiling - proven) * 0.65,
-            Some(_) => proven,
-            // More than what a burst explains.
-            None if at > proven * 1.5 => f64::midpoint(proven, at),
-            None => proven * 1.05,
+    fn best_by_now(&self) -> f64 {
+        self.known.best * (-self.known.age / HALF_FORGOTTEN).exp2()
+    }
+
+    /// What another worker knows: the later slowdown holds, and of the same one the lower pace and the longer use. It
+    /// raises the pace no faster than a search does, and lowers it within bounds. Answers whether the slowdown is news.
+    pub(super) fn hear(&mut self, heard: Learned) -> bool {
+        let pace = self.ago(0.0);
+        let known = self.known;
+        let ahead = heard.slowdowns.checked_sub(known.slowdowns);
+        self.known = match ahead {
+            Some(0) => Learned {
+                slowdowns: known.slowdowns,
+                floor: known.floor.min(heard.floor),
+                plateau: known.plateau.min(heard.plateau),
+                best: known.best.max(heard.best),
+                age: known.age.max(heard.age),
+            },
+            Some(1..=AHEAD_MAX) => Learned {
+                best: self.best_by_now().max(heard.best),
+                ..heard
+            },
+            _ => return false,
         };
-        let hold = match self.is_low() {
-            true => HOLD_UNSURE,
-            false => self.longer(),
-        };
-        (between.min(at * BELOW).max(proven), hold)
+        if self.ago(0.0) > pace {
+            self.climb = Some((pace, 0.0));
+        }
+        let own = *self.unheard.get_or_insert(pace);
+        let least = own * HEARD;
+        self.known.plateau = self.known.plateau.max(least);
+        self.known.floor = self.known.floor.max(least);
+        if self.ago(0.0) >= own {
+            self.unheard = None;
+        }
+        ahead != Some(0)
     }
 
-    fn longer(&self) -> f64 {
-        (self.hold * 1.5).clamp(HOLD_MIN, HOLD_MAX)
+    /// After an outage, or after throttling that nobody passed: from a tenth it is there in four seconds.
+    pub(super) fn resume_gently(&mut self) {
+        self.climb = Some(((self.ago(0.0) / 10.0).max(FIRST), 0.0));
     }
 
-    /// A pace was throttled while it was held: what to hold next, and for how long.
-    fn after_hold(&mut self, at: f64, now: Instant) -> (f64, f64) {
-        let full = self.phase == Phase::Full;
-        // What the operator says holds as well as a proof, until it is in doubt.
-        let was_proven = self.in_phase >= HOLD_MIN
-            || full && !self.doubted
-            || !full && self.proven.is_some_and(|proven| self.level <= proven * 1.01);
-        let doubted = std::mem::replace(&mut self.doubted, was_proven);
-        if was_proven {
-            // May be chance. If it is not, the next throttling comes soon, and is believed.
-            self.throttled = Some((at, now));
-            self.proven = None;
-            return (at * BELOW, if full { self.longer() } else { HOLD_UNSURE });
-        }
-        let ceiling = self.throttled.map_or(at, |(ceiling, _)| ceiling.min(at));
-        self.throttled = Some((ceiling, now));
-        let guess = self.guess(at, doubted).min(at * BELOW);
-        match self.proven {
-            Some(proven) => (guess.max(proven), HOLD_UNSURE),
-            None => (guess, HOLD_SHORT),
-        }
+    /// Evidence from an answer's headers.
+    pub(super) fn told(&mut self, told: QuotaTold, now: Instant) {
+        let pace = self.ago(0.0);
+        self.headers.told(told, self.share, pace, now);
     }
 
-    /// What the provider bears, from how long it bore `at` after the last pause.
-    fn guess(&self, at: f64, doubted: bool) -> f64 {
-        let lasted = self.since_pause;
-        // Hardly less than this share of it: the rest was saved up in the pause.
-        let sure = lasted / (lasted + self.last_pause.max(WINDOW));
-        match doubted {
-            _ if lasted < AT_ONCE => at / 2.0,
-            // A window that was whole after the pause is spent. Later than that, it may be the next one.
-            true if lasted < 0.75 * WINDOW => at * lasted / WINDOW * BELOW,
-            // A little more: a quota that is halved is to be met, not just missed.
-            true => at * (sure + 0.02),
-            // No proof was broken, so the pace is not far off: between that and the whole.
-            false => at * (sure + 0.3 * (1.0 - sure)),
+    /// What the pace comes from.
+    pub(super) fn why(&self, now: Instant) -> &'static str {
+        let (pace, age) = (self.ago(0.0), self.known.age / self.scale());
+        let held = if self.is_low() { BORNE } else { HOLD };
+        match () {
+            () if self.is_full(now) => "nothing speaks against the configured rate",
+            () if self.per_second(now) < pace => "the provider's headers tell what is left",
+            () if pace >= self.headers.most(0.0) => "the provider's headers tell its quota",
+            () if self.known.slowdowns == 0 => "finding out what the provider bears",
+            () if pace < self.curve(self.known.age) => "back to what is known",
+            () if self.unheard.is_some() => "the provider throttled another worker",
+            () if age >= held => "it held, so more is tried",
+            () => "the provider throttled",
         }
     }
+}
 
-    /// Another worker of the fleet was throttled, and goes on at this pace: a step towards it.
-    pub(super) fn adopt_lower(&mut self, pace: f64, now: Instant) {
-        let present = match self.phase {
-            // What it was held at before says nothing any more.
-            Phase::Full | Phase::Start { .. } => self.pace / self.share,
-            Phase::Hold | Phase::Raise => self.level,
-        };
-        let before = *self.unheard.get_or_insert(present);
-        let least = (present * HEARD_STEP).max(before * HEARD_SHARE).max(LEAST);
-        let level = (pace / self.share).max(least);
-        if level < present {
-            self.hold_at(level, HOLD_UNSURE);
-            self.held_because = "the provider throttled another worker";
-        }
-        self.since_pause = 0.0;
-        self.advanced_at = now;
-    }
-
-    /// Another worker of the fleet has found this pace, and this one knows nothing yet: it goes on until there, no
-    /// faster than it would without.
-    pub(super) fn adopt_first(&mut self, pace: f64) {
-        if matches!(self.phase, Phase::Start { up_to: None }) && pace > self.pace {
-            self.phase = Phase::Start {
-                up_to: Some(pace / self.share),
-            };
-        }
-    }
-
-    /// Evidence from an answer's headers. It moves the pace within bounds, and never stops it.
-    pub(super) fn told(&mut self, quota: QuotaTold, now: Instant) {
-        if let Some((calls, window)) = quota.limit.filter(|(_, window)| !window.is_zero()) {
-            let told = (calls as f64 / window.as_secs_f64() * BELOW).max(LEAST);
-            self.told = Some(told);
-            if self.phase == Phase::Full && !self.told_is_wrong && told * self.share < self.pace {
-                self.best = told;
-                self.hold_at(told, HOLD_TOLD);
-                self.held_because = "the provider's headers tell its quota";
-            }
-        }
-        if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {
-            let left = remaining as f64 / reset.as_secs_f64() * self.share;
-            let slow = reset >= LONG_WINDOW && left < self.pace;
-            let until = now + reset.min(TRUSTED_FOR);
-            self.left = slow.then_some((left.max(self.pace / 5.0).max(LEAST), until));
-        }
-    }
-
-    /// After an outage, or after throttling that nobody passed: slowly back to what was known.
-    pub(super) fn resume_gently(&mut self, now: Instant) {
-        let known = self.best.max(self.level);
-        // Doubling each second, it is there in four seconds.
-        self.pace = (known / 10.0).max(LEAST.min(known));
-        self.phase = Phase::Start { up_to: Some(known) };
-        self.in_phase = 0.0;
-        self.since_pause = 0.0;
-        self.advanced_at = now;
-    }
+/// What a pace grows to in so many seconds, once it was held for long enough: gently first, since likely it is just below
+/// the quota, and to more than twice as much in a quarter of a minute, since else it is far below.
+pub(super) fn growth(seconds: f64) -> f64 {
+    let seconds = seconds.max(0.0);
+    1.0 + 0.01 * seconds + 0.005 * seconds * seconds
 }

@@ -110,19 +110,20 @@ impl Rate {
     }
 
     /// Within any window, the calls of the burst and those of the pace together stay below the quota.
-    fn quota(self, share: f64, part: f64) -> Option<(Quota, NonZeroU32)> {
+    fn quota(self, share: f64, part: f64, at_once: usize) -> Option<Quota> {
         let per_second = self.used(share) * part;
         if per_second <= 0.0 {
             return None;
         }
         let unit = Duration::from_secs_f64(1.0 / (per_second * f64::from(UNITS)));
         let burst = (f64::from(self.burst.get()) * part)
+            .max(at_once as f64)
             .min(SAVED_MAX.as_secs_f64() * per_second)
             .max(1.0);
         let burst = burst + per_second * CATCH_UP.as_secs_f64();
         // Saturates, and is at least one call.
         let units = NonZeroU32::new((burst * f64::from(UNITS)) as u32)?;
-        Some((Quota::with_period(unit)?.allow_burst(units), units))
+        Some(Quota::with_period(unit)?.allow_burst(units))
     }
 }
 
@@ -140,6 +141,11 @@ impl Rates {
     /// The tightest of them in the long run, in calls per second; `None` where there are none.
     pub(super) fn ceiling(&self, share: f64) -> Option<f64> {
         self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
+    }
+
+    /// Whether calls may come at once.
+    pub(super) fn has_bursts(&self) -> bool {
+        self.0.iter().any(|rate| rate.burst.get() > 1)
     }
 }
 
@@ -209,8 +215,8 @@ const ONE_CALL: NonZeroU32 = match NonZeroU32::new(UNITS) {
 
 #[derive(Debug)]
 struct Held {
+    quota: Quota,
     limiter: Limiter,
-    burst: NonZeroU32,
     /// This one gave its permit for the next call, and another did not.
     given: bool,
 }
@@ -223,16 +229,16 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// Of the share that is used, `part` is this worker's.
-    pub(super) fn new(rates: &Rates, share: f64, part: f64) -> Self {
+    /// Of the share that is used, `part` is this worker's, whose moments may follow each other `at_once`.
+    pub(super) fn new(rates: &Rates, share: f64, part: f64, at_once: usize) -> Self {
         let clock = TokioClock {
             start: Instant::now(),
         };
         let held = rates.0.iter().filter_map(|rate| {
-            let (quota, burst) = rate.quota(share, part)?;
+            let quota = rate.quota(share, part, at_once)?;
             Some(Held {
+                quota,
                 limiter: RateLimiter::direct_with_clock(quota, clock),
-                burst,
                 given: false,
             })
         });
@@ -271,12 +277,10 @@ impl Quotas {
     /// After a pause: what has been saved up is not spent at once.
     pub(super) fn forget_savings(&mut self) {
         for held in &mut self.held {
-            // Asks for less and less, until nothing is left to be had.
-            let mut units = held.burst.get();
-            while let Some(n) = NonZeroU32::new(units) {
-                let _ = held.limiter.check_n(n);
-                units /= 2;
-            }
+            // A new one is full.
+            held.limiter = RateLimiter::direct_with_clock(held.quota, self.clock);
+            let _ = held.limiter.check_n(held.quota.burst_size());
+            held.given = false;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{advance, sleep_until};
 
@@ -18,6 +19,7 @@ fn pace_of(rates: Rates, share: f64) -> Pace {
         rates,
         share,
         gap_max: GAP_MAX,
+        clock: Clock::anchored(Timestamp::UNIX_EPOCH),
     })
 }
 
@@ -85,7 +87,7 @@ async fn a_configured_burst_may_go_out_at_once_but_not_after_a_pause() {
     let now = Instant::now();
     let at_once = (0..20).filter(|_| pace.take(now).is_ok()).count();
     assert_eq!(at_once, 5);
-    let granted = Granted { at: now, pace: 10.0 };
+    let granted = Granted { at: now, age: 1.0 };
     pace.throttled(granted, Some(Duration::from_secs(60)), now, &mut rng());
     advance(Duration::from_secs(61)).await;
     let now = Instant::now();
@@ -174,7 +176,7 @@ async fn led_by(pace: &mut Pace, seconds: u64, told: QuotaTold) -> usize {
             Ok(granted) => {
                 taken += usize::from(Instant::now() >= late);
                 pace.told(told, Instant::now());
-                pace.passed(granted, Instant::now());
+                pace.passed(granted);
             }
             Err(at) => sleep_until(at).await,
         }
@@ -223,4 +225,58 @@ async fn wrong_headers_neither_stop_nor_flood_anything() {
         let taken = led_by(&mut pace(50), 300, wrong).await;
         assert!((1..=500).contains(&taken), "{taken} in ten seconds");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_many_answers_of_calls_that_were_granted_before_a_slowdown_count_once() {
+    let mut pace = pace(100);
+    taken_in(&mut pace, 10).await;
+    advance(Duration::from_millis(20)).await;
+    let granted = pace.take(Instant::now()).unwrap();
+    for _ in 0..64 {
+        pace.throttled(granted, None, granted.at(), &mut rng());
+    }
+    assert_eq!(pace.learned(Instant::now()).slowdowns, 1);
+    // Or before a fellow's was heard of.
+    let mut other = pace_of(Rates::default(), 1.0);
+    let granted = other.take(Instant::now()).unwrap();
+    other.hear(pace.learned(Instant::now()), Instant::now());
+    other.throttled(granted, None, Instant::now(), &mut rng());
+    assert_eq!(other.learned(Instant::now()).slowdowns, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_counts_once_whoever_looks_and_not_beyond_a_second() {
+    let mut pace = pace(1);
+    pace.take(Instant::now()).unwrap();
+    pace.take(Instant::now()).unwrap_err();
+    let known = pace.learned(Instant::now());
+    for _ in 0..100 {
+        advance(Duration::from_millis(100)).await;
+        let told = pace.learned(Instant::now());
+        pace.hear(known, Instant::now());
+        let age = pace.learned(Instant::now()).age;
+        assert!((told.age - age).abs() < 1e-6, "{told:?} {age}");
+    }
+    let waited = pace.learned(Instant::now()).age - known.age;
+    assert!((waited - LOOK_AGAIN.as_secs_f64()).abs() < 1e-6, "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_with_parts_of_a_small_quota_use_it_evenly() {
+    let mut workers = [vec![0], vec![1], vec![2, 3]].map(|held| {
+        let mut pace = pace(5);
+        pace.set_part(&held, 4);
+        pace
+    });
+    let mut taken = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        for pace in &mut workers {
+            taken.extend(pace.take(Instant::now()).is_ok().then(Instant::now));
+        }
+        advance(Duration::from_millis(1)).await;
+    }
+    assert!(taken.len() >= 288, "{}", taken.len());
+    assert!(most_within(&taken, Duration::from_secs(1)) <= 5);
 }

@@ -58,7 +58,7 @@ impl State {
             tracing::info!(
                 pace.from = rounded(said.per_second),
                 pace.to = rounded(per_second),
-                pace.why = self.pace.why(),
+                pace.why = self.pace.why(now),
                 "provider: the pace has moved (calls per second of the whole fleet)"
             );
             self.said_pace = Some(SaidPace { per_second, at: now });

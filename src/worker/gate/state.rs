@@ -1,7 +1,6 @@
 //! The gate's state: who waits, who calls, and what the policy says.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::announce::SaidPace;
 use super::waiting::{Waiter, Waiting};
 use super::{Gate, Pause, Permit, Settings};
 use crate::contract::notice::{PauseCause, Paused};
-use crate::contract::{Fault, Notice, TrafficClass, UserId, WorkerId};
+use crate::contract::{Fault, Notice, TrafficClass, UserId};
 use crate::policy::guard::{Guard, ONE_CALL_IN};
 use crate::policy::health::{Call, Cause, Health, Judgement, Leave, ProbeId, Trouble};
 use crate::policy::hearsay::Hearsay;
@@ -25,8 +24,8 @@ pub(super) const DEAD_LETTERS: &str = "dead_letters";
 const GUARD_IS_SHUT: &str =
     "others go on, one call a second; fix what these have in common, then run `usher resume`";
 
-/// So many workers are remembered.
-const FLEET_MAX: usize = 1000;
+/// A pause that is told again is no longer one for what it took to come here.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 pub(super) struct State {
     pub(super) pace: Pace,
@@ -49,8 +48,6 @@ pub(super) struct State {
     /// What the latest failure said that was nobody's but the provider's or the worker's.
     trouble: Option<Cow<'static, str>>,
     hearsay: Hearsay,
-    /// How often the other workers of the fleet were throttled, as last heard.
-    throttled_elsewhere: HashMap<WorkerId, u64>,
 }
 
 impl State {
@@ -71,7 +68,6 @@ impl State {
             owed_to_bulk: 0.0,
             trouble: None,
             hearsay: Hearsay::new(settings.retry.probe_gap_max),
-            throttled_elsewhere: HashMap::new(),
             settings,
         }
     }
@@ -236,7 +232,7 @@ impl State {
                 self.call_passed(granted, now);
                 self.health.passed(user, call, probe, now);
                 if was_down && self.health.paused().is_none() {
-                    self.pace.resume_gently(now);
+                    self.pace.resume_gently();
                 }
                 return Judgement::Plain;
             }
@@ -263,7 +259,7 @@ impl State {
     }
 
     fn call_passed(&mut self, granted: Granted, now: Instant) {
-        self.pace.passed(granted, now);
+        self.pace.passed(granted);
         if self.hearsay.passed(granted.at(), now) {
             self.pace.forget_hearsay();
         }
@@ -282,9 +278,8 @@ impl State {
     /// What another worker of the fleet tells: its trouble is the provider's, and so this worker's too. How far
     /// it is believed, `Hearsay` says.
     pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
-        let newly = self.throttled_again(notice);
+        self.pace.hear(notice.pace, now);
         let Some(paused) = &notice.paused else {
-            self.pace.learned_elsewhere(notice.pace);
             self.health.resumed_elsewhere(&notice.worker);
             return;
         };
@@ -299,32 +294,22 @@ impl State {
         };
         let is_news = match cause {
             Some(_) => self.health.may_be_paused_since(since),
-            None => newly || self.pace.paused_until(now).is_none(),
+            // A span that was on its way for a while ends a little later.
+            None => self
+                .pace
+                .paused_until(now)
+                .is_none_or(|until| wait > until - now + ON_ITS_WAY),
         };
         let until = is_news.then(|| self.hearsay.hear(wait, now)).flatten();
         match (until, cause) {
             (None, _) => {}
-            (Some(until), None) => self.pace.throttled_elsewhere(until, notice.pace, now),
+            (Some(until), None) => self.pace.throttled_elsewhere(until, now),
             (Some(until), Some(cause)) => {
                 let span = (until, self.hearsay.ends_by(now));
                 self.health
                     .paused_elsewhere(&notice.worker, cause, span, now, &mut self.rng);
             }
         }
-    }
-
-    /// Whether the worker was throttled since it was heard last: once or often, that is one slowdown. A lower count
-    /// is that of a worker that has started anew.
-    fn throttled_again(&mut self, notice: &Notice) -> bool {
-        if self.throttled_elsewhere.len() >= FLEET_MAX
-            && !self.throttled_elsewhere.contains_key(&notice.worker)
-        {
-            self.throttled_elsewhere.clear();
-        }
-        let before = self
-            .throttled_elsewhere
-            .insert(notice.worker.clone(), notice.throttled);
-        before.is_some_and(|before| notice.throttled > before)
     }
 
     /// What the others are to know of this worker's pause. What was only heard comes back and seems to be news, and

@@ -86,6 +86,7 @@ fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
             rates: config.provider.rate.clone(),
             share: config.provider.share,
             gap_max: config.retry.probe_gap_max,
+            clock: Clock::System,
         },
         concurrency: config.provider.concurrency.get(),
         retry: config.retry.clone(),
@@ -147,8 +148,8 @@ fn reckon(pace: &pace::Settings, retry: &retry::Config) {
         delays.next_and_a_little(&mut rng);
     }
     let mut pace = pace::Pace::new(pace);
-    for part in [1.0, 1.0 / 256.0, 0.5] {
-        pace.set_part(part);
+    for (held, of) in [(&[0][..], 1), (&[7], 256), (&[0, 1], 4)] {
+        pace.set_part(held, of);
         let mut now = Instant::now();
         for _ in 0..100 {
             match pace.take(now) {
@@ -157,7 +158,7 @@ fn reckon(pace: &pace::Settings, retry: &retry::Config) {
                     pace.throttled(granted, wait, now, &mut rng);
                     pace.end_pause();
                 }
-                Ok(granted) => pace.passed(granted, now),
+                Ok(granted) => pace.passed(granted),
                 Err(at) => now = at,
             }
         }
@@ -191,6 +192,7 @@ async fn every_corner_of_a_quota_can_be_reckoned_with() {
                         rates: config.provider.rate,
                         share: config.provider.share,
                         gap_max: config.retry.probe_gap_max,
+                        clock: Clock::System,
                     };
                     reckon(&settings, &config.retry);
                     corners += 1;

@@ -62,7 +62,7 @@ impl Bench {
             settings,
             clock,
             publisher,
-            gate_for(Rates::default(), 1, 1),
+            gate_for(Rates::default(), 1, clock, 1),
             ledger.clone(),
         );
         let fleet = Arc::new(fleet);

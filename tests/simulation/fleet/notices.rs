@@ -20,6 +20,8 @@ const ATTACK: Duration = Duration::from_secs(60 * 60);
 
 const RATE: u32 = 2;
 
+const PARTITIONS: u16 = 4;
+
 fn send(world: &World, body: Vec<u8>) {
     world.publish(&Message {
         exchange: format!("usher.fleet.{PROVIDER}"),
@@ -69,12 +71,23 @@ fn any_notice(rng: &mut fastrand::Rng) -> Vec<u8> {
             one_of(rng, &number)
         ),
     };
-    let notice = format!(
-        r#"{{"worker":"{worker}","leases":{},"leaving":{},"pace":{},"throttled":{}{paused}}}"#,
-        one_of(rng, &leases),
-        rng.bool(),
+    let floor = one_of(rng, &pace);
+    let plateau = if rng.bool() {
+        floor.clone()
+    } else {
+        one_of(rng, &pace)
+    };
+    let learned = format!(
+        r#"{{"slowdowns":{},"floor":{floor},"plateau":{plateau},"best":{},"age":{}}}"#,
+        one_of(rng, &number),
         one_of(rng, &pace),
         one_of(rng, &number),
+    );
+    let notice = format!(
+        r#"{{"worker":"{worker}","leases":{},"leaving":{},"pace":{}{paused}}}"#,
+        one_of(rng, &leases),
+        rng.bool(),
+        learned,
     );
     notice.into_bytes()
 }
@@ -83,7 +96,7 @@ fn any_notice(rng: &mut fastrand::Rng) -> Vec<u8> {
 fn no_notice_stops_calls_for_long_or_lets_more_of_them_out_than_a_worker_would_by_itself() {
     under_seeds(SEEDS, async |seed, _| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut world = World::partitioned(Scripted::always(Answer::Ok), 4);
+        let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
         let known = rng.bool();
         world.rate = known.then_some(RATE);
         world.concurrency = 4;
@@ -95,12 +108,19 @@ fn no_notice_stops_calls_for_long_or_lets_more_of_them_out_than_a_worker_would_b
         }
         let start = Instant::now();
         // The fleet's, as this worker would tell it.
-        let mut pace = running.gate.to_tell().1;
+        let fleets = || {
+            let leases = running.leases();
+            (leases > 0).then(|| running.gate.pace_per_second() * f64::from(PARTITIONS) / leases as f64)
+        };
+        while fleets().is_none() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let mut pace = fleets().unwrap();
         while start.elapsed() < ATTACK && world.waiting() > 0 {
             let before = Instant::now();
             send(&world, any_notice(&mut rng));
             sleep(Duration::from_millis(rng.u64(1..2000))).await;
-            let now = running.gate.to_tell().1;
+            let now = fleets().unwrap_or(pace);
             // A pace that is searched for doubles each second at most, whoever says what.
             let most = pace.max(1.0) * 2.1 * before.elapsed().as_secs_f64().exp2();
             assert!(now <= most, "seed {seed}: from {pace} to {now}");
@@ -134,8 +154,9 @@ async fn a_stranger_that_claims_to_be_throttled_leaves_a_floor_share_of_the_pace
     let own = running.gate.pace_per_second();
     for count in 0..60 {
         let paused = r#""paused":{"cause":"throttled","forMs":1,"sinceMs":0}"#;
-        let notice =
-            format!(r#"{{"worker":"stranger","leases":[],"pace":0.0001,"throttled":{count},{paused}}}"#);
+        let pace =
+            format!(r#"{{"slowdowns":{count},"floor":0.0001,"plateau":0.0001,"best":0.0001,"age":0}}"#);
+        let notice = format!(r#"{{"worker":"stranger","leases":[],"pace":{pace},{paused}}}"#);
         send(&world, notice.into_bytes());
         sleep(Duration::from_secs(1)).await;
         let now = running.gate.pace_per_second();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use usher::contract::notice::{PauseCause, Paused};
-use usher::contract::{Fault, Notice, WorkerId};
+use usher::contract::{Fault, Learned, Notice, WorkerId};
 
 use crate::commands::command;
 use crate::provider::{Answer, Scripted};
@@ -80,8 +80,13 @@ async fn a_pause_that_was_only_heard_of_is_not_passed_on() {
         leases: Vec::new(),
         leaving: false,
         paused,
-        pace: 5.0,
-        throttled: 0,
+        pace: Learned {
+            slowdowns: 0,
+            floor: 5.0,
+            plateau: 5.0,
+            best: 5.0,
+            age: 0.0,
+        },
     };
     let outage = Paused {
         cause: PauseCause::Outage,

@@ -1,0 +1,93 @@
+//! Moments on the wall clock, so that the workers of a fleet do not call at the same one.
+//!
+//! The calls of a fleet are numbered by the time at which they are due, and each partition takes its turn in them. So
+//! a worker that knows the pace and its own partitions knows its moments, and all workers together call as evenly as
+//! one would.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+
+/// Closer moments are none: clocks differ by some milliseconds, and a quota of more calls per second bears it that
+/// some of them fall together.
+const APART_MIN: Duration = Duration::from_millis(10);
+
+/// No moment is missed for what a timer is late or the clock's numbers are rounded.
+const ROUNDED: f64 = 1e-6;
+
+/// The partitions of a worker, of so many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slots {
+    held: Vec<u16>,
+    of: u16,
+}
+
+impl Slots {
+    /// None for who has all of them: it knows when it called last.
+    pub(super) fn new(held: &[u16], of: u16) -> Option<Self> {
+        (held.len() < usize::from(of) && !held.is_empty()).then(|| Self {
+            held: held.to_vec(),
+            of,
+        })
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Since when the present moment has been one of this worker's, if it is, and until its next one. Nothing where
+    /// calls at that pace come too close to each other.
+    pub(super) fn around(&self, per_second: f64, clock: Clock) -> Option<(Option<Duration>, Duration)> {
+        if per_second * APART_MIN.as_secs_f64() > 1.0 {
+            return None;
+        }
+        let seconds = clock.now().duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
+        let call = (seconds + ROUNDED) * per_second;
+        let (number, since) = (call.floor(), call.fract());
+        let is_mine = |number: f64| {
+            self.held
+                .contains(&(number.rem_euclid(f64::from(self.of)) as u16))
+        };
+        let span = |calls: f64| Duration::from_secs_f64(calls / per_second);
+        let next = (1..=self.of)
+            .map(f64::from)
+            .find(|ahead| is_mine(number + ahead))?;
+        Some((is_mine(number).then(|| span(since)), span(next - since)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn partitions_take_turns_at_moments_that_all_workers_agree_on() {
+        let clock = Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap());
+        let workers = [vec![0], vec![1], vec![2, 3]].map(|held| Slots::new(&held, 4).unwrap());
+        let mut turns = [0; 3];
+        for _ in 0..1000 {
+            let around = workers.each_ref().map(|slots| slots.around(5.0, clock).unwrap());
+            let mine: Vec<_> = (0..3).filter(|n| around[*n].0.is_some()).collect();
+            assert_eq!(mine.len(), 1, "a moment is one worker's");
+            turns[mine[0]] += 1;
+            let next = around.map(|(_, next)| next).into_iter().min().unwrap();
+            assert!(next <= Duration::from_millis(201));
+            advance(Duration::from_millis(200)).await;
+        }
+        assert_eq!(turns, [250, 250, 500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_all_or_none_or_a_large_quota_has_no_moments() {
+        assert_eq!(Slots::new(&[0, 1], 2), None);
+        assert_eq!(Slots::new(&[], 2), None);
+        let slots = Slots::new(&[1], 2).unwrap();
+        let clock = Clock::anchored(Timestamp::UNIX_EPOCH);
+        assert!(slots.around(99.0, clock).is_some());
+        assert!(slots.around(101.0, clock).is_none());
+    }
+}
