@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
@@ -31,8 +32,8 @@ pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let Body(command) =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| refusal(error.path(), error.inner()))?;
+    let Body(command) = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| refusal(body, error.path(), error.inner()))?;
     json.end().map_err(|error| refusal_of_syntax(&error))?;
     if let Some(kind) = command.update.empty_block() {
         return Err(invalid(
@@ -53,9 +54,13 @@ fn invalid(pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'stati
     Failure::new(Reason::Invalid, detail).at(pointer)
 }
 
-fn refusal(path: &Path, error: &serde_json::Error) -> Failure {
+/// What is not JSON as a whole is not judged by its beginning.
+fn refusal(body: &[u8], path: &Path, error: &serde_json::Error) -> Failure {
     match error.classify() {
-        Category::Data => refusal_of_data(path, &error.to_string()),
+        Category::Data => match serde_json::from_slice::<IgnoredAny>(body) {
+            Ok(IgnoredAny) => refusal_of_data(path, &error.to_string()),
+            Err(error) => refusal_of_syntax(&error),
+        },
         Category::Syntax | Category::Eof | Category::Io => refusal_of_syntax(error),
     }
 }
@@ -354,7 +359,7 @@ mod tests {
     fn what_is_not_json_is_undecodable() {
         for body in ["", "{", "s3cret", "{} {}", "\u{feff}{}", &"[".repeat(4000)] {
             let (reason, _, detail) = refused(body);
-            assert!(matches!(reason, Reason::Undecodable | Reason::Invalid), "{body}");
+            assert_eq!(reason, Reason::Undecodable, "{body}");
             assert!(!detail.contains("s3cret"), "{detail}");
         }
         assert_eq!(decode(&[0xff, 0xfe]).unwrap_err().reason, Reason::Undecodable);

@@ -456,7 +456,10 @@ impl Health {
         self.state = State::Paused {
             cause,
             since,
-            next_probe: now + gap,
+            next_probe: self
+                .trial
+                .decides_at(now)
+                .map_or(now + gap, |at| at.min(now + gap)),
             probe: None,
         };
     }

@@ -30,13 +30,21 @@ const TOP_LEVEL: [&str; 11] = [
 ];
 
 /// Words that may not stand in the program's code, and why.
-const FORBIDDEN_CALLS: [(&str, &str); 5] = [
+const FORBIDDEN_CALLS: [(&str, &str); 7] = [
     (
         "basic_nack",
         "a requeued delivery comes back behind the user's later ones: hand back by closing the channel",
     ),
     (
         "basic_reject",
+        "a requeued delivery comes back behind the user's later ones: hand back by closing the channel",
+    ),
+    (
+        "nack",
+        "a requeued delivery comes back behind the user's later ones: hand back by closing the channel",
+    ),
+    (
+        "reject",
         "a requeued delivery comes back behind the user's later ones: hand back by closing the channel",
     ),
     (
@@ -51,6 +59,13 @@ const FORBIDDEN_CALLS: [(&str, &str); 5] = [
         "until_ready",
         "it ignores tokio's paused clock: ask, and wait ourselves",
     ),
+];
+
+/// Where such a word may stand all the same: what is too large is given up without a requeue, and a lease's queue
+/// holds one message.
+const ALLOWED_CALLS: [(&str, &str); 2] = [
+    ("src/broker/amqp/epoch.rs", "reject"),
+    ("src/broker/amqp/line.rs", "reject"),
 ];
 
 fn root() -> &'static Path {
@@ -183,7 +198,8 @@ fn what_would_break_order_or_time_is_not_called() {
     let mut violations = Vec::new();
     for file in sources(&["src"]) {
         for (line, word) in file.identifiers() {
-            if let Some((_, reason)) = FORBIDDEN_CALLS.iter().find(|(name, _)| *name == word) {
+            let allowed = ALLOWED_CALLS.contains(&(file.name.as_str(), word));
+            if let Some((_, reason)) = FORBIDDEN_CALLS.iter().find(|(name, _)| *name == word && !allowed) {
                 violations.push(format!("{}:{line}: {word}: {reason}", file.name));
             }
         }

@@ -41,14 +41,14 @@ impl Rejects {
             return Ok(());
         };
         let (key, text) = letters::text_or_hex("text", &line.text);
-        let reject = json!({
+        let line = json!({
             "line": line.number,
             "reason": failure.reason.as_str(),
             "pointer": failure.pointer,
             "detail": failure.detail,
             key: text,
         });
-        writeln!(file, "{reject}").map_err(|error| files::not_written(name, &error))
+        writeln!(file, "{line}").map_err(|error| files::not_written(name, &error))
     }
 
     /// All of them are in the file from here on.

@@ -126,12 +126,20 @@ impl Trial {
         *self = Self::new(self.elapsed_max);
     }
 
+    /// When one command is to be charged, if that is to come: a probe goes out then at the latest.
+    pub(super) fn decides_at(&self, now: Instant) -> Option<Instant> {
+        self.over_at(now).filter(|at| *at > now)
+    }
+
     fn is_over(&self, now: Instant) -> bool {
+        self.over_at(now).is_some_and(|at| at <= now)
+    }
+
+    fn over_at(&self, now: Instant) -> Option<Instant> {
         let for_ = match self.is_controlled(now) {
             true => self.elapsed_max.min(WRITES_OUT_MAX),
             false => self.elapsed_max,
         };
-        self.no_other_since
-            .is_some_and(|since| now.duration_since(since) >= for_)
+        Some(self.no_other_since? + for_)
     }
 }

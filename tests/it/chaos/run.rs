@@ -222,11 +222,12 @@ async fn look_on(notes: Arc<Notes>, board: Arc<Board>, began: Instant) {
 
 /// Waits until everything is settled and nothing is left in the queues, or nothing moves any more. Answers what is left.
 async fn rest(options: &Options, urls: &[String], board: &Board, fleet: &Fleet) -> Vec<(String, u32)> {
-    let mut moves = board.moves();
-    while board.open() > 0 && timeout(REST, moves.changed()).await.is_ok() {}
     let mut left = Vec::new();
     // What is in a worker's hands is in no count: it shows when the workers have gone.
     for _ in 0..5 {
+        // A queue is empty, too, while all of it is in hand: what counts is what is told.
+        let mut moves = board.moves();
+        while board.open() > 0 && timeout(REST, moves.changed()).await.is_ok() {}
         let deadline = Instant::now() + REST / 2;
         while Instant::now() < deadline && depths(options, urls).await.iter().any(|(_, count)| *count > 0) {
             moment(Instant::now() + LOOK).await;
