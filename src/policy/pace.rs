@@ -121,7 +121,9 @@ impl Pace {
         let slots = Slots::new(held, of);
         if part != self.part || slots != self.slots {
             let Settings { rates, share, .. } = &self.settings;
-            let at_once = slots.as_ref().map_or(1, Slots::held);
+            // Where it calls at moments, those of neighbouring partitions follow each other. A higher rate has no moments.
+            let has_moments = rates.ceiling(*share).is_none_or(slots::fit);
+            let at_once = slots.as_ref().filter(|_| has_moments).map_or(1, Slots::held);
             self.quotas = Quotas::new(rates, *share, part, at_once);
             // What the others have called just now is not known.
             self.quotas.forget_savings();

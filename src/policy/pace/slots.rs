@@ -17,6 +17,11 @@ const APART_MIN: Duration = Duration::from_millis(10);
 /// No moment is missed for what a timer is late or the clock's numbers are rounded.
 const ROUNDED: f64 = 1e-6;
 
+/// Whether moments are far enough apart at this pace.
+pub(super) fn fit(per_second: f64) -> bool {
+    per_second * APART_MIN.as_secs_f64() <= 1.0
+}
+
 /// The partitions of a worker, of so many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slots {
@@ -40,7 +45,7 @@ impl Slots {
     /// Since when the present moment has been one of this worker's, if it is, and until its next one. Nothing where
     /// calls at that pace come too close to each other.
     pub(super) fn around(&self, per_second: f64, clock: Clock) -> Option<(Option<Duration>, Duration)> {
-        if per_second * APART_MIN.as_secs_f64() > 1.0 {
+        if !fit(per_second) {
             return None;
         }
         let seconds = clock.now().duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();

@@ -15,6 +15,9 @@ use super::plan::Break;
 /// not promised. It has so long for it; then it has to know.
 const WAKING: Duration = Duration::from_millis(250);
 
+/// On a busy machine a worker may call before it is noted here that it was woken; while it is frozen it can't.
+const NOTED_WITHIN: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 pub struct Evidence {
     /// Calls per second.
@@ -113,7 +116,7 @@ impl Evidence {
     /// can't have known.
     pub fn is_of_a_waking_worker(&self, write: &Write) -> bool {
         self.long_freezes_of(write)
-            .any(|freeze| freeze.to <= write.at && write.at <= freeze.to + WAKING)
+            .any(|freeze| freeze.to <= write.at + NOTED_WITHIN && write.at <= freeze.to + WAKING)
     }
 
     /// Whether its worker was frozen in the middle of it for longer than it takes the broker to give its commands
