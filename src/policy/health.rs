@@ -106,17 +106,18 @@ impl Health {
 
     /// May a call go out now? A probe is counted as out from here on.
     pub fn leave(&mut self, now: Instant) -> Leave {
-        let control = self.control(now);
-        match &mut self.state {
-            State::Well => Leave::Call,
-            State::Paused { probe: Some(_), .. } => Leave::ProbeIsOut,
-            State::Paused { next_probe, .. } if *next_probe > now => Leave::NotBefore(*next_probe),
-            State::Paused { probe, .. } => {
-                self.probes += 1;
-                *probe = Some(self.probes);
-                Leave::Probe(self.probes, control)
-            }
+        match &self.state {
+            State::Well => return Leave::Call,
+            State::Paused { probe: Some(_), .. } => return Leave::ProbeIsOut,
+            State::Paused { next_probe, .. } if *next_probe > now => return Leave::NotBefore(*next_probe),
+            State::Paused { .. } => {}
         }
+        let control = self.control(now);
+        self.probes += 1;
+        if let State::Paused { probe, .. } = &mut self.state {
+            *probe = Some(self.probes);
+        }
+        Leave::Probe(self.probes, control)
     }
 
     /// When a probe may go out, where nobody else calls; `None` while one is out.
@@ -143,7 +144,7 @@ impl Health {
 
     /// Whom to read as the next probe.
     fn control(&self, now: Instant) -> Option<UserId> {
-        let wanted = self.witnesses.are_few() || self.trial.wants_control(now);
+        let wanted = self.witnesses.are_few() || !self.trial.is_controlled(now);
         let control = self.witnesses.control().filter(|_| self.can_read && wanted)?;
         let is_well = !self.witnesses.is_in_trouble(control);
         (is_well || !self.witnesses.are_few()).then(|| control.clone())

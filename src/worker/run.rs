@@ -64,7 +64,7 @@ pub struct Worker {
     pub(super) redelivered_at: Option<Instant>,
     pub(super) resting: bool,
     /// When it came to rest last, or took commands again.
-    pub(super) turned_at: Option<Instant>,
+    pub(super) turned_at: Instant,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
     /// Once it is asked to stop.
@@ -240,8 +240,9 @@ impl Worker {
         match self.fleet.clone() {
             None => self.enter(lease),
             Some(fleet) => {
+                let waits = self.waits();
                 self.entering.spawn(async move {
-                    fleet.barrier().await;
+                    waits.during(Wait::Log, fleet.barrier()).await;
                     lease
                 });
             }

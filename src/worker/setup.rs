@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
@@ -155,7 +155,7 @@ impl Worker {
             entering: JoinSet::new(),
             redelivered_at: None,
             resting: false,
-            turned_at: None,
+            turned_at: Instant::now(),
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
             stop_by: None,

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub enum Wait {
     /// An earlier command of its user, or another delivery of its own.
     Order,
-    /// What the outcome log, or whoever had it before, still tells of it.
+    /// What the outcome log, or whoever had it before, still tells of it. A lease that is not used yet waits for the log,
+    /// too.
     Log,
     /// To run alone, or for one that does.
     Alone,

@@ -15,7 +15,7 @@ use crate::broker::{Link, Ready};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A pace so slow explains for so many of its gaps that no command ends.
-const GAPS: f64 = 3.0;
+const GAPS: u32 = 3;
 
 /// Why commands stand still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,15 +106,9 @@ impl Watchdog {
     }
 
     fn tell(&self, still: Option<Still>) {
-        let (before, now) = {
-            let before = self.told.borrow();
-            (
-                before.as_ref().map(|still| still.what),
-                still.as_ref().map(|still| still.what),
-            )
-        };
+        let before = self.told.borrow().as_ref().map(|still| still.what);
         match (&still, before) {
-            (Some(still), before) if before != now => tracing::error!(
+            (Some(still), before) if before != Some(still.what) => tracing::error!(
                 cause = still.what.as_str(),
                 why = still.why,
                 "worker: commands stand still"
@@ -150,7 +144,7 @@ impl Seen {
         // Calls end by their time-outs, and delays by themselves.
         let explained = self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
         let slow = match self.of(Wait::Permit) > 0 {
-            true => self.gap.checked_mul(GAPS as u32).unwrap_or(Duration::MAX),
+            true => self.gap.saturating_mul(GAPS),
             false => Duration::ZERO,
         };
         let unsettled_for = for_(self.progress.settled_at);

@@ -43,6 +43,22 @@ fn scripted(script: Script) -> Scripted {
     Scripted::new(1, Duration::from_millis(20), script)
 }
 
+/// A command with each of these numbers, for the user that it belongs to.
+fn publish(world: &World, numbers: std::ops::Range<u64>, user: impl Fn(u64) -> String) {
+    for n in numbers {
+        world.publish(&command(n, &user(n), false));
+    }
+}
+
+fn own(n: u64) -> String {
+    format!("u{n}")
+}
+
+/// Of a user of its own, which is one of the bad ones where that is so.
+fn own_or_bad(is_bad: impl Fn(u64) -> bool) -> impl Fn(u64) -> String {
+    move |n| if is_bad(n) { format!("bad{n}") } else { own(n) }
+}
+
 async fn settles_within(world: &World, span: Duration) {
     let running = world.start();
     assert!(
@@ -64,14 +80,7 @@ async fn users_that_always_fail_end(
 ) {
     let mut world = World::new(provider);
     world.rate = rate;
-    for n in 0..220 {
-        let user = if order(n) {
-            format!("bad{n}")
-        } else {
-            format!("u{n}")
-        };
-        world.publish(&command(n, &user, false));
-    }
+    publish(&world, 0..220, own_or_bad(order));
     settles_within(&world, within).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 200), ("retries_exhausted", 20)]));
 }
@@ -116,9 +125,7 @@ async fn users_that_always_fail_end_in_a_busy_queue_too() {
 async fn every_second_command_fails(provider: Scripted, within: Duration) {
     provider.failing_commands(|number| number / 12 % 2 == 1);
     let world = World::new(provider);
-    for n in 0..60 {
-        world.publish(&command(n, &format!("u{}", n % 12), false));
-    }
+    publish(&world, 0..60, |n| format!("u{}", n % 12));
     settles_within(&world, within).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 36), ("retries_exhausted", 24)]));
 }
@@ -137,9 +144,7 @@ async fn they_end_where_nobody_can_be_read_too() {
 async fn where_nobody_else_can_be_tried_a_bounded_time_decides() {
     let mut world = World::new(scripted(bad_users(BROKEN, true)));
     world.elapsed_max = MINUTE;
-    for n in 0..6 {
-        world.publish(&command(n, &format!("bad{n}"), false));
-    }
+    publish(&world, 0..6, own_or_bad(|_| true));
     let running = world.start();
     tokio::time::sleep(MINUTE - Duration::from_secs(5)).await;
     assert_eq!(counts(&world), of(&[]), "it may be an outage");
@@ -161,16 +166,12 @@ async fn where_nobody_else_can_be_tried_a_bounded_time_decides() {
 async fn writes_that_fail_for_everybody_while_reads_pass_are_waited_out() {
     let world = World::new(scripted(Box::new(|_, _, _| Answer::Ok)));
     let running = world.start();
-    for n in 0..50 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 0..50, own);
     assert!(world.settles_within(MINUTE).await);
     world
         .provider
         .script(Box::new(|_, write, _| if write { BROKEN } else { Answer::Ok }));
-    for n in 50..80 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 50..80, own);
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 50)]));
     world.provider.script(Box::new(|_, _, _| Answer::Ok));
@@ -184,9 +185,7 @@ async fn in_a_busy_queue_writes_that_fail_for_everybody_cost_no_command_anything
     let world = World::new(scripted(Box::new(
         |_, write, _| if write { BROKEN } else { Answer::Ok },
     )));
-    for n in 0..1000 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 0..1000, own);
     let running = world.start();
     tokio::time::sleep(MINUTE * 60 * 6).await;
     assert_eq!(counts(&world), of(&[]));
@@ -202,9 +201,7 @@ async fn reads_that_pass_make_no_command_forbidden_where_no_write_is_allowed() {
         let script: Script =
             Box::new(move |_, write, _| if write { Answer::Fail(fault) } else { Answer::Ok });
         let world = World::new(scripted(script).reading_first());
-        for n in 0..50 {
-            world.publish(&command(n, &format!("u{n}"), false));
-        }
+        publish(&world, 0..50, own);
         let running = world.start();
         tokio::time::sleep(MINUTE * 60).await;
         assert_eq!(counts(&world), of(&[]), "{fault:?}");
@@ -220,10 +217,7 @@ async fn a_user_whose_calls_are_refused_as_unauthorized_while_others_pass_is_for
         let provider = if readable { provider } else { provider.unreadable() };
         let mut world = World::new(provider.clone());
         world.rate = Some(50);
-        for n in 0..60 {
-            let user = if n == 7 { "bad".to_owned() } else { format!("u{n}") };
-            world.publish(&command(n, &user, false));
-        }
+        publish(&world, 0..60, |n| if n == 7 { "bad".to_owned() } else { own(n) });
         settles_within(&world, MINUTE / 2).await;
         assert_eq!(counts(&world), of(&[("SUCCESS", 59), ("forbidden", 1)]));
         let of_bad = provider.writes().iter().filter(|call| call.user == "bad").count();
@@ -246,10 +240,7 @@ async fn a_user_that_is_throttled_while_others_pass_waits_alone() {
     });
     let mut world = World::new(scripted(bad_users(throttled, false)));
     world.rate = Some(50);
-    for n in 0..400 {
-        let user = if n == 0 { "bad".to_owned() } else { format!("u{n}") };
-        world.publish(&command(n, &user, false));
-    }
+    publish(&world, 0..400, |n| if n == 0 { "bad".to_owned() } else { own(n) });
     let running = world.start();
     assert!(world.settles_within(MINUTE * 10).await, "{}", running.state());
     running.drain().await;
@@ -270,9 +261,7 @@ const REFUSED: Answer = Answer::Fail(Fault::Command(Reason::NotFound));
 async fn a_configuration_that_is_a_wrong_guess_kills_nine_commands_at_most() {
     let mut world = World::new(Scripted::always(REFUSED));
     world.doubts_configuration = true;
-    for n in 0..1000 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 0..1000, own);
     let running = world.start();
     tokio::time::sleep(MINUTE * 60).await;
     assert_eq!(counts(&world), of(&[("not_found", 9)]));
@@ -292,14 +281,7 @@ async fn a_configuration_that_is_a_wrong_guess_kills_nine_commands_at_most() {
 async fn users_that_are_missing_at_the_beginning_hold_up_nobody_else_for_long() {
     let mut world = World::new(scripted(bad_users(REFUSED, false)));
     world.doubts_configuration = true;
-    for n in 0..300 {
-        let user = if n < 40 {
-            format!("bad{n}")
-        } else {
-            format!("u{n}")
-        };
-        world.publish(&command(n, &user, false));
-    }
+    publish(&world, 0..300, own_or_bad(|n| n < 40));
     settles_within(&world, MINUTE).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 260), ("not_found", 40)]));
 }
@@ -309,22 +291,16 @@ async fn while_the_guard_is_shut_other_commands_go_on_slowly() {
     let mut world = World::new(scripted(bad_users(REFUSED, false)));
     world.dead_letter_share_max = 0.5;
     let running = world.start();
-    for n in 0..60 {
-        world.publish(&command(n, &format!("bad{n}"), false));
-    }
+    publish(&world, 0..60, own_or_bad(|_| true));
     tokio::time::sleep(MINUTE * 2).await;
     assert_eq!(counts(&world), of(&[("not_found", 25)]));
-    for n in 60..90 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 60..90, own);
     tokio::time::sleep(MINUTE).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 30), ("not_found", 25)]));
     assert_eq!(running.gate.pause().unwrap().cause, "dead_letters");
     // For hours: what is held goes back in between, and comes again.
     tokio::time::sleep(MINUTE * 200).await;
-    for n in 90..120 {
-        world.publish(&command(n, &format!("u{n}"), false));
-    }
+    publish(&world, 90..120, own);
     tokio::time::sleep(MINUTE * 3).await;
     assert_eq!(counts(&world), of(&[("SUCCESS", 60), ("not_found", 25)]));
     running.gate.resume();

@@ -29,6 +29,11 @@ impl Depths {
         }
     }
 
+    /// The connection is gone: what was ready then may be done by now.
+    pub(super) fn forget(&self) {
+        self.ready.send_replace(Vec::new());
+    }
+
     /// Looks for as long as it is polled. It never ends: whoever has the connection notices that it is gone.
     pub(super) async fn watch(&self, connection: &Connection, topology: &Topology, partitions: u16) {
         let mut look = Look {

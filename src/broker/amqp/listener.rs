@@ -143,6 +143,7 @@ impl Use for Listening {
                 }
             }
         };
+        self.depths.forget();
         connection::close(&connection, config.close_timeout).await;
         ended
     }

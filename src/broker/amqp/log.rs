@@ -89,12 +89,23 @@ impl Log {
             Some((of, offset)) if of == wish => AMQPValue::LongLongInt(offset),
             _ => return self.begin(connection, wish, trouble).await,
         };
-        let mut part = Part::open(connection, from).await?;
-        trouble.is_over();
-        if self.hear.send(Heard::Following).await.is_err() {
-            return Ok(Read::AsWanted);
+        match self.open(connection, from, trouble).await? {
+            Some(mut part) => self.follow(&mut part, wish, None).await,
+            None => Ok(Read::AsWanted),
         }
-        self.follow(&mut part, wish, None).await
+    }
+
+    /// Begins to read, and says so. `None` where nobody listens any more.
+    async fn open(
+        &self,
+        connection: &Connection,
+        from: AMQPValue,
+        trouble: &mut Trouble<'_>,
+    ) -> lapin::Result<Option<Part>> {
+        let part = Part::open(connection, from).await?;
+        trouble.is_over();
+        let heard = self.hear.send(Heard::Following).await;
+        Ok(heard.is_ok().then_some(part))
     }
 
     /// From the time that is wanted. Where too much has been stored since then, from so many messages before the last.
@@ -106,11 +117,12 @@ impl Log {
     ) -> lapin::Result<Read> {
         let messages_max = i64::try_from(wish.messages_max).unwrap_or(i64::MAX);
         let since = u64::try_from(wish.since.as_second()).unwrap_or(0);
-        let mut part = Part::open(connection, AMQPValue::Timestamp(since)).await?;
-        trouble.is_over();
-        if self.hear.send(Heard::Following).await.is_err() {
+        let Some(mut part) = self
+            .open(connection, AMQPValue::Timestamp(since), trouble)
+            .await?
+        else {
             return Ok(Read::AsWanted);
-        }
+        };
         let Some(first) = part.next().await? else {
             return Ok(Read::Ended);
         };

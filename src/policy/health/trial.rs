@@ -62,7 +62,7 @@ impl Trial {
         rng: &mut fastrand::Rng,
     ) -> Option<&'u UserId> {
         let first = *waiting.first()?;
-        let waiting = waiting.iter().copied();
+        let mut waiting = waiting.iter().copied();
         let untried = waiting.clone().filter(|user| !witnesses.is_in_trouble(user));
         if let Some(untried) = rng.choice(untried.collect::<Vec<_>>()) {
             (self.no_other_since, self.alone) = (None, None);
@@ -72,27 +72,21 @@ impl Trial {
         self.untried = false;
         self.no_other_since.get_or_insert(now);
         if self.is_over(now) {
-            let alone = waiting.clone().find(|user| self.alone.as_ref() == Some(*user));
-            let alone = alone.unwrap_or(first);
-            if self.alone.as_ref() != Some(alone) {
-                self.charged = 0;
+            if let Some(alone) = waiting.find(|user| self.alone.as_ref() == Some(*user)) {
+                return Some(alone);
             }
-            self.alone = Some(alone.clone());
-            return Some(alone);
+            (self.alone, self.charged) = (Some(first.clone()), 0);
+            return Some(first);
         }
-        if let Some(next) = waiting.clone().find(|user| !self.round.contains(*user)) {
+        if let Some(next) = waiting.find(|user| !self.round.contains(*user)) {
             return Some(next);
         }
         self.round.clear();
         Some(first)
     }
 
-    /// Nobody else was read lately.
-    pub(super) fn wants_control(&self, now: Instant) -> bool {
-        !self.is_controlled(now)
-    }
-
-    fn is_controlled(&self, now: Instant) -> bool {
+    /// Somebody else could be read lately.
+    pub(super) fn is_controlled(&self, now: Instant) -> bool {
         self.controlled_at
             .is_some_and(|at| now.duration_since(at) < CONTROLLED_FOR)
     }

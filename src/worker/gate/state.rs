@@ -134,13 +134,13 @@ impl State {
     pub(super) fn grant_all(&mut self, gate: &Arc<Gate>, now: Instant) -> (Option<Instant>, Vec<Permit>) {
         self.announce(now);
         let mut unclaimed = Vec::new();
-        while let Some((class, waiter)) = match self.health.paused() {
-            None => self.next_waiter(),
-            Some(_) => match self.health.next_probe() {
-                Some(at) if at <= now => self.next_prober(now),
-                at => return (at, unclaimed),
-            },
-        } {
+        loop {
+            let next = match (self.health.paused(), self.health.next_probe()) {
+                (None, _) => self.next_waiter(),
+                (Some(_), Some(at)) if at <= now => self.next_prober(now),
+                (Some(_), at) => return (at, unclaimed),
+            };
+            let Some((class, waiter)) = next else { break };
             if waiter.grant.is_closed() {
                 continue;
             }
