@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::metrics;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
-use crate::worker::waits::{Wait, Waits};
+use crate::worker::waits::Waits;
 use crate::worker::watchdog::Still;
 use crate::worker::{self, Progress, Shutdown};
 
@@ -119,7 +119,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     let readiness = admin
         .worker
         .get()
-        .map_or_else(Readiness::starting, Worker::readiness);
+        .map_or_else(Readiness::starting, |worker| Readiness::of(worker.seen()));
     let status = match readiness.ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -146,15 +146,12 @@ async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
 
 async fn scrape(State(admin): State<Admin>) -> String {
     if let Some(worker) = admin.worker.get() {
-        let (running, parked) = {
-            let progress = worker.progress.borrow();
-            (progress.running, progress.parked)
-        };
-        metrics::commands_in_hand(running, parked);
-        for (wait, count) in worker.waiting() {
+        let seen = worker.seen();
+        metrics::commands_in_hand(seen.progress.running, seen.progress.parked);
+        for (wait, count) in seen.waiting {
             metrics::commands_waiting(wait.as_str(), count);
         }
-        let readiness = worker.readiness();
+        let readiness = Readiness::of(seen);
         for cause in NOT_READY {
             metrics::standing_still(cause, !readiness.ready && readiness.state == cause);
         }
@@ -183,17 +180,14 @@ impl Worker {
         }
     }
 
-    fn waiting(&self) -> [(Wait, usize); Wait::ALL.len()] {
-        let parked = self.progress.borrow().parked;
-        self.waits.counts(parked, self.gate.pause().is_some())
-    }
-
-    fn readiness(&self) -> Readiness {
-        let fleet = self.fleet.as_ref();
-        Readiness::of(Seen {
-            progress: self.progress.borrow().clone(),
-            pause: self.gate.pause(),
-            down: down(&self.consuming.borrow(), &self.publishing.borrow()),
+    /// What is watched is copied first: whoever looks at it twice at a time waits for a change that waits for it.
+    fn seen(&self) -> Seen {
+        let progress = self.progress.borrow().clone();
+        let still = self.still.borrow().clone();
+        let (consuming, publishing) = (self.consuming.borrow().clone(), self.publishing.borrow().clone());
+        let (fleet, pause) = (self.fleet.as_ref(), self.gate.pause());
+        Seen {
+            down: down(&consuming, &publishing),
             draining: self.shutdown.is_draining(),
             holder_unknown: fleet.map_or_else(Vec::new, |fleet| fleet.holder_unknown()),
             others: fleet.map(|fleet| Others {
@@ -202,11 +196,13 @@ impl Worker {
                 has_caught_up: fleet.has_caught_up(),
                 holders_are_known: fleet.holders_are_known(),
             }),
-            still: self.still.borrow().clone(),
-            waiting: self.waiting(),
+            still,
+            waiting: self.waits.counts(progress.parked, pause.is_some()),
+            progress,
+            pause,
             up_for: self.started_at.elapsed(),
             now: Instant::now(),
             wall: Clock::System.now(),
-        })
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The port as raw bytes see it: clients that send nothing, and requests that somebody else's page made.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use secrecy::SecretString;
@@ -10,6 +11,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config;
+use crate::policy::{guard, pace, retry};
+use crate::worker::gate;
 
 /// Far more than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,4 +202,60 @@ async fn a_token_file_counts_as_it_is_at_that_moment() {
         assert!(status == 503 && said.contains("admin.token_file"), "{said}");
     }
     std::fs::remove_file(&path).unwrap();
+}
+
+fn gate() -> Arc<Gate> {
+    Gate::new(gate::Settings {
+        pace: pace::Settings {
+            rates: pace::Rates::default(),
+            share: 1.0,
+            gap_max: PATIENCE,
+            clock: Clock::System,
+        },
+        concurrency: 1,
+        retry: retry::Config::default(),
+        bulk_share_min: 0.0,
+        guard: guard::Settings {
+            share_max: 1.0,
+            window: 1,
+            doubts_configuration: false,
+        },
+        can_read: false,
+        seed: 1,
+    })
+}
+
+/// Whoever reads a watched value twice at a time waits for ever where somebody waits to change it in between.
+#[test]
+fn a_look_at_readiness_and_the_worker_s_own_progress_do_not_wait_for_each_other() {
+    let progress = watch::Sender::new(Progress::new(1));
+    let (_links, link) = watch::channel(Link::Up);
+    let worker = Worker {
+        progress: progress.subscribe(),
+        gate: gate(),
+        fleet: None,
+        consuming: link.clone(),
+        publishing: link,
+        still: watch::channel(None).1,
+        waits: Arc::default(),
+        started_at: Instant::now(),
+        shutdown: Shutdown::new(),
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
+    std::thread::spawn(move || {
+        while !is_done.load(Ordering::Relaxed) {
+            progress.send_modify(|progress| progress.running += 1);
+        }
+    });
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..10_000 {
+            worker.seen();
+        }
+        tell.send(()).unwrap();
+    });
+    let ended = told.recv_timeout(PATIENCE);
+    done.store(true, Ordering::Relaxed);
+    assert!(ended.is_ok(), "they wait for each other");
 }
