@@ -145,8 +145,8 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The longest routing key that AMQP can hold. No queue gets a message with a longer one.
-pub const ROUTING_KEY_BYTES_MAX: usize = 255;
+/// The longest text that AMQP can hold in a property, or as a routing key. No queue gets a message with a longer one.
+pub const SHORT_TEXT_BYTES_MAX: usize = 255;
 
 /// A message to publish, or one that lies in a queue.
 #[derive(Clone, PartialEq)]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
-use usher::broker::{self, Message, Properties, PublishError, Publisher, ROUTING_KEY_BYTES_MAX};
+use usher::broker::{self, Message, Properties, PublishError, Publisher, SHORT_TEXT_BYTES_MAX};
 use usher::contract::{BatchId, Failure, Reason, decode};
 use usher::worker::Shutdown;
 
@@ -256,14 +256,14 @@ fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
     };
     let command = decode(&body)?;
     let routing_key = format!("{}.{}", command.provider, command.user_id);
-    if routing_key.len() > ROUTING_KEY_BYTES_MAX {
+    if routing_key.len() > SHORT_TEXT_BYTES_MAX {
         let (bytes, most) = (
             command.user_id.as_str().len(),
             user_id_bytes_max(command.provider.as_str()),
         );
         let detail = format!(
             "it has {bytes} bytes in UTF-8, and {most} are the most that can be published for this provider: a \
-             routing key has {ROUTING_KEY_BYTES_MAX}, its name and a dot included"
+             routing key has {SHORT_TEXT_BYTES_MAX}, its name and a dot included"
         );
         return Err(Failure::new(Reason::Invalid, detail).at("/userId"));
     }
@@ -278,7 +278,7 @@ fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
 
 /// How long a user id may be, so that a command for it fits into a routing key.
 pub fn user_id_bytes_max(provider: &str) -> usize {
-    ROUTING_KEY_BYTES_MAX - provider.len() - 1
+    SHORT_TEXT_BYTES_MAX - provider.len() - 1
 }
 
 /// A provider's name has no dot.

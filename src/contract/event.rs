@@ -1,6 +1,7 @@
 //! The event: CloudEvents 1.0 in structured mode, with an id that a repeat keeps.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,12 +18,53 @@ use super::schema::{closed, tagged};
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
-/// A SUCCESS says in its headers, too, what a worker needs to repeat it: whoever reads many events parses no body. Never a
-/// value. The fields are their names, with commas between them.
-pub const CHANGED: &str = "x-usher-changed";
-pub const ATTEMPTS: &str = "x-usher-attempts";
-pub const DURATION_MS: &str = "x-usher-duration-ms";
-pub const FIELDS: &str = "x-usher-fields";
+/// What it takes to repeat a SUCCESS. It stands in the AMQP property `app_id`, too, so that whoever reads many events
+/// parses no body: `<changed>/<attempts>/<milliseconds>/<field,field>`, without a value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub changed: bool,
+    pub attempts: u32,
+    pub duration_ms: u64,
+    /// Names with commas between them.
+    names: String,
+}
+
+impl Summary {
+    pub fn of(success: &Succeeded) -> Self {
+        Self {
+            changed: success.changed,
+            attempts: success.attempts,
+            duration_ms: success.duration_ms,
+            names: success.command.fields.join(","),
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(4, '/');
+        Some(Self {
+            changed: parts.next()?.parse().ok()?,
+            attempts: parts.next()?.parse().ok()?,
+            duration_ms: parts.next()?.parse().ok()?,
+            names: parts.next()?.to_owned(),
+        })
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.names.split(',').filter(|name| !name.is_empty())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            changed,
+            attempts,
+            duration_ms,
+            names,
+        } = self;
+        write!(f, "{changed}/{attempts}/{duration_ms}/{names}")
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
@@ -310,5 +352,21 @@ mod tests {
             serde_json::json!({ "reason": "conflict", "pointer": "/update/email", "detail": "detail" })
         );
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn a_summary_is_read_as_it_was_written() {
+        let summary = Summary {
+            changed: true,
+            attempts: 3,
+            duration_ms: 5231,
+            names: "email,claims/x".to_owned(),
+        };
+        assert_eq!(summary.to_string(), "true/3/5231/email,claims/x");
+        assert_eq!(Summary::parse(&summary.to_string()).unwrap(), summary);
+        assert_eq!(summary.fields().collect::<Vec<_>>(), ["email", "claims/x"]);
+        assert_eq!(Summary::parse("true/3/email"), None);
+        let none = Summary::parse("false/0/1/").unwrap();
+        assert_eq!(none.fields().count(), 0);
     }
 }

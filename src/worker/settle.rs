@@ -11,10 +11,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::broker::topology::{DEAD_LETTERS, OUTCOMES};
-use crate::broker::{Added, Delivery, Header, Message, Properties, PublishError, Publisher};
+use crate::broker::{
+    Added, Delivery, Header, Message, Properties, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
+};
 use crate::clock::Clock;
 use crate::contract::dead_letter::{self, DeadLetter, HeaderValue};
-use crate::contract::event::{self, CONTENT_TYPE, Event, EventBody};
+use crate::contract::event::{CONTENT_TYPE, Event, EventBody, Summary};
 use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, Failure, Ident, ProviderName};
@@ -108,9 +110,11 @@ impl Settler {
         if let Some(command_id) = &ident.command_id {
             properties = properties.with_correlation_id(command_id);
         }
+        if let Some(summary) = summary(event) {
+            properties = properties.with_app_id(&summary);
+        }
         let traceparent = traceparent(delivery).map(|text| mark(TRACEPARENT, text));
-        let mut headers: Vec<_> = traceparent.into_iter().chain(header).collect();
-        headers.extend(success_headers(event));
+        let headers: Vec<_> = traceparent.into_iter().chain(header).collect();
         if !headers.is_empty() {
             properties = properties.with_headers(headers);
         }
@@ -224,20 +228,13 @@ impl Settler {
     }
 }
 
-fn success_headers(event: &Event) -> Vec<(String, Header)> {
+/// `None` where it is too long for the property.
+fn summary(event: &Event) -> Option<String> {
     let EventBody::Success(success) = &event.body else {
-        return Vec::new();
+        return None;
     };
-    let duration = i64::try_from(success.duration_ms).unwrap_or(i64::MAX);
-    vec![
-        mark(event::CHANGED, success.changed.to_string()),
-        (
-            event::ATTEMPTS.to_owned(),
-            Header::Number(success.attempts.into()),
-        ),
-        (event::DURATION_MS.to_owned(), Header::Number(duration)),
-        mark(event::FIELDS, success.command.fields.join(",")),
-    ]
+    let summary = Summary::of(success).to_string();
+    (summary.len() <= SHORT_TEXT_BYTES_MAX).then_some(summary)
 }
 
 fn mark(name: &str, text: String) -> (String, Header) {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{
     Death, Delivery, Extent, Header, Heard, Limits, Listener, Message, PublishError, Publisher,
-    ROUTING_KEY_BYTES_MAX,
+    SHORT_TEXT_BYTES_MAX,
 };
 
 use crate::bench::{Bench, promises};
@@ -364,9 +364,9 @@ async fn what_no_queue_takes_is_counted_for_as_long_as_it_lies_there(bench: &dyn
 async fn a_routing_key_that_amqp_cannot_hold_is_returned(bench: &dyn Bench) {
     let publisher = bench.publisher().await;
     let key = |bytes: usize| format!("sivo.{}", "u".repeat(bytes - 5));
-    let fits = message(COMMANDS, &key(ROUTING_KEY_BYTES_MAX), "a");
+    let fits = message(COMMANDS, &key(SHORT_TEXT_BYTES_MAX), "a");
     assert_eq!(publisher.publish(&fits).await, Ok(()));
-    let longer = message(COMMANDS, &key(ROUTING_KEY_BYTES_MAX + 1), "b");
+    let longer = message(COMMANDS, &key(SHORT_TEXT_BYTES_MAX + 1), "b");
     assert_eq!(publisher.publish(&longer).await, Err(PublishError::Returned));
 }
 

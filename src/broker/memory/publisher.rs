@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use crate::broker::in_flight::InFlight;
-use crate::broker::{Link, Message, PublishError, Publisher, ROUTING_KEY_BYTES_MAX};
+use crate::broker::{Link, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX};
 
 /// As RabbitMQ's are bounded where nobody configured another frame.
 const HEADERS_BYTES_MAX: usize = 124 * 1024;
@@ -96,7 +96,7 @@ impl Publisher for MemoryPublisher {
         if self.closed.load(Ordering::Acquire) {
             return Err(PublishError::Unconfirmed);
         }
-        if message.routing_key.len() > ROUTING_KEY_BYTES_MAX {
+        if message.routing_key.len() > SHORT_TEXT_BYTES_MAX {
             return Err(PublishError::Returned);
         }
         let _counted = InFlight::enter(&self.in_flight);

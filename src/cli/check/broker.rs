@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use usher::broker::amqp::{self, Greeting, ObjectState, Plan, Server, Surveyed};
 use usher::broker::topology::UNROUTABLE;
-use usher::broker::{self, ROUTING_KEY_BYTES_MAX, Topology};
+use usher::broker::{self, SHORT_TEXT_BYTES_MAX, Topology};
 use usher::config::Config;
 
 use super::Finding;
@@ -22,7 +22,7 @@ fn user_ids(config: &Config) -> Finding {
     let most = user_id_bytes_max(config.provider.name.as_str());
     let detail = format!(
         "of up to {most} bytes in UTF-8 can be published: the provider's name and the id share a routing key of \
-         {ROUTING_KEY_BYTES_MAX} bytes"
+         {SHORT_TEXT_BYTES_MAX} bytes"
     );
     Finding::ok("user ids", detail)
 }

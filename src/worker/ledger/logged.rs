@@ -1,11 +1,11 @@
-//! An event of the outcome log, as cheaply as it can be read: from its AMQP properties. Only what a version before the
-//! headers published is read from its body.
+//! An event of the outcome log, as cheaply as it can be read: from its AMQP properties. Only what does not
+//! fit there, or stands there in another way, is read from its body.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::broker::{Header, Properties};
-use crate::contract::event::{self, Event, EventBody, EventType};
+use crate::broker::Properties;
+use crate::contract::event::{Event, EventBody, EventType, Summary};
 
 pub(super) struct Logged {
     pub(super) id: Uuid,
@@ -17,24 +17,8 @@ pub(super) struct Logged {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
     Started,
-    Succeeded(Success),
+    Succeeded(Summary),
     Failed,
-}
-
-/// What it takes to repeat it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Success {
-    pub(super) changed: bool,
-    pub(super) attempts: u32,
-    pub(super) duration_ms: u64,
-    /// Names with commas between them.
-    names: String,
-}
-
-impl Success {
-    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
-        self.names.split(',').filter(|name| !name.is_empty())
-    }
 }
 
 impl Logged {
@@ -48,7 +32,7 @@ impl Logged {
         let time = Timestamp::from_second(seconds.checked_add(1)?).ok()?;
         let what = match EventType::parse(properties.message_type()?)? {
             EventType::Start => What::Started,
-            EventType::Success => What::Succeeded(success(properties)?),
+            EventType::Success => What::Succeeded(Summary::parse(properties.app_id()?)?),
             EventType::Fail => What::Failed,
         };
         Some(Self { id, time, what })
@@ -58,12 +42,7 @@ impl Logged {
         let event: Event = serde_json::from_slice(body).ok()?;
         let what = match event.body {
             EventBody::Start(_) => What::Started,
-            EventBody::Success(success) => What::Succeeded(Success {
-                changed: success.changed,
-                attempts: success.attempts,
-                duration_ms: success.duration_ms,
-                names: success.command.fields.join(","),
-            }),
+            EventBody::Success(success) => What::Succeeded(Summary::of(&success)),
             EventBody::Fail(_) => What::Failed,
         };
         Some(Self {
@@ -74,24 +53,13 @@ impl Logged {
     }
 }
 
-fn success(properties: &Properties) -> Option<Success> {
-    let Header::Text(names) = properties.header(event::FIELDS)? else {
-        return None;
-    };
-    Some(Success {
-        changed: properties.header_text(event::CHANGED)?.parse().ok()?,
-        attempts: properties.number(event::ATTEMPTS)?.try_into().ok()?,
-        duration_ms: properties.number(event::DURATION_MS)?.try_into().ok()?,
-        names,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::event::CONTENT_TYPE;
 
     fn properties(kind: &str) -> Properties {
-        Properties::persistent("018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", event::CONTENT_TYPE)
+        Properties::persistent("018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", CONTENT_TYPE)
             .with_message_type(kind)
             .with_timestamp(7)
     }
@@ -105,15 +73,7 @@ mod tests {
         let logged = Logged::read(&properties("USER_UPDATE_START"), b"").unwrap();
         assert_eq!((logged.time.as_second(), logged.what), (8, What::Started));
         assert_eq!(what(&properties("USER_UPDATE_FAIL")), Some(What::Failed));
-        let text = |name: &str, text: &str| (name.to_owned(), Header::Text(text.to_owned()));
-        let number = |name: &str, number| (name.to_owned(), Header::Number(number));
-        let headers = [
-            text(event::CHANGED, "true"),
-            number(event::ATTEMPTS, 3),
-            number(event::DURATION_MS, 5231),
-            text(event::FIELDS, "email,phone"),
-        ];
-        let succeeded = properties("USER_UPDATE_SUCCESS").with_headers(headers);
+        let succeeded = properties("USER_UPDATE_SUCCESS").with_app_id("true/3/5231/email,phone");
         let Some(What::Succeeded(success)) = what(&succeeded) else {
             panic!("a success");
         };
@@ -129,7 +89,7 @@ mod tests {
         assert_eq!(
             what(&properties("USER_UPDATE_SUCCESS")),
             None,
-            "it has no headers, and no body"
+            "it has no summary, and no body"
         );
         assert_eq!(what(&properties("PROVIDER_PAUSED")), None);
         assert_eq!(what(&Properties::default()), None);
