@@ -4,7 +4,6 @@ mod claims;
 mod past;
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -116,7 +115,7 @@ enum Course {
     Left,
 }
 
-pub(super) async fn take_turn(hands: Arc<Hands>, turn: Turn, leave: CancellationToken) -> Finished {
+pub(super) async fn take_turn(hands: Arc<Hands>, turn: Box<Turn>, leave: CancellationToken) -> Finished {
     let partition = turn.delivery.partition;
     let user = turn.user().cloned();
     let end = hands.take_turn(turn, &leave).await;
@@ -124,12 +123,12 @@ pub(super) async fn take_turn(hands: Arc<Hands>, turn: Turn, leave: Cancellation
 }
 
 impl Hands {
-    async fn take_turn(self: &Arc<Self>, turn: Turn, leave: &CancellationToken) -> End {
+    async fn take_turn(self: &Arc<Self>, turn: Box<Turn>, leave: &CancellationToken) -> End {
         let Turn {
             delivery,
             mut ident,
             command,
-        } = turn;
+        } = *turn;
         let waits = &self.handler.waits;
         let Some(_claim) = unless_left(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
         else {
@@ -174,7 +173,7 @@ impl Hands {
         // Whoever has a stale delivery now waits for this one's last call, and no longer.
         let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
         let (at, codes) = (done.first_attempt_at, &done.codes);
-        let telling = self.tell(&self.settler, ident, &delivery, &settlement, at, codes);
+        let telling = Box::pin(self.tell(&self.settler, ident, &delivery, &settlement, at, codes));
         let telling = self.handler.waits.during(Wait::Confirm, telling);
         tokio::select! {
             biased;
@@ -272,7 +271,7 @@ impl Hands {
         self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
             // START is in the log now, at the latest.
-            let proven = waits.during(Wait::Log, fleet.prove_log());
+            let proven = waits.during(Wait::Log, Box::pin(fleet.prove_log()));
             let proven = unless_left(leave, proven).await;
             if proven.is_none() {
                 self.hand_back(ident, delivery, act, false).await;
@@ -296,7 +295,8 @@ impl Hands {
             slot,
         };
         failpoint::reach("before_call", ident.user_id.as_deref());
-        let handled = self.handler.handle(command, delivery, before, leave);
+        // It is large, and what waits for its turn must not be.
+        let handled = Box::pin(self.handler.handle(command, delivery, before, leave));
         let handled = AssertUnwindSafe(self.for_a_while(company, handled))
             .catch_unwind()
             .await;
@@ -325,10 +325,8 @@ impl Hands {
         act: &Act,
         leave: &CancellationToken,
     ) -> Option<()> {
-        let confirmed = self
-            .handler
-            .waits
-            .during(Wait::Confirm, self.settler.start(ident, delivery, act));
+        let confirmed = Box::pin(self.settler.start(ident, delivery, act));
+        let confirmed = self.handler.waits.during(Wait::Confirm, confirmed);
         let started = unless_left(leave, confirmed).await;
         self.ledger.begin(ident, act.clone(), self.clock.now());
         if started.is_none() {
@@ -340,8 +338,7 @@ impl Hands {
 
     /// A command that is denied waits for others to be tried: they must not wait for it. Held for two calls, a look
     /// and a write.
-    async fn for_a_while<T>(&self, company: impl Sized, handled: impl Future<Output = T>) -> T {
-        let mut handled = pin!(handled);
+    async fn for_a_while<T>(&self, company: impl Sized, mut handled: impl Future<Output = T> + Unpin) -> T {
         tokio::select! {
             biased;
             handled = &mut handled => return handled,

@@ -423,7 +423,7 @@ impl Worker {
     fn begin(&mut self, turn: Turn) {
         if let Some(partition) = self.held.get_mut(&turn.delivery.partition) {
             partition.running += 1;
-            let turn = take_turn(self.hands.clone(), turn, partition.leave.clone());
+            let turn = take_turn(self.hands.clone(), Box::new(turn), partition.leave.clone());
             // It is large, and a task moves what it runs some ten times.
             self.tasks.spawn(Box::pin(turn));
         }
