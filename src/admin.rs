@@ -148,6 +148,7 @@ async fn scrape(State(admin): State<Admin>) -> String {
     if let Some(worker) = admin.worker.get() {
         let seen = worker.seen();
         metrics::commands_in_hand(seen.progress.running, seen.progress.parked);
+        metrics::window(seen.progress.window());
         for (wait, count) in seen.waiting {
             metrics::commands_waiting(wait.as_str(), count);
         }

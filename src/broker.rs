@@ -203,6 +203,9 @@ pub trait Consumer: Send {
 
     fn link(&self) -> watch::Receiver<Link>;
 
+    /// How many deliveries of one partition may be unsettled at a time.
+    fn window(&self) -> usize;
+
     /// Releases everything, and ends the connection.
     async fn close(self: Box<Self>);
 }

@@ -15,6 +15,7 @@ const STALE: &str = "usher_stale_deliveries_total";
 const REPUBLISHES: &str = "usher_publish_repeats_total";
 const PANICS: &str = "usher_panics_total";
 const IN_HAND: &str = "usher_commands_in_hand";
+const WINDOW: &str = "usher_window_commands";
 const PAUSED: &str = "usher_paused";
 const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
@@ -70,6 +71,10 @@ pub fn describe() {
     describe_gauge!(
         IN_HAND,
         "Commands delivered and not settled, by place (running, parked)"
+    );
+    describe_gauge!(
+        WINDOW,
+        "How many commands can be in hand: beyond that, the broker delivers none"
     );
     describe_gauge!(
         PAUSED,
@@ -135,6 +140,10 @@ pub fn panic() {
 pub fn commands_in_hand(running: usize, parked: usize) {
     gauge!(IN_HAND, "place" => "running").set(running as f64);
     gauge!(IN_HAND, "place" => "parked").set(parked as f64);
+}
+
+pub fn window(commands: usize) {
+    gauge!(WINDOW).set(commands as f64);
 }
 
 pub fn leases(held: usize, partitions: usize) {

@@ -103,6 +103,8 @@ struct Leases {
 struct Commands {
     running: usize,
     parked: usize,
+    /// How many this worker can have in hand.
+    window: usize,
     /// How many wait for what.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     waiting: BTreeMap<&'static str, usize>,
@@ -165,6 +167,7 @@ impl Readiness {
             commands: Some(Commands {
                 running: progress.running,
                 parked: progress.parked,
+                window: progress.window(),
                 waiting: waiting
                     .into_iter()
                     .filter(|(_, count)| *count > 0)
@@ -302,7 +305,7 @@ mod tests {
 
     fn seen() -> Seen {
         let now = Instant::now();
-        let mut progress = Progress::new(2);
+        let mut progress = Progress::new(2, 512);
         progress.held = vec![0];
         Seen {
             progress,

@@ -228,7 +228,7 @@ fn gate() -> Arc<Gate> {
 /// Whoever reads a watched value twice at a time waits for ever where somebody waits to change it in between.
 #[test]
 fn a_look_at_readiness_and_the_worker_s_own_progress_do_not_wait_for_each_other() {
-    let progress = watch::Sender::new(Progress::new(1));
+    let progress = watch::Sender::new(Progress::new(1, 512));
     let (_links, link) = watch::channel(Link::Up);
     let worker = Worker {
         progress: progress.subscribe(),

@@ -25,8 +25,10 @@ pub struct Config {
     /// workers, and needs the exchange type x-modulus-hash.
     #[schemars(range(min = 1, max = 256))]
     pub partitions: NonZeroU16,
-    /// Unsettled deliveries for each queue. The same on every worker: a smaller one reorders what comes back.
-    pub prefetch: NonZeroU16,
+    /// Unsettled deliveries for each queue, of which a partition has two. The same on every worker: a smaller one
+    /// reorders what comes back. Left out: 16,384 for all queues together, but no fewer than 256 for each.
+    #[schemars(with = "NonZeroU16", range(min = 1, max = 65_535))]
+    pub prefetch: Option<NonZeroU16>,
     /// The longest wait for the broker to confirm a message, the wait for a connection included.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "10m" }))]
@@ -79,12 +81,27 @@ pub struct Config {
 
 const ONE: NonZeroU16 = NonZeroU16::MIN;
 
+/// What a worker that holds every lease takes from the broker at most, in commands. Behind those of one user, and behind
+/// those that are retried, others find room for as long as this is not full; each takes some kilobytes until it is settled.
+const WINDOW: u16 = 16_384;
+const PREFETCH_MIN: u16 = 256;
+
+impl Config {
+    /// Unsettled deliveries for each queue. It follows from the number of partitions, which all workers agree on, and never
+    /// from what a worker sees: a consumer with a smaller one than the consumer before it takes back only a part, and when
+    /// that part goes back in turn, the broker puts it behind the rest.
+    pub fn prefetch(&self) -> u16 {
+        let of_each = WINDOW / self.partitions.get().saturating_mul(2);
+        self.prefetch.map_or(of_each.max(PREFETCH_MIN), NonZeroU16::get)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             url: BrokerUrls::default(),
             partitions: ONE,
-            prefetch: ONE.saturating_add(255),
+            prefetch: None,
             confirm_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -158,7 +175,7 @@ mod tests {
     #[test]
     fn the_table_may_be_empty_and_unknown_keys_are_refused() {
         let config: Config = serde_json::from_str("{}").unwrap();
-        assert_eq!(config.prefetch.get(), 256);
+        assert_eq!(config.prefetch(), 8192);
         let config: Config =
             serde_json::from_str(r#"{"confirm_timeout": "1m 30s", "partitions": 4}"#).unwrap();
         assert_eq!(

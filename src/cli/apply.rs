@@ -253,7 +253,7 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         // What was settled before, the outcome file tells.
         fleet: None,
         partitions: config.broker.partitions.get(),
-        consumer: broker.consumer(config.broker.prefetch.get()),
+        consumer: broker.consumer(config.broker.prefetch()),
         // What is written late is written once: a line that waits for its reader is not given up.
         publisher: broker.publisher_with(Duration::MAX),
         gate,

@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_summary_adds_up() {
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(1, 512);
         progress.changed = 5;
         progress.unchanged = 1;
         progress.repeated = 2;

@@ -444,7 +444,7 @@ fn publishing_looks_at_the_broker_table_alone() {
         ("USHER_BROKER__PREFETCH", "7"),
     ];
     let broker = load_broker(None, variables(&others)).unwrap();
-    assert_eq!(broker.prefetch.get(), 7);
+    assert_eq!(broker.prefetch(), 7);
     for refused in [("USHER_BROKER__PREFETCH", "0"), ("USHER_BROKR__PREFETCH", "7")] {
         load_broker(None, variables(&[refused])).unwrap_err();
     }

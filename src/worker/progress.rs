@@ -25,13 +25,15 @@ pub struct Progress {
     /// Held by this worker, of so many.
     pub held: Vec<Partition>,
     pub partitions: usize,
+    /// How many commands of each partition may be in hand.
+    pub window_of_each: usize,
     /// The last delivery, and the last settlement.
     pub delivered_at: Instant,
     pub settled_at: Instant,
 }
 
 impl Progress {
-    pub fn new(partitions: u16) -> Self {
+    pub fn new(partitions: u16, window_of_each: usize) -> Self {
         Self {
             changed: 0,
             unchanged: 0,
@@ -42,6 +44,7 @@ impl Progress {
             parked: 0,
             held: Vec::new(),
             partitions: partitions.into(),
+            window_of_each,
             delivered_at: Instant::now(),
             settled_at: Instant::now(),
         }
@@ -50,6 +53,11 @@ impl Progress {
     /// How many leases it holds.
     pub fn leases(&self) -> usize {
         self.held.len()
+    }
+
+    /// How many commands it can have in hand.
+    pub fn window(&self) -> usize {
+        self.leases() * self.window_of_each
     }
 
     pub fn failures(&self) -> u64 {

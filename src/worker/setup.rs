@@ -139,7 +139,7 @@ impl Worker {
             keepers.spawn("token", keep_token(hands.clone()));
             Keeper::start(hands.clone(), fleet)
         });
-        let progress = watch::Sender::new(Progress::new(setup.partitions));
+        let progress = watch::Sender::new(Progress::new(setup.partitions, setup.consumer.window()));
         let (watchdog, still) = setup.watchdog(&hands, &progress);
         keepers.spawn("watchdog", watchdog.watch());
         Self {

@@ -153,7 +153,11 @@ impl Seen {
     }
 
     fn as_(&self, what: Standstill, since: Instant) -> Still {
-        let mut why = format!("{} commands in hand", self.in_hand());
+        let mut why = format!(
+            "{} commands in hand, with room for {},",
+            self.in_hand(),
+            self.progress.window()
+        );
         let waiting: Vec<_> = self.counts.iter().filter(|(_, count)| *count > 0).collect();
         for (n, (wait, count)) in waiting.into_iter().enumerate() {
             let before = if n == 0 { " wait for " } else { ", " };

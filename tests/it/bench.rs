@@ -1,5 +1,6 @@
 //! A broker under test: what a promise needs to be tried on either of them.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,9 +145,8 @@ impl AmqpBench {
 #[async_trait]
 impl Bench for AmqpBench {
     async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking {
-        let prefetch = prefetch.try_into().unwrap();
         let config = Config {
-            prefetch,
+            prefetch: NonZeroU16::new(prefetch),
             ..self.config.clone()
         };
         let publisher = self.publisher().await;

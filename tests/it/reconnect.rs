@@ -1,5 +1,6 @@
 //! A node that goes away and comes back, and one that is out of memory.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::taking::Taking;
 async fn connected(node: &Node) -> (Taking, Arc<dyn Publisher>) {
     let config = Config {
         url: node.url("%2f").parse().unwrap(),
-        prefetch: 20.try_into().unwrap(),
+        prefetch: NonZeroU16::new(20),
         reconnect_delay_max: Duration::from_secs(1),
         ..Config::default()
     };

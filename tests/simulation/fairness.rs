@@ -104,6 +104,43 @@ async fn retries_are_a_share_of_all_calls_and_the_rest_waits() {
     running.task.await.unwrap();
 }
 
+/// One user with thousands of commands, and users whose commands fail and are tried again, leave room for the others.
+#[tokio::test(start_paused = true)]
+async fn one_user_s_backlog_and_commands_that_always_fail_leave_the_rest_of_the_quota_to_the_others() {
+    let script = |user: &str, _: bool, _: &mut fastrand::Rng| match user.starts_with("bad") {
+        true => Answer::Fail(Fault::Broken),
+        false => Answer::Ok,
+    };
+    let mut world = World::new(Scripted::new(1, CALL * 5, Box::new(script)));
+    (world.rate, world.attempts) = (Some(200), 1000);
+    world.prefetch = usher::broker::Config::default().prefetch();
+    for n in 0..2000 {
+        world.publish(&command(n, "one", false));
+    }
+    for n in 2000..34_000 {
+        let kind = if n % 20 == 0 { "bad" } else { "ok" };
+        world.publish(&command(n, &format!("{kind}-{n}"), false));
+    }
+    let running = world.start();
+    sleep(Duration::from_secs(20)).await;
+    let before = world.provider.writes().len();
+    sleep(Duration::from_secs(120)).await;
+    let writes = world.provider.writes();
+    let (others, rest): (Vec<_>, Vec<_>) = writes[before..]
+        .iter()
+        .partition(|call| call.user.starts_with("ok"));
+    let left = 200.0 * 120.0 - rest.len() as f64;
+    assert!(
+        others.len() as f64 >= 0.8 * left,
+        "{} of the {left} calls that the {} of the rest left",
+        others.len(),
+        rest.len()
+    );
+    assert!(rest.iter().any(|call| call.user == "one"), "nor does it wait");
+    running.shutdown.abort();
+    running.task.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_ends_with_its_time_as_with_its_attempts() {
     let mut world = World::new(Scripted::always(Answer::Fail(Fault::Broken)));

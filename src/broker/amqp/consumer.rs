@@ -111,6 +111,11 @@ impl Consumer for AmqpConsumer {
         self.link.clone()
     }
 
+    fn window(&self) -> usize {
+        // A queue for each class of traffic.
+        usize::from(self.config.prefetch()) * 2
+    }
+
     async fn close(self: Box<Self>) {
         drop(self.stop);
         let _ = timeout(ending_max(&self.config), self.supervisor).await;

@@ -84,8 +84,7 @@ impl Epoch {
             // A channel for each queue, so that each has a prefetch of its own on every version.
             let channel = Arc::new(connection.create_channel().await?);
             self.channels.push(channel.clone());
-            self.consume(&channel, &queue, bulk, config.prefetch.get())
-                .await?;
+            self.consume(&channel, &queue, bulk, config.prefetch()).await?;
         }
         Ok(())
     }
@@ -169,7 +168,7 @@ impl Epoch {
         let asked = self
             .channels
             .iter()
-            .map(|channel| channel.basic_qos(config.prefetch.get(), BasicQosOptions::default()));
+            .map(|channel| channel.basic_qos(config.prefetch(), BasicQosOptions::default()));
         let _ = timeout(config.close_timeout, join_all(asked)).await;
         sleep(ACKS_IN_HAND).await;
     }

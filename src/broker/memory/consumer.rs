@@ -70,6 +70,11 @@ impl Consumer for MemoryConsumer {
         self.shared.deliverable.notify_waiters();
     }
 
+    fn window(&self) -> usize {
+        // A queue for each class of traffic.
+        self.prefetch * 2
+    }
+
     async fn close(self: Box<Self>) {}
 }
 

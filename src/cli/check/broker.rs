@@ -40,9 +40,10 @@ async fn at_the_broker(config: &Config) -> Vec<Finding> {
         .iter()
         .map(|one| address(one, !servers.is_empty()))
         .collect();
+    let ceiling = config.provider.rate.ceiling(config.provider.share);
     let mut warnings: Vec<_> = servers
         .iter()
-        .flat_map(|server| advice(server.greeting.as_ref(), &config.broker))
+        .flat_map(|server| advice(server.greeting.as_ref(), &config.broker, ceiling))
         .collect();
     warnings.sort();
     warnings.dedup();
@@ -100,8 +101,9 @@ fn message_size(greeting: Option<&Greeting>) -> String {
     )
 }
 
-/// What works and may not for ever, as far as the version and the configuration tell.
-fn advice(greeting: Option<&Greeting>, config: &broker::Config) -> Vec<String> {
+/// What works and may not for ever, as far as the version and the configuration tell. The ceiling is the quota's, in
+/// calls per second.
+fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<f64>) -> Vec<String> {
     let mut advice = Vec::new();
     let version = greeting.and_then(Greeting::rabbitmq);
     let named = greeting.map_or("", |greeting| &greeting.version);
@@ -111,9 +113,27 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config) -> Vec<String> {
              time-out: upgrade it to 4.3.6 or later"
         ));
     }
+    let is_old = version.is_some_and(|version| version < (4, 0, 0));
+    let takes_back_after = match is_old {
+        true => BROKERS_OWN_CONSUMER_TIMEOUT,
+        false => config.consumer_timeout,
+    };
+    // A partition has its part of the calls.
+    let in_hand = f64::from(config.prefetch()) * f64::from(config.partitions.get());
+    if let Some(ceiling) = ceiling.filter(|ceiling| in_hand / ceiling > takes_back_after.as_secs_f64()) {
+        advice.push(format!(
+            "at {ceiling:.2} calls/s the {} commands that a queue's consumer holds take {:.0} minutes, and the broker takes \
+             back what is held for more than {} minutes{}: set broker.prefetch to {:.0} or less on all workers",
+            config.prefetch(),
+            in_hand / ceiling / 60.0,
+            takes_back_after.as_secs() / 60,
+            if is_old { ", where nobody raised consumer_timeout in rabbitmq.conf" } else { "" },
+            ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get()),
+        ));
+    }
     let held = config.hold_max.as_secs();
     let too_long = |ceiling: Duration| config.hold_max + HOLD_MARGIN > ceiling;
-    if version.is_some_and(|version| version < (4, 0, 0)) {
+    if is_old {
         if too_long(BROKERS_OWN_CONSUMER_TIMEOUT) {
             advice.push(format!(
                 "broker.hold_max is {held} s, and RabbitMQ {named} has one consumer time-out for all queues, 30 minutes \
@@ -213,7 +233,7 @@ mod tests {
             consumer_timeout: Duration::from_secs(consumer_timeout_min * 60),
             ..broker::Config::default()
         };
-        advice(Some(&greeting), &config).join("; ")
+        advice(Some(&greeting), &config, None).join("; ")
     }
 
     #[test]
@@ -221,7 +241,7 @@ mod tests {
         for version in ["3.10.8", "4.0.5", "4.2.9", "4.3.6", "5.0.0", "unknown"] {
             assert_eq!(advice_of(version, 10, 720), "", "{version}");
         }
-        assert!(advice(None, &broker::Config::default()).is_empty());
+        assert!(advice(None, &broker::Config::default(), None).is_empty());
     }
 
     #[test]
@@ -245,6 +265,22 @@ mod tests {
                 "{version}"
             );
         }
+    }
+
+    #[test]
+    fn a_window_that_takes_longer_than_the_broker_waits_is_told() {
+        let of = |version: &str, ceiling| {
+            let greeting = Greeting {
+                product: "RabbitMQ".to_owned(),
+                version: version.to_owned(),
+            };
+            advice(Some(&greeting), &broker::Config::default(), Some(ceiling)).join("; ")
+        };
+        assert_eq!(of("3.10.8", 5.0), "");
+        assert!(of("3.10.8", 4.0).contains("take 34 minutes"));
+        assert!(of("3.10.8", 4.0).contains("broker.prefetch to 3600 or less"));
+        assert_eq!(of("4.0.5", 1.0), "");
+        assert!(of("4.0.5", 0.1).contains("for more than 720 minutes"));
     }
 
     #[test]

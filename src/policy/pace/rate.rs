@@ -139,7 +139,7 @@ impl From<Rate> for Rates {
 
 impl Rates {
     /// The tightest of them in the long run, in calls per second; `None` where there are none.
-    pub(super) fn ceiling(&self, share: f64) -> Option<f64> {
+    pub fn ceiling(&self, share: f64) -> Option<f64> {
         self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
     }
 

@@ -116,7 +116,7 @@ async fn make_use_of(config: &Config) {
     let broker = MemoryBroker::new(&topology);
     let worker = Worker::new(Setup {
         id: WorkerId::new("w"),
-        consumer: broker.consumer(config.broker.prefetch.get()),
+        consumer: broker.consumer(config.broker.prefetch()),
         publisher: broker.publisher_with(config.broker.confirm_timeout),
         fleet: Some(Company {
             listener: broker.listener(),
