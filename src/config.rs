@@ -29,6 +29,7 @@ use crate::policy::retry;
 use crate::provider::token::oauth2;
 use crate::provider::{Kind, karmo, mattr, scim, sivo, zitadel};
 use crate::telemetry;
+use crate::worker::Merge;
 use crate::{broker, worker};
 
 pub use load::{ConfigError, load, load_broker};
@@ -97,6 +98,12 @@ pub struct Provider {
     /// costs one read for each user. Default: false.
     #[serde(default)]
     pub skip_unchanged: bool,
+    /// Which waiting updates of a user may share one call with the last value of each field: none (off), those of bulk
+    /// traffic (bulk), or all (all). Each command keeps its START and its SUCCESS, which names the command whose call
+    /// applied it. Passwords, codes, what only one kind of provider has, and commands with an expectedVersion or
+    /// expiresAt never do. Default: off.
+    #[serde(default)]
+    pub merge: Merge,
     /// How long a call that was given up may still take effect: the user's next call waits for it. Default: 2s.
     #[serde(
         default = "settling_time",

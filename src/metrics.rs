@@ -10,6 +10,7 @@ const COMMANDS: &str = "usher_commands_total";
 const COMMAND_SECONDS: &str = "usher_command_seconds";
 const CALLS: &str = "usher_provider_calls_total";
 const CALL_SECONDS: &str = "usher_provider_call_seconds";
+const MERGED: &str = "usher_commands_merged_total";
 const REDELIVERIES: &str = "usher_redeliveries_total";
 const STALE: &str = "usher_stale_deliveries_total";
 const REPUBLISHES: &str = "usher_publish_repeats_total";
@@ -54,6 +55,10 @@ pub fn describe() {
     );
     describe_counter!(CALLS, "Calls to the provider by kind of call and answer");
     describe_histogram!(CALL_SECONDS, "Duration of a call to the provider, in seconds");
+    describe_counter!(
+        MERGED,
+        "Commands that another command of their user was to apply with its own call"
+    );
     describe_counter!(REDELIVERIES, "Deliveries that the broker had delivered before");
     describe_counter!(
         STALE,
@@ -119,6 +124,10 @@ pub fn command_settled(outcome: &Outcome, class: TrafficClass, took: Duration) {
 pub fn call(kind: &'static str, answer: &'static str, took: Duration) {
     counter!(CALLS, "call" => kind, "answer" => answer).increment(1);
     histogram!(CALL_SECONDS, "call" => kind).record(took);
+}
+
+pub fn merged(commands: usize) {
+    counter!(MERGED).increment(u64::try_from(commands).unwrap_or(u64::MAX));
 }
 
 pub fn redelivery() {

@@ -52,6 +52,9 @@ pub trait Provider: Send + Sync {
     /// Whether sending the same command twice does no harm.
     fn harmless_to_repeat(&self, command: &UpdateUser) -> bool;
 
+    /// Whether updates of a user come to the same as one with the last value of each field.
+    fn merges_updates(&self) -> bool;
+
     /// Whether the user already is as the command asks.
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison;
 

@@ -26,6 +26,7 @@ mod unroutable;
 pub mod waits;
 pub mod watchdog;
 
+pub use hands::Merge;
 pub use progress::Progress;
 pub use run::Worker;
 pub use setup::{Company, Config, Setup};

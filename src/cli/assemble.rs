@@ -73,6 +73,7 @@ pub fn calls(config: &Config) -> Calls {
         timeout: config.provider.timeout,
         settling_time: config.provider.settling_time,
         skip_unchanged: config.provider.skip_unchanged,
+        merge: config.provider.merge,
     }
 }
 

@@ -229,7 +229,7 @@ fn event_summary(event_type: EventType) -> String {
         "AMQP properties: message_id is the event's id, correlation_id the command's.".to_owned();
     if event_type == EventType::Success {
         summary += " app_id repeats what the body says, for workers that read the log: \
-                    <changed>/<attempts>/<milliseconds>/<field,field>, without a value.";
+                    <changed>/<attempts>/<milliseconds>/<mergedInto>/<field,field>, without a value.";
     }
     summary
 }

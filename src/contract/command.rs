@@ -232,6 +232,26 @@ impl Update {
         names
     }
 
+    /// Whether it has nothing but fields that all providers share.
+    pub fn is_shared(&self) -> bool {
+        self.zitadel.is_none() && self.sivo.is_none() && self.mattr.is_none() && self.scim.is_none()
+    }
+
+    /// This update and then the later one, as one: the last value of each shared field.
+    pub fn followed_by(&self, later: &Self) -> Self {
+        Self {
+            username: later.username.clone().or_else(|| self.username.clone()),
+            email: later.email.clone().or_else(|| self.email.clone()),
+            phone: later.phone.clone().or_else(|| self.phone.clone()),
+            given_name: later.given_name.clone().or_else(|| self.given_name.clone()),
+            family_name: later.family_name.clone().or_else(|| self.family_name.clone()),
+            display_name: later.display_name.clone().or_else(|| self.display_name.clone()),
+            nickname: later.nickname.clone().or_else(|| self.nickname.clone()),
+            locale: later.locale.clone().or_else(|| self.locale.clone()),
+            ..Self::default()
+        }
+    }
+
     /// The provider kind whose block is there and names nothing.
     pub(super) fn empty_block(&self) -> Option<&'static str> {
         let blocks = [

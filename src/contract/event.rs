@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::checked::{BatchId, ProviderName};
+use super::command::CommandId;
 use super::decode::Ident;
 use super::failure::Reason;
 use super::outcome::{Outcome, Settlement};
@@ -19,12 +20,13 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
 /// What it takes to repeat a SUCCESS. It stands in the AMQP property `app_id`, too, so that whoever reads many events
-/// parses no body: `<changed>/<attempts>/<milliseconds>/<field,field>`, without a value.
+/// parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     pub changed: bool,
     pub attempts: u32,
     pub duration_ms: u64,
+    pub merged_into: Option<CommandId>,
     /// Names with commas between them.
     names: String,
 }
@@ -35,16 +37,21 @@ impl Summary {
             changed: success.changed,
             attempts: success.attempts,
             duration_ms: success.duration_ms,
+            merged_into: success.merged_into,
             names: success.command.fields.join(","),
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, '/');
+        let mut parts = text.splitn(5, '/');
         Some(Self {
             changed: parts.next()?.parse().ok()?,
             attempts: parts.next()?.parse().ok()?,
             duration_ms: parts.next()?.parse().ok()?,
+            merged_into: match parts.next()? {
+                "" => None,
+                id => Some(id.parse().ok()?),
+            },
             names: parts.next()?.to_owned(),
         })
     }
@@ -60,9 +67,11 @@ impl fmt::Display for Summary {
             changed,
             attempts,
             duration_ms,
+            merged_into,
             names,
         } = self;
-        write!(f, "{changed}/{attempts}/{duration_ms}/{names}")
+        let merged_into = merged_into.map(|id| id.to_string()).unwrap_or_default();
+        write!(f, "{changed}/{attempts}/{duration_ms}/{merged_into}/{names}")
     }
 }
 
@@ -198,6 +207,10 @@ pub struct Succeeded {
     pub duration_ms: u64,
     /// False where the user already was as asked.
     pub changed: bool,
+    /// Where one call applied several commands of a user: the command whose call it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "uuid"))]
+    pub merged_into: Option<CommandId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -255,6 +268,7 @@ impl Event {
                 attempts,
                 duration_ms,
                 changed: *changed,
+                merged_into: settlement.merged_into,
             }),
             Outcome::Failure(failure) => EventBody::Fail(Failed {
                 command,
@@ -339,6 +353,7 @@ mod tests {
             outcome: Outcome::Failure(Failure::new(Reason::Conflict, "detail").at("/update/email")),
             attempts: 3,
             duration: Duration::from_millis(5231),
+            merged_into: None,
         };
         let provider = ProviderName::parse("zitadel-eu").unwrap();
         let event = Event::terminal(&provider, &ident(0), false, &settlement, Timestamp::UNIX_EPOCH);
@@ -360,13 +375,18 @@ mod tests {
             changed: true,
             attempts: 3,
             duration_ms: 5231,
+            merged_into: None,
             names: "email,claims/x".to_owned(),
         };
-        assert_eq!(summary.to_string(), "true/3/5231/email,claims/x");
+        assert_eq!(summary.to_string(), "true/3/5231//email,claims/x");
         assert_eq!(Summary::parse(&summary.to_string()).unwrap(), summary);
         assert_eq!(summary.fields().collect::<Vec<_>>(), ["email", "claims/x"]);
         assert_eq!(Summary::parse("true/3/email"), None);
-        let none = Summary::parse("false/0/1/").unwrap();
-        assert_eq!(none.fields().count(), 0);
+        let id = "018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e";
+        let merged = Summary::parse(&format!("false/0/1/{id}/")).unwrap();
+        assert_eq!(
+            (merged.fields().count(), merged.merged_into),
+            (0, id.parse().ok())
+        );
     }
 }

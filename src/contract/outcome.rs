@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::command::CommandId;
 use super::event::EventType;
 use super::failure::Failure;
 
@@ -39,4 +40,6 @@ pub struct Settlement {
     pub attempts: u32,
     /// From the command's turn to its outcome.
     pub duration: Duration,
+    /// The command whose call applied this one, too.
+    pub merged_into: Option<CommandId>,
 }

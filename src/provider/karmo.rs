@@ -150,6 +150,10 @@ impl Provider for Karmo {
         true
     }
 
+    fn merges_updates(&self) -> bool {
+        true
+    }
+
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         match self.fields.as_asked(&command.update, &user.0) {
             true => Comparison::AsAsked,

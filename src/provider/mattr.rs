@@ -126,6 +126,11 @@ impl Provider for Mattr {
         true
     }
 
+    /// Where claims are sent as they are, one set may replace the other.
+    fn merges_updates(&self) -> bool {
+        self.mode == ClaimsMode::Merge
+    }
+
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         match self.claims.as_asked(&command.update, &user.0) {
             true => Comparison::AsAsked,

@@ -120,6 +120,10 @@ impl Provider for Scim {
         command.expected_version.is_none() || !wish::sets_password(&command.update)
     }
 
+    fn merges_updates(&self) -> bool {
+        true
+    }
+
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         compare::compare(&self.config, command, user)
     }

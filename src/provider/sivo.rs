@@ -149,6 +149,11 @@ impl Provider for Sivo {
         true
     }
 
+    /// Each names the version that it is for.
+    fn merges_updates(&self) -> bool {
+        false
+    }
+
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         let own = command.update.sivo.as_ref().map(own_members).unwrap_or_default();
         let as_asked = self.fields.as_asked(&command.update, &user.0)

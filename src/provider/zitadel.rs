@@ -107,6 +107,10 @@ impl Provider for Zitadel {
         })
     }
 
+    fn merges_updates(&self) -> bool {
+        true
+    }
+
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         compare::compare(self.config.verification, command, user)
     }

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::attempt::After;
 use super::gate::{Gate, Permit};
+use super::hands::Merge;
 use super::waits::Waits;
 use crate::broker::Partition;
 use crate::clock::Clock;
-use crate::contract::{Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
+use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
 use crate::policy::health::{Call, Streak, Trouble};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, ProviderError, User};
@@ -44,6 +45,8 @@ pub struct Calls {
     pub settling_time: Duration,
     /// Whether to look first, and to write only what is not yet as asked.
     pub skip_unchanged: bool,
+    /// Which commands of a user may share a call.
+    pub merge: Merge,
 }
 
 /// What became of a command at the provider.
@@ -65,6 +68,8 @@ pub struct Done {
     /// When the last call began.
     pub last_call: Instant,
     pub codes: Codes,
+    /// The command whose call applied this one.
+    pub merged_into: Option<CommandId>,
 }
 
 /// What is to be known of a command before its first call.
@@ -146,6 +151,7 @@ impl Handler {
                 first_attempt_at: course.first_attempt_at,
                 last_call: course.last_call,
                 codes: course.codes,
+                merged_into: None,
             }),
         }
     }

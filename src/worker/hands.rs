@@ -1,6 +1,7 @@
 //! One turn of a command, from its delivery to the ack: what a task of the worker does.
 
 mod claims;
+mod merge;
 mod past;
 
 use std::panic::AssertUnwindSafe;
@@ -14,6 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::claims::Claims;
+pub use self::merge::Merge;
+pub(super) use self::merge::{MERGED_MAX, take_turn};
 use super::failpoint;
 use super::fleet::Fleet;
 use super::handler::{Before, Done, Handled, Handler, Held};
@@ -96,7 +99,8 @@ pub(super) struct Suspicion {
 pub(super) struct Finished {
     pub(super) partition: Partition,
     pub(super) user: Option<UserId>,
-    pub(super) end: End,
+    /// One of each command that shared the turn.
+    pub(super) ends: Vec<End>,
 }
 
 pub(super) enum End {
@@ -113,13 +117,6 @@ enum Course {
     Known(Box<Succeeded>),
     /// Somebody else finishes the command.
     Left,
-}
-
-pub(super) async fn take_turn(hands: Arc<Hands>, turn: Box<Turn>, leave: CancellationToken) -> Finished {
-    let partition = turn.delivery.partition;
-    let user = turn.user().cloned();
-    let end = hands.take_turn(turn, &leave).await;
-    Finished { partition, user, end }
 }
 
 impl Hands {
@@ -169,6 +166,7 @@ impl Hands {
             outcome: done.outcome,
             attempts: done.attempts,
             duration: began.elapsed(),
+            merged_into: done.merged_into,
         };
         // Whoever has a stale delivery now waits for this one's last call, and no longer.
         let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
@@ -430,6 +428,7 @@ fn done(failure: Failure) -> Done {
         first_attempt_at: None,
         last_call: Instant::now(),
         codes: Codes::default(),
+        merged_into: None,
     }
 }
 

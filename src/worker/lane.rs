@@ -60,6 +60,30 @@ impl<T> Lanes<T> {
         next
     }
 
+    /// What waits behind the running command of `user`, from the front on and of this class, for as long as it is wanted.
+    pub fn take_while(
+        &mut self,
+        user: &UserId,
+        class: TrafficClass,
+        mut is_wanted: impl FnMut(&T) -> bool,
+    ) -> Vec<T> {
+        let mut taken = Vec::new();
+        let Some(lane) = self.lanes.get_mut(user) else {
+            return taken;
+        };
+        let waiting = match class {
+            TrafficClass::Interactive => &mut lane.interactive,
+            // Interactive commands go first.
+            TrafficClass::Bulk if lane.interactive.is_empty() => &mut lane.bulk,
+            TrafficClass::Bulk => return taken,
+        };
+        while waiting.front().is_some_and(&mut is_wanted) {
+            taken.extend(waiting.pop_front());
+        }
+        self.parked -= taken.len();
+        taken
+    }
+
     pub fn parked(&self) -> usize {
         self.parked
     }
@@ -104,6 +128,23 @@ mod tests {
         lanes.arrive(&user("a"), Interactive, 3);
         assert_eq!(lanes.done(&user("a")), Some(3));
         assert_eq!(lanes.done(&user("a")), Some(2));
+    }
+
+    #[test]
+    fn what_follows_in_the_same_class_can_be_taken_together() {
+        let mut lanes = Lanes::default();
+        for n in 0..5 {
+            lanes.arrive(&user("a"), Bulk, n);
+        }
+        assert!(lanes.take_while(&user("a"), Interactive, |_| true).is_empty());
+        assert_eq!(lanes.take_while(&user("a"), Bulk, |n| *n < 3), [1, 2]);
+        assert_eq!(lanes.parked(), 2);
+        lanes.arrive(&user("a"), Interactive, 5);
+        let taken = lanes.take_while(&user("a"), Bulk, |_| true);
+        assert!(taken.is_empty(), "another goes first");
+        assert!(lanes.take_while(&user("b"), Bulk, |_| true).is_empty());
+        assert_eq!(lanes.done(&user("a")), Some(5));
+        assert_eq!(lanes.done(&user("a")), Some(3));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::broker::Message;
 use crate::contract::event::EventType;
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Act, Ident, Outcome, WorkerId};
+use crate::contract::{Act, CommandId, Ident, Outcome, WorkerId};
 
 /// The turns at a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +96,7 @@ enum Seen {
         changed: bool,
         attempts: u32,
         duration: Duration,
+        merged_into: Option<CommandId>,
         /// Of the names of its fields.
         fields: u64,
         /// `None` where another process had it.
@@ -153,6 +154,7 @@ impl Ledger {
             changed,
             attempts,
             duration,
+            merged_into,
             fields,
             body: remembered,
         } = seen
@@ -162,7 +164,12 @@ impl Ledger {
         let other = |hash: u64| hash != self.hasher.hash_one(body);
         Some(Box::new(Succeeded {
             ident: run.clone(),
-            settlement: settlement(Outcome::Success { changed: *changed }, *attempts, *duration),
+            settlement: Settlement {
+                outcome: Outcome::Success { changed: *changed },
+                attempts: *attempts,
+                duration: *duration,
+                merged_into: *merged_into,
+            },
             other_body: *fields != self.hash_of_names(&now.fields) || remembered.is_some_and(other),
         }))
     }
@@ -223,6 +230,7 @@ impl Ledger {
                 changed: *changed,
                 attempts: settlement.attempts,
                 duration: settlement.duration,
+                merged_into: settlement.merged_into,
                 fields: self.hash_of_names(&ident.fields),
                 body: Some(self.hasher.hash_one(body)),
             },
@@ -281,6 +289,7 @@ impl Ledger {
                     changed: success.changed,
                     attempts: success.attempts,
                     duration: Duration::from_millis(success.duration_ms),
+                    merged_into: success.merged_into,
                     fields: self.hash_of_names(&fields),
                     body: None,
                 };
@@ -301,14 +310,6 @@ impl Ledger {
     pub async fn barrier(&self, number: u64) {
         // The sender lives as long as this does.
         let _ = self.barrier.subscribe().wait_for(|read| *read >= number).await;
-    }
-}
-
-fn settlement(outcome: Outcome, attempts: u32, duration: Duration) -> Settlement {
-    Settlement {
-        outcome,
-        attempts,
-        duration,
     }
 }
 

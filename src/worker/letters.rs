@@ -135,6 +135,7 @@ impl Letters {
                 outcome: Outcome::Failure(self.failure(&delivery, &word, was_begun)),
                 attempts: 0,
                 duration: began.elapsed(),
+                merged_into: None,
             };
             self.tell(&provider, &ident, &delivery, &settlement).await;
         }

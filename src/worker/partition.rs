@@ -2,6 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::handler::Held;
+use super::hands::{Hands, MERGED_MAX};
 use super::lane::Lanes;
 use super::turn::Turn;
 use crate::broker::Lease;
@@ -49,6 +51,19 @@ impl Partition {
     /// Whether this worker counts it as its own.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Entering | Stage::Serving)
+    }
+
+    /// What waits right behind this turn of its user and may share its call.
+    pub(super) fn merged(&mut self, turn: &Turn, hands: &Hands) -> Vec<Turn> {
+        let Some(user) = turn.user().filter(|_| hands.may_merge(turn)) else {
+            return Vec::new();
+        };
+        let mut room = MERGED_MAX - 1;
+        self.lanes.take_while(user, Held::class(&turn.delivery), |next| {
+            let fits = room > 0 && hands.may_merge(next);
+            room -= usize::from(fits);
+            fits
+        })
     }
 
     /// Begins nothing more, and gives up what waits. Answers how much that was.

@@ -58,6 +58,8 @@ pub struct Worker {
     pub(super) held: BTreeMap<broker::Partition, Partition>,
     pub(super) given: BTreeMap<broker::Partition, Given>,
     pub(super) tasks: JoinSet<Finished>,
+    /// Commands that share another one's task.
+    pub(super) riding: usize,
     /// Leases whose commands are taken once the outcome log is read.
     pub(super) entering: JoinSet<Lease>,
     /// When a command came again last.
@@ -422,8 +424,15 @@ impl Worker {
 
     fn begin(&mut self, turn: Turn) {
         if let Some(partition) = self.held.get_mut(&turn.delivery.partition) {
+            let merged = partition.merged(&turn, &self.hands);
             partition.running += 1;
-            let turn = take_turn(self.hands.clone(), Box::new(turn), partition.leave.clone());
+            self.riding += merged.len();
+            let turn = take_turn(
+                self.hands.clone(),
+                Box::new(turn),
+                merged,
+                partition.leave.clone(),
+            );
             // It is large, and a task moves what it runs some ten times.
             self.tasks.spawn(Box::pin(turn));
         }
@@ -442,8 +451,9 @@ impl Worker {
         let Finished {
             partition: number,
             user,
-            end,
+            ends,
         } = finished;
+        self.riding -= ends.len().saturating_sub(1);
         if let Some(partition) = self.held.get_mut(&number) {
             partition.running -= 1;
             let next = user.and_then(|user| partition.lanes.done(&user));
@@ -454,10 +464,12 @@ impl Worker {
         }
         self.moved(|progress| {
             progress.settled_at = Instant::now();
-            match &end {
-                End::Settled(settlement) => progress.count(&settlement.outcome),
-                End::Repeated => progress.repeated += 1,
-                End::Returned => progress.returned += 1,
+            for end in &ends {
+                match end {
+                    End::Settled(settlement) => progress.count(&settlement.outcome),
+                    End::Repeated => progress.repeated += 1,
+                    End::Returned => progress.returned += 1,
+                }
             }
         });
     }
@@ -465,7 +477,7 @@ impl Worker {
     pub(super) fn moved(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             change(progress);
-            progress.running = self.tasks.len();
+            progress.running = self.tasks.len() + self.riding;
             progress.parked = self.held.values().map(|held| held.lanes.parked()).sum();
         });
     }

@@ -152,6 +152,7 @@ impl Worker {
             held: BTreeMap::new(),
             given: BTreeMap::new(),
             tasks: JoinSet::new(),
+            riding: 0,
             entering: JoinSet::new(),
             redelivered_at: None,
             resting: false,

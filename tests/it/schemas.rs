@@ -235,6 +235,7 @@ fn each_event_that_the_worker_makes_is_valid() {
                 outcome: outcome.clone(),
                 attempts: 3,
                 duration: Duration::from_millis(5231),
+                merged_into: None,
             };
             let event = Event::terminal(&provider, ident, false, &settlement, now);
             assert_valid(

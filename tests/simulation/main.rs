@@ -17,6 +17,7 @@ mod fairness;
 mod fleet;
 mod letters;
 mod logs;
+mod merging;
 mod pace;
 mod policy;
 mod provider;

@@ -277,6 +277,10 @@ impl Provider for Scripted {
         self.lock().reads_first
     }
 
+    fn merges_updates(&self) -> bool {
+        true
+    }
+
     fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
         self.lock().harmless
     }

@@ -23,7 +23,7 @@ use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
 use usher::worker::handler::Calls;
 use usher::worker::watchdog::Still;
-use usher::worker::{Company, Config, Progress, Setup, Shutdown, Stopped, Worker, gate};
+use usher::worker::{Company, Config, Merge, Progress, Setup, Shutdown, Stopped, Worker, gate};
 
 use crate::commands::PROVIDER;
 use crate::provider::Scripted;
@@ -47,6 +47,7 @@ pub struct World {
     pub timeout: Duration,
     pub settling_time: Duration,
     pub skip_unchanged: bool,
+    pub merge: Merge,
     pub hold_max: Duration,
     pub seed: u64,
     /// Whether workers know of each other and of what was before.
@@ -118,6 +119,7 @@ impl World {
             timeout: Duration::from_secs(5),
             settling_time: Duration::from_secs(1),
             skip_unchanged: false,
+            merge: Merge::Off,
             hold_max: Duration::from_secs(600),
             seed: 1,
             fleet: true,
@@ -177,6 +179,7 @@ impl World {
                 timeout: self.timeout,
                 settling_time: self.settling_time,
                 skip_unchanged: self.skip_unchanged,
+                merge: self.merge,
             },
             hold_max: self.hold_max,
             clock: self.clock,

@@ -33,6 +33,11 @@ impl Claims {
         }
     }
 
+    /// `None` where another delivery of the command is handled.
+    pub(in crate::worker) fn claim_now(&self, key: Uuid) -> Option<Claim<'_>> {
+        self.held().insert(key).then(|| Claim { claims: self, key })
+    }
+
     fn held(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

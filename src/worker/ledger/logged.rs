@@ -73,7 +73,7 @@ mod tests {
         let logged = Logged::read(&properties("USER_UPDATE_START"), b"").unwrap();
         assert_eq!((logged.time.as_second(), logged.what), (8, What::Started));
         assert_eq!(what(&properties("USER_UPDATE_FAIL")), Some(What::Failed));
-        let succeeded = properties("USER_UPDATE_SUCCESS").with_app_id("true/3/5231/email,phone");
+        let succeeded = properties("USER_UPDATE_SUCCESS").with_app_id("true/3/5231//email,phone");
         let Some(What::Succeeded(success)) = what(&succeeded) else {
             panic!("a success");
         };

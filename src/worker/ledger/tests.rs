@@ -33,6 +33,15 @@ fn turn(worker: &str, number: u64) -> Act {
     }
 }
 
+fn settlement(outcome: Outcome, attempts: u32, duration: Duration) -> Settlement {
+    Settlement {
+        outcome,
+        attempts,
+        duration,
+        merged_into: None,
+    }
+}
+
 fn success() -> Settlement {
     settlement(Outcome::Success { changed: true }, 1, Duration::ZERO)
 }

@@ -132,6 +132,7 @@ async fn make_use_of(config: &Config) {
             timeout: config.provider.timeout,
             settling_time: config.provider.settling_time,
             skip_unchanged: config.provider.skip_unchanged,
+            merge: config.provider.merge,
         },
         hold_max: config.broker.hold_max,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),

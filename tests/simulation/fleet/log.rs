@@ -80,6 +80,7 @@ impl Bench {
             outcome: Outcome::Success { changed: true },
             attempts: 1,
             duration: Duration::ZERO,
+            merged_into: None,
         };
         let provider = ProviderName::parse(PROVIDER).unwrap();
         let event = Event::terminal(&provider, &ident(n), false, &settlement, self.clock.now());

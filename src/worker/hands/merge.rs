@@ -1,0 +1,269 @@
+//! Updates of one user that wait for each other, applied by one call.
+//!
+//! Each is announced, told and acked as if it were alone, in order; the last one's call sets the last value of each field.
+//! Where anything speaks against that, before the call or after it, they run one after another.
+
+use std::iter;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::claims::Claim;
+use super::{End, Finished, Hands, outcome, returned};
+use crate::broker::Delivery;
+use crate::contract::{Act, Ident, Outcome, UpdateUser};
+use crate::metrics;
+use crate::provider::Codes;
+use crate::worker::failpoint;
+use crate::worker::handler::{Before, Done};
+use crate::worker::shutdown::unless_left;
+use crate::worker::turn::Turn;
+use crate::worker::waits::Wait;
+
+/// Which commands may share a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// None.
+    #[default]
+    Off,
+    /// Bulk commands.
+    Bulk,
+    /// All, but interactive ones not with bulk ones.
+    All,
+}
+
+/// So many commands share a call: what became of them is told one by one, while their user waits.
+pub(in crate::worker) const MERGED_MAX: usize = 32;
+
+/// One of several commands that share a call.
+struct Member<'h> {
+    delivery: Delivery,
+    ident: Ident,
+    command: UpdateUser,
+    act: Act,
+    claim: Claim<'h>,
+}
+
+/// What it comes to.
+enum Together {
+    Ended(Vec<End>),
+    /// They run one after another.
+    Each(Vec<Turn>),
+}
+
+/// Takes the turn, with those behind it that may share its call.
+pub(in crate::worker) async fn take_turn(
+    hands: Arc<Hands>,
+    turn: Box<Turn>,
+    merged: Vec<Turn>,
+    leave: CancellationToken,
+) -> Finished {
+    let partition = turn.delivery.partition;
+    let user = turn.user().cloned();
+    let ends = match merged.is_empty() {
+        true => vec![hands.take_turn(turn, &leave).await],
+        false => {
+            let turns = iter::once(*turn).chain(merged).collect();
+            Box::pin(hands.take_merged(turns, &leave)).await
+        }
+    };
+    Finished {
+        partition,
+        user,
+        ends,
+    }
+}
+
+impl Hands {
+    /// Whether the command may share a call. One that came before may have been applied, and what is due at a version or a
+    /// time is due by itself; passwords and codes stand in the blocks that not all providers share.
+    pub(in crate::worker) fn may_merge(&self, turn: &Turn) -> bool {
+        let class = match self.handler.calls.merge {
+            Merge::Off => false,
+            Merge::Bulk => turn.delivery.bulk,
+            Merge::All => true,
+        };
+        let Ok(command) = &turn.command else {
+            return false;
+        };
+        class
+            && !turn.delivery.redelivered
+            && turn.ident.redrives == 0
+            && command.expected_version.is_none()
+            && command.expires_at.is_none()
+            && command.update.is_shared()
+            && self.handler.provider.merges_updates()
+            && self.handler.provider.harmless_to_repeat(command)
+    }
+
+    pub(super) async fn take_merged(
+        self: &Arc<Self>,
+        turns: Vec<Turn>,
+        leave: &CancellationToken,
+    ) -> Vec<End> {
+        let turns = match self.together(turns, leave).await {
+            Together::Ended(ends) => return ends,
+            Together::Each(turns) => turns,
+        };
+        let mut ends = Vec::with_capacity(turns.len());
+        for turn in turns {
+            ends.push(self.take_turn(Box::new(turn), leave).await);
+        }
+        ends
+    }
+
+    async fn together(self: &Arc<Self>, turns: Vec<Turn>, leave: &CancellationToken) -> Together {
+        let began = Instant::now();
+        let Some(command) = self.merged(&turns) else {
+            return Together::Each(turns);
+        };
+        let members = match self.members(turns) {
+            Ok(members) => members,
+            Err(turns) => return Together::Each(turns),
+        };
+        let called = match self.call(&command, &members, leave).await {
+            Some(Ok(done)) => match done.outcome {
+                Outcome::Success { .. } => {
+                    return Together::Ended(self.settle_all(members, &done, began).await);
+                }
+                Outcome::Failure(failure) => {
+                    tracing::debug!(
+                        commands = members.len(),
+                        failure.reason = failure.reason.as_str(),
+                        "command: a call for several failed; they run one by one"
+                    );
+                    self.hand_all_back(&members, true).await;
+                    return Together::Each(members.into_iter().map(Member::into_turn).collect());
+                }
+            },
+            Some(Err(called)) => Some(called),
+            None => None,
+        };
+        if let Some(called) = called {
+            self.hand_all_back(&members, called).await;
+        }
+        let returned = |member: Member<'_>| returned(member.delivery);
+        Together::Ended(members.into_iter().map(returned).collect())
+    }
+
+    /// The last one, with the last value of each field. `None` where they have to run one by one.
+    fn merged(&self, turns: &[Turn]) -> Option<UpdateUser> {
+        // What is not known to be the first run of its command is looked at by itself.
+        let is_fresh = |turn: &Turn| {
+            let mut ident = turn.ident.clone();
+            self.ledger.next_run(&mut ident, &turn.delivery.body).is_none() && ident.redrives == 0
+        };
+        if self.unproven().is_some() || !turns.iter().all(is_fresh) {
+            return None;
+        }
+        let mut commands = turns.iter().filter_map(|turn| turn.command.as_ref().ok());
+        let first = commands.next()?.clone();
+        let merged = commands.fold(first, |merged, next| UpdateUser {
+            update: merged.update.followed_by(&next.update),
+            ..next.clone()
+        });
+        self.handler.provider.check(&merged).is_ok().then_some(merged)
+    }
+
+    /// Claims each. None waits for a claim while it has another: two that did could wait for each other.
+    fn members(&self, turns: Vec<Turn>) -> Result<Vec<Member<'_>>, Vec<Turn>> {
+        let claims: Option<Vec<_>> = turns
+            .iter()
+            .map(|turn| self.claims.claim_now(turn.ident.key))
+            .collect();
+        let Some(claims) = claims.filter(|_| turns.iter().all(|turn| turn.command.is_ok())) else {
+            return Err(turns);
+        };
+        let members = turns.into_iter().zip(claims).filter_map(|(turn, claim)| {
+            Some(Member {
+                delivery: turn.delivery,
+                ident: turn.ident,
+                command: turn.command.ok()?,
+                act: self.act(),
+                claim,
+            })
+        });
+        Ok(members.collect())
+    }
+
+    /// Announces all, and calls once. `None` where they are left before any of them is announced; the error: they are left,
+    /// and whether the provider was called.
+    async fn call(
+        self: &Arc<Self>,
+        command: &UpdateUser,
+        members: &[Member<'_>],
+        leave: &CancellationToken,
+    ) -> Option<Result<Done, bool>> {
+        let last = members.last()?;
+        let waits = &self.handler.waits;
+        let company = unless_left(leave, waits.during(Wait::Alone, self.company(false))).await?;
+        let slots = self.slots.of(&last.delivery)?.clone();
+        let slot = waits.during(Wait::Slot, slots.acquire_owned());
+        let slot = unless_left(leave, slot).await?.ok()?;
+        if !last.delivery.usable() {
+            return None;
+        }
+        for (n, member) in members.iter().enumerate() {
+            let started = self.start(&member.ident, &member.delivery, &member.act, leave);
+            if started.await.is_none() {
+                // It has been handed back already, as far as it was announced.
+                self.hand_all_back(&members[..n], false).await;
+                return None;
+            }
+        }
+        metrics::merged(members.len() - 1);
+        failpoint::reach("before_call", last.ident.user_id.as_deref());
+        let before = Before {
+            maybe_applied: false,
+            slot,
+        };
+        let handled = Box::pin(self.handler.handle(command, &last.delivery, before, leave));
+        let handled = AssertUnwindSafe(self.for_a_while(company, handled)).catch_unwind();
+        Some(outcome(handled.await, &last.ident))
+    }
+
+    async fn hand_all_back(self: &Arc<Self>, members: &[Member<'_>], called: bool) {
+        for member in members {
+            self.hand_back(&member.ident, &member.delivery, &member.act, called)
+                .await;
+        }
+    }
+
+    /// In order: what is not told when the worker dies comes again.
+    async fn settle_all(&self, members: Vec<Member<'_>>, done: &Done, began: Instant) -> Vec<End> {
+        let last = members.last().map(|last| last.command.id);
+        let mut ends = Vec::with_capacity(members.len());
+        for member in members {
+            let is_last = Some(member.command.id) == last;
+            let its_own = Done {
+                outcome: done.outcome.clone(),
+                attempts: if is_last { done.attempts } else { 0 },
+                first_attempt_at: done.first_attempt_at,
+                last_call: done.last_call,
+                codes: Codes::default(),
+                merged_into: last.filter(|_| !is_last),
+            };
+            let allowed = self.handler.gate.outcome_allowed(None);
+            self.handler.waits.during(Wait::Guard, allowed).await;
+            ends.push(self.settle(member.delivery, &member.ident, its_own, began).await);
+        }
+        ends
+    }
+}
+
+impl Member<'_> {
+    fn into_turn(self) -> Turn {
+        drop(self.claim);
+        Turn {
+            delivery: self.delivery,
+            ident: self.ident,
+            command: Ok(self.command),
+        }
+    }
+}
