@@ -15,6 +15,7 @@ mod commands;
 mod dead_letters;
 mod fairness;
 mod fleet;
+mod interleaving;
 mod letters;
 mod logs;
 mod merging;
