@@ -5,6 +5,7 @@ mod merge;
 mod past;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -120,12 +121,12 @@ enum Course {
 }
 
 impl Hands {
-    async fn take_turn(self: &Arc<Self>, turn: Box<Turn>, leave: &CancellationToken) -> End {
+    async fn take_turn(self: &Arc<Self>, turn: Turn, leave: &CancellationToken) -> End {
         let Turn {
             delivery,
             mut ident,
             command,
-        } = *turn;
+        } = turn;
         let waits = &self.handler.waits;
         let Some(_claim) = unless_left(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
         else {
@@ -171,12 +172,16 @@ impl Hands {
         // Whoever has a stale delivery now waits for this one's last call, and no longer.
         let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
         let (at, codes) = (done.first_attempt_at, &done.codes);
-        let telling = Box::pin(self.tell(&self.settler, ident, &delivery, &settlement, at, codes));
-        let telling = self.handler.waits.during(Wait::Confirm, telling);
-        tokio::select! {
-            biased;
-            () = too_late(&delivery, late) => return returned(delivery),
-            () = telling => {}
+        let told = {
+            let telling = pin!(self.tell(&self.settler, ident, &delivery, &settlement, at, codes));
+            tokio::select! {
+                biased;
+                () = too_late(&delivery, late) => false,
+                () = self.handler.waits.during(Wait::Confirm, telling) => true,
+            }
+        };
+        if !told {
+            return returned(delivery);
         }
         self.ledger
             .settle(ident, &settlement, &delivery.body, self.clock.now());
@@ -293,8 +298,8 @@ impl Hands {
             slot,
         };
         failpoint::reach("before_call", ident.user_id.as_deref());
-        // It is large, and what waits for its turn must not be.
-        let handled = Box::pin(self.handler.handle(command, delivery, before, leave));
+        // Large futures stay where they are made: each move of one is room that every waiting command takes.
+        let handled = pin!(self.handler.handle(command, delivery, before, leave));
         let handled = AssertUnwindSafe(self.for_a_while(company, handled))
             .catch_unwind()
             .await;
@@ -323,7 +328,7 @@ impl Hands {
         act: &Act,
         leave: &CancellationToken,
     ) -> Option<()> {
-        let confirmed = Box::pin(self.settler.start(ident, delivery, act));
+        let confirmed = pin!(self.settler.start(ident, delivery, act));
         let confirmed = self.handler.waits.during(Wait::Confirm, confirmed);
         let started = unless_left(leave, confirmed).await;
         self.ledger.begin(ident, act.clone(), self.clock.now());

@@ -427,12 +427,7 @@ impl Worker {
             let merged = partition.merged(&turn, &self.hands);
             partition.running += 1;
             self.riding += merged.len();
-            let turn = take_turn(
-                self.hands.clone(),
-                Box::new(turn),
-                merged,
-                partition.leave.clone(),
-            );
+            let turn = take_turn(self.hands.clone(), turn, merged, partition.leave.clone());
             // It is large, and a task moves what it runs some ten times.
             self.tasks.spawn(Box::pin(turn));
         }

@@ -10,7 +10,7 @@ use crate::provider::Provider;
 pub struct Turn {
     pub delivery: Delivery,
     pub ident: Ident,
-    pub command: Result<UpdateUser, Failure>,
+    pub command: Result<Box<UpdateUser>, Failure>,
 }
 
 impl Turn {
@@ -21,7 +21,7 @@ impl Turn {
         let command = command.and_then(|command| {
             addressed(&command, &delivery, name)?;
             provider.check(&command)?;
-            Ok(command)
+            Ok(Box::new(command))
         });
         Self {
             delivery,

@@ -5,6 +5,7 @@
 
 use std::iter;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -45,7 +46,7 @@ pub(in crate::worker) const MERGED_MAX: usize = 32;
 struct Member<'h> {
     delivery: Delivery,
     ident: Ident,
-    command: UpdateUser,
+    command: Box<UpdateUser>,
     act: Act,
     claim: Claim<'h>,
 }
@@ -60,7 +61,7 @@ enum Together {
 /// Takes the turn, with those behind it that may share its call.
 pub(in crate::worker) async fn take_turn(
     hands: Arc<Hands>,
-    turn: Box<Turn>,
+    turn: Turn,
     merged: Vec<Turn>,
     leave: CancellationToken,
 ) -> Finished {
@@ -69,7 +70,7 @@ pub(in crate::worker) async fn take_turn(
     let ends = match merged.is_empty() {
         true => vec![hands.take_turn(turn, &leave).await],
         false => {
-            let turns = iter::once(*turn).chain(merged).collect();
+            let turns = iter::once(turn).chain(merged).collect();
             Box::pin(hands.take_merged(turns, &leave)).await
         }
     };
@@ -113,7 +114,7 @@ impl Hands {
         };
         let mut ends = Vec::with_capacity(turns.len());
         for turn in turns {
-            ends.push(self.take_turn(Box::new(turn), leave).await);
+            ends.push(self.take_turn(turn, leave).await);
         }
         ends
     }
@@ -163,10 +164,10 @@ impl Hands {
             return None;
         }
         let mut commands = turns.iter().filter_map(|turn| turn.command.as_ref().ok());
-        let first = commands.next()?.clone();
+        let first = (**commands.next()?).clone();
         let merged = commands.fold(first, |merged, next| UpdateUser {
             update: merged.update.followed_by(&next.update),
-            ..next.clone()
+            ..(**next).clone()
         });
         self.handler.provider.check(&merged).is_ok().then_some(merged)
     }
@@ -223,7 +224,7 @@ impl Hands {
             maybe_applied: false,
             slot,
         };
-        let handled = Box::pin(self.handler.handle(command, &last.delivery, before, leave));
+        let handled = pin!(self.handler.handle(command, &last.delivery, before, leave));
         let handled = AssertUnwindSafe(self.for_a_while(company, handled)).catch_unwind();
         Some(outcome(handled.await, &last.ident))
     }
