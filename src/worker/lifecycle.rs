@@ -200,9 +200,12 @@ pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn 
         {
             long_pause_at = now;
         }
-        // What was told before may stand in a part of the log that is not read yet.
-        if !fleet.speaks() || !fleet.has_read_all() {
+        if !fleet.speaks() {
             untold = None;
+            continue;
+        }
+        // What was told before may stand in a part of the log that is not read yet.
+        if !fleet.has_read_all() {
             continue;
         }
         let calm = Calm {

@@ -58,11 +58,12 @@ impl Fleet {
                             let since = self.resumes(following.read_until);
                             self.read_from(&mut following, since);
                         }
-                        (false, Some(_)) => {
+                        // A reading that has begun anew in between is read first.
+                        (false, Some(_)) if self.has_read_all() => {
                             following.read_until = self.clock.now();
                             following.follow(None);
                         }
-                        (true, Some(_)) | (false, None) => {}
+                        (true, Some(_)) | (false, _) => {}
                     }
                 }
                 _ = all_providers.changed() => {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use usher::broker::topology::{GIVEN_UP, OUTCOMES};
+use usher::broker::topology::{GIVEN_UP, OUTCOME_LOG, OUTCOMES};
 use usher::broker::{Message, Properties};
 use usher::contract::Fault;
 
@@ -118,5 +118,33 @@ async fn what_the_broker_gave_up_waits_for_the_older_part_too() {
     sleep(SECOND).await;
     assert_eq!(world.broker.depth(GIVEN_UP), 0);
     assert!(world.dead_letters().is_empty(), "its success was told");
+    second.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_was_told_in_the_older_part_is_not_told_again() {
+    let world = World::new(Scripted::always(Answer::Fail(Fault::Unreachable)));
+    world.publish(&command(1, "u", false));
+    let told = || {
+        let log = world.broker.messages(OUTCOME_LOG);
+        let keys = log.iter().map(|message| message.routing_key.clone());
+        keys.filter(|key| key.starts_with("provider."))
+            .collect::<Vec<_>>()
+    };
+    let first = world.start();
+    sleep(SECOND * 60).await;
+    first.crash().await;
+    logs_much_more(&world);
+    world.publish(&command(2, "v", false));
+    world.broker.hold_earlier(true);
+    let second = world.start();
+    sleep(SECOND * 60).await;
+    world.broker.hold_earlier(false);
+    sleep(SECOND * 60).await;
+    assert_eq!(told(), ["provider.paused.sim"]);
+    world.provider.script(Box::new(|_, _, _| Answer::Ok));
+    world.until_settled().await;
+    sleep(SECOND * 60).await;
+    assert_eq!(told(), ["provider.paused.sim", "provider.resumed.sim"]);
     second.drain().await;
 }
