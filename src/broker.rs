@@ -215,12 +215,19 @@ pub trait Consumer: Send {
 pub enum Heard {
     /// From another worker of the fleet, or from this one.
     Notice(Bytes),
-    /// From the outcome log, in its order.
+    /// The outcome log is read anew, for this wish: what is in it may come once more, and none of its older part came.
+    Begins(Extent),
+    /// From the end of the outcome log on, in its order: the latest of what was there, and then what is new.
     Logged(Message),
-    /// The outcome log is read from here on, or again after a break: nothing is left out.
-    Following,
-    /// Of what is wanted of the log, only the latest part comes: it begins with the message that is logged next.
+    /// All that was in the log when the reading began came, but for its older part, and for what was stored at the same
+    /// moment as the last of it. Or the log says nothing.
+    Present,
+    /// Of what is wanted of the older part only the latest comes: it begins with the next that is `Earlier`.
     Cut,
+    /// From the older part, in its order, beside what is new.
+    Earlier(Message),
+    /// All that is wanted of the older part came.
+    Complete,
     /// A command that the broker gave up. One at a time: the next one comes when this one is acked.
     GivenUp(Delivery),
 }
@@ -228,10 +235,12 @@ pub enum Heard {
 /// How much of the outcome log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// From about then on.
+    /// From about then on. Where nothing is there since then, the last of it.
     pub since: Timestamp,
     /// Of what is there already, not more than about so many messages: the latest.
     pub messages_max: usize,
+    /// Of those, so many come first, and the older ones beside what is new. Less than `messages_max`.
+    pub end_max: usize,
 }
 
 /// Hears what the workers of the fleet tell each other, reads the outcome log, and takes what the broker gave up, if
@@ -240,7 +249,7 @@ pub struct Extent {
 pub trait Listener: Send {
     async fn next(&mut self) -> Heard;
 
-    /// Reads so much of the outcome log, and then what is new; `None`: no more.
+    /// Reads so much of the outcome log, its end first, and then what is new; `None`: no more.
     fn follow(&mut self, wanted: Option<Extent>);
 
     fn sight(&self) -> Sight;

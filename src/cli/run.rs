@@ -11,6 +11,7 @@ use usher::clock::Clock;
 use usher::config;
 use usher::contract::{BODY_BYTES_MAX, WorkerId};
 use usher::telemetry;
+use usher::worker::fleet::LOG_END_MAX;
 use usher::worker::{Company, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
@@ -47,6 +48,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
             listener,
             exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
             ledger_window: config.broker.ledger_window,
+            log_end_max: LOG_END_MAX,
         }),
         partitions: config.broker.partitions.get(),
         consumer,

@@ -1,10 +1,11 @@
 //! The workers of one provider: what they tell each other, and what the outcome log tells of them all.
 
+mod barrier;
 mod holders;
 mod ignored;
 mod log;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,24 +18,21 @@ use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
-use crate::broker::{Delivery, Header, Link, Message, Partition, Properties, Publisher, Ready, Sight};
+use crate::broker::{Delivery, Link, Message, Partition, Properties, Publisher, Ready, Sight};
 use crate::clock::Clock;
-use crate::contract::notice::BARRIER;
-use crate::contract::{Act, Notice, ProviderName, WorkerId};
+use crate::contract::{Notice, ProviderName, WorkerId};
 use crate::policy::balance::Balance;
 
 /// Whoever holds its lease speaks for the fleet.
 const FIRST: Partition = 0;
 
+/// So many events of the outcome log are read before the first command is taken: in some 50 ms, or in half a second from a
+/// broker that stored each by itself.
+pub const LOG_END_MAX: usize = 1000;
+
 /// What is new is told within this time, and what is not is told again after that.
 const TELL_NEWS_EVERY: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// A log that is silent for so long has been read to its end.
-const SILENCE: Duration = Duration::from_millis(300);
-
-/// A barrier that was not read by then is put up again.
-const BARRIER_AGAIN: Duration = Duration::from_secs(5);
 
 pub struct Settings {
     pub provider: ProviderName,
@@ -43,6 +41,8 @@ pub struct Settings {
     pub exchange: String,
     /// How far back the outcome log is read at the start.
     pub ledger_window: Duration,
+    /// So many of its events are read before the first command is taken.
+    pub log_end_max: usize,
     pub sight: Sight,
 }
 
@@ -66,8 +66,8 @@ pub struct Fleet {
     follow: watch::Sender<bool>,
     /// The log was read up to the present once.
     caught_up: watch::Sender<bool>,
-    /// When something of the log was heard last, while it is read.
-    log_heard_at: Mutex<Option<Instant>>,
+    /// How far the present reading of the log has come.
+    read: watch::Sender<Read>,
     /// What the broker gave up, for whoever completes it. A later one shows that the one before is stale.
     given_up: Mutex<Option<Delivery>>,
     gave_up: Notify,
@@ -76,6 +76,16 @@ pub struct Fleet {
     barriers: AtomicU64,
     /// An event that was put behind the others was read.
     proven: OnceCell<()>,
+}
+
+/// How far the log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Read {
+    Nothing,
+    /// Its end: what happens from now on is heard, and what happened lately.
+    ToPresent,
+    /// As far back as it is wanted.
+    All,
 }
 
 /// Whether the log is read for other providers, too.
@@ -128,7 +138,7 @@ impl Fleet {
             heard: Notify::new(),
             follow: watch::Sender::new(true),
             caught_up: watch::Sender::new(false),
-            log_heard_at: Mutex::default(),
+            read: watch::Sender::new(Read::Nothing),
             given_up: Mutex::default(),
             gave_up: Notify::new(),
             all_providers: watch::Sender::new(AllProviders::Unread),
@@ -182,10 +192,6 @@ impl Fleet {
         self.settings.sight.ready.clone()
     }
 
-    pub fn has_caught_up(&self) -> bool {
-        *self.caught_up.borrow()
-    }
-
     /// Partitions whose lease no known worker has held for a while.
     pub fn holder_unknown(&self) -> Vec<Partition> {
         lock(&self.holders).unknown(Instant::now())
@@ -220,118 +226,6 @@ impl Fleet {
                 return delivery;
             }
             self.gave_up.notified().await;
-        }
-    }
-
-    /// From now on the log is read for every provider, and once more from as far back as at the start. Waits until
-    /// that has begun.
-    pub(super) async fn read_all_providers(&self) {
-        self.all_providers_become(AllProviders::Unread, AllProviders::Asked);
-        // The sender lives as long as this does.
-        let _ = self
-            .all_providers
-            .subscribe()
-            .wait_for(|all| *all == AllProviders::Following)
-            .await;
-    }
-
-    fn all_providers_become(&self, from: AllProviders, to: AllProviders) {
-        self.all_providers.send_if_modified(|all| {
-            let changes = *all == from;
-            if changes {
-                *all = to;
-            }
-            changes
-        });
-    }
-
-    /// Whether the outcome log is to be read. A worker that does everything itself knows it all.
-    pub fn follow(&self, wanted: bool) {
-        self.follow.send_if_modified(|follow| {
-            let changed = *follow != wanted;
-            *follow = wanted;
-            changed
-        });
-    }
-
-    /// Waits until the log was read up to the present for the first time.
-    pub async fn caught_up(&self) {
-        // The sender lives as long as this does.
-        let _ = self.caught_up.subscribe().wait_for(|caught_up| *caught_up).await;
-    }
-
-    /// Waits until all that is in the log by now has been read: an event that was read before is put behind
-    /// it once more, and waited for.
-    pub async fn barrier(&self) {
-        self.follow(true);
-        let began = Instant::now();
-        let latest = loop {
-            if let Some(latest) = self.ledger.latest() {
-                break latest;
-            }
-            // Nothing is in the log, if it is silent while it is read.
-            let heard_at = *lock(&self.log_heard_at);
-            if heard_at.is_some_and(|at| at.max(began).elapsed() >= SILENCE) {
-                return;
-            }
-            tokio::time::sleep(SILENCE / 4).await;
-        };
-        self.read_behind(latest).await;
-        // Where somebody does the same at this moment, that is as good.
-        let _ = self.proven.set(());
-    }
-
-    /// Whether the log is known to be read. A silent one may be empty; or its nodes are away, or busy.
-    pub fn is_log_proven(&self) -> bool {
-        self.proven.initialized()
-    }
-
-    /// Waits until the log is known to be read. To be called when something is in it for sure: what is not found
-    /// when that is read was never in it.
-    pub async fn prove_log(&self) {
-        let proven = self.proven.get_or_init(|| async {
-            self.follow(true);
-            let latest = loop {
-                if let Some(latest) = self.ledger.latest() {
-                    break latest;
-                }
-                tokio::time::sleep(SILENCE / 4).await;
-            };
-            self.read_behind(latest).await;
-        });
-        proven.await;
-    }
-
-    /// Puts this event behind all that is in the log, and waits until it is read.
-    async fn read_behind(&self, latest: Message) {
-        let number = self.barriers.fetch_add(1, Ordering::AcqRel) + 1;
-        let barrier = Act {
-            worker: self.me.clone(),
-            number,
-        };
-        let mut properties = Properties::persistent(
-            latest.properties.message_id().unwrap_or_default(),
-            latest.properties.content_type().unwrap_or_default(),
-        );
-        if let Some(kind) = latest.properties.message_type() {
-            properties = properties.with_message_type(kind);
-        }
-        if let Some(id) = latest.properties.correlation_id() {
-            properties = properties.with_correlation_id(id);
-        }
-        let repeat = Message {
-            properties: properties.with_headers([(BARRIER.to_owned(), Header::Text(barrier.to_string()))]),
-            mandatory: false,
-            ..latest
-        };
-        loop {
-            let read = async {
-                let _ = self.publisher.publish(&repeat).await;
-                self.ledger.barrier(number).await;
-            };
-            if timeout(BARRIER_AGAIN, read).await.is_ok() {
-                return;
-            }
         }
     }
 

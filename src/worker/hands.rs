@@ -275,7 +275,11 @@ impl Hands {
         if let Some(fleet) = unproven {
             // START is in the log now, at the latest.
             let proven = waits.during(Wait::Log, Box::pin(fleet.prove_log()));
-            let proven = unless_left(leave, proven).await;
+            let mut proven = unless_left(leave, proven).await;
+            if delivery.redelivered && proven.is_some() {
+                // A log that spoke after a silence is read anew.
+                proven = self.read_all(leave).await.map(drop);
+            }
             if proven.is_none() {
                 self.hand_back(ident, delivery, act, false).await;
                 return None;

@@ -4,6 +4,7 @@
 //! A command has several runs when it failed and came again: a dead letter that was moved back, or another publish under
 //! the same id. Each has a number (how often the command was redriven), and with it events of its own.
 
+mod earlier;
 mod logged;
 
 use std::borrow::Borrow;
@@ -17,12 +18,22 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::earlier::Earlier;
 use self::logged::{Logged, What};
 use crate::broker::Message;
 use crate::contract::event::EventType;
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
 use crate::contract::{Act, CommandId, Ident, Outcome, WorkerId};
+
+/// Which part of the outcome log an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The end, which is read in order and goes on with what is new.
+    End,
+    /// What was before it, also in order.
+    Earlier,
+}
 
 /// The turns at a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,6 +81,8 @@ pub struct Ledger {
     hasher: RandomState,
     /// The latest barrier of this worker that was read.
     barrier: watch::Sender<u64>,
+    /// Something of the log was read.
+    spoke: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -80,8 +93,10 @@ struct State {
     events_max: usize,
     /// Nothing that happened since then is missing; `None`: nothing at all is.
     complete_since: Option<Timestamp>,
-    /// What was in the log before the event that is read next was left out.
+    /// Something is missing before the event of the log's older part, or of its end after that, that is read next.
     cut: bool,
+    /// `None`: the older part of the log is read, and nothing of it is missing.
+    earlier: Option<Earlier>,
     /// The latest event of the log.
     latest: Option<Message>,
     /// Bodies of commands that failed and whose ack is known to be lost, by the command.
@@ -116,11 +131,13 @@ impl Ledger {
                 events_max: commands_max.saturating_mul(2).max(2),
                 complete_since: None,
                 cut: false,
+                earlier: None,
                 latest: None,
                 acks_lost: HashMap::new(),
             }),
             hasher: RandomState::new(),
             barrier: watch::Sender::new(0),
+            spoke: watch::Sender::new(false),
         }
     }
 
@@ -210,18 +227,19 @@ impl Ledger {
     /// Whether a turn that was begun since then is known for sure.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
         let state = self.state();
-        !state.cut && state.complete_since.is_none_or(|since| since <= then)
+        !state.cut && state.earlier.is_none() && state.complete_since.is_none_or(|since| since <= then)
     }
 
     /// A turn of this worker's own.
     pub fn begin(&self, ident: &Ident, turn: Act, now: Timestamp) {
-        self.state().begin(EventType::Start.id(ident), turn, now);
+        let id = EventType::Start.id(ident);
+        self.state().begin(id, turn, now, Part::End);
     }
 
     /// It ended in order, without an outcome.
     pub fn hand_back(&self, ident: &Ident, turn: &Act, called: bool, now: Timestamp) {
-        self.state()
-            .hand_back(EventType::Start.id(ident), turn, called, now);
+        let id = EventType::Start.id(ident);
+        self.state().hand_back(id, turn, called, now, Part::End);
     }
 
     pub fn settle(&self, ident: &Ident, settlement: &Settlement, body: &[u8], now: Timestamp) {
@@ -238,7 +256,7 @@ impl Ledger {
         };
         let id = settlement.outcome.event_type().id(ident);
         let mut state = self.state();
-        state.insert(id, seen, now);
+        state.insert(id, seen, now, Part::End);
         // Nobody asks for the turns of a command that has its outcome.
         state.seen.remove(&EventType::Start.id(ident));
     }
@@ -254,56 +272,93 @@ impl Ledger {
         self.state().events_max
     }
 
-    /// What was in the log before the event that is read next is not read.
+    /// The log is read from its end on. What is known stays.
+    pub fn begins(&self) {
+        let mut state = self.state();
+        state.cut = false;
+        state.earlier.get_or_insert_default();
+    }
+
+    /// Of the log's older part not all is read: something is missing before the event of it that is read next.
     pub fn is_cut(&self) {
         self.state().cut = true;
     }
 
-    /// Takes in an event from the outcome log. Answers when it happened, or up to a second later.
-    pub fn read(&self, message: Message) -> Option<Timestamp> {
-        let logged = Logged::read(&message.properties, &message.body)?;
-        let (id, time) = (logged.id, logged.time);
+    /// The older part of the log is read.
+    pub fn is_read(&self) {
         let mut state = self.state();
-        if std::mem::take(&mut state.cut) {
-            state.complete_since = state.complete_since.max(Some(time));
+        if let Some(earlier) = state.earlier.take() {
+            let newer = std::mem::replace(&mut state.oldest_first, earlier.oldest_first);
+            state.oldest_first.extend(newer);
         }
+    }
+
+    /// Takes in an event from the outcome log.
+    pub fn read(&self, message: Message, part: Part) {
+        let Some(logged) = Logged::read(&message.properties, &message.body) else {
+            return;
+        };
+        let (id, time) = (logged.id, logged.time);
         let barrier = message.properties.header_text(BARRIER);
-        if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
-            if barrier.worker == state.me {
-                self.barrier.send_modify(|read| *read = barrier.number.max(*read));
-            }
-            return Some(time);
-        }
-        match logged.what {
-            What::Started => {
-                if let Some(turn) = message.properties.app_id().and_then(Act::parse) {
-                    match message.properties.header_text(HANDED_BACK) {
-                        Some(how) => state.hand_back(id, &turn, how != "untouched", time),
-                        None => state.begin(id, turn, time),
-                    }
-                }
-            }
+        let seen = match logged.what {
+            What::Started => None,
             What::Succeeded(success) => {
                 let fields: Vec<&str> = success.fields().collect();
-                let seen = Seen::Succeeded {
+                Some(Seen::Succeeded {
                     changed: success.changed,
                     attempts: success.attempts,
                     duration: Duration::from_millis(success.duration_ms),
                     merged_into: success.merged_into,
                     fields: self.hash_of_names(&fields),
                     body: None,
-                };
-                state.end(id, seen, time);
+                })
             }
-            What::Failed => state.end(id, Seen::Failed, time),
+            What::Failed => Some(Seen::Failed),
+        };
+        let mut state = self.state();
+        if state.cut && (part == Part::Earlier || state.earlier.is_none()) {
+            state.cut = false;
+            state.complete_since = state.complete_since.max(Some(time));
         }
-        state.latest = Some(message);
-        Some(time)
+        if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
+            if barrier.worker == state.me {
+                self.barrier.send_modify(|read| *read = barrier.number.max(*read));
+            }
+            return;
+        }
+        match seen {
+            Some(seen) => state.end(id, seen, time, part),
+            None => {
+                if let Some(turn) = message.properties.app_id().and_then(Act::parse) {
+                    match message.properties.header_text(HANDED_BACK) {
+                        Some(how) => state.hand_back(id, &turn, how != "untouched", time, part),
+                        None => state.begin(id, turn, time, part),
+                    }
+                }
+            }
+        }
+        if part == Part::End || state.latest.is_none() {
+            state.latest = Some(message);
+        }
+        drop(state);
+        self.spoke
+            .send_if_modified(|spoke| !std::mem::replace(spoke, true));
     }
 
     /// The latest event of the log, as far as it was read.
     pub fn latest(&self) -> Option<Message> {
         self.state().latest.clone()
+    }
+
+    /// The same, as soon as there is any.
+    pub async fn any(&self) -> Message {
+        loop {
+            // The sender lives as long as this does.
+            let _ = self.spoke.subscribe().wait_for(|spoke| *spoke).await;
+            if let Some(latest) = self.latest() {
+                return latest;
+            }
+        }
     }
 
     /// Waits until this barrier of our own, or a later one, is read.
@@ -314,22 +369,34 @@ impl Ledger {
 }
 
 impl State {
-    fn insert(&mut self, id: Uuid, seen: Seen, time: Timestamp) {
+    fn insert(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: Part) {
         if self.seen.insert(id, seen).is_some() {
             return;
         }
-        self.oldest_first.push_back((id, time));
-        while self.oldest_first.len() > self.events_max {
-            if let Some((oldest, time)) = self.oldest_first.pop_front() {
-                self.seen.remove(&oldest);
-                self.complete_since = self.complete_since.max(Some(time));
-            }
+        match &mut self.earlier {
+            Some(earlier) if part == Part::Earlier => earlier.oldest_first.push_back((id, time)),
+            _ => self.oldest_first.push_back((id, time)),
+        }
+        while let Some((oldest, time)) = self.one_too_many() {
+            self.seen.remove(&oldest);
+            self.complete_since = self.complete_since.max(Some(time));
         }
     }
 
-    fn turns(&mut self, id: Uuid, time: Timestamp) -> Option<&mut Begun> {
+    /// What is given up for what is newer.
+    fn one_too_many(&mut self) -> Option<(Uuid, Timestamp)> {
+        let earlier = self.earlier.as_mut().map(|earlier| &mut earlier.oldest_first);
+        let count = earlier.as_ref().map_or(0, |earlier| earlier.len()) + self.oldest_first.len();
+        if count <= self.events_max {
+            return None;
+        }
+        let oldest = earlier.and_then(VecDeque::pop_front);
+        oldest.or_else(|| self.oldest_first.pop_front())
+    }
+
+    fn turns(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut Begun> {
         if !self.seen.contains_key(&id) {
-            self.insert(id, Seen::Begun(Box::default()), time);
+            self.insert(id, Seen::Begun(Box::default()), time, part);
         }
         match self.seen.get_mut(&id) {
             Some(Seen::Begun(begun)) => Some(begun),
@@ -337,8 +404,16 @@ impl State {
         }
     }
 
-    fn begin(&mut self, id: Uuid, turn: Act, time: Timestamp) {
-        if let Some(begun) = self.turns(id, time)
+    fn begin(&mut self, id: Uuid, turn: Act, time: Timestamp, part: Part) {
+        if part == Part::Earlier
+            && self
+                .earlier
+                .as_ref()
+                .is_some_and(|earlier| earlier.ended(id, &turn))
+        {
+            return;
+        }
+        if let Some(begun) = self.turns(id, time, part)
             && !begun.open.contains(&turn)
             && begun.open.len() < TURNS_MAX
         {
@@ -346,17 +421,24 @@ impl State {
         }
     }
 
-    fn hand_back(&mut self, id: Uuid, turn: &Act, called: bool, time: Timestamp) {
-        if let Some(begun) = self.turns(id, time) {
-            begun.open.retain(|open| open != turn);
-            begun.called |= called;
+    fn hand_back(&mut self, id: Uuid, turn: &Act, called: bool, time: Timestamp, part: Part) {
+        let Some(begun) = self.turns(id, time, part) else {
+            return;
+        };
+        let known = begun.open.len();
+        begun.open.retain(|open| open != turn);
+        begun.called |= called;
+        if begun.open.len() == known
+            && let Some(earlier) = &mut self.earlier
+        {
+            earlier.ends(id, turn);
         }
     }
 
     /// As the log tells it. What is known from here says more.
-    fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp) {
+    fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: Part) {
         if !self.seen.contains_key(&id) {
-            self.insert(id, seen, time);
+            self.insert(id, seen, time, part);
         }
     }
 }

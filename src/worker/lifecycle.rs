@@ -3,6 +3,7 @@
 //! The worker that holds the first partition's lease tells. What was told already it knows from the outcome log,
 //! where the events of those before it stand.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use super::fleet::Fleet;
 use super::gate::{Gate, Pause};
+use super::ledger::Part;
 use crate::broker::topology::OUTCOMES;
 use crate::broker::{Message, Properties, Publisher};
 use crate::clock::Clock;
@@ -48,6 +50,8 @@ pub(super) struct Lifecycle {
     provider: ProviderName,
     clock: Clock,
     told: Mutex<Option<Told>>,
+    /// That is the latest: what the log's older part tells is known to be over.
+    latest: AtomicBool,
 }
 
 impl Lifecycle {
@@ -56,6 +60,7 @@ impl Lifecycle {
             provider,
             clock,
             told: Mutex::default(),
+            latest: AtomicBool::new(false),
         }
     }
 
@@ -67,7 +72,12 @@ impl Lifecycle {
     }
 
     /// Takes in an event from the outcome log.
-    pub(super) fn read(&self, body: &[u8]) {
+    pub(super) fn read(&self, body: &[u8], part: Part) {
+        match part {
+            Part::Earlier if self.latest.load(Ordering::Acquire) => return,
+            Part::Earlier => {}
+            Part::End => self.latest.store(true, Ordering::Release),
+        }
         let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body) else {
             return;
         };
@@ -117,6 +127,7 @@ impl Lifecycle {
     }
 
     fn was_told(&self, event: &LifecycleEvent) {
+        self.latest.store(true, Ordering::Release);
         *self.told() = match &event.body {
             LifecycleBody::Paused(paused) => Some(Told {
                 id: event.id,
@@ -191,6 +202,10 @@ pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn 
         }
         if !fleet.speaks() {
             untold = None;
+            continue;
+        }
+        // What was told before may stand in a part of the log that is not read yet.
+        if !fleet.has_read_all() {
             continue;
         }
         let calm = Calm {

@@ -118,6 +118,8 @@ pub struct Company {
     pub exchange: String,
     /// How far back the outcome log is read at the start.
     pub ledger_window: Duration,
+    /// So many of its events are read before the first command is taken.
+    pub log_end_max: usize,
 }
 
 impl Worker {
@@ -191,6 +193,7 @@ impl Setup {
             partitions: self.partitions,
             exchange: company.exchange,
             ledger_window: company.ledger_window,
+            log_end_max: company.log_end_max,
             sight,
         };
         // No lease, no call.

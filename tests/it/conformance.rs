@@ -1,18 +1,19 @@
 //! What the worker relies on, tried on both brokers.
 
+mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{
-    Death, Delivery, Extent, Header, Heard, Limits, Listener, Message, PublishError, Publisher,
-    SHORT_TEXT_BYTES_MAX,
+    Death, Delivery, Header, Heard, Limits, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
 };
 
 use crate::bench::{Bench, promises};
-use crate::support::{command, eventually, gets_nothing, id, ids, message, moment, next, numbers, take};
+use crate::support::{command, eventually, gets_nothing, id, ids, message, next, numbers, take};
 
 promises!(
     a_command_arrives_as_it_was_published,
@@ -33,8 +34,6 @@ promises!(
     bytes_beyond_the_limit_wait_and_come_in_order,
     what_no_queue_takes_is_counted_for_as_long_as_it_lies_there,
     a_routing_key_that_amqp_cannot_hold_is_returned,
-    the_outcome_log_is_read_from_the_time_that_is_wanted,
-    of_a_long_outcome_log_only_the_end_is_read,
 );
 
 async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
@@ -368,60 +367,4 @@ async fn a_routing_key_that_amqp_cannot_hold_is_returned(bench: &dyn Bench) {
     assert_eq!(publisher.publish(&fits).await, Ok(()));
     let longer = message(COMMANDS, &key(SHORT_TEXT_BYTES_MAX + 1), "b");
     assert_eq!(publisher.publish(&longer).await, Err(PublishError::Returned));
-}
-
-/// The bodies of what the listener reads of the log, up to this one.
-async fn logged_until(listener: &mut Box<dyn Listener>, last: &str) -> Vec<String> {
-    let mut logged = Vec::new();
-    let reading = async {
-        while logged.last().is_none_or(|body| body != last) {
-            if let Heard::Logged(message) = listener.next().await {
-                logged.push(String::from_utf8(message.body.to_vec()).unwrap());
-            }
-        }
-    };
-    let read = timeout(Duration::from_secs(20), reading).await;
-    assert!(read.is_ok(), "{logged:?}");
-    logged
-}
-
-async fn the_outcome_log_is_read_from_the_time_that_is_wanted(bench: &dyn Bench) {
-    let publisher = bench.publisher().await;
-    let outcome = |number: u32| message(OUTCOMES, "user.update.start.sivo", number);
-    publisher.publish(&outcome(0)).await.unwrap();
-    // The broker's times are whole seconds.
-    moment(Instant::now() + Duration::from_secs(2)).await;
-    let then = bench.clock().now();
-    moment(Instant::now() + Duration::from_secs(1)).await;
-    publisher.publish(&outcome(1)).await.unwrap();
-    publisher.publish(&outcome(2)).await.unwrap();
-    let mut listener = bench.listener().await;
-    let all = |since| Extent {
-        since,
-        messages_max: 1000,
-    };
-    listener.follow(Some(all(then)));
-    assert_eq!(logged_until(&mut listener, "2").await, ["1", "2"]);
-    listener.follow(None);
-    listener.follow(Some(all(then - Duration::from_secs(60))));
-    assert_eq!(logged_until(&mut listener, "2").await, ["0", "1", "2"]);
-}
-
-async fn of_a_long_outcome_log_only_the_end_is_read(bench: &dyn Bench) {
-    let publisher = bench.publisher().await;
-    for number in 0..30 {
-        let outcome = message(OUTCOMES, "user.update.start.sivo", number);
-        publisher.publish(&outcome).await.unwrap();
-    }
-    let mut listener = bench.listener().await;
-    let hour_ago = bench.clock().now() - Duration::from_secs(3600);
-    listener.follow(Some(Extent {
-        since: hour_ago,
-        messages_max: 10,
-    }));
-    let cut = timeout(Duration::from_secs(20), async {
-        while !matches!(listener.next().await, Heard::Cut) {}
-    });
-    assert!(cut.await.is_ok(), "it says so");
-    assert_eq!(logged_until(&mut listener, "29").await, numbers(20..30));
 }

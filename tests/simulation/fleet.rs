@@ -5,6 +5,7 @@ mod leases;
 mod lifecycle;
 mod log;
 mod notices;
+mod older;
 mod pauses;
 mod quota;
 mod takeover;
@@ -43,6 +44,7 @@ async fn run(seed: u64, tell: bool) -> Vec<String> {
     let provider = moody(&mut rng, latency_ms_max).outliving().applying_late();
     let mut world = World::partitioned(provider, rng.u16(1..=8));
     world.seed = seed;
+    world.log_end_max = rng.usize(1..100);
     world.prefetch = rng.u16(1..64);
     world.concurrency = rng.usize(1..32);
     world.rate = rng.bool().then(|| rng.u32(20..500));

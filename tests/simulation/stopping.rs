@@ -29,6 +29,7 @@ async fn a_drain_finishes_what_is_in_flight_and_hands_back_the_rest_in_order() {
         written.iter().all(|call| call.ended.is_some()),
         "no call is cut off"
     );
+    assert!(!written.is_empty());
     assert_eq!(outcomes(&world.events()).len(), written.len());
     assert_eq!(world.waiting(), 60 - written.len());
 
@@ -38,7 +39,11 @@ async fn a_drain_finishes_what_is_in_flight_and_hands_back_the_rest_in_order() {
         let before = last.insert(call.user.clone(), call.number.unwrap());
         assert!(before < call.number, "{call:?} after {before:?}");
     }
-    assert_eq!(outcomes(&world.events()).len(), 60);
+    // The second worker repeats an event to know how far it has read.
+    let mut events = world.events();
+    let mut seen = std::collections::BTreeSet::new();
+    events.retain(|event| seen.insert(event.id));
+    assert_eq!(outcomes(&events).len(), 60);
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,8 @@ pub struct World {
     pub merge: Merge,
     pub hold_max: Duration,
     pub seed: u64,
+    /// Of the outcome log, so much is read before a command is taken.
+    pub log_end_max: usize,
     /// Whether workers know of each other and of what was before.
     pub fleet: bool,
     /// Counts them.
@@ -122,6 +124,7 @@ impl World {
             merge: Merge::Off,
             hold_max: Duration::from_secs(600),
             seed: 1,
+            log_end_max: 10,
             fleet: true,
             workers: AtomicU64::new(0),
         }
@@ -131,16 +134,21 @@ impl World {
         self.broker.publish(message).unwrap();
     }
 
+    fn company(&self) -> Company {
+        Company {
+            listener: self.broker.listener(),
+            exchange: topology(self.partitions).fleet_exchange(),
+            ledger_window: Duration::from_secs(900),
+            log_end_max: self.log_end_max,
+        }
+    }
+
     pub fn start(&self) -> Running {
         let shutdown = Shutdown::new();
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let worker = Worker::new(Setup {
             id: WorkerId::new(format!("w{number}")),
-            fleet: self.fleet.then(|| Company {
-                listener: self.broker.listener(),
-                exchange: topology(self.partitions).fleet_exchange(),
-                ledger_window: Duration::from_secs(900),
-            }),
+            fleet: self.fleet.then(|| self.company()),
             partitions: self.partitions,
             consumer: self.broker.consumer(self.prefetch),
             publisher: self.broker.publisher(),

@@ -1,41 +1,45 @@
-//! The outcome log from RabbitMQ: a stream, read from about the time that is wanted on, and not for longer than a worker
-//! can wait for.
+//! The outcome log from RabbitMQ: a stream, of which the end is read first, and the older part beside what is new.
 
-use std::sync::{Mutex, PoisonError};
+mod earlier;
+mod part;
+mod place;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection};
-use tokio::sync::{mpsc, watch};
+use lapin::Connection;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::listener::{AGAIN, BODY_BYTES_MAX};
-use super::received::Received;
+use self::part::{Part, Point, offset_of_first};
+use self::place::Place;
+use super::listener::AGAIN;
 use super::trouble::Trouble;
-use crate::broker::topology::OUTCOME_LOG;
 use crate::broker::{Extent, Heard};
-
-/// Messages on their way; and after so many of them the broker is told to send more.
-const PREFETCH: u16 = 1000;
-const ACK_EVERY: u64 = 200;
 
 /// The last message of a log that holds any comes within this: in 10 ms, mostly.
 const LAST_WITHIN: Duration = Duration::from_millis(500);
 
+/// The first one since the time that is wanted, where there is any. It bounds the end that is read first: without it
+/// that is no more than the last message, and the older part is everything since then.
+const FIRST_WITHIN: Duration = Duration::from_millis(200);
+
 pub(super) struct Log {
     hear: mpsc::Sender<Heard>,
     wanted: watch::Receiver<Option<Extent>>,
-    /// Where it goes on, for the wish that it was read for.
-    next: Mutex<Option<(Extent, i64)>>,
+    /// Kept over a lost connection.
+    place: Mutex<Option<Place>>,
+    /// The present was reached.
+    reached: Notify,
     trouble: watch::Sender<Option<String>>,
 }
 
 /// How the reading came to its end.
 enum Read {
-    /// Nobody wants it any more, or from elsewhere.
-    AsWanted,
+    /// Nobody listens any more.
+    Unheard,
+    /// The log is another one than it was taken for.
+    Anew,
     /// By the broker: the log was deleted, or its node went.
     Ended,
 }
@@ -49,7 +53,8 @@ impl Log {
         Self {
             hear,
             wanted,
-            next: Mutex::default(),
+            place: Mutex::default(),
+            reached: Notify::new(),
             trouble,
         }
     }
@@ -66,15 +71,33 @@ impl Log {
             let changed = async { wanted.wait_for(|wanted| *wanted != Some(wish)).await.is_ok() };
             let read = tokio::select! {
                 read = self.read_for(connection, wish, &mut trouble) => read,
-                _ = changed => Ok(Read::AsWanted),
+                _ = changed => continue,
             };
             match read {
-                Ok(Read::AsWanted) => continue,
+                Ok(Read::Unheard) => return,
+                Ok(Read::Anew) => {
+                    self.place().take();
+                    continue;
+                }
                 Ok(Read::Ended) => trouble.is(&"the broker ended the consumer"),
                 Err(error) => trouble.is(&error),
             }
-            self.forget_offset();
+            // With a connection that is lost nothing happened to the log itself.
+            if connection.status().connected() {
+                self.place().take();
+            }
             sleep(AGAIN).await;
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes it, if it is still known.
+    fn moved(&self, change: impl FnOnce(&mut Place)) {
+        if let Some(place) = self.place().as_mut() {
+            change(place);
         }
     }
 
@@ -84,142 +107,78 @@ impl Log {
         wish: Extent,
         trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
-        let goes_on = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = match goes_on {
-            Some((of, offset)) if of == wish => AMQPValue::LongLongInt(offset),
-            _ => return self.begin(connection, wish, trouble).await,
+        let known = self.place().filter(|place| place.wish == wish);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let found = place_for(connection, wish).await?;
+                if self.hear.send(Heard::Begins(wish)).await.is_err() {
+                    return Ok(Read::Unheard);
+                }
+                *self.place() = found;
+                match found {
+                    Some(place) => place,
+                    None => return self.until_it_speaks(connection, wish, trouble).await,
+                }
+            }
         };
-        match self.open(connection, from, trouble).await? {
-            Some(mut part) => self.follow(&mut part, wish, None).await,
-            None => Ok(Read::AsWanted),
+        let mut end = Part::open(connection, Point::Offset(place.next)).await?;
+        trouble.is_over();
+        tokio::select! {
+            read = self.follow(&mut end, place) => read,
+            read = self.read_earlier(connection) => read,
         }
     }
 
-    /// Begins to read, and says so. `None` where nobody listens any more.
-    async fn open(
-        &self,
-        connection: &Connection,
-        from: AMQPValue,
-        trouble: &mut Trouble<'_>,
-    ) -> lapin::Result<Option<Part>> {
-        let part = Part::open(connection, from).await?;
-        trouble.is_over();
-        let heard = self.hear.send(Heard::Following).await;
-        Ok(heard.is_ok().then_some(part))
-    }
-
-    /// From the time that is wanted. Where too much has been stored since then, from so many messages before the last.
-    async fn begin(
+    /// A log that says nothing is empty, or its node is busy. It is read anew as soon as there is anything.
+    async fn until_it_speaks(
         &self,
         connection: &Connection,
         wish: Extent,
         trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
-        let messages_max = i64::try_from(wish.messages_max).unwrap_or(i64::MAX);
-        let since = u64::try_from(wish.since.as_second()).unwrap_or(0);
-        let Some(mut part) = self
-            .open(connection, AMQPValue::Timestamp(since), trouble)
-            .await?
-        else {
-            return Ok(Read::AsWanted);
-        };
-        let Some(first) = part.next().await? else {
-            return Ok(Read::Ended);
-        };
-        // Asked only now: of a log that holds nothing it is never known.
-        let last = last(connection).await?;
-        let latest = last.map_or(i64::MIN, |last| last.saturating_sub(messages_max) + 1);
-        if offset(&first).is_none_or(|offset| offset >= latest) {
-            return self.follow(&mut part, wish, Some(first)).await;
+        let mut silent = Part::open(connection, Point::Time(wish.since)).await?;
+        trouble.is_over();
+        for heard in [Heard::Present, Heard::Complete] {
+            if self.hear.send(heard).await.is_err() {
+                return Ok(Read::Unheard);
+            }
         }
-        part.close().await;
-        let mut part = Part::open(connection, AMQPValue::LongLongInt(latest)).await?;
-        if self.hear.send(Heard::Cut).await.is_err() {
-            return Ok(Read::AsWanted);
-        }
-        self.follow(&mut part, wish, None).await
+        let spoke = silent.next().await?.is_some();
+        silent.close().await;
+        Ok(if spoke { Read::Anew } else { Read::Ended })
     }
 
-    /// Hands on what comes, until nothing does any more.
-    async fn follow(&self, part: &mut Part, wish: Extent, first: Option<Received>) -> lapin::Result<Read> {
-        let mut next = first;
-        loop {
-            let received = match next.take() {
-                Some(first) => first,
-                None => match part.next().await? {
-                    Some(received) => received,
-                    None => return Ok(Read::Ended),
-                },
-            };
-            let offset = offset(&received);
-            let Received { message, acker, .. } = received;
+    /// Hands on the end and what is new, until nothing comes any more.
+    async fn follow(&self, end: &mut Part, from: Place) -> lapin::Result<Read> {
+        let (mut next, mut present) = (from.next, from.present);
+        while let Some((offset, message)) = end.next().await? {
+            if offset < next {
+                return Ok(Read::Anew);
+            }
+            next = offset + 1;
             if self.hear.send(Heard::Logged(message)).await.is_err() {
-                return Ok(Read::AsWanted);
+                return Ok(Read::Unheard);
             }
-            if let Some(offset) = offset {
-                *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some((wish, offset + 1));
+            if present.is_some_and(|last| offset >= last) {
+                present = None;
+                if self.hear.send(Heard::Present).await.is_err() {
+                    return Ok(Read::Unheard);
+                }
+                self.reached.notify_one();
             }
-            part.unacked += 1;
-            if part.unacked == ACK_EVERY {
-                acker.ack(BasicAckOptions { multiple: true }).await?;
-                part.unacked = 0;
-            }
+            self.moved(|place| (place.next, place.present) = (next, present));
+            end.taken().await?;
         }
-    }
-
-    /// The log may be another one by now, in which what was read stands nowhere: what is read twice changes nothing.
-    fn forget_offset(&self) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(Read::Ended)
     }
 }
 
-/// The log from somewhere on, on a channel of its own.
-struct Part {
-    channel: Channel,
-    deliveries: lapin::Consumer,
-    unacked: u64,
-}
-
-impl Part {
-    async fn open(connection: &Connection, from: AMQPValue) -> lapin::Result<Self> {
-        let channel = connection.create_channel().await?;
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), from);
-        let options = BasicConsumeOptions::default();
-        let deliveries = channel
-            .basic_consume(OUTCOME_LOG.into(), "".into(), options, arguments)
-            .await?;
-        Ok(Self {
-            channel,
-            deliveries,
-            unacked: 0,
-        })
-    }
-
-    async fn next(&mut self) -> lapin::Result<Option<Received>> {
-        let delivery = self.deliveries.next().await.transpose()?;
-        Ok(delivery.map(|delivery| Received::from(delivery).within(BODY_BYTES_MAX)))
-    }
-
-    async fn close(self) {
-        // An error is as good: the channel is gone.
-        let _ = self.channel.close(200, "OK".into()).await;
-    }
-}
-
-fn offset(received: &Received) -> Option<i64> {
-    received.message.properties.number("x-stream-offset")
-}
-
-/// The offset of the log's last message, or of one that was stored with it. `None`: it did not come in time, and the
-/// reading is not bounded by it.
-async fn last(connection: &Connection) -> lapin::Result<Option<i64>> {
-    let mut part = Part::open(connection, AMQPValue::LongString("last".into())).await?;
-    let last = match timeout(LAST_WITHIN, part.next()).await {
-        Ok(last) => last?.as_ref().and_then(offset),
-        Err(_) => None,
-    };
-    part.close().await;
-    Ok(last)
+/// From where the log is to be read; `None`: it says nothing.
+async fn place_for(connection: &Connection, wish: Extent) -> lapin::Result<Option<Place>> {
+    let first = timeout(FIRST_WITHIN, offset_of_first(connection, Point::Time(wish.since)));
+    let last = timeout(LAST_WITHIN, offset_of_first(connection, Point::Last));
+    let (first, last) = tokio::join!(first, last);
+    let (first, last) = (first.unwrap_or(Ok(None))?, last.unwrap_or(Ok(None))?);
+    Ok(last.map(|last| Place::new(wish, first, last)))
 }

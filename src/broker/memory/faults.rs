@@ -57,6 +57,11 @@ impl MemoryBroker {
         self.change(|faults| faults.log_held = held);
     }
 
+    /// Of the outcome log's older part nothing comes until it is let go.
+    pub fn hold_earlier(&self, held: bool) {
+        self.change(|faults| faults.earlier_held = held);
+    }
+
     /// Nobody may read the outcome log until this is over.
     pub fn refuse_log(&self, refused: bool) {
         let trouble = refused.then(|| "read access to the outcome log refused".to_owned());

@@ -4,18 +4,36 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::Shared;
-use super::state::ListenerId;
+use super::state::{ListenerId, State};
 use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{Extent, Heard, Listener, Sight};
+use crate::broker::{Extent, Heard, Listener, Message, Sight};
 use async_trait::async_trait;
 
 pub(super) struct MemoryListener {
     shared: Arc<Shared>,
     id: ListenerId,
-    /// How far the log is read, while it is.
-    log: Option<usize>,
-    /// The connection that it is said to be read on.
-    said: Option<u64>,
+    wish: Option<Extent>,
+    /// The reading for it, once it has begun.
+    reading: Option<Reading>,
+}
+
+/// How far the log is read.
+struct Reading {
+    /// Another connection begins anew.
+    connection: u64,
+    /// The log said nothing: as soon as it does, it is read anew.
+    silent: bool,
+    next: usize,
+    /// What was there when it began ends here; `None`: that was said.
+    present: Option<usize>,
+    /// `None`: it was read.
+    earlier: Option<Earlier>,
+}
+
+/// The older part: from where it goes on to its end.
+struct Earlier {
+    next: usize,
+    end: usize,
     /// It is to be said that this is not all that was wanted.
     cut: bool,
 }
@@ -26,9 +44,8 @@ impl MemoryListener {
         Self {
             shared,
             id,
-            log: None,
-            said: None,
-            cut: false,
+            wish: None,
+            reading: None,
         }
     }
 
@@ -43,25 +60,80 @@ impl MemoryListener {
         if let Some(handed) = state.given_up(self.id) {
             return Some(Heard::GivenUp(handed.into_delivery(&self.shared)));
         }
-        let next = self.log?;
+        let wish = self.wish?;
         if state.faults.log_refused {
             return None;
         }
-        let connection = state.faults.connection;
-        if self.said != Some(connection) {
-            self.said = Some(connection);
-            return Some(Heard::Following);
+        match &mut self.reading {
+            Some(reading) if !reading.is_over(&mut state) => reading.heard(&mut state),
+            _ => {
+                self.reading = Some(Reading::new(wish, &state));
+                Some(Heard::Begins(wish))
+            }
         }
-        if std::mem::take(&mut self.cut) {
-            return Some(Heard::Cut);
+    }
+}
+
+impl Reading {
+    fn new(wish: Extent, state: &State) -> Self {
+        let (first, count) = state.logged_since(wish.since);
+        let silent = state.faults.log_held || count == 0;
+        let end = first
+            .max(count.saturating_sub(wish.end_max))
+            .min(count.saturating_sub(1));
+        let start = first.max(count.saturating_sub(wish.messages_max));
+        Self {
+            connection: state.faults.connection,
+            silent,
+            next: end,
+            present: Some(count),
+            earlier: Some(Earlier {
+                next: start,
+                end,
+                cut: start > first && start < end,
+            }),
+        }
+    }
+
+    fn is_over(&self, state: &mut State) -> bool {
+        let speaks = |state: &mut State| !state.faults.log_held && logged(state, 0).is_some();
+        self.connection != state.faults.connection || self.silent && speaks(state)
+    }
+
+    fn heard(&mut self, state: &mut State) -> Option<Heard> {
+        if self
+            .present
+            .is_some_and(|count| self.silent || self.next >= count)
+        {
+            self.present = None;
+            return Some(Heard::Present);
+        }
+        if self.silent {
+            return self.earlier.take().map(|_| Heard::Complete);
         }
         if state.faults.log_held {
             return None;
         }
-        let message = state.queue(OUTCOME_LOG)?.nth(next)?;
-        self.log = Some(next + 1);
-        Some(Heard::Logged(message))
+        if let Some(message) = logged(state, self.next) {
+            self.next += 1;
+            return Some(Heard::Logged(message));
+        }
+        let earlier = self.earlier.as_mut().filter(|_| !state.faults.earlier_held)?;
+        if std::mem::take(&mut earlier.cut) {
+            return Some(Heard::Cut);
+        }
+        if earlier.next >= earlier.end {
+            self.earlier = None;
+            return Some(Heard::Complete);
+        }
+        let message = logged(state, earlier.next)?;
+        earlier.next += 1;
+        Some(Heard::Earlier(message))
     }
+}
+
+fn logged(state: &mut State, n: usize) -> Option<Message> {
+    state.queue(OUTCOME_LOG)?.nth(n)
 }
 
 #[async_trait]
@@ -79,14 +151,8 @@ impl Listener for MemoryListener {
     }
 
     fn follow(&mut self, wanted: Option<Extent>) {
-        self.cut = false;
-        self.log = wanted.map(|wanted| {
-            let (first, count) = self.shared.state().logged_since(wanted.since);
-            let latest = count.saturating_sub(wanted.messages_max);
-            self.cut = latest > first;
-            first.max(latest)
-        });
-        self.said = None;
+        self.wish = wanted;
+        self.reading = None;
     }
 
     fn sight(&self) -> Sight {

@@ -77,6 +77,7 @@ pub(super) struct Faults {
     pub(super) confirm_delay: Duration,
     pub(super) confirms_held: bool,
     pub(super) log_held: bool,
+    pub(super) earlier_held: bool,
     pub(super) log_refused: bool,
     pub(super) taken_on_confirm: bool,
     pub(super) nacks: usize,

@@ -1,85 +1,122 @@
-//! The outcome log, as far back as a worker needs it and no further.
+//! The outcome log, as far back as a worker needs it and no further: its end first, so that work can begin, and the
+//! older part beside the work.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
 
-use super::{AllProviders, Fleet, SILENCE, lock};
+use super::{AllProviders, Fleet, Read};
 use crate::broker::{Extent, Heard, Listener, Message};
+use crate::worker::ledger::Part;
 use crate::worker::lifecycle::Lifecycle;
 
 /// What happened so shortly before the log was left is read again when it is followed once more: clocks
 /// differ, and so do the moments of publishing and of storing.
 const OVERLAP: Duration = Duration::from_secs(60);
 
+/// What is read of the log, and for what.
+struct Following {
+    listener: Box<dyn Listener>,
+    /// `None`: it is left.
+    wish: Option<Extent>,
+    /// The reading for the wish has begun: what is heard is of it.
+    begun: bool,
+    /// When it was left last.
+    read_until: Timestamp,
+}
+
+impl Following {
+    fn follow(&mut self, wish: Option<Extent>) {
+        self.wish = wish;
+        self.begun = false;
+        self.listener.follow(wish);
+    }
+}
+
 impl Fleet {
     /// Takes in notices and the outcome log. Ends when it is told to.
-    pub async fn listen(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+    pub async fn listen(self: Arc<Self>, listener: Box<dyn Listener>) {
         let mut wanted = self.follow.subscribe();
         let mut all_providers = self.all_providers.subscribe();
-        let began = self.clock.now();
-        let mut read_until = self.window();
-        self.ledger.reads_since(read_until);
-        listener.follow(Some(self.extent(read_until)));
-        let (mut following, mut is_followed) = (false, true);
+        let window = self.window();
+        self.ledger.reads_since(window);
+        let mut following = Following {
+            listener,
+            wish: None,
+            begun: false,
+            read_until: window,
+        };
+        self.read_from(&mut following, window);
         loop {
-            let heard = tokio::select! {
-                heard = listener.next() => heard,
+            tokio::select! {
+                heard = following.listener.next() => self.take_in(heard, &mut following),
                 _ = wanted.changed() => {
                     let follow = *wanted.borrow_and_update();
-                    if follow == is_followed {
-                        continue;
+                    match (follow, following.wish) {
+                        (true, None) => {
+                            let since = self.resumes(following.read_until);
+                            self.read_from(&mut following, since);
+                        }
+                        // A reading that has begun anew in between is read first.
+                        (false, Some(_)) if self.has_read_all() => {
+                            following.read_until = self.clock.now();
+                            following.follow(None);
+                        }
+                        (true, Some(_)) | (false, _) => {}
                     }
-                    *lock(&self.log_heard_at) = None;
-                    if follow {
-                        listener.follow(Some(self.extent(self.resumes(read_until))));
-                    } else {
-                        read_until = self.clock.now();
-                        listener.follow(None);
-                    }
-                    is_followed = follow;
-                    continue;
                 }
                 _ = all_providers.changed() => {
                     if *all_providers.borrow_and_update() == AllProviders::Asked {
-                        *lock(&self.log_heard_at) = None;
-                        is_followed = true;
-                        listener.follow(Some(self.extent(self.window())));
-                    }
-                    continue;
-                }
-                () = sleep(SILENCE), if following && !*self.caught_up.borrow() => {
-                    self.caught_up.send_replace(true);
-                    continue;
-                }
-            };
-            match heard {
-                Heard::Notice(notice) => self.hear(&notice),
-                Heard::GivenUp(delivery) => self.gave_up(delivery),
-                Heard::Following => {
-                    self.all_providers_become(AllProviders::Asked, AllProviders::Following);
-                    following = true;
-                    *lock(&self.log_heard_at) = Some(Instant::now());
-                }
-                Heard::Cut => self.ledger.is_cut(),
-                Heard::Logged(message) => {
-                    *lock(&self.log_heard_at) = Some(Instant::now());
-                    let at = self.read(message);
-                    if at.is_some_and(|at| at >= began) && !*self.caught_up.borrow() {
-                        self.caught_up.send_replace(true);
+                        let window = self.window();
+                        self.read_from(&mut following, window);
                     }
                 }
             }
         }
     }
 
-    /// More than the ledger can hold is of no use, and would only be waited for.
-    fn extent(&self, since: Timestamp) -> Extent {
-        Extent {
+    fn read_from(&self, following: &mut Following, since: Timestamp) {
+        self.begins();
+        let messages_max = self.ledger.events_max();
+        following.follow(Some(Extent {
             since,
-            messages_max: self.ledger.events_max(),
+            // More than the ledger can hold is of no use, and would only be read.
+            messages_max,
+            end_max: self.settings.log_end_max.min(messages_max / 2).max(1),
+        }));
+    }
+
+    fn begins(&self) {
+        self.ledger.begins();
+        self.read.send_replace(Read::Nothing);
+    }
+
+    fn take_in(&self, heard: Heard, following: &mut Following) {
+        match heard {
+            Heard::Notice(notice) => self.hear(&notice),
+            Heard::GivenUp(delivery) => self.gave_up(delivery),
+            Heard::Begins(wish) => {
+                following.begun = following.wish == Some(wish);
+                if following.begun {
+                    self.begins();
+                    self.all_providers_become(AllProviders::Asked, AllProviders::Following);
+                }
+            }
+            // What is left of an earlier reading says nothing of this one.
+            _ if !following.begun => {}
+            Heard::Logged(message) => self.read(message, Part::End),
+            Heard::Earlier(message) => self.read(message, Part::Earlier),
+            Heard::Cut => self.ledger.is_cut(),
+            Heard::Present => {
+                self.read.send_replace(Read::ToPresent);
+                self.caught_up
+                    .send_if_modified(|caught_up| !std::mem::replace(caught_up, true));
+            }
+            Heard::Complete => {
+                self.ledger.is_read();
+                self.read.send_replace(Read::All);
+            }
         }
     }
 
@@ -98,17 +135,42 @@ impl Fleet {
         left.max(window)
     }
 
-    fn read(&self, message: Message) -> Option<Timestamp> {
+    fn read(&self, message: Message, part: Part) {
         // user.update.<what>.<provider>
-        let (what, provider) = message.routing_key.rsplit_once('.')?;
+        let Some((what, provider)) = message.routing_key.rsplit_once('.') else {
+            return;
+        };
         let is_ours = provider == self.settings.provider.as_str();
         if Lifecycle::is_of(what) {
             if is_ours {
-                self.lifecycle.read(&message.body);
+                self.lifecycle.read(&message.body, part);
             }
-            return None;
+            return;
         }
-        let wanted = is_ours || *self.all_providers.borrow() != AllProviders::Unread;
-        wanted.then(|| self.ledger.read(message))?
+        if is_ours || *self.all_providers.borrow() != AllProviders::Unread {
+            self.ledger.read(message, part);
+        }
+    }
+
+    /// From now on the log is read for every provider, and once more from as far back as at the start. Waits until
+    /// that has begun.
+    pub(in crate::worker) async fn read_all_providers(&self) {
+        self.all_providers_become(AllProviders::Unread, AllProviders::Asked);
+        // The sender lives as long as this does.
+        let _ = self
+            .all_providers
+            .subscribe()
+            .wait_for(|all| *all == AllProviders::Following)
+            .await;
+    }
+
+    fn all_providers_become(&self, from: AllProviders, to: AllProviders) {
+        self.all_providers.send_if_modified(|all| {
+            let changes = *all == from;
+            if changes {
+                *all = to;
+            }
+            changes
+        });
     }
 }

@@ -39,6 +39,12 @@ impl Hands {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
+        // Whoever had it may have told of it in the part of the log that is read last.
+        if self.read_all(leave).await?
+            && let Some(succeeded) = self.ledger.next_run(ident, &delivery.body)
+        {
+            return Some(Err(succeeded));
+        }
         let window = self.clock.now() - self.ledger_window;
         let unsure = !self.ledger.is_complete_since(window);
         let begun = self.ledger.begun(ident);
@@ -57,6 +63,15 @@ impl Hands {
         let mut begun = self.ledger.begun(ident);
         begun.called |= unsure;
         Some(Ok(begun))
+    }
+
+    /// Waits until the log is read as far back as it is of use. Whether it had to wait; `None`: left.
+    pub(super) async fn read_all(&self, leave: &CancellationToken) -> Option<bool> {
+        let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) else {
+            return Some(false);
+        };
+        let read = self.handler.waits.during(Wait::Log, fleet.read_all());
+        unless_left(leave, read).await.map(|()| true)
     }
 
     /// The fleet, while its log is not known to be read.

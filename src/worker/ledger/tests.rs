@@ -105,8 +105,8 @@ fn it_remembers_the_latest_and_says_since_when_it_is_complete() {
 #[test]
 fn what_others_settled_is_known_from_the_log() {
     let ledger = ledger(10);
-    ledger.read(terminal(1, &failure()));
-    ledger.read(terminal(2, &success()));
+    ledger.read(terminal(1, &failure()), Part::End);
+    ledger.read(terminal(2, &success()), Part::End);
     assert_eq!(next(&ledger, 1, 0, BODY), (1, None), "its next redrive");
     let mut second = ident(2, 0);
     let succeeded = ledger.next_run(&mut second, BODY).unwrap();
@@ -144,10 +144,8 @@ fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
     let mut named = ident(1, 0);
     named.fields = vec!["email", "phone"];
     let provider = ProviderName::parse("sivo").unwrap();
-    ledger.read(logged(
-        &Event::terminal(&provider, &named, false, &success(), at(2)),
-        &[],
-    ));
+    let succeeded = Event::terminal(&provider, &named, false, &success(), at(2));
+    ledger.read(logged(&succeeded, &[]), Part::End);
     let other_body = |fields: &[&'static str]| {
         let mut ident = ident(1, 0);
         ident.fields = fields.to_vec();
@@ -157,7 +155,7 @@ fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
     assert!(other_body(&["email"]));
     // Reading one's own events back loses nothing.
     ledger.settle(&ident(2, 0), &success(), BODY, at(1));
-    ledger.read(terminal(2, &success()));
+    ledger.read(terminal(2, &success()), Part::End);
     assert_eq!(next(&ledger, 2, 0, b"other"), (1, Some(true)));
 }
 
@@ -175,17 +173,79 @@ fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
 fn a_turn_is_open_until_it_is_handed_back() {
     let ledger = ledger(10);
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
-    ledger.read(start(1, "a/1", &[]));
-    ledger.read(start(1, "a/1", &[]));
-    ledger.read(start(1, "a/2", &[]));
+    ledger.read(start(1, "a/1", &[]), Part::End);
+    ledger.read(start(1, "a/1", &[]), Part::End);
+    ledger.read(start(1, "a/2", &[]), Part::End);
     ledger.begin(&ident(1, 0), turn("me", 7), at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!(begun.open, [turn("a", 1), turn("a", 2), turn("me", 7)]);
     assert_eq!((begun.workers(), begun.called), (2, false));
-    ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]));
+    ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]), Part::End);
     ledger.hand_back(&ident(1, 0), &turn("me", 7), true, at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!((begun.open.len(), begun.called), (1, true));
+}
+
+#[test]
+fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing() {
+    let ledger = ledger(10);
+    ledger.begins();
+    ledger.read(start(1, "a/1", &[(HANDED_BACK, "called")]), Part::End);
+    ledger.settle(&ident(2, 0), &success(), BODY, at(3));
+    ledger.read(start(1, "a/1", &[]), Part::Earlier);
+    ledger.read(start(1, "b/1", &[]), Part::Earlier);
+    ledger.read(terminal(2, &success()), Part::Earlier);
+    let begun = ledger.begun(&ident(1, 0));
+    assert_eq!((begun.open, begun.called), (vec![turn("b", 1)], true));
+    assert_eq!(
+        next(&ledger, 2, 0, b"other"),
+        (1, Some(true)),
+        "its body is known"
+    );
+    ledger.is_read();
+    assert_eq!(ledger.begun(&ident(1, 0)).open, [turn("b", 1)]);
+}
+
+#[test]
+fn nothing_is_complete_before_the_older_part_is_read_nor_where_it_is_cut() {
+    let ledger = ledger(10);
+    ledger.reads_since(at(1));
+    for cut in [false, true] {
+        ledger.begins();
+        ledger.read(terminal(1, &success()), Part::End);
+        assert!(!ledger.is_complete_since(at(9)));
+        if cut {
+            ledger.is_cut();
+        }
+        // The event's time is another second.
+        ledger.read(start(2, "a/1", &[]), Part::Earlier);
+        ledger.is_read();
+        assert!(ledger.is_complete_since(at(1)));
+        assert!(!ledger.is_complete_since(at(0)));
+    }
+}
+
+#[test]
+fn what_is_older_is_given_up_first_in_whatever_order_it_was_read() {
+    let knows = |ledger: &Ledger, n| next(ledger, n, 0, BODY).1.is_some();
+    // Room for six events: two of the end, and of the older part the latest four.
+    let ledger = ledger(3);
+    ledger.begins();
+    for n in [7, 8] {
+        ledger.read(terminal(n, &success()), Part::End);
+    }
+    for n in 1..=6 {
+        ledger.read(terminal(n, &success()), Part::Earlier);
+    }
+    let known = |ledger: &Ledger| -> Vec<_> { (1..=12).filter(|n| knows(ledger, *n)).collect() };
+    assert_eq!(known(&ledger), [3, 4, 5, 6, 7, 8]);
+    ledger.read(terminal(9, &success()), Part::End);
+    assert_eq!(known(&ledger), [4, 5, 6, 7, 8, 9]);
+    ledger.is_read();
+    for n in 10..=12 {
+        ledger.settle(&ident(n, 0), &success(), BODY, at(3));
+    }
+    assert_eq!(known(&ledger), [7, 8, 9, 10, 11, 12]);
 }
 
 #[test]
@@ -203,11 +263,11 @@ fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
 async fn a_barrier_of_our_own_is_waited_for_and_settles_nothing() {
     let ledger = ledger(10);
     let event = start(1, "a/1", &[(BARRIER, "another/9")]);
-    ledger.read(event);
+    ledger.read(event, Part::End);
     let waiting = ledger.barrier(2);
     let mut waiting = std::pin::pin!(waiting);
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]));
+    ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]), Part::End);
     waiting.await;
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
     assert!(ledger.latest().is_none());

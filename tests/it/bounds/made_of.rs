@@ -17,6 +17,7 @@ use usher::provider::Provider;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
 use usher::provider::token::Source;
+use usher::worker::fleet::LOG_END_MAX;
 use usher::worker::handler::Calls;
 use usher::worker::{Company, Setup, Shutdown, Worker, gate};
 
@@ -122,6 +123,7 @@ async fn make_use_of(config: &Config) {
             listener: broker.listener(),
             exchange: topology.fleet_exchange(),
             ledger_window: config.broker.ledger_window,
+            log_end_max: LOG_END_MAX,
         }),
         partitions: config.broker.partitions.get(),
         provider,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{advance, sleep};
+use tokio::time::{advance, sleep, timeout};
 use usher::broker::Message;
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use crate::pace::gate_for;
 
 const WINDOW: Duration = Duration::from_secs(900);
 const EVENTS_MAX: u32 = 2000;
+const END_MAX: usize = 100;
 const PROVIDER: &str = "sivo";
 
 struct Bench {
@@ -53,6 +54,7 @@ impl Bench {
             partitions: 1,
             exchange: topology.fleet_exchange(),
             ledger_window: WINDOW,
+            log_end_max: END_MAX,
             sight: broker.listener().sight(),
         };
         let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
@@ -145,8 +147,15 @@ async fn of_a_log_that_is_longer_than_the_ledger_the_end_is_read_and_no_more_is_
         bench.logs(n.into());
         advance(Duration::from_millis(10)).await;
     }
+    bench.broker.hold_earlier(true);
     bench.listens();
     bench.fleet.caught_up().await;
+    let end = EVENTS_MAX * 2 - u32::try_from(END_MAX).unwrap();
+    assert!(!bench.knows((end - 1).into()) && bench.knows(end.into()));
+    assert!(!bench.fleet.has_read_all());
+    assert!(!bench.ledger.is_complete_since(bench.clock.now()));
+    bench.broker.hold_earlier(false);
+    bench.fleet.read_all().await;
     let first = EVENTS_MAX;
     assert!(!bench.knows((first - 1).into()) && bench.knows(first.into()));
     let back = |events: u32| bench.clock.now() - Duration::from_millis(10) * events;
@@ -166,4 +175,55 @@ async fn a_log_that_was_left_for_a_while_is_read_from_there_on() {
     bench.fleet.follow(true);
     a_moment().await;
     assert!(bench.knows(1) && bench.ledger.is_complete_since(since));
+}
+
+/// Another provider's events never end, and notices come between.
+#[tokio::test(start_paused = true)]
+async fn a_busy_neighbour_in_the_log_holds_up_nobody() {
+    let bench = Bench::empty();
+    let busy = bench.broker.clone();
+    let other = Message {
+        exchange: OUTCOMES.to_owned(),
+        routing_key: "user.update.success.other".to_owned(),
+        properties: Properties::default(),
+        body: Default::default(),
+        mandatory: false,
+    };
+    let neighbour = tokio::spawn(async move {
+        loop {
+            busy.publish(&other).unwrap();
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    sleep(Duration::from_secs(60)).await;
+    bench.listens();
+    let ready = async {
+        bench.fleet.caught_up().await;
+        bench.fleet.barrier().await;
+        bench.fleet.read_all().await;
+    };
+    timeout(Duration::from_secs(1), ready).await.unwrap();
+    neighbour.abort();
+}
+
+/// It begins anew, and ends.
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_is_lost_in_the_middle_of_the_older_part_reads_all_of_it_in_the_end() {
+    let bench = Bench::empty();
+    for n in 0..EVENTS_MAX / 2 {
+        bench.logs(n.into());
+    }
+    bench.broker.hold_earlier(true);
+    bench.listens();
+    bench.fleet.caught_up().await;
+    // A worker that has all leases still has to know what was before.
+    bench.fleet.follow(false);
+    a_moment().await;
+    bench.broker.drop_connection();
+    a_moment().await;
+    assert!(!bench.fleet.has_read_all() && !bench.knows(0));
+    bench.broker.hold_earlier(false);
+    bench.fleet.read_all().await;
+    assert!((0..EVENTS_MAX / 2).all(|n| bench.knows(n.into())));
+    assert!(bench.ledger.is_complete_since(bench.clock.now() - WINDOW));
 }

@@ -1,0 +1,115 @@
+//! The older part of the outcome log, read beside what is new.
+
+use std::future::pending;
+use std::time::Duration;
+
+use lapin::Connection;
+use tokio::time::timeout;
+
+use super::part::{Part, Point};
+use super::place::Earlier;
+use super::{Log, Read};
+use crate::broker::{Heard, Message};
+
+/// A log that has reached the present and gives nothing since the time that is wanted within this holds nothing since
+/// then. Where it gives something after all, it is read anew.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
+
+impl Log {
+    /// Once the present is reached. Ends only with what ends the reading as a whole.
+    pub(super) async fn read_earlier(&self, connection: &Connection) -> lapin::Result<Read> {
+        let earlier = loop {
+            let place = *self.place();
+            match place {
+                Some(place) if place.present.is_none() => break place.earlier,
+                _ => self.reached.notified().await,
+            }
+        };
+        let Some(earlier) = earlier else {
+            return pending().await;
+        };
+        let mut part = match earlier.next {
+            Some(next) if next >= earlier.end => return self.complete().await,
+            Some(next) => Part::open(connection, Point::Offset(next)).await?,
+            None => Part::open(connection, Point::Time(self.since())).await?,
+        };
+        let mut first = None;
+        if earlier.next.is_none() {
+            let Ok(came) = timeout(FIRST_WITHIN, part.next()).await else {
+                return self.nothing_earlier(part, earlier).await;
+            };
+            let Some((offset, message)) = came? else {
+                return Ok(Read::Ended);
+            };
+            if offset < earlier.start {
+                part.close().await;
+                part = Part::open(connection, Point::Offset(earlier.start)).await?;
+                if self.hear.send(Heard::Cut).await.is_err() {
+                    return Ok(Read::Unheard);
+                }
+            } else {
+                first = Some((offset, message));
+            }
+        }
+        self.hand_on_earlier(part, first, earlier).await
+    }
+
+    fn since(&self) -> jiff::Timestamp {
+        self.place()
+            .map_or(jiff::Timestamp::MIN, |place| place.wish.since)
+    }
+
+    async fn hand_on_earlier(
+        &self,
+        mut part: Part,
+        mut first: Option<(i64, Message)>,
+        earlier: Earlier,
+    ) -> lapin::Result<Read> {
+        loop {
+            let next = match first.take() {
+                Some(first) => Some(first),
+                None => part.next().await?,
+            };
+            let Some((offset, message)) = next else {
+                return Ok(Read::Ended);
+            };
+            if offset >= earlier.end {
+                part.close().await;
+                return self.complete().await;
+            }
+            if self.hear.send(Heard::Earlier(message)).await.is_err() {
+                return Ok(Read::Unheard);
+            }
+            self.moved(|place| {
+                place.earlier = Some(Earlier {
+                    next: Some(offset + 1),
+                    ..earlier
+                });
+            });
+            part.taken().await?;
+        }
+    }
+
+    async fn nothing_earlier(&self, mut part: Part, earlier: Earlier) -> lapin::Result<Read> {
+        if self.hear.send(Heard::Complete).await.is_err() {
+            return Ok(Read::Unheard);
+        }
+        match part.next().await? {
+            None => Ok(Read::Ended),
+            Some((offset, _)) if offset < earlier.end => Ok(Read::Anew),
+            Some(_) => {
+                part.close().await;
+                self.moved(|place| place.earlier = None);
+                pending().await
+            }
+        }
+    }
+
+    async fn complete(&self) -> lapin::Result<Read> {
+        if self.hear.send(Heard::Complete).await.is_err() {
+            return Ok(Read::Unheard);
+        }
+        self.moved(|place| place.earlier = None);
+        pending().await
+    }
+}

@@ -1,0 +1,112 @@
+//! The outcome log from somewhere on, on a channel of its own.
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Channel, Connection};
+
+use crate::broker::Message;
+use crate::broker::amqp::listener::BODY_BYTES_MAX;
+use crate::broker::amqp::received::Received;
+use crate::broker::topology::OUTCOME_LOG;
+
+/// Messages on their way; and after so many of them the broker is told to send more.
+const PREFETCH: u16 = 1000;
+const ACK_EVERY: u64 = 200;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Point {
+    Offset(i64),
+    /// From what was stored with the first message since then. It waits for it, where there is none.
+    Time(Timestamp),
+    /// From what was stored with the last message. It waits for it, where there is none.
+    Last,
+}
+
+impl Point {
+    fn argument(self) -> AMQPValue {
+        match self {
+            Self::Offset(offset) => AMQPValue::LongLongInt(offset),
+            Self::Time(then) => AMQPValue::Timestamp(u64::try_from(then.as_second()).unwrap_or(0)),
+            Self::Last => AMQPValue::LongString("last".into()),
+        }
+    }
+}
+
+pub(super) struct Part {
+    channel: Channel,
+    deliveries: lapin::Consumer,
+    /// The latest that came.
+    acker: Option<Acker>,
+    unacked: u64,
+}
+
+impl Part {
+    pub(super) async fn open(connection: &Connection, from: Point) -> lapin::Result<Self> {
+        Self::within(connection, from, PREFETCH).await
+    }
+
+    async fn within(connection: &Connection, from: Point, prefetch: u16) -> lapin::Result<Self> {
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), from.argument());
+        let options = BasicConsumeOptions::default();
+        let deliveries = channel
+            .basic_consume(OUTCOME_LOG.into(), "".into(), options, arguments)
+            .await?;
+        Ok(Self {
+            channel,
+            deliveries,
+            acker: None,
+            unacked: 0,
+        })
+    }
+
+    async fn delivery(&mut self) -> lapin::Result<Option<Delivery>> {
+        self.deliveries.next().await.transpose()
+    }
+
+    /// The next message, and its offset.
+    pub(super) async fn next(&mut self) -> lapin::Result<Option<(i64, Message)>> {
+        let Some(delivery) = self.delivery().await? else {
+            return Ok(None);
+        };
+        let received = Received::from(delivery).within(BODY_BYTES_MAX);
+        // The broker counts them all.
+        let offset = offset(&received.message).unwrap_or_default();
+        self.acker = Some(received.acker);
+        Ok(Some((offset, received.message)))
+    }
+
+    /// What came last was handed on.
+    pub(super) async fn taken(&mut self) -> lapin::Result<()> {
+        self.unacked += 1;
+        if self.unacked >= ACK_EVERY
+            && let Some(acker) = self.acker.take()
+        {
+            self.unacked = 0;
+            acker.ack(BasicAckOptions { multiple: true }).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(self) {
+        // An error is as good: the channel is gone.
+        let _ = self.channel.close(200, "OK".into()).await;
+    }
+}
+
+fn offset(message: &Message) -> Option<i64> {
+    message.properties.number("x-stream-offset")
+}
+
+/// Waits for it; `None` where the broker ends it first.
+pub(super) async fn offset_of_first(connection: &Connection, from: Point) -> lapin::Result<Option<i64>> {
+    let mut part = Part::within(connection, from, 1).await?;
+    let first = part.next().await?;
+    part.close().await;
+    Ok(first.map(|(offset, _)| offset))
+}

@@ -1,0 +1,81 @@
+//! How far the outcome log is read, in offsets. Plain data.
+
+use crate::broker::Extent;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) wish: Extent,
+    /// From where the end goes on.
+    pub(super) next: i64,
+    /// The last message that was there at the beginning, or one that was stored with it; `None`: it came.
+    pub(super) present: Option<i64>,
+    /// `None`: it was read.
+    pub(super) earlier: Option<Earlier>,
+}
+
+/// The older part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Earlier {
+    /// From where it goes on; `None`: from the time that is wanted.
+    pub(super) next: Option<i64>,
+    /// Where the end begins.
+    pub(super) end: i64,
+    /// No message before this one is wanted.
+    pub(super) start: i64,
+}
+
+impl Place {
+    /// At the beginning, where these are the first message since the time that is wanted, if it is known, and the last.
+    pub(super) fn new(wish: Extent, first: Option<i64>, last: i64) -> Self {
+        let back = |messages: usize| {
+            let messages = i64::try_from(messages).unwrap_or(i64::MAX);
+            last.saturating_sub(messages).saturating_add(1).max(0)
+        };
+        let end = first.map_or(last, |first| back(wish.end_max).max(first).min(last));
+        Self {
+            wish,
+            next: end,
+            present: Some(last),
+            earlier: Some(Earlier {
+                // Where the end begins with the first there is nothing to wait for.
+                next: first.filter(|first| *first >= end),
+                end,
+                start: back(wish.messages_max),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn place(first: Option<i64>, last: i64) -> (i64, Earlier) {
+        let wish = Extent {
+            since: Timestamp::UNIX_EPOCH,
+            messages_max: 100,
+            end_max: 10,
+        };
+        let place = Place::new(wish, first, last);
+        assert_eq!(place.present, Some(last));
+        (place.next, place.earlier.unwrap())
+    }
+
+    #[test]
+    fn of_a_log_the_end_is_read_first_and_no_more_than_is_wanted() {
+        let earlier = |next, end, start| Earlier { next, end, start };
+        assert_eq!(place(Some(0), 999), (990, earlier(None, 990, 900)));
+        assert_eq!(place(Some(995), 999), (995, earlier(Some(995), 995, 900)));
+        assert_eq!(place(Some(0), 4), (0, earlier(Some(0), 0, 0)));
+        // The first was stored after the last was asked for.
+        assert_eq!(place(Some(1000), 999), (999, earlier(Some(1000), 999, 900)));
+    }
+
+    #[test]
+    fn where_the_first_is_not_known_the_last_alone_is_the_end() {
+        let (next, earlier) = place(None, 999);
+        assert_eq!((next, earlier.next, earlier.end), (999, None, 999));
+    }
+}

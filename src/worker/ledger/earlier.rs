@@ -1,0 +1,30 @@
+//! The older part of the outcome log, while it is read after the end.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::TURNS_MAX;
+use crate::contract::Act;
+
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// What came of it: older than all else that is known, so given up before that.
+    pub(super) oldest_first: VecDeque<(Uuid, Timestamp)>,
+    /// Turns that were handed back, by START's id, where START stands in the older part: it opens none of them.
+    ended: HashMap<Uuid, Vec<Act>>,
+}
+
+impl Earlier {
+    pub(super) fn ends(&mut self, id: Uuid, turn: &Act) {
+        let ended = self.ended.entry(id).or_default();
+        if ended.len() < TURNS_MAX {
+            ended.push(turn.clone());
+        }
+    }
+
+    pub(super) fn ended(&self, id: Uuid, turn: &Act) -> bool {
+        self.ended.get(&id).is_some_and(|ended| ended.contains(turn))
+    }
+}

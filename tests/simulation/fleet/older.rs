@@ -1,0 +1,150 @@
+//! A worker that begins before the older part of the outcome log is read: who goes on at once, and who waits for what
+//! stands there.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use usher::broker::topology::{GIVEN_UP, OUTCOME_LOG, OUTCOMES};
+use usher::broker::{Message, Properties};
+use usher::contract::Fault;
+
+use crate::commands::command;
+use crate::provider::{Answer, Scripted};
+use crate::world::{World, outcomes};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A provider that applies a write after half of this, and answers after the other half.
+const LATENCY: Duration = Duration::from_secs(2);
+
+/// What is in the log now is no part of its end any more.
+fn logs_much_more(world: &World) {
+    for _ in 0..10 * world.log_end_max {
+        world.publish(&Message {
+            exchange: OUTCOMES.to_owned(),
+            routing_key: "something.else.sim".to_owned(),
+            properties: Properties::default(),
+            body: Default::default(),
+            mandatory: false,
+        });
+    }
+}
+
+/// Kills the worker in the middle of its only write.
+async fn killed_while_writing(provider: Scripted) -> World {
+    let world = World::new(provider);
+    world.publish(&command(1, "u", false));
+    let running = world.start();
+    while world.provider.writes().first().is_none_or(|write| !write.applied) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    running.crash().await;
+    logs_much_more(&world);
+    world
+}
+
+fn slow() -> Scripted {
+    Scripted::new(1, LATENCY, Box::new(|_, _, _| Answer::Ok))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_came_again_waits_for_its_start_and_is_judged_by_it_while_others_go_on() {
+    for harmful in [false, true] {
+        let provider = if harmful { slow().harmful() } else { slow() };
+        let world = killed_while_writing(provider).await;
+        world.publish(&command(2, "v", false));
+        world.broker.hold_earlier(true);
+        let (running, began) = (world.start(), Instant::now());
+        sleep(SECOND * 60).await;
+        let calls = world.provider.calls();
+        let mut later = calls.iter().filter(|call| call.started >= began);
+        let first = later.next().map(|call| call.started - began);
+        assert!(first.is_some_and(|first| first < SECOND), "{first:?}");
+        assert!(later.all(|call| call.user == "v"));
+        assert_eq!(world.waiting(), 1);
+        world.broker.hold_earlier(false);
+        world.until_settled().await;
+        let ended = if harmful {
+            "outcome_unknown 0"
+        } else {
+            "UNCHANGED 0"
+        };
+        assert_eq!(outcomes(&world.events()), ["SUCCESS 1", ended]);
+        assert_eq!(
+            world.provider.writes().len(),
+            2,
+            "it was applied, and is not sent again"
+        );
+        running.drain().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_whose_start_is_read_after_it_was_handed_back_runs_at_once() {
+    let throttled = Fault::Throttled {
+        retry_after: Some(SECOND * 60),
+    };
+    let world = World::new(Scripted::in_turn([Answer::Fail(throttled)]));
+    world.publish(&command(1, "u", false));
+    world.publish(&command(2, "v", false));
+    let first = world.start();
+    sleep(SECOND).await;
+    logs_much_more(&world);
+    first.drain().await;
+    let (second, began) = (world.start(), Instant::now());
+    world.until_settled().await;
+    assert!(began.elapsed() < SECOND * 2, "{:?}", began.elapsed());
+    second.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_gave_up_waits_for_the_older_part_too() {
+    let world = World::new(Scripted::always(Answer::Ok));
+    let succeeded = command(1, "u", false);
+    world.publish(&succeeded);
+    let first = world.start();
+    world.until_settled().await;
+    first.drain().await;
+    logs_much_more(&world);
+    world.publish(&Message {
+        exchange: GIVEN_UP.to_owned(),
+        ..succeeded
+    });
+    world.broker.hold_earlier(true);
+    let second = world.start();
+    sleep(SECOND * 300).await;
+    assert_eq!(world.broker.depth(GIVEN_UP), 1);
+    world.broker.hold_earlier(false);
+    sleep(SECOND).await;
+    assert_eq!(world.broker.depth(GIVEN_UP), 0);
+    assert!(world.dead_letters().is_empty(), "its success was told");
+    second.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_was_told_in_the_older_part_is_not_told_again() {
+    let world = World::new(Scripted::always(Answer::Fail(Fault::Unreachable)));
+    world.publish(&command(1, "u", false));
+    let told = || {
+        let log = world.broker.messages(OUTCOME_LOG);
+        let keys = log.iter().map(|message| message.routing_key.clone());
+        keys.filter(|key| key.starts_with("provider."))
+            .collect::<Vec<_>>()
+    };
+    let first = world.start();
+    sleep(SECOND * 60).await;
+    first.crash().await;
+    logs_much_more(&world);
+    world.publish(&command(2, "v", false));
+    world.broker.hold_earlier(true);
+    let second = world.start();
+    sleep(SECOND * 60).await;
+    world.broker.hold_earlier(false);
+    sleep(SECOND * 60).await;
+    assert_eq!(told(), ["provider.paused.sim"]);
+    world.provider.script(Box::new(|_, _, _| Answer::Ok));
+    world.until_settled().await;
+    sleep(SECOND * 60).await;
+    assert_eq!(told(), ["provider.paused.sim", "provider.resumed.sim"]);
+    second.drain().await;
+}
