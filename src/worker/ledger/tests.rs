@@ -272,3 +272,126 @@ async fn a_barrier_of_our_own_is_waited_for_and_settles_nothing() {
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
     assert!(ledger.latest().is_none());
 }
+
+/// What a worker did about one of some commands.
+#[derive(Clone, Copy)]
+enum Did {
+    Begin,
+    HandBack(bool),
+    Succeed,
+    Fail,
+}
+
+/// What three workers, of whom one is this one, may have done about six commands, in the log's order.
+fn story(rng: &mut fastrand::Rng) -> Vec<(u128, Act, Did)> {
+    let mut story = Vec::new();
+    let mut open: HashMap<u128, Vec<Act>> = HashMap::new();
+    let mut ended = Vec::new();
+    for number in 0..rng.u64(1..40) {
+        let n = rng.u128(0..6);
+        let turns = open.entry(n).or_default();
+        if ended.contains(&n) {
+            continue;
+        }
+        if turns.is_empty() || rng.u8(..4) == 0 {
+            let turn = turn(["a", "b", "me"][rng.usize(..3)], number);
+            turns.push(turn.clone());
+            story.push((n, turn, Did::Begin));
+            continue;
+        }
+        let turn = turns.swap_remove(rng.usize(..turns.len()));
+        let did = match rng.u8(..4) {
+            0 => Did::Succeed,
+            1 => Did::Fail,
+            _ => Did::HandBack(rng.bool()),
+        };
+        if !matches!(did, Did::HandBack(_)) {
+            ended.push(n);
+        }
+        story.push((n, turn, did));
+    }
+    story
+}
+
+fn as_logged((n, turn, did): &(u128, Act, Did)) -> Message {
+    let how = |called: bool| if called { "called" } else { "untouched" };
+    match did {
+        Did::Begin => start(*n, &turn.to_string(), &[]),
+        Did::HandBack(called) => start(*n, &turn.to_string(), &[(HANDED_BACK, how(*called))]),
+        Did::Succeed => terminal(*n, &success()),
+        Did::Fail => terminal(*n, &failure()),
+    }
+}
+
+fn done_here(ledger: &Ledger, (n, turn, did): &(u128, Act, Did)) {
+    let (ident, now) = (ident(*n, 0), at(3));
+    match did {
+        Did::Begin => ledger.begin(&ident, turn.clone(), now),
+        Did::HandBack(called) => ledger.hand_back(&ident, turn, *called, now),
+        Did::Succeed => ledger.settle(&ident, &success(), BODY, now),
+        Did::Fail => ledger.settle(&ident, &failure(), BODY, now),
+    }
+}
+
+/// The next run of each command, and the open turns of those that have no end.
+fn known_of_all(ledger: &Ledger) -> Vec<(u32, Option<bool>, Vec<String>, bool)> {
+    let known = |n| {
+        let (run, succeeded) = next(ledger, n, 0, BODY);
+        let begun = match run {
+            0 => ledger.begun(&ident(n, 0)),
+            _ => Begun::default(),
+        };
+        let mut open: Vec<_> = begun.open.iter().map(Act::to_string).collect();
+        open.sort();
+        (run, succeeded, open, begun.called)
+    };
+    (0..6).map(known).collect()
+}
+
+/// The listener reads both parts of the log beside each other, while the worker's own tasks do what the log tells later.
+#[test]
+fn whatever_comes_first_of_the_logs_parts_and_ones_own_acts_the_same_is_known_in_the_end() {
+    for seed in 0..500 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let story = story(&mut rng);
+        let in_order = ledger(100);
+        for event in &story {
+            in_order.read(as_logged(event), Part::End);
+        }
+        // This worker began with the end of the log: what it did itself is all there.
+        let first_own = story
+            .iter()
+            .position(|(_, turn, _)| turn.worker == WorkerId::new("me"));
+        let split = rng.usize(..=first_own.unwrap_or(story.len()));
+        let (earlier, end) = story.split_at(split);
+        let own: Vec<_> = end
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, turn, _))| turn.worker == WorkerId::new("me"))
+            .collect();
+        let mixed = ledger(100);
+        mixed.begins();
+        let (mut read_earlier, mut read_end, mut done) = (0, 0, 0);
+        while read_earlier < earlier.len() || read_end < end.len() {
+            // Nothing is logged before it is done.
+            let may_read = own.get(done).is_none_or(|(place, _)| read_end < *place);
+            match rng.u8(..3) {
+                0 if read_earlier < earlier.len() => {
+                    mixed.read(as_logged(&earlier[read_earlier]), Part::Earlier);
+                    read_earlier += 1;
+                }
+                1 if read_end < end.len() && may_read => {
+                    mixed.read(as_logged(&end[read_end]), Part::End);
+                    read_end += 1;
+                }
+                2 if done < own.len() => {
+                    done_here(&mixed, own[done].1);
+                    done += 1;
+                }
+                _ => {}
+            }
+        }
+        mixed.is_read();
+        assert_eq!(known_of_all(&mixed), known_of_all(&in_order), "seed {seed}");
+    }
+}
