@@ -26,6 +26,7 @@ mod publisher;
 mod publishing;
 mod pulse;
 mod received;
+mod refused;
 mod repartition;
 mod supervisor;
 mod survey;

@@ -177,6 +177,20 @@ impl Node {
         format!("amqp://{user}:s3cret@{}/{vhost}", self.address)
     }
 
+    /// How many messages a queue of the vhost may hold, by a policy; `None`: as many as come.
+    pub async fn limit(&self, vhost: &str, messages: Option<u32>) {
+        let policy = format!("/api/policies/{vhost}/limit");
+        match messages {
+            Some(messages) => {
+                let limit = json!({ "pattern": ".*", "definition": { "max-length": messages } });
+                assert!(self.put(&policy, limit).await);
+            }
+            None => {
+                self.api(Method::DELETE, &policy, Value::Null).await;
+            }
+        }
+    }
+
     pub fn url(&self, vhost: &str) -> String {
         format!("amqp://{}@{}/{vhost}", self.credentials, self.address)
     }

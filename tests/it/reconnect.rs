@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{Config, Limits, Link, PublishError, Publisher};
+use usher::broker::{Config, Limits, Link, Message, PublishError, Publisher};
 
 use crate::node::{Node, free_ports};
 use crate::proxy::Proxy;
@@ -224,4 +224,35 @@ async fn where_no_address_answers_each_is_named_and_a_refusal_goes_first() {
         );
         assert!(!said.contains("wr0ng"), "{said}");
     }
+}
+
+/// RabbitMQ tells a channel when a full queue has room again, and not when its limit is taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_pass_again_when_the_limit_that_refused_them_is_taken_away() {
+    let node = Node::shared().await;
+    let url = node.vhost("refused").await;
+    let config = Config {
+        url: url.parse().unwrap(),
+        ..Config::default()
+    };
+    let (_consumer, publisher) = connect(&config).await;
+    let kinds = [false, true].map(|mandatory| Message {
+        mandatory,
+        ..command(1)
+    });
+    node.limit("refused", Some(0)).await;
+    for message in &kinds {
+        eventually("it is refused", async || {
+            (publisher.publish(message).await == Err(PublishError::Nacked)).then_some(())
+        })
+        .await;
+    }
+    node.limit("refused", None).await;
+    for message in &kinds {
+        eventually("it is taken again", async || {
+            publisher.publish(message).await.ok()
+        })
+        .await;
+    }
+    assert_eq!(*publisher.link().borrow(), Link::Up);
 }

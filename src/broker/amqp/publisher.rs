@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -14,7 +15,7 @@ use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
@@ -22,6 +23,7 @@ use super::connection;
 use super::error::ConnectError;
 use super::first::First;
 use super::publishing::Publishing;
+use super::refused::Refused;
 use super::supervisor::Supervisor;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Config, Link, Message, PublishError, Publisher};
@@ -35,12 +37,16 @@ const OTHER_PROPERTIES_BYTES_MAX: usize = 4 * 1024;
 /// Mandatory publishes that wait for their confirms at the same time, each on a channel of its own.
 const ALONE_MAX: usize = 8;
 
+/// A channel on which messages are refused is replaced after this, and not more often.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
+
 pub(super) struct AmqpPublisher {
     /// None while the broker can't take messages.
     session: watch::Receiver<Option<Arc<Session>>>,
     link: watch::Receiver<Link>,
     config: Config,
     in_flight: InFlight,
+    refused: Refused,
     closed: AtomicBool,
     stop: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
@@ -64,6 +70,7 @@ impl AmqpPublisher {
             link,
             config: config.clone(),
             in_flight: InFlight::default(),
+            refused: Refused::default(),
             closed: AtomicBool::new(false),
             supervisor: Mutex::new(Some(supervisor)),
             _stop_when_dropped: stop.clone().drop_guard(),
@@ -85,7 +92,14 @@ impl AmqpPublisher {
         match confirmed {
             Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Returned),
             Ok(Confirmation::Ack(None)) => Ok(()),
-            Ok(Confirmation::Nack(_)) => Err(PublishError::Nacked),
+            Ok(Confirmation::Nack(_)) => {
+                self.refused.count(&message.exchange);
+                if !message.mandatory {
+                    session.was_refused.store(true, Ordering::Release);
+                    session.trouble.notify_one();
+                }
+                Err(PublishError::Nacked)
+            }
             Ok(Confirmation::NotRequested) | Err(_) => {
                 session.trouble.notify_one();
                 Err(PublishError::Unconfirmed)
@@ -159,6 +173,9 @@ pub(super) struct Session {
     /// return would go to the next confirm.
     alone: Mutex<Vec<Channel>>,
     alone_at_once: Semaphore,
+    opened_at: Instant,
+    /// The broker refused a message on the channel.
+    was_refused: AtomicBool,
     /// Something failed: is the channel still open, and the connection?
     pub(super) trouble: Arc<Notify>,
 }
@@ -172,6 +189,8 @@ impl Session {
             turn: Mutex::new(()),
             alone: Mutex::default(),
             alone_at_once: Semaphore::new(ALONE_MAX),
+            opened_at: Instant::now(),
+            was_refused: AtomicBool::new(false),
             trouble,
         })
     }
@@ -187,6 +206,12 @@ impl Session {
 
     pub(super) fn is_open(&self) -> bool {
         self.channel.status().connected()
+    }
+
+    /// Whether another channel should take its place. RabbitMQ tells a channel when a full queue has room again, but not
+    /// when its limit is taken away: this one would refuse messages for ever.
+    pub(super) fn is_refused(&self) -> bool {
+        self.was_refused.load(Ordering::Acquire) && self.opened_at.elapsed() >= REFUSED_FOR
     }
 
     async fn publish(&self, message: &Message) -> lapin::Result<Confirmation> {
@@ -212,7 +237,10 @@ impl Session {
             None => confirming(&self.connection).await?,
         };
         let confirmation = send(&channel, message).await?.await?;
-        idle().push(channel);
+        // One on which a message was refused may refuse all others, whatever the queue does.
+        if !matches!(confirmation, Confirmation::Nack(_)) {
+            idle().push(channel);
+        }
         Ok(confirmation)
     }
 }

@@ -105,19 +105,19 @@ impl Publishing {
                 }
                 return last_error;
             }
-            let closed = self
-                .session
-                .borrow()
-                .as_ref()
-                .is_some_and(|session| !session.is_open());
-            if closed {
+            let (closed, refused) = match &*self.session.borrow() {
+                Some(session) => (!session.is_open(), session.is_refused()),
+                None => (false, false),
+            };
+            if closed || refused {
+                let reason = match closed {
+                    true => last_error.clone(),
+                    false => "messages were refused on it".to_owned(),
+                };
                 // Once for each cause: a missing exchange would say it with every message.
-                if reopened_for.as_ref() != Some(&last_error) {
-                    tracing::warn!(
-                        reason = last_error,
-                        "the broker closed the publishing channel; reopening"
-                    );
-                    reopened_for = Some(last_error.clone());
+                if reopened_for.as_ref() != Some(&reason) {
+                    tracing::warn!(reason, "the publishing channel can't be used; opening another");
+                    reopened_for = Some(reason);
                 }
                 match timeout(supervisor.config.connect_timeout, self.open(connection)).await {
                     Ok(Ok(())) => {}
