@@ -45,6 +45,11 @@ pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
 
 /// Texts for the scrape.
 pub fn describe() {
+    describe_counts();
+    describe_gauges();
+}
+
+fn describe_counts() {
     describe_counter!(
         COMMANDS,
         "Commands by outcome (success, or the reason of the dead letter) and traffic class"
@@ -73,6 +78,9 @@ pub fn describe() {
         NOTICES_IGNORED,
         "Notices on the fleet's exchange that no worker sends, by what is wrong with them"
     );
+}
+
+fn describe_gauges() {
     describe_gauge!(
         IN_HAND,
         "Commands delivered and not settled, by place (running, parked)"

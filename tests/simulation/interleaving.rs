@@ -145,7 +145,7 @@ fn caller(gate: Arc<Gate>, n: usize, out: Arc<Out>, mut rng: fastrand::Rng) -> T
                 3 => continue,
                 _ => Ok(()),
             };
-            permit.report(&user, Call::Write, answer.as_ref().map(|()| ()), &mut trouble);
+            permit.report(&user, Call::Write, answer.as_ref().copied(), &mut trouble);
         }
     })
 }
