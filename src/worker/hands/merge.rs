@@ -48,7 +48,7 @@ struct Member<'h> {
     ident: Ident,
     command: Box<UpdateUser>,
     act: Act,
-    claim: Claim<'h>,
+    _claim: Claim<'h>,
 }
 
 /// What it comes to.
@@ -121,12 +121,12 @@ impl Hands {
 
     async fn together(self: &Arc<Self>, turns: Vec<Turn>, leave: &CancellationToken) -> Together {
         let began = Instant::now();
-        let Some(command) = self.merged(&turns) else {
-            return Together::Each(turns);
-        };
         let members = match self.members(turns) {
             Ok(members) => members,
             Err(turns) => return Together::Each(turns),
+        };
+        let Some(command) = self.merged(&members) else {
+            return Together::Each(into_turns(members));
         };
         let called = match self.call(&command, &members, leave).await {
             Some(Ok(done)) => match done.outcome {
@@ -140,7 +140,7 @@ impl Hands {
                         "command: a call for several failed; they run one by one"
                     );
                     self.hand_all_back(&members, true).await;
-                    return Together::Each(members.into_iter().map(Member::into_turn).collect());
+                    return Together::Each(into_turns(members));
                 }
             },
             Some(Err(called)) => Some(called),
@@ -153,21 +153,22 @@ impl Hands {
         Together::Ended(members.into_iter().map(returned).collect())
     }
 
-    /// The last one, with the last value of each field. `None` where they have to run one by one.
-    fn merged(&self, turns: &[Turn]) -> Option<UpdateUser> {
+    /// The last one, with the last value of each field. `None` where they have to run one by one. They are claimed: what
+    /// another delivery of one of them came to is known by now.
+    fn merged(&self, members: &[Member<'_>]) -> Option<UpdateUser> {
         // What is not known to be the first run of its command is looked at by itself.
-        let is_fresh = |turn: &Turn| {
-            let mut ident = turn.ident.clone();
-            self.ledger.next_run(&mut ident, &turn.delivery.body).is_none() && ident.redrives == 0
+        let is_fresh = |member: &Member<'_>| {
+            let mut ident = member.ident.clone();
+            self.ledger.next_run(&mut ident, &member.delivery.body).is_none() && ident.redrives == 0
         };
-        if self.unproven().is_some() || !turns.iter().all(is_fresh) {
+        if self.unproven().is_some() || !members.iter().all(is_fresh) {
             return None;
         }
-        let mut commands = turns.iter().filter_map(|turn| turn.command.as_ref().ok());
-        let first = (**commands.next()?).clone();
+        let mut commands = members.iter().map(|member| &member.command);
+        let first = UpdateUser::clone(commands.next()?);
         let merged = commands.fold(first, |merged, next| UpdateUser {
             update: merged.update.followed_by(&next.update),
-            ..(**next).clone()
+            ..UpdateUser::clone(next)
         });
         self.handler.provider.check(&merged).is_ok().then_some(merged)
     }
@@ -187,7 +188,7 @@ impl Hands {
                 ident: turn.ident,
                 command: turn.command.ok()?,
                 act: self.act(),
-                claim,
+                _claim: claim,
             })
         });
         Ok(members.collect())
@@ -258,13 +259,12 @@ impl Hands {
     }
 }
 
-impl Member<'_> {
-    fn into_turn(self) -> Turn {
-        drop(self.claim);
-        Turn {
-            delivery: self.delivery,
-            ident: self.ident,
-            command: Ok(self.command),
-        }
-    }
+/// They are not claimed any more.
+fn into_turns(members: Vec<Member<'_>>) -> Vec<Turn> {
+    let turn = |member: Member<'_>| Turn {
+        delivery: member.delivery,
+        ident: member.ident,
+        command: Ok(member.command),
+    };
+    members.into_iter().map(turn).collect()
 }
