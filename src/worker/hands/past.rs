@@ -70,7 +70,9 @@ impl Hands {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) else {
             return Some(false);
         };
-        let read = self.handler.waits.during(Wait::Log, fleet.read_all());
+        // Large, and seldom needed: so it takes no room in every command that waits.
+        let read = Box::pin(fleet.read_all());
+        let read = self.handler.waits.during(Wait::Log, read);
         unless_left(leave, read).await.map(|()| true)
     }
 
