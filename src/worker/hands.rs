@@ -1,16 +1,15 @@
 //! One turn of a command, from its delivery to the ack: what a task of the worker does.
 
+mod call;
 mod claims;
 mod merge;
 mod past;
 
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +19,7 @@ pub use self::merge::Merge;
 pub(super) use self::merge::{MERGED_MAX, take_turn};
 use super::failpoint;
 use super::fleet::Fleet;
-use super::handler::{Before, Done, Handled, Handler, Held};
+use super::handler::{Before, Done, Handler, Held};
 use super::ledger::{Ledger, Succeeded};
 use super::settle::Settler;
 use super::shutdown::unless_left;
@@ -262,14 +261,8 @@ impl Hands {
         };
         let waits = &self.handler.waits;
         let mut broken = self.broken_by(&past, delivery);
-        let company = self.company(broken >= self.suspicion.suspect_after);
-        let company = unless_left(leave, waits.during(Wait::Alone, company)).await?;
-        let slots = self.slots.of(delivery)?.clone();
-        let slot = waits.during(Wait::Slot, slots.acquire_owned());
-        let slot = unless_left(leave, slot).await?.ok()?;
-        if !delivery.usable() {
-            return None;
-        }
+        let alone = broken >= self.suspicion.suspect_after;
+        let (company, slot) = self.admitted(alone, delivery, leave).await?;
         // Before the first call: where no START is in the log, nobody has called.
         self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
@@ -301,27 +294,14 @@ impl Hands {
             maybe_applied: past.called || !past.open.is_empty(),
             slot,
         };
-        failpoint::reach("before_call", ident.user_id.as_deref());
-        // Large futures stay where they are made: each move of one is room that every waiting command takes.
-        let handled = pin!(self.handler.handle(command, delivery, before, leave));
-        let handled = AssertUnwindSafe(self.for_a_while(company, handled))
-            .catch_unwind()
-            .await;
-        Some(match outcome(handled, ident) {
+        let its_own = (&*ident, delivery);
+        Some(match self.call(command, its_own, before, company, leave).await {
             Ok(done) => Course::Done(done),
             Err(called) => {
                 self.hand_back(ident, delivery, act, called).await;
                 Course::Left
             }
         })
-    }
-
-    /// Waits until it may run beside the others, or alone.
-    async fn company(&self, alone: bool) -> impl Sized {
-        match alone {
-            true => (None, Some(self.alone.write().await)),
-            false => (Some(self.alone.read().await), None),
-        }
     }
 
     /// Announces the run. `None` where it is left first.
@@ -341,17 +321,6 @@ impl Hands {
             self.hand_back(ident, delivery, act, false).await;
         }
         started
-    }
-
-    /// A command that is denied waits for others to be tried: they must not wait for it. Held for two calls, a look
-    /// and a write.
-    async fn for_a_while<T>(&self, company: impl Sized, mut handled: impl Future<Output = T> + Unpin) -> T {
-        tokio::select! {
-            biased;
-            handled = &mut handled => return handled,
-            () = sleep(self.handler.calls.timeout * 2) => drop(company),
-        }
-        handled.await
     }
 
     async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) {
@@ -438,24 +407,6 @@ fn done(failure: Failure) -> Done {
         last_call: Instant::now(),
         codes: Codes::default(),
         merged_into: None,
-    }
-}
-
-/// The error: somebody else finishes the command; whether the provider was called.
-fn outcome(handled: std::thread::Result<Handled>, ident: &Ident) -> Result<Done, bool> {
-    match handled {
-        Ok(Handled::Done(done)) => Ok(done),
-        Ok(Handled::Abandoned { called }) => Err(called),
-        Err(_) => {
-            metrics::panic();
-            tracing::error!(
-                command.id = ident.command_id,
-                "handler: a command's handling panicked"
-            );
-            let detail = "handling it panicked, which is a defect of usher: report it, and look at the user \
-                          before sending the command again";
-            Ok(done(Failure::new(Reason::Poison, detail)))
-        }
     }
 }
 

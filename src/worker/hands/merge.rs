@@ -4,25 +4,20 @@
 //! Where anything speaks against that, before the call or after it, they run one after another.
 
 use std::iter;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claim;
-use super::{End, Finished, Hands, outcome, returned};
+use super::{End, Finished, Hands, returned};
 use crate::broker::Delivery;
 use crate::contract::{Act, Ident, Outcome, UpdateUser};
 use crate::metrics;
 use crate::provider::Codes;
-use crate::worker::failpoint;
 use crate::worker::handler::{Before, Done};
-use crate::worker::shutdown::unless_left;
 use crate::worker::turn::Turn;
 use crate::worker::waits::Wait;
 
@@ -128,7 +123,7 @@ impl Hands {
         let Some(command) = self.merged(&members) else {
             return Together::Each(into_turns(members));
         };
-        let called = match self.call(&command, &members, leave).await {
+        let called = match self.call_once(&command, &members, leave).await {
             Some(Ok(done)) => match done.outcome {
                 Outcome::Success { .. } => {
                     return Together::Ended(self.settle_all(members, &done, began).await);
@@ -196,21 +191,14 @@ impl Hands {
 
     /// Announces all, and calls once. `None` where they are left before any of them is announced; the error: they are left,
     /// and whether the provider was called.
-    async fn call(
+    async fn call_once(
         self: &Arc<Self>,
         command: &UpdateUser,
         members: &[Member<'_>],
         leave: &CancellationToken,
     ) -> Option<Result<Done, bool>> {
         let last = members.last()?;
-        let waits = &self.handler.waits;
-        let company = unless_left(leave, waits.during(Wait::Alone, self.company(false))).await?;
-        let slots = self.slots.of(&last.delivery)?.clone();
-        let slot = waits.during(Wait::Slot, slots.acquire_owned());
-        let slot = unless_left(leave, slot).await?.ok()?;
-        if !last.delivery.usable() {
-            return None;
-        }
+        let (company, slot) = self.admitted(false, &last.delivery, leave).await?;
         for (n, member) in members.iter().enumerate() {
             let started = self.start(&member.ident, &member.delivery, &member.act, leave);
             if started.await.is_none() {
@@ -220,14 +208,12 @@ impl Hands {
             }
         }
         metrics::merged(members.len() - 1);
-        failpoint::reach("before_call", last.ident.user_id.as_deref());
         let before = Before {
             maybe_applied: false,
             slot,
         };
-        let handled = pin!(self.handler.handle(command, &last.delivery, before, leave));
-        let handled = AssertUnwindSafe(self.for_a_while(company, handled)).catch_unwind();
-        Some(outcome(handled.await, &last.ident))
+        let its_own = (&last.ident, &last.delivery);
+        Some(self.call(command, its_own, before, company, leave).await)
     }
 
     async fn hand_all_back(self: &Arc<Self>, members: &[Member<'_>], called: bool) {
