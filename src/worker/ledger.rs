@@ -379,6 +379,9 @@ impl State {
         }
         while let Some((oldest, time)) = self.one_too_many() {
             self.seen.remove(&oldest);
+            if let Some(earlier) = &mut self.earlier {
+                earlier.ended.remove(&oldest);
+            }
             self.complete_since = self.complete_since.max(Some(time));
         }
     }

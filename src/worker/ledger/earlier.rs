@@ -12,8 +12,9 @@ use crate::contract::Act;
 pub(super) struct Earlier {
     /// What came of it: older than all else that is known, so given up before that.
     pub(super) oldest_first: VecDeque<(Uuid, Timestamp)>,
-    /// Turns that were handed back, by START's id, where START stands in the older part: it opens none of them.
-    ended: HashMap<Uuid, Vec<Act>>,
+    /// Turns that were handed back, by START's id, where START stands in the older part: it opens none of them. Given up
+    /// with what else is known of the command.
+    pub(super) ended: HashMap<Uuid, Vec<Act>>,
 }
 
 impl Earlier {

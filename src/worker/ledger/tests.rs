@@ -207,6 +207,18 @@ fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing()
 }
 
 #[test]
+fn hand_backs_that_wait_for_their_start_are_no_more_than_the_ledger_holds() {
+    let ledger = ledger(3);
+    ledger.begins();
+    for n in 0..100 {
+        ledger.read(start(n, "a/1", &[(HANDED_BACK, "called")]), Part::End);
+    }
+    let state = ledger.state();
+    assert_eq!(state.earlier.as_ref().unwrap().ended.len(), 6);
+    assert_eq!(state.seen.len(), 6);
+}
+
+#[test]
 fn nothing_is_complete_before_the_older_part_is_read_nor_where_it_is_cut() {
     let ledger = ledger(10);
     ledger.reads_since(at(1));
