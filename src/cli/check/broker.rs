@@ -128,7 +128,7 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
             in_hand / ceiling / 60.0,
             takes_back_after.as_secs() / 60,
             if is_old { ", where nobody raised consumer_timeout in rabbitmq.conf" } else { "" },
-            ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get()),
+            (ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get())).max(1.0),
         ));
     }
     let held = config.hold_max.as_secs();
@@ -281,6 +281,7 @@ mod tests {
         assert!(of("3.10.8", 4.0).contains("broker.prefetch to 3600 or less"));
         assert_eq!(of("4.0.5", 1.0), "");
         assert!(of("4.0.5", 0.1).contains("for more than 720 minutes"));
+        assert!(of("3.10.8", 0.0001).contains("broker.prefetch to 1 or less"));
     }
 
     #[test]
