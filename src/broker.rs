@@ -239,7 +239,7 @@ pub struct Extent {
     pub since: Timestamp,
     /// Of what is there already, not more than about so many messages: the latest.
     pub messages_max: usize,
-    /// Of those, so many come first, and the older ones beside what is new. Less than `messages_max`.
+    /// How many of those come first; the older ones follow beside what is new. Less than `messages_max`.
     pub end_max: usize,
 }
 

@@ -87,7 +87,7 @@ fn describe_gauges() {
     );
     describe_gauge!(
         WINDOW,
-        "How many commands can be in hand: beyond that, the broker delivers none"
+        "The most unsettled commands: at that number the broker delivers no more"
     );
     describe_gauge!(
         PAUSED,

@@ -103,7 +103,7 @@ struct Leases {
 struct Commands {
     running: usize,
     parked: usize,
-    /// How many this worker can have in hand.
+    /// The most commands that this worker can hold unsettled.
     window: usize,
     /// How many wait for what.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

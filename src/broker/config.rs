@@ -81,8 +81,8 @@ pub struct Config {
 
 const ONE: NonZeroU16 = NonZeroU16::MIN;
 
-/// What a worker that holds every lease takes from the broker at most, in commands. Behind those of one user, and behind
-/// those that are retried, others find room for as long as this is not full; each takes some kilobytes until it is settled.
+/// The most unsettled commands of a worker that holds every lease. Until they are that many, one user's backlog and retried
+/// commands do not hold up other users. Each takes about 10 KB until it is settled.
 const WINDOW: u16 = 16_384;
 const PREFETCH_MIN: u16 = 256;
 

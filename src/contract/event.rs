@@ -19,8 +19,8 @@ use super::schema::{closed, tagged};
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
-/// What it takes to repeat a SUCCESS. It stands in the AMQP property `app_id`, too, so that whoever reads many events
-/// parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
+/// The parts of a SUCCESS that a worker needs to publish it again. The AMQP property `app_id` repeats them, so that a
+/// reader of many events parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     pub changed: bool,

@@ -26,8 +26,8 @@ use crate::policy::balance::Balance;
 /// Whoever holds its lease speaks for the fleet.
 const FIRST: Partition = 0;
 
-/// So many events of the outcome log are read before the first command is taken: in some 50 ms, or in half a second from a
-/// broker that stored each by itself.
+/// The number of events of the outcome log that are read before the first command is taken. That takes some 50 ms, and half
+/// a second if the broker stored each event by itself.
 pub const LOG_END_MAX: usize = 1000;
 
 /// What is new is told within this time, and what is not is told again after that.
@@ -41,7 +41,7 @@ pub struct Settings {
     pub exchange: String,
     /// How far back the outcome log is read at the start.
     pub ledger_window: Duration,
-    /// So many of its events are read before the first command is taken.
+    /// The number of its events that are read before the first command is taken.
     pub log_end_max: usize,
     pub sight: Sight,
 }

@@ -25,7 +25,7 @@ pub struct Progress {
     /// Held by this worker, of so many.
     pub held: Vec<Partition>,
     pub partitions: usize,
-    /// How many commands of each partition may be in hand.
+    /// The most unsettled commands of one partition.
     pub window_of_each: usize,
     /// The last delivery, and the last settlement.
     pub delivered_at: Instant,
@@ -55,7 +55,7 @@ impl Progress {
         self.held.len()
     }
 
-    /// How many commands it can have in hand.
+    /// The most commands that it can hold unsettled.
     pub fn window(&self) -> usize {
         self.leases() * self.window_of_each
     }

@@ -118,7 +118,7 @@ pub struct Company {
     pub exchange: String,
     /// How far back the outcome log is read at the start.
     pub ledger_window: Duration,
-    /// So many of its events are read before the first command is taken.
+    /// The number of its events that are read before the first command is taken.
     pub log_end_max: usize,
 }
 

@@ -34,7 +34,7 @@ pub enum Merge {
     All,
 }
 
-/// So many commands share a call: what became of them is told one by one, while their user waits.
+/// The most commands that share a call. Their outcomes are published one by one, while their user waits.
 pub(in crate::worker) const MERGED_MAX: usize = 32;
 
 /// One of several commands that share a call.

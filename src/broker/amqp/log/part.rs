@@ -12,7 +12,7 @@ use crate::broker::amqp::listener::BODY_BYTES_MAX;
 use crate::broker::amqp::received::Received;
 use crate::broker::topology::OUTCOME_LOG;
 
-/// Messages on their way; and after so many of them the broker is told to send more.
+/// The most unacknowledged messages, and how many are acknowledged at a time.
 const PREFETCH: u16 = 1000;
 const ACK_EVERY: u64 = 200;
 
