@@ -187,9 +187,8 @@ impl Pace {
     fn due(&mut self, now: Instant) -> Result<Instant, Instant> {
         if let Some((since, next)) = self.slot(now) {
             // Each moment is for one call.
-            let mine = since
-                .is_some_and(|since| since <= CATCH_UP && self.last.is_none_or(|last| last + since < now));
-            if !mine {
+            let called = self.last.is_some_and(|last| last + since >= now);
+            if called || since > CATCH_UP {
                 return Err(now + next.min(LOOK_AGAIN));
             }
             return self.quotas.take(now).map(|()| now);
@@ -202,8 +201,8 @@ impl Pace {
         }
     }
 
-    /// For how long the present moment has been this worker's, if it is, and until its next one.
-    fn slot(&self, now: Instant) -> Option<(Option<Duration>, Duration)> {
+    /// Since the last moment of this worker, and until its next one, where it calls at moments.
+    fn slot(&self, now: Instant) -> Option<(Duration, Duration)> {
         let slots = self
             .slots
             .as_ref()

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 
-/// Closer moments are none: clocks differ by some milliseconds, and a quota of more calls per second bears it that
-/// some of them fall together.
-const APART_MIN: Duration = Duration::from_millis(10);
+/// Closer moments are none: clocks and timers differ by some milliseconds, and a quota of more calls per second bears it
+/// that some of them fall together.
+const APART_MIN: Duration = Duration::from_millis(4);
 
 /// No moment is missed for what a timer is late or the clock's numbers are rounded.
 const ROUNDED: f64 = 1e-6;
@@ -42,9 +42,9 @@ impl Slots {
         self.held.len()
     }
 
-    /// Since when the present moment has been one of this worker's, if it is, and until its next one. Nothing where
-    /// calls at that pace come too close to each other.
-    pub(super) fn around(&self, per_second: f64, clock: Clock) -> Option<(Option<Duration>, Duration)> {
+    /// Since the last moment of this worker, and until its next one. Nothing where calls at that pace come too close to
+    /// each other.
+    pub(super) fn around(&self, per_second: f64, clock: Clock) -> Option<(Duration, Duration)> {
         if !fit(per_second) {
             return None;
         }
@@ -56,10 +56,10 @@ impl Slots {
                 .contains(&(number.rem_euclid(f64::from(self.of)) as u16))
         };
         let span = |calls: f64| Duration::from_secs_f64(calls / per_second);
-        let next = (1..=self.of)
-            .map(f64::from)
-            .find(|ahead| is_mine(number + ahead))?;
-        Some((is_mine(number).then(|| span(since)), span(next - since)))
+        let mut near = (0..=self.of).map(f64::from);
+        let last = near.clone().find(|back| is_mine(number - back))?;
+        let next = near.find(|ahead| *ahead > 0.0 && is_mine(number + ahead))?;
+        Some((span(last + since), span(next - since)))
     }
 }
 
@@ -76,7 +76,8 @@ mod tests {
         let mut turns = [0; 3];
         for _ in 0..1000 {
             let around = workers.each_ref().map(|slots| slots.around(5.0, clock).unwrap());
-            let mine: Vec<_> = (0..3).filter(|n| around[*n].0.is_some()).collect();
+            let now = Duration::from_millis(1);
+            let mine: Vec<_> = (0..3).filter(|n| around[*n].0 < now).collect();
             assert_eq!(mine.len(), 1, "a moment is one worker's");
             turns[mine[0]] += 1;
             let next = around.map(|(_, next)| next).into_iter().min().unwrap();
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(Slots::new(&[], 2), None);
         let slots = Slots::new(&[1], 2).unwrap();
         let clock = Clock::anchored(Timestamp::UNIX_EPOCH);
-        assert!(slots.around(99.0, clock).is_some());
-        assert!(slots.around(101.0, clock).is_none());
+        assert!(slots.around(249.0, clock).is_some());
+        assert!(slots.around(251.0, clock).is_none());
     }
 }
