@@ -6,6 +6,7 @@ mod apply;
 mod assemble;
 mod check;
 mod exit;
+mod explain;
 mod feeder;
 mod files;
 mod input;
@@ -59,6 +60,8 @@ enum Verb {
     Check(check::Args),
     /// Tell a worker that stopped over too many dead letters, or that a provider told to wait, to go on
     Resume,
+    /// Show what would be made of something, and why
+    Explain(explain::Args),
     /// Print a JSON Schema
     Schema(schema::Args),
     /// Run a provider of a kind on this machine, with a rate limit and faults
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
             Verb::Resume => resume::resume(&context).await,
+            Verb::Explain(args) => explain::explain(&context, &args),
             Verb::Schema(args) => schema::schema(&args),
             Verb::Simulate(args) => simulate::simulate(&args).await,
         }

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use crate::contract::{ProviderName, schema as published};
 use crate::policy::pace::Rates;
 use crate::policy::retry;
+use crate::provider::answers::Rule;
 use crate::provider::token::oauth2;
 use crate::provider::{Kind, karmo, mattr, scim, sivo, zitadel};
 use crate::telemetry;
@@ -111,6 +112,19 @@ pub struct Provider {
     )]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "10m" }))]
     pub settling_time: Duration,
+    /// How long after a write a read may still show the user from before. A user that is not as asked after a write
+    /// that may have been applied is read again then, before anything is concluded. Default: 2s; of the kind zitadel,
+    /// whose reads follow its writes, 5s.
+    #[serde(
+        default,
+        with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
+    )]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "10m" }))]
+    pub read_lag: Option<Duration>,
+    /// What the provider's answers mean, where they mean something else than the table of its kind and HTTP say: the first
+    /// rule that fits decides. `usher explain answer` shows which one does. Default: none.
+    #[serde(default)]
+    pub answers: Vec<Rule>,
     pub auth: Auth,
     #[serde(default)]
     pub karmo: karmo::Config,
@@ -122,6 +136,16 @@ pub struct Provider {
     pub mattr: mattr::Config,
     #[serde(default)]
     pub scim: scim::Config,
+}
+
+impl Provider {
+    /// How long a read may lag behind a write.
+    pub fn read_lag(&self) -> Duration {
+        self.read_lag.unwrap_or_else(|| match self.kind {
+            Kind::Zitadel => Duration::from_secs(5),
+            _ => Duration::from_secs(2),
+        })
+    }
 }
 
 fn concurrency() -> NonZeroUsize {

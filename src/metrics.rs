@@ -91,7 +91,7 @@ fn describe_gauges() {
     );
     describe_gauge!(
         PAUSED,
-        "1 while nobody calls the provider, by cause (throttled, outage, credentials, worker, dead_letters)"
+        "1 while nobody calls the provider, by cause (throttled, outage, credentials, configuration, worker, dead_letters)"
     );
     describe_gauge!(
         WAITING,

@@ -4,9 +4,11 @@
 //! needs (a read before the write) and whose fault an answer is, and the handler decides.
 
 mod answer;
+pub mod answers;
 mod code;
 #[cfg(test)]
 mod conformance;
+mod equal;
 pub mod field_map;
 pub mod http;
 pub mod karmo;

@@ -24,8 +24,9 @@ const STANDS_BY: &str = "other workers hold every lease; this one takes over whe
 const LOG_READ_WITHIN: Duration = Duration::from_secs(4);
 
 /// The states in which commands do not make progress.
-pub(super) const NOT_READY: [&str; 13] = [
+pub(super) const NOT_READY: [&str; 14] = [
     "broker",
+    "configuration",
     "credentials",
     "dead_letters",
     "draining",
@@ -360,7 +361,7 @@ mod tests {
             assert_eq!(readiness(still), (false, what.as_str()));
         }
         assert_eq!(readiness(pause("throttled", SHORT)), (true, "throttled"));
-        for cause in ["outage", "credentials", "worker", "dead_letters"] {
+        for cause in ["outage", "credentials", "configuration", "worker", "dead_letters"] {
             assert_eq!(readiness(pause(cause, SHORT)), (false, cause));
         }
         assert_eq!(

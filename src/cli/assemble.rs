@@ -6,8 +6,9 @@ use std::time::Duration;
 use usher::clock::Clock;
 use usher::config::{self, Config};
 use usher::policy::{guard, pace};
+use usher::provider::answers::Table;
 use usher::provider::http::{self, Http};
-use usher::provider::karmo::Karmo;
+use usher::provider::karmo::{self, Karmo};
 use usher::provider::mattr::Mattr;
 use usher::provider::scim::Scim;
 use usher::provider::sivo::Sivo;
@@ -35,6 +36,7 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
         timeout: config.timeout,
         token,
         concurrency: config.concurrency.get(),
+        answers: config.answers.clone(),
     })?;
     Ok(match config.kind {
         Kind::Karmo => Arc::new(Karmo::new(&config.karmo, http)?),
@@ -43,6 +45,18 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
         Kind::Mattr => Arc::new(Mattr::new(&config.mattr, http)?),
         Kind::Scim => Arc::new(Scim::new(&config.scim, http)?),
     })
+}
+
+/// What the configured provider's answers mean.
+pub fn answers(config: &config::Provider) -> Result<Table, SetupError> {
+    let own = match config.kind {
+        Kind::Karmo => karmo::rules(&config.karmo),
+        Kind::Zitadel | Kind::Sivo | Kind::Mattr | Kind::Scim => Vec::new(),
+    };
+    Table::new(
+        Some(config.kind),
+        config.answers.iter().cloned().chain(own).collect(),
+    )
 }
 
 /// What the gate needs of the configuration.
@@ -72,6 +86,7 @@ pub fn calls(config: &Config) -> Calls {
     Calls {
         timeout: config.provider.timeout,
         settling_time: config.provider.settling_time,
+        read_lag: config.provider.read_lag(),
         skip_unchanged: config.provider.skip_unchanged,
         merge: config.provider.merge,
     }

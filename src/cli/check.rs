@@ -120,10 +120,18 @@ async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
 /// What is the configuration's fault, and what is the other side's.
 fn exit_of(fault: Fault) -> Exit {
     match fault {
-        Fault::Command(_) | Fault::Credentials | Fault::CredentialsRenewed | Fault::Denied => Exit::Usage,
-        Fault::Throttled { .. } | Fault::Worker | Fault::Unreachable | Fault::Broken | Fault::Unknown => {
-            Exit::OutOfReach
-        }
+        Fault::Command(_)
+        | Fault::Credentials
+        | Fault::CredentialsRenewed
+        | Fault::Denied
+        | Fault::Configuration => Exit::Usage,
+        Fault::Throttled { .. }
+        | Fault::Again
+        | Fault::Unprocessed
+        | Fault::Worker
+        | Fault::Unreachable
+        | Fault::Broken
+        | Fault::Unknown => Exit::OutOfReach,
     }
 }
 
@@ -147,13 +155,8 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
         Fault::Credentials | Fault::CredentialsRenewed | Fault::Denied => {
             vec![answers, Finding::new("token", Exit::Usage, error.to_string())]
         }
-        Fault::Command(_) => vec![Finding::new("provider", Exit::Usage, format!("{at}: {error}"))],
-        Fault::Worker | Fault::Unreachable | Fault::Broken | Fault::Unknown => {
-            vec![Finding::new(
-                "provider",
-                Exit::OutOfReach,
-                format!("{at}: {error}"),
-            )]
+        fault => {
+            vec![Finding::new("provider", exit_of(fault), format!("{at}: {error}"))]
         }
     }
 }

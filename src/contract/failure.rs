@@ -160,6 +160,12 @@ pub enum Fault {
     CredentialsRenewed,
     /// Open: this user's, or everybody's (403).
     Denied,
+    /// Open: the command's, or the configuration's, which has the same requests made for everybody (405, 415).
+    Configuration,
+    /// Nobody's: the request was not taken up this time (408, 423). It may go out once more at no charge.
+    Again,
+    /// Nobody's: the connection was shut before the request was looked at. It may go out on the next one.
+    Unprocessed,
     /// Nobody's: the pace is too high (429). The provider may say how long to wait.
     Throttled { retry_after: Option<Duration> },
     /// The worker's: it lacks what a call needs, such as a file descriptor. Nothing was sent.
@@ -170,4 +176,18 @@ pub enum Fault {
     Broken,
     /// The request was sent and no answer of the provider came (a time-out, 502, 504): it may have been applied.
     Unknown,
+}
+
+impl Fault {
+    /// Whether the answer says all that is to be known, whoever else fails or passes.
+    pub fn speaks_for_itself(self) -> bool {
+        matches!(
+            self,
+            Self::Command(_)
+                | Self::Throttled { .. }
+                | Self::CredentialsRenewed
+                | Self::Again
+                | Self::Unprocessed
+        )
+    }
 }

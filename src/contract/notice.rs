@@ -122,6 +122,8 @@ pub enum PauseCause {
     Outage,
     /// It refuses the workers' credentials.
     Credentials,
+    /// It refuses the form of the workers' requests.
+    Configuration,
 }
 
 impl PauseCause {
@@ -130,6 +132,7 @@ impl PauseCause {
             Self::Throttled => "throttled",
             Self::Outage => "outage",
             Self::Credentials => "credentials",
+            Self::Configuration => "configuration",
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | who fails | who passes | who else could be tried | then |
 //! | --- | --- | --- | --- |
-//! | a command | another user, since the command's first failure | | its own fault: an attempt is spent; after a 403 it ends; after a 429 it waits alone |
+//! | a command | another user, since the command's first failure | | its own fault: an attempt is spent; after a 403 or 405 it ends; after a 429 it waits alone |
 //! | one user | nobody | nobody | its own fault |
 //! | fewer than five users, five times in a row | nobody | somebody who passed before can be read | pause; when the read passes, their own fault |
 //! | more users, or many in half of the calls | nobody | somebody who has not failed | pause; that one probes |
@@ -13,7 +13,7 @@
 //! | all who wait | nobody can be read | nobody | pause; they probe in turn; every `retry.elapsed_max` one command is charged |
 //! | all who wait, and reads of others | nobody | nobody | pause for as long as it lasts |
 //! | whoever calls, with 401, no connection, or for want of something of the worker's | nobody | | pause for as long as it lasts |
-//! | users with 403 | nobody | | pause for as long as it lasts, from the second failure on |
+//! | users with 403 or 405 | nobody | | pause for as long as it lasts, from the second failure on |
 //!
 //! While it pauses, nobody calls but one probe at a time, at growing gaps, until a call passes.
 
@@ -289,33 +289,33 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) -> Judgement {
         let is_own = self.witnesses.another_passed(user, call, trouble);
-        match fault {
-            Fault::Command(_) | Fault::Throttled { .. } | Fault::CredentialsRenewed => {
-                self.probe_ended(probe);
-                return Judgement::Plain;
-            }
-            Fault::Worker | Fault::Unreachable => {
-                self.trial.is_an_outage();
-                let cause = if fault == Fault::Worker {
-                    Cause::Worker
-                } else {
-                    Cause::Outage
-                };
-                self.pause(cause, probe, now, rng);
-                return Judgement::Excused;
-            }
-            Fault::Credentials | Fault::Denied | Fault::Broken | Fault::Unknown => {}
+        if fault.speaks_for_itself() {
+            self.probe_ended(probe);
+            return Judgement::Plain;
+        }
+        if let Fault::Worker | Fault::Unreachable = fault {
+            self.trial.is_an_outage();
+            let cause = match fault {
+                Fault::Worker => Cause::Worker,
+                _ => Cause::Outage,
+            };
+            self.pause(cause, probe, now, rng);
+            return Judgement::Excused;
         }
         self.witnesses.has_failed(trouble);
         match fault {
-            Fault::Denied if is_own => {
+            Fault::Denied | Fault::Configuration if is_own => {
                 self.probe_ended(probe);
-                Judgement::Forbidden
+                Judgement::RefusedAlone
             }
-            Fault::Denied => {
+            Fault::Denied | Fault::Configuration => {
                 self.count(user, call);
                 if self.failures >= 2 {
-                    self.pause(Cause::Credentials, probe, now, rng);
+                    let cause = match fault {
+                        Fault::Configuration => Cause::Configuration,
+                        _ => Cause::Credentials,
+                    };
+                    self.pause(cause, probe, now, rng);
                     if self.witnesses.are_few() {
                         self.probe_by(now + self.gap_max_denied);
                     }
@@ -403,8 +403,12 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) {
         let cause = match fault {
-            Fault::Throttled { .. } | Fault::CredentialsRenewed => return self.probe_ended(probe),
-            Fault::Credentials | Fault::Denied | Fault::Command(_) => Cause::Credentials,
+            Fault::Throttled { .. } | Fault::CredentialsRenewed | Fault::Again | Fault::Unprocessed => {
+                return self.probe_ended(probe);
+            }
+            Fault::Credentials | Fault::Denied | Fault::Configuration | Fault::Command(_) => {
+                Cause::Credentials
+            }
             Fault::Unreachable | Fault::Broken | Fault::Unknown => Cause::Outage,
             Fault::Worker => Cause::Worker,
         };
@@ -452,7 +456,7 @@ impl Health {
         let gap = match cause {
             Cause::Outage if self.trial.is_exploring(since, now) => trial::EXPLORE_EVERY,
             Cause::Worker => self.gaps.next_and_a_little(rng).min(OWN_TROUBLE_GAP_MAX),
-            Cause::Outage | Cause::Credentials => self.gaps.next_and_a_little(rng),
+            Cause::Outage | Cause::Credentials | Cause::Configuration => self.gaps.next_and_a_little(rng),
         };
         self.state = State::Paused {
             cause,

@@ -122,6 +122,8 @@ fn bare(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::Method;
+    use reqwest::header::HeaderMap;
     use serde_json::json;
 
     use super::*;
@@ -133,15 +135,12 @@ mod tests {
     }
 
     fn answer(sent: Option<&Value>, credential: &str) -> Answer {
-        Answer {
-            status: 400,
-            retry_after: None,
-            body: Vec::new(),
-            private: Private {
-                sent: sent.map_or(Sent::Nothing, |sent| Sent::Values(sent.to_string().into())),
-                credentials: vec![credential.into()],
-            },
-        }
+        let mut answer = Answer::new(Method::PUT, 400, HeaderMap::new(), Vec::new());
+        answer.private = Private {
+            sent: sent.map_or(Sent::Nothing, |sent| Sent::Values(sent.to_string().into())),
+            credentials: vec![credential.into()],
+        };
+        answer
     }
 
     #[test]

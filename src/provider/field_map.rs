@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::equal::{Case, Form, same};
 use super::{Kind, SetupError};
 use crate::contract::{Failure, Field, Reason, Update};
 
@@ -152,8 +153,19 @@ impl FieldMap {
 
     /// Whether all of it is so in `user` already. Absent is as good as null.
     pub(super) fn as_asked(&self, update: &Update, user: &Value) -> bool {
-        self.changes(update)
-            .all(|(name, value)| user[name].as_str() == value && (value.is_some() || user[name].is_null()))
+        self.fields.iter().all(|mapped| {
+            let shown = &user[&*mapped.name];
+            match update.shared(mapped.field) {
+                None => true,
+                Some(None) => shown.is_null(),
+                Some(Some(asked)) => {
+                    let form = Form::of(mapped.field);
+                    shown
+                        .as_str()
+                        .is_some_and(|shown| same(form, Case::Exact, asked, shown))
+                }
+            }
+        })
     }
 
     /// The shared field that the provider calls by this name.

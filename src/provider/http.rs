@@ -16,17 +16,24 @@ use serde::Serialize;
 
 use self::no_answer::{Peer, no_answer};
 use super::answer::Answer;
+use super::answers::{Class, Rule, Table};
 use super::code::{Private, Sent};
 use super::proxy;
 use super::setup::PathTemplate;
 use super::token::{Source, Token};
 use super::told::{Told, wait_asked};
-use super::{Access, ProviderError, SetupError, TokenState};
+use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, QuotaTold, Reason, UserId};
 
-/// A longer answer is not read.
+/// What is read of an answer to a write, and of a refusal.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What is read of a user: who is in thousands of groups has more than one MiB of them.
+const USER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Some platforms put it before JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
@@ -44,6 +51,8 @@ pub struct Settings {
     pub token: Source,
     /// Calls in flight: as many connections are kept open.
     pub concurrency: usize,
+    /// What answers mean, before the kind's own table.
+    pub answers: Vec<Rule>,
 }
 
 /// The way to one provider.
@@ -55,6 +64,8 @@ pub struct Http {
     base: Box<str>,
     token: Token,
     told: Told,
+    configured: Vec<Rule>,
+    answers: Table,
     clock: Clock,
 }
 
@@ -132,8 +143,17 @@ impl Http {
             base: base.as_str().trim_end_matches('/').into(),
             token,
             told: Told::default(),
+            answers: Table::new(None, settings.answers.clone())?,
+            configured: settings.answers,
             clock: Clock::System,
         })
+    }
+
+    /// The way to a provider of this kind, with these rules between the configuration's and its own.
+    pub(super) fn of(mut self, kind: Kind, rules: Vec<Rule>) -> Result<Self, SetupError> {
+        let configured = std::mem::take(&mut self.configured);
+        self.answers = Table::new(Some(kind), configured.into_iter().chain(rules).collect())?;
+        Ok(self)
     }
 
     /// A success; or what `refusal` makes of an answer that is none.
@@ -145,7 +165,10 @@ impl Http {
         let token = self.token.header().ok_or_else(no_token)?;
         let sent = request.body.clone().map_or(Sent::Unknown, Sent::Values);
         let mut answer = self.send(request, &token).await?;
-        if answer.is_success() {
+        let meaning = self.answers.meaning(&answer);
+        answer.class = meaning.class;
+        answer.retry_after = answer.retry_after.or(meaning.retry_after);
+        if answer.class == Class::Applied {
             self.token.accepted(&token);
             return Ok(answer);
         }
@@ -174,9 +197,10 @@ impl Http {
                 "base_url and the user's path make no URL; correct them",
             )
         })?;
+        let reads = request.method == Method::GET;
         let mut outgoing = self
             .client
-            .request(request.method, url.clone())
+            .request(request.method.clone(), url.clone())
             .header(AUTHORIZATION, token)
             .header(ACCEPT, &request.media_type);
         if let Some((name, value)) = request.header {
@@ -195,27 +219,38 @@ impl Http {
             .send()
             .await
             .map_err(|error| no_answer(&error, &provider))?;
-        self.answer(response).await
+        self.answer(request.method, response, if reads { USER_BYTES_MAX } else { 0 })
+            .await
     }
 
-    async fn answer(&self, response: Response) -> Result<Answer, ProviderError> {
-        let mut answer = Answer {
-            status: response.status().as_u16(),
-            retry_after: None,
-            body: Vec::new(),
-            private: Private::default(),
-        };
-        self.told.hear(response.headers(), &self.clock);
-        if answer.status == 429 {
-            answer.retry_after = wait_asked(response.headers(), &self.clock);
+    /// A success is of use only with its body, where one of `bytes_needed_max` is needed.
+    async fn answer(
+        &self,
+        method: Method,
+        mut response: Response,
+        bytes_needed_max: usize,
+    ) -> Result<Answer, ProviderError> {
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut answer = Answer::new(method, status, headers, Vec::new());
+        self.told.hear(&answer.headers, &self.clock);
+        if !answer.is_success() {
+            answer.retry_after = wait_asked(&answer.headers, &self.clock);
         }
-        match body(response).await {
+        let bytes_max = match answer.is_success() {
+            true => BODY_BYTES_MAX.max(bytes_needed_max),
+            false => BODY_BYTES_MAX,
+        };
+        match body(response, bytes_max).await {
             Ok(body) => answer.body = body,
-            // The status of a refusal decides, whatever became of its body.
-            Err(_) if !answer.is_success() => {}
+            // What was done is done, and what was refused is refused, whatever became of the body.
+            Err(_) if !answer.is_success() || bytes_needed_max == 0 => {}
             Err(Unread::TooLong) => {
-                let detail = "the provider answered with a success of more than 1 MiB; see whether base_url leads \
-                              to the provider";
+                let detail = format!(
+                    "the provider answered with a success of more than {} MiB; see whether base_url leads to the \
+                     provider",
+                    bytes_max >> 20
+                );
                 return Err(answer.error(Fault::Broken, detail));
             }
             Err(Unread::Lost) => {
@@ -247,7 +282,7 @@ impl Access for Http {
             aftermath: "",
         };
         let answer = match request.send().await {
-            Ok(response) => self.answer(response).await,
+            Ok(response) => self.answer(Method::POST, response, BODY_BYTES_MAX).await,
             Err(error) => Err(no_answer(&error, &issuer)),
         };
         oauth2.answered(&asked, answer)
@@ -267,17 +302,20 @@ enum Unread {
     Lost,
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, Unread> {
+async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Unread> {
     let announced = response.content_length().unwrap_or(0);
-    if announced > BODY_BYTES_MAX as u64 {
+    if announced > bytes_max as u64 {
         return Err(Unread::TooLong);
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| Unread::Lost)? {
-        if body.len() + chunk.len() > BODY_BYTES_MAX {
+        if body.len() + chunk.len() > bytes_max {
             return Err(Unread::TooLong);
         }
         body.extend_from_slice(&chunk);
+    }
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(body)
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::answers::{Class, Rule};
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
@@ -47,6 +48,9 @@ pub struct Config {
     /// The member of an error's body that holds the 8-digit code; `errorCode` is looked at after it. Default:
     /// `code`. Karmo's page describes the code, but not under which name it stands.
     pub error_code_member: String,
+    /// The 8-digit codes by which Karmo says that the access-management provider is not configured for this environment:
+    /// the provider is paused then, and no command is at fault. Default: none, because no list of the codes is known.
+    pub not_configured_codes: Vec<String>,
 }
 
 impl Default for Config {
@@ -58,6 +62,7 @@ impl Default for Config {
             fields: FieldNames::default(),
             clearable: Vec::new(),
             error_code_member: "code".into(),
+            not_configured_codes: Vec::new(),
         }
     }
 }
@@ -71,11 +76,18 @@ pub struct Karmo {
     error_code_member: String,
 }
 
+/// The rules that the configuration of the kind alone makes.
+pub fn rules(config: &Config) -> Vec<Rule> {
+    let member = format!("/{}", config.error_code_member);
+    let rule = |code: &String| Rule::body_says(&member, code, Class::Configuration);
+    config.not_configured_codes.iter().map(rule).collect()
+}
+
 impl Karmo {
     pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
         let clearable = |field| config.clearable.contains(&field);
         Ok(Self {
-            http,
+            http: http.of(Kind::Karmo, rules(config))?,
             method: config.method,
             path: PathTemplate::parse("provider.karmo.path", &config.path)?,
             read_path: optional_path("provider.karmo.read_path", &config.read_path)?,
@@ -86,14 +98,14 @@ impl Karmo {
 
     fn refusal(&self, answer: &Answer) -> ProviderError {
         let mut error = answer.refusal();
-        let Some(body) = answer.refusal_body::<Value>() else {
+        let Some(body) = answer.json() else {
             return error;
         };
         error.code = [self.error_code_member.as_str(), "errorCode"]
             .into_iter()
             .find_map(|member| answer.formed_code(&text(&body[member])?, eight_digits));
         if let Fault::Command(_) = error.fault {
-            error.pointer = self.field_named(&body, DEPTH_MAX).map(Field::pointer);
+            error.pointer = self.field_named(body, DEPTH_MAX).map(Field::pointer);
         }
         error
     }
@@ -179,8 +191,7 @@ impl Provider for Karmo {
     async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
         let body = self.fields.members(&command.update);
         let request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
-        let answer = self.http.call(request, |answer| self.refusal(answer)).await?;
-        answer.accepted()?;
+        self.http.call(request, |answer| self.refusal(answer)).await?;
         Ok(Updated::default())
     }
 

@@ -31,6 +31,17 @@ impl Kind {
         }
     }
 
+    /// The kind's own table of what answers mean.
+    pub(super) fn answers(self) -> &'static str {
+        match self {
+            Self::Karmo => include_str!("karmo/answers.toml"),
+            Self::Zitadel => include_str!("zitadel/answers.toml"),
+            Self::Sivo => include_str!("sivo/answers.toml"),
+            Self::Mattr => include_str!("mattr/answers.toml"),
+            Self::Scim => include_str!("scim/answers.toml"),
+        }
+    }
+
     /// Refuses the members that belong to another kind of provider.
     pub(super) fn refuse_foreign(self, command: &UpdateUser) -> Result<(), Failure> {
         let update = &command.update;

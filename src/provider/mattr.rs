@@ -74,7 +74,7 @@ pub struct Mattr {
 impl Mattr {
     pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
         Ok(Self {
-            http,
+            http: http.of(Kind::Mattr, Vec::new())?,
             path: PathTemplate::parse("path", "/v1/users/{userId}")?,
             mode: config.claims_mode,
             claims: Claims::new(&config.fields, &config.clearable)?,
@@ -84,7 +84,7 @@ impl Mattr {
 
     fn refusal(&self, answer: &Answer, command: Option<&UpdateUser>) -> ProviderError {
         let mut error = answer.refusal();
-        let Some(body) = answer.refusal_body::<Value>() else {
+        let Some(body) = answer.json() else {
             return error;
         };
         error.code = body["code"]
@@ -164,11 +164,9 @@ impl Provider for Mattr {
         };
         let body = self.claims.body(&command.update, current);
         let request = Request::write(Method::PUT, &self.path, &command.user_id, &body)?;
-        let answer = self
-            .http
+        self.http
             .call(request, |answer| self.refusal(answer, Some(command)))
             .await?;
-        answer.accepted()?;
         Ok(Updated::default())
     }
 

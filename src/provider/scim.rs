@@ -87,7 +87,7 @@ impl Scim {
         }
         Ok(Self {
             config: config.clone(),
-            http,
+            http: http.of(Kind::Scim, Vec::new())?,
             path: PathTemplate::parse("path", "/Users/{userId}")?,
         })
     }
@@ -152,7 +152,7 @@ impl Provider for Scim {
         }
         let refusal = |answer: &_| error::of_write(answer, &wishes, command.expected_version.is_some());
         match self.http.call(request, refusal).await {
-            Ok(answer) => answer.accepted()?,
+            Ok(_) => {}
             // What was to be cleared is clear.
             Err(error) if patch.may_be_done_already && error::is_no_target(&error) => {}
             Err(error) => return Err(error),

@@ -82,7 +82,7 @@ impl Sivo {
     pub fn new(config: &Config, http: Http) -> Result<Self, SetupError> {
         let clearable = |field| config.clearable.contains(&field);
         Ok(Self {
-            http,
+            http: http.of(Kind::Sivo, Vec::new())?,
             method: config.method,
             path: PathTemplate::parse("provider.sivo.path", &config.path)?,
             read_path: optional_path("provider.sivo.read_path", &config.read_path)?,
@@ -94,7 +94,7 @@ impl Sivo {
 
     fn refusal(&self, answer: &Answer) -> ProviderError {
         let mut error = answer.refusal();
-        if let Some(body) = answer.refusal_body::<Value>() {
+        if let Some(body) = answer.json() {
             error.code = [&body["code"], &body["error"]["code"]]
                 .into_iter()
                 .find_map(|code| answer.listed_code(code.as_str()?, &self.codes));
@@ -190,8 +190,7 @@ impl Provider for Sivo {
         body.extend(command.update.sivo.as_ref().map(own_members).unwrap_or_default());
         let mut request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
         request.header = Some((self.version_header.clone(), version));
-        let answer = self.http.call(request, |answer| self.refusal(answer)).await?;
-        answer.accepted()?;
+        self.http.call(request, |answer| self.refusal(answer)).await?;
         Ok(Updated::default())
     }
 

@@ -29,6 +29,7 @@ pub(super) fn http_with_token(base_url: &str, timeout: Duration, token: &str) ->
         timeout,
         token: Source::Value(SecretString::from(token)),
         concurrency: 4,
+        answers: Vec::new(),
     })
     .unwrap()
 }
@@ -109,13 +110,13 @@ impl Drop for ScratchFile {
 pub(super) struct Canned {
     pub(super) base_url: String,
     requests: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<String>>,
+    answer: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Canned {
     /// Gives another answer from now on.
     pub(super) fn answer_with(&self, status: &str, body: &str) {
-        *self.answer.lock().unwrap() = answer(status, "", body);
+        *self.answer.lock().unwrap() = answer(status, "", body).into_bytes();
     }
 
     /// The requests so far, head and body as they came.
@@ -135,6 +136,10 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 pub(super) async fn canned_bytes(answer: String) -> Canned {
+    canned_raw(answer.into_bytes()).await
+}
+
+pub(super) async fn canned_raw(answer: Vec<u8>) -> Canned {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let canned = Canned {
         base_url: format!("http://{}", listener.local_addr().unwrap()),
@@ -147,7 +152,7 @@ pub(super) async fn canned_bytes(answer: String) -> Canned {
             let request = request(&mut stream).await;
             requests.lock().unwrap().push(request);
             let bytes = answer.lock().unwrap().clone();
-            let _ = stream.write_all(bytes.as_bytes()).await;
+            let _ = stream.write_all(&bytes).await;
         }
     });
     canned

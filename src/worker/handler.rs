@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::After;
 use super::gate::{Gate, Permit};
 use super::hands::Merge;
-use super::waits::Waits;
+use super::waits::{Wait, Waits};
 use crate::broker::Partition;
 use crate::clock::Clock;
 use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
@@ -43,6 +43,8 @@ pub struct Calls {
     pub timeout: Duration,
     /// A call that was given up may still take effect for so long.
     pub settling_time: Duration,
+    /// After a write, a read may show the user from before for so long.
+    pub read_lag: Duration,
     /// Whether to look first, and to write only what is not yet as asked.
     pub skip_unchanged: bool,
     /// Which commands of a user may share a call.
@@ -135,6 +137,9 @@ impl Handler {
             trouble: Trouble::default(),
             failures: 0,
             charged: false,
+            not_taken_up: 0,
+            unprocessed: 0,
+            written_at: Instant::now(),
             codes: Codes::default(),
         };
         let ended = course.run().await;
@@ -187,6 +192,11 @@ struct Course<'a> {
     failures: u32,
     /// One was spent since nobody else could be tried.
     charged: bool,
+    /// Answers that said so, and connections that were shut before the call was looked at.
+    not_taken_up: u32,
+    unprocessed: u32,
+    /// When a write that may have been applied ended. One of another delivery: when this one began.
+    written_at: Instant,
     codes: Codes,
 }
 
@@ -269,22 +279,37 @@ impl Course<'_> {
     }
 
     async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
+        let start = Instant::now();
         let user = match self.read(permit).await? {
             Ok(user) => user,
             Err(After::Again) => return Some(Next::Step(Step::ReadBack { otherwise })),
             Err(After::Exhausted(failure)) => return Some(self.unread(otherwise.unwrap_or(failure))),
             Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
         };
-        let comparison = match &self.before {
-            Some(before) if self.provider().untouched(before, &user) => Comparison::Differs,
-            _ => self.provider().compare(self.command, &user),
+        let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
+        let comparison = match untouched {
+            true => Comparison::Differs,
+            false => self.provider().compare(self.command, &user),
         };
+        if comparison == Comparison::Differs
+            && self.maybe_applied
+            && start < self.written_at + self.handler.calls.read_lag
+        {
+            // Not as asked yet: what was written may show itself later.
+            let lag = self.unless_left(sleep_until(self.written_at + self.handler.calls.read_lag));
+            self.handler.waits.during(Wait::Retry, lag).await?;
+            return Some(Next::Step(Step::ReadBack { otherwise }));
+        }
         let harmless = self.harmless();
         Some(match (comparison, otherwise) {
             (Comparison::AsAsked, _) => Next::End(Outcome::Success {
                 changed: self.written,
             }),
             (Comparison::Unreadable, _) if !harmless => Next::End(outcome_unknown()),
+            // Something was written since: by this command, or by somebody else after it.
+            (Comparison::Differs, None) if !harmless && !untouched && self.maybe_applied => {
+                Next::End(outcome_unknown())
+            }
             (Comparison::Differs | Comparison::Unreadable, Some(failure)) => {
                 Next::End(Outcome::Failure(failure))
             }
@@ -359,16 +384,17 @@ impl Course<'_> {
         let unsure = throttled || matches!(fault, Fault::Broken | Fault::Unknown);
         self.written |= unsure;
         self.unanswered |= unsure && !throttled;
-        if let (true, Fault::Command(reason @ (Reason::Conflict | Reason::VersionConflict))) =
-            (self.maybe_applied, fault)
-        {
+        if let (true, Fault::Command(reason)) = (self.maybe_applied, fault) {
             self.log_call("write", Err(&error), start, Duration::ZERO);
             permit.report(&self.command.user_id, Call::Write, Err(&error), &mut self.trouble);
             self.attempts += 1;
             return Some(self.our_own_doing(error, reason));
         }
         let after = self.after_failure(permit, Call::Write, error, start).await?;
-        self.maybe_applied |= unsure;
+        if unsure {
+            self.maybe_applied = true;
+            self.written_at = Instant::now();
+        }
         let harmless = self.harmless();
         let must_look = fault == Fault::Unknown || !harmless || self.command.expires_at.is_some();
         Some(match (after, self.provider().reads()) {
@@ -383,7 +409,7 @@ impl Course<'_> {
         })
     }
 
-    /// A conflict that an earlier write of ours may have caused: the user's state decides.
+    /// A refusal that an earlier write of ours may have caused: the user's state decides.
     fn our_own_doing(&self, error: ProviderError, reason: Reason) -> Next {
         let failure = error.into_failure(reason);
         if self.provider().reads() {

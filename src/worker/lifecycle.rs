@@ -173,11 +173,16 @@ impl Calm {
 /// Its cause, its beginning and when the next call goes out. What is wrong with this worker alone is not told.
 fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
     let until = pause.until?;
-    let known = [PauseCause::Throttled, PauseCause::Outage, PauseCause::Credentials];
+    let known = [
+        PauseCause::Throttled,
+        PauseCause::Outage,
+        PauseCause::Credentials,
+        PauseCause::Configuration,
+    ];
     let cause = known.into_iter().find(|cause| cause.as_str() == pause.cause)?;
     let long = match cause {
         PauseCause::Throttled => until.saturating_duration_since(pause.since) > THROTTLED_FOR,
-        PauseCause::Outage | PauseCause::Credentials => {
+        PauseCause::Outage | PauseCause::Credentials | PauseCause::Configuration => {
             now.saturating_duration_since(pause.since) >= PAUSED_FOR
         }
     };

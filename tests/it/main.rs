@@ -16,6 +16,7 @@ mod conformance;
 mod connection;
 mod decode;
 mod deleted;
+mod explain;
 mod fleet;
 mod leaks;
 mod letters;

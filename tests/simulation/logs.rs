@@ -69,7 +69,7 @@ async fn each_call_of_a_command_is_a_line_at_debug() {
         Answer::Fail(Fault::Broken),
         Answer::Fail(Fault::Command(Reason::Rejected)),
     ];
-    let world = World::new(Scripted::in_turn(answers));
+    let world = World::new(Scripted::in_turn(answers).unreadable());
     world.publish(&command(7, "u-7", true));
     world.run_to_the_end().await;
     let lines = log.lines("provider: a call");

@@ -11,6 +11,7 @@
 )]
 
 mod account;
+mod answers;
 mod commands;
 mod dead_letters;
 mod fairness;

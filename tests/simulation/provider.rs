@@ -53,6 +53,9 @@ struct State {
     users: BTreeMap<String, BTreeMap<&'static str, String>>,
     calls: Vec<Call>,
     reads: bool,
+    /// How long a read still shows a user as it was before its last change.
+    lag: Duration,
+    before: BTreeMap<String, (Instant, BTreeMap<&'static str, String>)>,
     reads_first: bool,
     harmless: bool,
     credentials_change: bool,
@@ -71,6 +74,8 @@ impl Scripted {
             users: BTreeMap::new(),
             calls: Vec::new(),
             reads: true,
+            lag: Duration::ZERO,
+            before: BTreeMap::new(),
             reads_first: false,
             harmless: true,
             credentials_change: false,
@@ -111,6 +116,12 @@ impl Scripted {
     /// Each write needs a read before it from now on.
     pub fn reading_first(self) -> Self {
         self.lock().reads_first = true;
+        self
+    }
+
+    /// Reads lag so far behind writes from now on.
+    pub fn lagging(self, lag: Duration) -> Self {
+        self.lock().lag = lag;
         self
     }
 
@@ -224,6 +235,10 @@ impl Scripted {
         let applies = matches!(answer, Answer::Ok | Answer::ApplyAnd(_) | Answer::ApplyLater(_));
         if !changes.is_empty() && applies {
             let mut state = self.lock();
+            let shown = state.users.get(user.as_str()).cloned().unwrap_or_default();
+            state
+                .before
+                .insert(user.as_str().to_owned(), (Instant::now(), shown));
             let user = state.users.entry(user.as_str().to_owned()).or_default();
             for (field, value) in changes {
                 match value {
@@ -303,7 +318,14 @@ impl Provider for Scripted {
 
     async fn read(&self, user: &UserId) -> Result<User, ProviderError> {
         self.call(user, None).await?;
-        Ok(User(json!(self.user(user.as_str()))))
+        let before = {
+            let state = self.lock();
+            let before = state.before.get(user.as_str());
+            let lags = before.filter(|(at, _)| at.elapsed() < state.lag);
+            lags.map(|(_, shown)| shown.clone())
+        };
+        let shown = before.unwrap_or_else(|| self.user(user.as_str()));
+        Ok(User(json!(shown)))
     }
 
     async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {

@@ -46,6 +46,7 @@ pub struct World {
     /// No scripted call takes longer.
     pub timeout: Duration,
     pub settling_time: Duration,
+    pub read_lag: Duration,
     pub skip_unchanged: bool,
     pub merge: Merge,
     pub hold_max: Duration,
@@ -120,6 +121,7 @@ impl World {
             doubts_configuration: false,
             timeout: Duration::from_secs(5),
             settling_time: Duration::from_secs(1),
+            read_lag: Duration::from_secs(1),
             skip_unchanged: false,
             merge: Merge::Off,
             hold_max: Duration::from_secs(600),
@@ -186,6 +188,7 @@ impl World {
             calls: Calls {
                 timeout: self.timeout,
                 settling_time: self.settling_time,
+                read_lag: self.read_lag,
                 skip_unchanged: self.skip_unchanged,
                 merge: self.merge,
             },

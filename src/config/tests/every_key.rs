@@ -59,9 +59,9 @@ fn rest(key: &str) -> Value {
     rest
 }
 
-/// Values other than the default, of every type that the key takes.
-fn values(key: &str, shape: Shape) -> Vec<Value> {
-    let known = match key {
+/// Values of keys whose type does not tell them.
+fn known(key: &str) -> Vec<Value> {
+    match key {
         "provider.name" => vec![json!("karmo-au")],
         "broker.url" => vec![json!("amqp://a:b@h/v"), json!(["amqp://a:b@h/v", "amqps://i"])],
         "broker.outcome_log_max_age" => vec![json!("3D")],
@@ -69,6 +69,11 @@ fn values(key: &str, shape: Shape) -> Vec<Value> {
         "provider.rate" => vec![
             json!({ "per_minute": 7, "burst": 2 }),
             json!([{ "per_second": 5 }, { "per_day": 1000 }]),
+        ],
+        "provider.answers" => vec![
+            json!([{ "status": 404, "class": "outage" }]),
+            json!([{ "status": ["4xx", "500-504"], "header": "x-busy: 1", "class": "throttled", "retry_after": "9s" },
+                   { "pointer": "/code", "equals": 7, "class": "conflict" }]),
         ],
         "provider.auth" => vec![json!({ "token_file": "/other" })],
         "provider.auth.oauth2" => vec![json!({
@@ -82,7 +87,12 @@ fn values(key: &str, shape: Shape) -> Vec<Value> {
         "worker.suspect_after" => vec![json!(2)],
         "worker.poison_after" => vec![json!(9)],
         _ => vec![],
-    };
+    }
+}
+
+/// Values other than the default, of every type that the key takes.
+fn values(key: &str, shape: Shape) -> Vec<Value> {
+    let known = known(key);
     if !known.is_empty() || key == "provider.rate.burst" {
         return known;
     }

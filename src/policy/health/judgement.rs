@@ -9,6 +9,8 @@ use crate::contract::UserId;
 pub enum Cause {
     Outage,
     Credentials,
+    /// The form of the worker's requests is refused.
+    Configuration,
     /// The worker itself lacks what a call needs.
     Worker,
 }
@@ -18,6 +20,7 @@ impl Cause {
         match self {
             Self::Outage => "outage",
             Self::Credentials => "credentials",
+            Self::Configuration => "configuration",
             Self::Worker => "worker",
         }
     }
@@ -60,10 +63,10 @@ pub enum Judgement {
     Charged,
     /// Not the command's fault: nothing is spent.
     Excused,
-    /// 403 so far for this user alone, or for everybody: others have to be tried.
+    /// Refused so far for this user alone, or for everybody: others have to be tried.
     SetAside,
-    /// 403 for this user, while others pass.
-    Forbidden,
+    /// Refused for this user, while others pass.
+    RefusedAlone,
     /// 429 for this user, while others pass: it waits alone.
     Limited,
 }

@@ -140,7 +140,7 @@ async fn a_denied_user_is_forbidden_once_another_passes() {
     story.passes("x", Call::Read);
     assert_eq!(story.fails("x", Fault::Denied), Judgement::SetAside);
     story.passes("ok", Call::Write);
-    assert_eq!(story.fails("x", Fault::Denied), Judgement::Forbidden);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::RefusedAlone);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +174,7 @@ async fn a_read_that_passes_says_nothing_of_anothers_write() {
             assert!(
                 !matches!(
                     judgement,
-                    Judgement::Spent { streak: None } | Judgement::Forbidden
+                    Judgement::Spent { streak: None } | Judgement::RefusedAlone
                 ),
                 "{n}"
             );
@@ -199,7 +199,7 @@ async fn a_lone_denied_user_is_checked_against_one_that_passed_before() {
     story.fails("x", Fault::Denied);
     assert_eq!(story.until_probe().await, story.probe(Some(user("ok"))));
     story.passes("ok", Call::Control);
-    assert_eq!(story.fails("x", Fault::Denied), Judgement::Forbidden);
+    assert_eq!(story.fails("x", Fault::Denied), Judgement::RefusedAlone);
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,6 +54,13 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
     if error.is_connect() || error.is_builder() {
         return ProviderError::new(Fault::Unreachable, unreachable(error, peer));
     }
+    if causes(error).any(is_unprocessed) {
+        let detail = format!(
+            "{} shut the connection before it looked at the request",
+            peer.name
+        );
+        return ProviderError::new(Fault::Unprocessed, detail);
+    }
     if error.is_timeout() {
         let detail = format!(
             "{} did not answer within the time-out{}",
@@ -85,6 +92,19 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
         peer.name, peer.aftermath
     );
     ProviderError::new(Fault::Unknown, detail)
+}
+
+/// Whether the error says that the request was never looked at (RFC 9113, sections 6.8 and 8.7): h2 gives the error of a
+/// GOAWAY from the other side to the streams above its last one alone, and hyper calls a request canceled that it has
+/// not begun to send.
+fn is_unprocessed(cause: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<h2::Error>() {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return error.is_remote() && (error.is_go_away() || refused);
+    }
+    cause
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_canceled)
 }
 
 /// Whether this process, or its machine, may open no more files (EMFILE, ENFILE).

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::super::testbed::{TIMEOUT, canned, canned_bytes, error, http, scratch_file, user_id};
+use super::super::testbed::{Canned, TIMEOUT, canned, canned_bytes, error, http, scratch_file, user_id};
 use super::*;
 
 fn path() -> PathTemplate {
@@ -67,7 +67,7 @@ async fn a_redirect_is_not_followed() {
     let location = format!("location: {}/\r\n", elsewhere.base_url);
     let server = canned("307 Temporary Redirect", &location, "").await;
     let answer = send(&server.base_url, TIMEOUT).await.unwrap();
-    assert_eq!(answer.refusal().fault, Fault::Broken);
+    assert_eq!(answer.status, 307);
     assert_eq!((server.requests().len(), elsewhere.requests().len()), (1, 0));
 }
 
@@ -105,35 +105,57 @@ async fn a_connection_lost_after_sending_is_unknown_and_nothing_is_sent_again() 
 }
 
 #[tokio::test]
-async fn a_success_that_breaks_off_is_unknown() {
-    let server = canned_bytes("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"a\":".into()).await;
-    assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Unknown);
-}
-
-#[tokio::test]
 async fn a_refusal_that_breaks_off_keeps_its_status() {
     let server = canned_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<p>".into()).await;
     let answer = send(&server.base_url, TIMEOUT).await.unwrap();
     assert_eq!((answer.status, answer.body), (404, Vec::new()));
 }
 
+/// What a read makes of the answer.
+async fn read(server: &Canned) -> Result<Answer, ProviderError> {
+    let (path, user_id) = (path(), user_id("u"));
+    let http = http(&server.base_url, TIMEOUT);
+    http.call(Request::read(&path, &user_id), Answer::refusal).await
+}
+
 #[tokio::test]
-async fn a_long_success_is_broken_and_a_long_refusal_keeps_its_status() {
-    let long = "x".repeat(BODY_BYTES_MAX + 1);
-    let server = canned("200 OK", "", &long).await;
-    assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Broken);
-    let unannounced = canned_bytes(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}")).await;
-    assert_eq!(fault(send(&unannounced.base_url, TIMEOUT).await), Fault::Broken);
+async fn a_long_success_counts_for_a_write_and_is_broken_for_a_read() {
+    let long = "x".repeat(USER_BYTES_MAX + 1);
+    for server in [
+        canned("200 OK", "", &long).await,
+        canned_bytes(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}")).await,
+    ] {
+        let answer = send(&server.base_url, TIMEOUT).await.unwrap();
+        assert_eq!((answer.status, answer.body), (200, Vec::new()));
+        assert_eq!(fault(read(&server).await), Fault::Broken);
+    }
     let server = canned("409 Conflict", "", &long).await;
     assert_eq!(send(&server.base_url, TIMEOUT).await.unwrap().status, 409);
 }
 
 #[tokio::test]
+async fn a_user_of_more_than_a_mebibyte_can_be_read() {
+    let groups = r#"{"value":"0123456789012345678901234567890123456789","display":"x"},"#.repeat(20_000);
+    let body = format!(
+        r#"{{"userName":"a","groups":[{}]}}"#,
+        groups.trim_end_matches(',')
+    );
+    assert!(body.len() > BODY_BYTES_MAX);
+    let server = canned("200 OK", "", &body).await;
+    assert_eq!(read(&server).await.unwrap().user().unwrap().0["userName"], "a");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_passed_over() {
+    let server = canned("200 OK", "", "\u{feff}{\"userName\":\"a\"}").await;
+    assert_eq!(read(&server).await.unwrap().user().unwrap().0["userName"], "a");
+}
+
+#[tokio::test]
 async fn throttling_carries_the_wait_of_its_header() {
     let server = canned("429 Too Many Requests", "retry-after: 3\r\n", "slow down").await;
-    let error = send(&server.base_url, TIMEOUT).await.unwrap().refusal();
     let retry_after = Some(Duration::from_secs(3));
-    assert_eq!(error.fault, Fault::Throttled { retry_after });
+    assert_eq!(fault(read(&server).await), Fault::Throttled { retry_after });
 }
 
 #[tokio::test]
@@ -164,6 +186,7 @@ async fn a_rotated_token_file_is_used_after_a_refresh() {
         timeout: TIMEOUT,
         token: Source::File(file.path().into()),
         concurrency: 1,
+        answers: Vec::new(),
     })
     .unwrap();
     assert_eq!(refused_by(&http).await, Fault::Credentials);
@@ -191,6 +214,7 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
             timeout: TIMEOUT,
             token: Source::Value(SecretString::from("t")),
             concurrency: 1,
+            answers: Vec::new(),
         };
         let error = Http::new(settings).map(|_| ()).unwrap_err();
         assert_eq!(error.key, "provider.base_url", "{bad}");

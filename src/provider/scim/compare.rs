@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::wish::{Attribute, PASSWORD, PHONES, Wish, sets_password, wishes};
 use super::{Config, Contacts};
 use crate::contract::UpdateUser;
+use crate::provider::equal::{Case, Form, same};
 use crate::provider::{Comparison, User};
 
 pub(super) fn compare(config: &Config, command: &UpdateUser, user: &User) -> Comparison {
@@ -35,7 +36,7 @@ pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &User
 
 fn as_asked(contacts: Contacts, wish: &Wish<'_>, user: &Value) -> bool {
     let (list, of_type) = match wish.attribute {
-        Attribute::Plain(path) => return *plain(user, path) == wish.value.clone().unwrap_or_default(),
+        Attribute::Plain(path) => return is_shown(path, wish.value.as_ref(), plain(user, path)),
         Attribute::Entry { list, of_type } => (list, of_type),
     };
     let mut entries = entries(contacts, user, list, of_type).peekable();
@@ -45,7 +46,7 @@ fn as_asked(contacts: Contacts, wish: &Wish<'_>, user: &Value) -> bool {
             entries.peek().is_some()
                 && entries.all(|entry| {
                     let shown = entry["value"].as_str().unwrap_or_default();
-                    shown == value || (list == PHONES && number(shown) == value)
+                    same(form(list), Case::Folded, value, shown)
                 })
         }
     }
@@ -68,11 +69,21 @@ fn entries<'a>(
     })
 }
 
-/// A phone number may be shown as RFC 3966 has it: `tel:+61-412-345678`.
-fn number(shown: &str) -> String {
-    let digits = shown.strip_prefix("tel:").unwrap_or(shown);
-    digits
-        .chars()
-        .filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' '))
-        .collect()
+fn is_shown(path: &str, asked: Option<&Value>, shown: &Value) -> bool {
+    match (asked, shown) {
+        (Some(Value::String(asked)), Value::String(shown)) => same(form(path), Case::Folded, asked, shown),
+        (Some(asked), shown) => asked == shown,
+        (None, shown) => shown.is_null(),
+    }
+}
+
+/// RFC 7643 has user names and addresses that are not case-exact.
+fn form(attribute: &str) -> Form {
+    match attribute {
+        "userName" => Form::Username,
+        "emails" => Form::Email,
+        PHONES => Form::Phone,
+        "locale" | "preferredLanguage" => Form::Language,
+        _ => Form::Text,
+    }
 }

@@ -1,5 +1,5 @@
-//! What a refusal means: the status first, then `scimType`, and the words of `detail` only to find the field that
-//! is meant. Nothing of the words is passed on.
+//! What a refusal says beside its class: the code, and by the words of `detail` the field that is meant. Nothing of the
+//! words is passed on.
 
 use serde::Deserialize;
 
@@ -7,6 +7,7 @@ use super::wish::Wish;
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
+use crate::provider::answers::Class;
 
 const NO_TARGET: &str = "noTarget";
 
@@ -32,6 +33,11 @@ struct Body {
 }
 
 impl Body {
+    fn of(answer: &Answer) -> Self {
+        let body = answer.json().and_then(|body| Self::deserialize(body).ok());
+        body.unwrap_or_default()
+    }
+
     /// The standard's word, to decide by.
     fn known_type(&self) -> Option<&'static str> {
         let is = self.scim_type.as_deref()?;
@@ -41,34 +47,31 @@ impl Body {
 
 pub(super) fn of_read(answer: &Answer) -> ProviderError {
     let mut error = answer.refusal();
-    let body: Body = answer.refusal_body().unwrap_or_default();
-    error.code = body
+    error.code = Body::of(answer)
         .known_type()
         .and_then(|known| answer.listed_code(known, &SCIM_TYPES));
     error
 }
 
 pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) -> ProviderError {
-    let by_status = answer.refusal();
-    let body: Body = answer.refusal_body().unwrap_or_default();
+    let body = Body::of(answer);
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
-    let mut error = match (answer.status, known) {
-        // Some providers send it under 400.
-        (400 | 422, Some("uniqueness")) => answer.refusal_as(409),
+    let mut error = match (answer.class, known) {
         // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
-        (409, None) if versioned && speaks_of_version(&detail) => answer.refusal_as(412),
-        (400, Some(NO_TARGET)) => answer.error(
-            by_status.fault,
+        (Class::Conflict, None) if versioned && speaks_of_version(&detail) => {
+            answer.refusal_as(Class::VersionConflict)
+        }
+        (Class::Rejected, Some(NO_TARGET)) => answer.error(
+            Fault::Command(Reason::Rejected),
             "the provider refuses to replace or remove what is not there; set `read_first` under [provider.scim]",
         ),
-        // 405, too, speaks of the method and not of the command.
-        (405 | 501, _) => answer.error(
-            Fault::Broken,
+        (Class::Configuration, _) if matches!(answer.status, 405 | 501) => answer.error(
+            Fault::Configuration,
             "the provider has no PATCH for users; see what `usher check` says, and whether base_url is what stands \
              before /Users",
         ),
-        _ => by_status,
+        _ => answer.refusal(),
     };
     if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
         error.pointer = field_meant(wishes, &detail, known.is_some());

@@ -232,8 +232,8 @@ const REFUSALS: [Refusal; 12] = [
         None,
     ),
     (false, "400", Some("alex@example.com"), "", REJECTED, None),
-    (false, "501", None, "", Fault::Broken, None),
-    (false, "405", None, "", Fault::Broken, None),
+    (false, "501", None, "", Fault::Configuration, None),
+    (false, "405", None, "", Fault::Configuration, None),
 ];
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
         );
         assert_eq!(
             refused.detail.contains("PATCH"),
-            fault == Fault::Broken,
+            fault == Fault::Configuration,
             "{refused}"
         );
     }

@@ -17,6 +17,7 @@ fn client() -> Client {
         timeout: Duration::from_secs(1),
         token: Source::Value("t".into()),
         concurrency: 1,
+        answers: Vec::new(),
     });
     Client::new()
 }

@@ -6,15 +6,21 @@ use serde_json::Value;
 use super::{Verification as ByDefault, body};
 use crate::contract::extension::Verification;
 use crate::contract::{Field, UpdateUser};
+use crate::provider::equal::{Case, Form, same};
 use crate::provider::{Comparison, User};
 
 pub(super) fn compare(default: ByDefault, command: &UpdateUser, user: &User) -> Comparison {
     let human = &user.0["human"];
     let update = &command.update;
     let own = update.zitadel.as_ref();
-    let as_asked = update
-        .shared_changes()
-        .all(|(field, value)| text(&user.0, field) == value.unwrap_or_default());
+    let as_asked = update.shared_changes().all(|(field, value)| {
+        same(
+            Form::of(field),
+            Case::Exact,
+            value.unwrap_or_default(),
+            text(&user.0, field),
+        )
+    });
     let gender = own.and_then(|own| own.gender);
     let gender = gender.is_none_or(|gender| human["profile"]["gender"] == body::gender(gender));
     let set = |field| matches!(update.shared(field), Some(Some(_)));

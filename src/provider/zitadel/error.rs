@@ -1,9 +1,8 @@
-//! What a refusal means. The gRPC code in the body tells apart what arrives under the same status, in the
-//! gateway's form (a number) or in Connect's (a name). Without a body that can be read, the status decides.
+//! What a refusal says beside its class: the gRPC code, in the gateway's form (a number) or in Connect's (a name), and
+//! Zitadel's own id.
 
 use serde_json::Value;
 
-use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
 
@@ -28,25 +27,13 @@ const NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
-
 pub(super) fn refusal(answer: &Answer) -> ProviderError {
-    let by_status = answer.refusal();
-    let Some(body) = answer.refusal_body::<Value>() else {
-        return by_status;
+    let mut error = answer.refusal();
+    let Some(body) = answer.json() else {
+        return error;
     };
     let Some(name) = grpc_name(&body["code"]) else {
-        return by_status;
-    };
-    let mut error = if name == DEADLINE_EXCEEDED {
-        answer.error(
-            Fault::Unknown,
-            "Zitadel did not finish in its own time; it may have applied the command",
-        )
-    } else if by_status.fault == Fault::Command(Reason::Rejected) {
-        meant_status(name).map_or(by_status, |status| answer.refusal_as(status))
-    } else {
-        by_status
+        return error;
     };
     error.code = answer.listed_code(name, &NAMES);
     // Zitadel's own ids are no stable codes, but a person finds the cause by them.
@@ -80,32 +67,21 @@ fn grpc_name(code: &Value) -> Option<&'static str> {
     }
 }
 
-/// The status that a code stands for, where another one came. None: the one that came fits.
-fn meant_status(name: &str) -> Option<u16> {
-    match name {
-        "UNAUTHENTICATED" => Some(401),
-        "PERMISSION_DENIED" => Some(403),
-        "NOT_FOUND" => Some(404),
-        // The user's state forbids it: a code that was used, a user that is locked or not initialised.
-        "FAILED_PRECONDITION" | "ALREADY_EXISTS" | "ABORTED" => Some(409),
-        "RESOURCE_EXHAUSTED" => Some(429),
-        "UNKNOWN" | "INTERNAL" | "DATA_LOSS" | "CANCELLED" => Some(500),
-        "UNIMPLEMENTED" => Some(501),
-        "UNAVAILABLE" => Some(503),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use reqwest::Method;
+    use reqwest::header::HeaderMap;
+
     use super::*;
-    use crate::provider::code::Private;
+    use crate::contract::{Fault, Reason};
+    use crate::provider::Kind;
+    use crate::provider::answers::Table;
 
     const REJECTED: Fault = Fault::Command(Reason::Rejected);
     const CONFLICT: Fault = Fault::Command(Reason::Conflict);
     const THROTTLED: Fault = Fault::Throttled { retry_after: None };
 
-    const CASES: [(u16, &str, Fault, Option<&str>); 16] = [
+    const CASES: [(u16, &str, Fault, Option<&str>); 20] = [
         (400, r#"{"code":9}"#, CONFLICT, Some("FAILED_PRECONDITION")),
         (
             400,
@@ -124,25 +100,32 @@ mod tests {
         ),
         (400, r#"{"code":8}"#, THROTTLED, Some("RESOURCE_EXHAUSTED")),
         (400, r#"{"code":13}"#, Fault::Broken, Some("INTERNAL")),
-        (405, r#"{"code":12}"#, Fault::Broken, Some("UNIMPLEMENTED")),
+        (405, r#"{"code":12}"#, Fault::Configuration, Some("UNIMPLEMENTED")),
+        (200, r#"{"code":3}"#, REJECTED, Some("INVALID_ARGUMENT")),
+        (200, r#"{"code":14}"#, Fault::Broken, Some("UNAVAILABLE")),
+        (
+            404,
+            r#"{"code":5}"#,
+            Fault::Command(Reason::NotFound),
+            Some("NOT_FOUND"),
+        ),
+        (404, r#"{"message":"no route"}"#, Fault::Broken, None),
         (504, r#"{"code":4}"#, Fault::Unknown, Some("DEADLINE_EXCEEDED")),
         (504, "<html>", Fault::Unknown, None),
         (400, r#"{"code":99}"#, REJECTED, None),
         (400, r#"{"code":"alex@example.com"}"#, REJECTED, None),
-        (400, "alex@example.com", REJECTED, None),
+        (400, "alex@example.com", Fault::Broken, None),
         (429, "Your ZITADEL instance is blocked.", THROTTLED, None),
         (401, r#"{"code":5}"#, Fault::Credentials, Some("NOT_FOUND")),
     ];
 
     #[test]
     fn the_code_in_the_body_tells_apart_what_arrives_under_one_status() {
+        let table = Table::new(Some(Kind::Zitadel), Vec::new()).unwrap();
         for (status, body, fault, code) in CASES {
-            let error = refusal(&Answer {
-                status,
-                retry_after: None,
-                body: body.into(),
-                private: Private::default(),
-            });
+            let mut answer = Answer::new(Method::PUT, status, HeaderMap::new(), body.into());
+            answer.class = table.meaning(&answer).class;
+            let error = refusal(&answer);
             assert_eq!(
                 (error.fault, error.code.as_deref()),
                 (fault, code),

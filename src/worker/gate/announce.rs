@@ -104,6 +104,13 @@ fn began(pause: &Pause, now: Instant) {
             pause.wait_ms = wait_ms,
             "worker: lacks what a call needs; commands wait, one probe at a time goes out"
         );
+    } else if cause == Cause::Configuration.as_str() {
+        tracing::error!(
+            pause.why = why,
+            pause.wait_ms = wait_ms,
+            "provider: refuses the form of the worker's requests; commands wait. Correct [provider], or what stands \
+             before the provider"
+        );
     } else {
         tracing::error!(
             pause.why = why,

@@ -290,6 +290,7 @@ impl State {
         let cause = match paused.cause {
             PauseCause::Outage => Some(Cause::Outage),
             PauseCause::Credentials => Some(Cause::Credentials),
+            PauseCause::Configuration => Some(Cause::Configuration),
             PauseCause::Throttled => None,
         };
         let is_news = match cause {
@@ -323,6 +324,7 @@ impl State {
                 let cause = match cause {
                     Cause::Outage => PauseCause::Outage,
                     Cause::Credentials => PauseCause::Credentials,
+                    Cause::Configuration => PauseCause::Configuration,
                     Cause::Worker => return None,
                 };
                 (cause, since, next_probe)

@@ -16,6 +16,13 @@ use crate::worker::waits::Wait;
 const NOBODY_ELSE: &str = "; nobody else could be tried meanwhile, so it is not known whether the provider failed for \
                            this user alone: see whether others pass before sending the command again";
 
+/// Calls of a command that the provider did not take up (408, 423), and that are not counted.
+const NOT_TAKEN_UP_MAX: u32 = 1;
+
+/// Calls of a command on connections that were shut before they were looked at. Servers shut one after a thousand or more
+/// requests, so that more than a few of them in one command's way show that something is wrong.
+const UNPROCESSED_MAX: u32 = 5;
+
 /// What is added where a user has a limit of its own.
 const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when its limit \
                        allows";
@@ -104,6 +111,7 @@ impl Course<'_> {
         error: ProviderError,
         start: Instant,
     ) -> Option<After> {
+        let error = self.at_no_charge(error);
         let fault = error.fault;
         let took = start.elapsed();
         if fault == Fault::CredentialsRenewed {
@@ -117,9 +125,8 @@ impl Course<'_> {
         let delay = match judgement {
             Judgement::Spent { .. } | Judgement::SetAside => self.schedule.next(&mut self.rng),
             Judgement::Limited => self.limited_for(fault),
-            Judgement::Plain | Judgement::Charged | Judgement::Excused | Judgement::Forbidden => {
-                Duration::ZERO
-            }
+            Judgement::Plain if fault == Fault::Again => self.handler.retry.delay_min,
+            _ => Duration::ZERO,
         };
         self.log_call(kind_of(call), Err(&error), start, delay);
         if late {
@@ -128,14 +135,35 @@ impl Course<'_> {
             let settling = sleep(self.handler.calls.settling_time);
             self.handler.waits.during(Wait::Retry, settling).await;
         }
+        self.consequence(error, judgement, took, delay).await
+    }
+
+    /// What a failure that was judged leads to.
+    async fn consequence(
+        &mut self,
+        error: ProviderError,
+        judgement: Judgement,
+        took: Duration,
+        delay: Duration,
+    ) -> Option<After> {
+        let fault = error.fault;
         match (fault, judgement) {
             (Fault::Command(reason), _) => {
                 self.attempts += 1;
                 Some(After::End(error.into_failure(reason)))
             }
-            (_, Judgement::Forbidden) => {
+            (_, Judgement::RefusedAlone) => {
                 self.attempts += 1;
-                Some(After::End(error.into_failure(Reason::Forbidden)))
+                let reason = match fault {
+                    Fault::Configuration => Reason::Rejected,
+                    _ => Reason::Forbidden,
+                };
+                Some(After::End(error.into_failure(reason)))
+            }
+            (Fault::Again, _) => {
+                let slept = self.unless_left(sleep(delay));
+                self.handler.waits.during(Wait::Retry, slept).await?;
+                Some(After::Again)
             }
             (_, Judgement::Spent { streak }) => {
                 self.spend(streak, took);
@@ -164,6 +192,23 @@ impl Course<'_> {
             }
             // The gate stays shut until it makes sense to call again.
             (_, Judgement::Plain | Judgement::Excused) => Some(After::Again),
+        }
+    }
+
+    /// What was not taken up goes out again at no charge, but not for ever: after that it counts as the provider's.
+    fn at_no_charge(&mut self, error: ProviderError) -> ProviderError {
+        let (count, max, otherwise) = match error.fault {
+            Fault::Again => (&mut self.not_taken_up, NOT_TAKEN_UP_MAX, Fault::Broken),
+            Fault::Unprocessed => (&mut self.unprocessed, UNPROCESSED_MAX, Fault::Unreachable),
+            _ => return error,
+        };
+        *count += 1;
+        match *count > max {
+            true => ProviderError {
+                fault: otherwise,
+                ..error
+            },
+            false => error,
         }
     }
 
@@ -299,6 +344,9 @@ fn label(fault: Fault) -> &'static str {
         Fault::Command(reason) => reason.as_str(),
         Fault::Credentials | Fault::CredentialsRenewed => "unauthorized",
         Fault::Denied => "denied",
+        Fault::Configuration => "configuration",
+        Fault::Again => "again",
+        Fault::Unprocessed => "unprocessed",
         Fault::Throttled { .. } => "throttled",
         Fault::Worker => "worker",
         Fault::Unreachable => "unreachable",

@@ -109,6 +109,7 @@ async fn make_use_of(config: &Config) {
         timeout: config.provider.timeout,
         token: Source::Value("t".into()),
         concurrency: config.provider.concurrency.get(),
+        answers: Vec::new(),
     });
     let provider = Arc::new(Karmo::new(&config.provider.karmo, http.unwrap()).unwrap());
     let settings = gate(config, &*provider);
@@ -133,6 +134,7 @@ async fn make_use_of(config: &Config) {
         calls: Calls {
             timeout: config.provider.timeout,
             settling_time: config.provider.settling_time,
+            read_lag: config.provider.read_lag(),
             skip_unchanged: config.provider.skip_unchanged,
             merge: config.provider.merge,
         },

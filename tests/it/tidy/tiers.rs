@@ -58,7 +58,7 @@ const ADAPTERS: [&str; 10] = [
 ];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 18] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
@@ -71,7 +71,10 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("clap", &["src/cli", "src/main.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
-    ("toml", &["src/config"]),
+    ("toml", &["src/config", "src/provider/answers"]),
+    ("regex", &["src/provider/answers"]),
+    ("icu_normalizer", &["src/provider/equal.rs"]),
+    ("h2", &["src/provider/http"]),
     ("strsim", &["src/config"]),
     ("tracing_subscriber", &["src/telemetry"]),
 ];

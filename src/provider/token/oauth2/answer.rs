@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -92,8 +92,9 @@ fn lifetime(expires_in: &Value) -> Option<Duration> {
 }
 
 fn refusal(answer: &Answer) -> ProviderError {
+    let says_when = answer.headers.contains_key(RETRY_AFTER);
     let (fault, detail) = match answer.status {
-        429 => (
+        429 | 503 if answer.status == 429 || says_when => (
             Fault::Throttled {
                 retry_after: answer.retry_after,
             },
@@ -116,7 +117,8 @@ fn refusal(answer: &Answer) -> ProviderError {
 /// Something of what the worker asked with is wrong: commands wait until it is mended.
 fn client_refused(answer: &Answer) -> ProviderError {
     let error = answer
-        .refusal_body::<Refusal>()
+        .json()
+        .and_then(|body| Refusal::deserialize(body).ok())
         .map(|body| body.error)
         .unwrap_or_default();
     let detail = match error.as_str() {
@@ -133,6 +135,9 @@ fn client_refused(answer: &Answer) -> ProviderError {
         "invalid_request" => {
             "the token endpoint does not understand the request; correct its form (`body`, `client`), or what \
              the provider asks for (`scope`, `audience`)"
+        }
+        _ if answer.status == 415 => {
+            "the token endpoint does not take the form of the request; set `body` to the other one of form and json"
         }
         _ if matches!(answer.status, 404 | 405) => {
             "there is no token endpoint at token_url; put its address there"

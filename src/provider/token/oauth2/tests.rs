@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
 use super::*;
 use crate::contract::Reason;
 use crate::provider::Access;
-use crate::provider::code::Private;
 use crate::provider::http::{Http, Request, Settings};
 use crate::provider::setup::PathTemplate;
 use crate::provider::testbed::{
@@ -34,6 +36,7 @@ fn http_with(base_url: &str, timeout: Duration, config: Config) -> Http {
         timeout,
         token: Source::OAuth2(config),
         concurrency: 4,
+        answers: Vec::new(),
     })
     .unwrap()
 }
@@ -163,12 +166,7 @@ async fn answers_that_grant_a_token_are_understood_in_their_variants() {
         ),
         (r#"{"access_token":"a","expires_in":1e300}"#, day * 366),
     ] {
-        let answer = Answer {
-            status: 200,
-            retry_after: None,
-            body: body.into(),
-            private: Private::default(),
-        };
+        let answer = Answer::new(Method::POST, 200, HeaderMap::new(), body.into());
         let granted = answer::granted(&answer).unwrap();
         assert_eq!(
             (granted.header.to_str().unwrap(), granted.lifetime),
@@ -286,7 +284,7 @@ async fn a_refused_token_is_fetched_anew_where_it_had_served() {
     let server = canned("200 OK", "", GRANTED).await;
     let http = http(&server);
     http.fetch_token().await.unwrap();
-    server.answer_with("404 Not Found", "");
+    server.answer_with("404 Not Found", "{}");
     assert_eq!(
         refused(&http).await,
         Fault::Command(Reason::NotFound),

@@ -1,0 +1,245 @@
+//! What an answer means: one table of rules, of which the first that fits decides.
+//!
+//! The configuration's rules stand first, then those of the provider's kind, then HTTP's own. They are data, so that
+//! `usher explain answer` can show which one decides.
+
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::told::wait_asked;
+use super::{Kind, SetupError};
+use crate::clock::Clock;
+
+pub use rule::Rule;
+
+/// Statuses of a body that point to another one, one after the other.
+const STATUSES_MAX: usize = 2;
+
+/// What an answer is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The request was carried out.
+    Applied,
+    /// The pace is too high: all calls wait, and no attempt is spent.
+    Throttled,
+    /// The request was not taken up this time: it is sent once more at no charge, then counts as `outage`.
+    Again,
+    /// The worker's credentials are not accepted: the provider is paused.
+    Credentials,
+    /// The worker may not do this: to this user, where others pass; else as `credentials`.
+    Denied,
+    /// The request's form is refused: as `credentials` while nobody passes; where others pass, as `rejected`.
+    Configuration,
+    /// The command is refused.
+    Rejected,
+    /// There is no such user.
+    NotFound,
+    /// A value is taken, or the user's state forbids the change.
+    Conflict,
+    /// The user has another version than `expectedVersion`.
+    VersionConflict,
+    /// The provider fails: it is tried again, and paused where it fails for everybody.
+    Outage,
+    /// Whether the request was carried out is not known: the user is read.
+    Unknown,
+}
+
+impl Class {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Throttled => "throttled",
+            Self::Again => "again",
+            Self::Credentials => "credentials",
+            Self::Denied => "denied",
+            Self::Configuration => "configuration",
+            Self::Rejected => "rejected",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::VersionConflict => "version_conflict",
+            Self::Outage => "outage",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Class {
+    /// What becomes of a command whose call is answered so.
+    pub fn meant(self) -> &'static str {
+        match self {
+            Self::Applied => "the command succeeds",
+            Self::Throttled => "all calls wait as long as the provider says, and no attempt is spent",
+            Self::Again => {
+                "the request was not taken up; it goes out once more at no charge, then counts as outage"
+            }
+            Self::Credentials => {
+                "the worker's token is not accepted; the provider is paused, and no attempt is spent"
+            }
+            Self::Denied => {
+                "the command is set aside while other users are tried; where those pass it is a dead letter \
+                 (forbidden), else the provider is paused"
+            }
+            Self::Configuration => {
+                "the command is set aside while other users are tried; where those pass it is a dead letter \
+                 (rejected), else the provider is paused"
+            }
+            Self::Rejected => "the command is a dead letter (rejected)",
+            Self::NotFound => "the command is a dead letter (not_found)",
+            Self::Conflict => "the command is a dead letter (conflict)",
+            Self::VersionConflict => "the command is a dead letter (version_conflict)",
+            Self::Outage => "the call is tried again; where it fails for everybody the provider is paused",
+            Self::Unknown => {
+                "the user is read, where that is possible, to see whether the command was applied"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a rule stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// `[[provider.answers]]`
+    Configuration,
+    Kind(Kind),
+    Http,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration => f.write_str("[[provider.answers]]"),
+            Self::Kind(kind) => write!(f, "the table of the kind {kind}"),
+            Self::Http => f.write_str("HTTP's own table"),
+        }
+    }
+}
+
+/// A rule and its place: in which table, and the how manyth there, from 1 on.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    pub origin: Origin,
+    pub number: usize,
+    pub rule: Rule,
+}
+
+/// All rules, in the order in which they are asked.
+#[derive(Debug, Clone, Default)]
+pub struct Table(Vec<Placed>);
+
+/// An answer that somebody describes.
+pub struct Asked(Answer);
+
+impl Asked {
+    pub fn new(method: &str, status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Self, String> {
+        let no_method = |_| format!("`{method}` is no HTTP method");
+        let method = Method::try_from(method.to_ascii_uppercase().as_str()).map_err(no_method)?;
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let no_header = || format!("`{name}: {value}` is no HTTP header");
+            let (Ok(name), Ok(value)) = (
+                HeaderName::try_from(name.trim()),
+                HeaderValue::try_from(value.trim()),
+            ) else {
+                return Err(no_header());
+            };
+            map.append(name, value);
+        }
+        Ok(Self(Answer::new(method, status, map, body)))
+    }
+}
+
+/// What a table makes of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Meaning<'t> {
+    pub class: Class,
+    /// How long the rule says to wait where the answer does not.
+    pub retry_after: Option<Duration>,
+    /// None where no rule fits: HTTP's own table leaves nothing open but statuses that are none.
+    pub by: Option<&'t Placed>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    answers: Vec<Rule>,
+}
+
+fn shipped(origin: Origin, text: &str) -> Result<Vec<Placed>, SetupError> {
+    let file: File = toml::from_str(text)
+        .map_err(|error| SetupError::new("provider.answers", format!("{origin} can't be read: {error}")))?;
+    Ok(placed(origin, file.answers))
+}
+
+fn placed(origin: Origin, rules: Vec<Rule>) -> Vec<Placed> {
+    let place = |(n, rule)| Placed {
+        origin,
+        number: n + 1,
+        rule,
+    };
+    rules.into_iter().enumerate().map(place).collect()
+}
+
+impl Table {
+    /// `configured` stand before the kind's own.
+    pub fn new(kind: Option<Kind>, configured: Vec<Rule>) -> Result<Self, SetupError> {
+        let mut rules = placed(Origin::Configuration, configured);
+        if let Some(kind) = kind {
+            rules.extend(shipped(Origin::Kind(kind), kind.answers())?);
+        }
+        rules.extend(shipped(Origin::Http, include_str!("answers/http.toml"))?);
+        Ok(Self(rules))
+    }
+
+    /// What an answer would mean.
+    pub fn explain(&self, asked: &Asked) -> Meaning<'_> {
+        let meaning = self.meaning(&asked.0);
+        let throttled = meaning.class == Class::Throttled;
+        let said = wait_asked(&asked.0.headers, &Clock::System).filter(|_| throttled);
+        Meaning {
+            retry_after: said.or(meaning.retry_after),
+            ..meaning
+        }
+    }
+
+    /// What the answer means.
+    pub(super) fn meaning(&self, answer: &Answer) -> Meaning<'_> {
+        let mut status = answer.status;
+        for _ in 0..=STATUSES_MAX {
+            let fitting = self.0.iter().find(|placed| placed.rule.fits(status, answer));
+            let Some(placed) = fitting else { break };
+            if let Some(class) = placed.rule.class {
+                return Meaning {
+                    class,
+                    retry_after: placed.rule.retry_after,
+                    by: Some(placed),
+                };
+            }
+            match placed.rule.status_meant(answer) {
+                Some(meant) if meant != status => status = meant,
+                _ => break,
+            }
+        }
+        Meaning {
+            class: Class::Outage,
+            retry_after: None,
+            by: None,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! One rule: what an answer must have, and what it is taken for then.
+
+mod member;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::member::{HeaderIs, Headers, HeadersWritten, Method, Pattern, Scalar, Statuses};
+use super::Class;
+use crate::provider::answer::Answer;
+
+/// An answer has all that is named. Then it is taken for `class`, or for what it would be under the status that stands
+/// in its body at `status_at`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(try_from = "Written")]
+#[schemars(
+    with = "Written",
+    extend("oneOf" = [{ "required": ["class"] }, { "required": ["status_at"] }])
+)]
+pub struct Rule {
+    status: Statuses,
+    method: Option<Method>,
+    header: Vec<HeaderIs>,
+    content_type: Option<String>,
+    json: Option<bool>,
+    pointer: Option<String>,
+    equals: Option<Scalar>,
+    matches: Option<Pattern>,
+    pub(super) class: Option<Class>,
+    status_at: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    because: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "AnswerRule")]
+struct Written {
+    /// A status, such as 403, all of a class ("4xx"), a range ("500-504"), or a list of these. Left out: any.
+    #[serde(default)]
+    status: Statuses,
+    /// The request's method. Left out: any.
+    #[serde(default)]
+    #[schemars(with = "Method")]
+    method: Option<Method>,
+    /// A header that is there ("retry-after"), or that has this value, with * for any characters
+    /// ("x-ratelimit-remaining: 0"); of a list, one is enough. Case does not matter.
+    #[serde(default)]
+    #[schemars(with = "HeadersWritten")]
+    header: Headers,
+    /// The media type of a body that is not empty, without its parameters: "text/html", or "text/*".
+    #[serde(default)]
+    #[schemars(with = "String", extend("examples" = ["text/html"]))]
+    content_type: Option<String>,
+    /// Whether the body is a JSON object.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    json: Option<bool>,
+    /// A JSON pointer into the body: there is something, and not null.
+    #[serde(default)]
+    #[schemars(with = "String", extend("examples" = ["/error/code"]))]
+    pointer: Option<String>,
+    /// What stands at `pointer` is this text, number or boolean.
+    #[serde(default)]
+    #[schemars(with = "Scalar")]
+    equals: Option<Scalar>,
+    /// What stands at `pointer` has a match of this regular expression.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    matches: Option<Pattern>,
+    /// What the answer is taken for.
+    #[serde(default)]
+    #[schemars(with = "Class")]
+    class: Option<Class>,
+    /// A JSON pointer to the status that is meant, where the body names another than the answer has.
+    #[serde(default)]
+    #[schemars(with = "String", extend("examples" = ["/status"]))]
+    status_at: Option<String>,
+    /// With the class `throttled`: how long to wait where the answer does not say.
+    #[serde(
+        default,
+        with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
+    )]
+    #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "168h" }))]
+    retry_after: Option<Duration>,
+    /// A note for people; `usher explain answer` shows it.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    because: Option<String>,
+}
+
+impl TryFrom<Written> for Rule {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        if written.class.is_some() == written.status_at.is_some() {
+            return Err("an answer's rule needs either `class` or `status_at`");
+        }
+        if written.pointer.is_none() && (written.equals.is_some() || written.matches.is_some()) {
+            return Err("`equals` and `matches` need a `pointer`, the place in the body that they speak of");
+        }
+        let pointers = [&written.pointer, &written.status_at];
+        if pointers
+            .into_iter()
+            .flatten()
+            .any(|pointer| !pointer.starts_with('/'))
+        {
+            return Err(
+                "`pointer` and `status_at` are JSON pointers, which start with a slash, such as /error/code",
+            );
+        }
+        if written.retry_after.is_some() && written.class != Some(Class::Throttled) {
+            return Err("`retry_after` goes with the class `throttled` only");
+        }
+        let names_nothing = written.status.0.is_empty()
+            && written.method.is_none()
+            && written.header.0.is_empty()
+            && written.content_type.is_none()
+            && written.json.is_none()
+            && written.pointer.is_none();
+        if names_nothing {
+            return Err(
+                "a rule that names nothing of the answer would take every one; add a `status`, a `header`, \
+                        a `content_type`, `json`, a `method` or a `pointer`",
+            );
+        }
+        Ok(Self {
+            status: written.status,
+            method: written.method,
+            header: written.header.0,
+            content_type: written.content_type.map(|text| text.to_ascii_lowercase()),
+            json: written.json,
+            pointer: written.pointer,
+            equals: written.equals,
+            matches: written.matches,
+            class: written.class,
+            status_at: written.status_at,
+            retry_after: written.retry_after,
+            because: written.because,
+        })
+    }
+}
+
+impl Rule {
+    /// The body holds this text or number there.
+    pub(crate) fn body_says(pointer: &str, text: &str, class: Class) -> Self {
+        Self {
+            status: Statuses::default(),
+            method: None,
+            header: Vec::new(),
+            content_type: None,
+            json: None,
+            pointer: Some(pointer.into()),
+            equals: Some(Scalar(text.into())),
+            matches: None,
+            class: Some(class),
+            status_at: None,
+            retry_after: None,
+            because: None,
+        }
+    }
+
+    pub fn because(&self) -> Option<&str> {
+        self.because.as_deref()
+    }
+
+    /// The cheap questions come first: the body of most answers is never parsed.
+    pub(super) fn fits(&self, status: u16, answer: &Answer) -> bool {
+        self.status.hold(status)
+            && self
+                .method
+                .is_none_or(|method| method.as_str() == answer.method.as_str())
+            && (self.header.is_empty() || self.header.iter().any(|header| header.is_in(answer)))
+            && self
+                .content_type
+                .as_deref()
+                .is_none_or(|asked| is_of_type(asked, answer))
+            && self.json.is_none_or(|json| json == answer.json().is_some())
+            && self
+                .pointer
+                .as_deref()
+                .is_none_or(|pointer| self.finds(pointer, answer))
+    }
+
+    fn finds(&self, pointer: &str, answer: &Answer) -> bool {
+        if let Some(Scalar(text)) = &self.equals
+            && !contains(&answer.body, text.as_bytes())
+            && text.is_ascii()
+            && !text.contains(['"', '\\', '/'])
+        {
+            return false;
+        }
+        let found = answer.json().and_then(|body| body.pointer(pointer));
+        let Some(found) = found.filter(|value| !value.is_null()) else {
+            return false;
+        };
+        let text = scalar(found);
+        self.equals
+            .as_ref()
+            .is_none_or(|asked| text.as_deref() == Some(asked.0.as_str()))
+            && self
+                .matches
+                .as_ref()
+                .is_none_or(|pattern| text.as_deref().is_some_and(|text| pattern.0.is_match(text)))
+    }
+
+    /// The status that the body names.
+    pub(super) fn status_meant(&self, answer: &Answer) -> Option<u16> {
+        let value = answer.json()?.pointer(self.status_at.as_deref()?)?;
+        let status = scalar(value)?.parse().ok()?;
+        (100..=999).contains(&status).then_some(status)
+    }
+}
+
+/// Whether the bytes stand in the body as they are.
+fn contains(body: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || body.windows(part.len()).any(|window| window == part)
+}
+
+fn is_of_type(asked: &str, answer: &Answer) -> bool {
+    let said = answer.headers.get(reqwest::header::CONTENT_TYPE);
+    let said = said.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = said.split(';').next().unwrap_or_default().trim();
+    !answer.body.is_empty() && wildcard(asked, &media_type.to_ascii_lowercase())
+}
+
+/// A text, a number or a boolean, as a text.
+fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(text.into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        Value::Bool(bool) => Some(bool.to_string().into()),
+        _ => None,
+    }
+}
+
+/// Whether the text is as the pattern says, in which * stands for any characters.
+fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let parts: Vec<_> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}

@@ -1,0 +1,162 @@
+//! Answers as they really come: what was not taken up, what speaks of the configuration, and what a read shows late.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use usher::contract::{Fault, Reason};
+
+use crate::commands::command;
+use crate::provider::{Answer, Scripted};
+use crate::world::{World, outcomes};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NOT_TAKEN_UP: Answer = Answer::Fail(Fault::Again);
+const UNPROCESSED: Answer = Answer::Fail(Fault::Unprocessed);
+const CONFIGURATION: Answer = Answer::Fail(Fault::Configuration);
+const REJECTED: Answer = Answer::Fail(Fault::Command(Reason::Rejected));
+
+/// The outcome of one command, and how long it took.
+async fn one(provider: &Scripted) -> (String, Duration) {
+    let world = World::new(provider.clone());
+    world.publish(&command(1, "u", false));
+    let start = Instant::now();
+    world.run_to_the_end().await;
+    let done = provider.calls().last().unwrap().ended.unwrap();
+    (outcomes(&world.events()).remove(0), done - start)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_taken_up_goes_out_once_more_at_no_charge_and_then_counts() {
+    for (answers, outcome) in [
+        (1, "SUCCESS 1"),
+        (2, "SUCCESS 2"),
+        (5, "SUCCESS 5"),
+        (6, "retries_exhausted 5"),
+    ] {
+        let provider = Scripted::in_turn(vec![NOT_TAKEN_UP; answers]);
+        assert_eq!(one(&provider).await.0, outcome, "{answers}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_on_a_connection_that_is_shut_goes_out_on_the_next_at_once_and_nothing_is_spent() {
+    let provider = Scripted::in_turn([UNPROCESSED; 5]);
+    let (outcome, took) = one(&provider).await;
+    assert_eq!(outcome, "SUCCESS 1");
+    assert!(took < SECOND, "{took:?}");
+    assert!(
+        provider.calls().iter().all(|call| call.number.is_some()),
+        "nothing is read"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_shut_again_and_again_are_an_outage_and_spend_nothing() {
+    let provider = Scripted::in_turn([UNPROCESSED; 30]);
+    assert_eq!(one(&provider).await.0, "SUCCESS 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_of_request_that_is_refused_for_everybody_pauses_and_kills_nobody() {
+    let start = Instant::now();
+    let script =
+        move |_: &str, write: bool, _: &mut fastrand::Rng| match write && start.elapsed() < SECOND * 600 {
+            true => CONFIGURATION,
+            false => Answer::Ok,
+        };
+    let provider = Scripted::new(1, SECOND / 100, Box::new(script));
+    let world = World::new(provider.clone());
+    for n in 0..50 {
+        world.publish(&command(n, &format!("u{n}"), false));
+    }
+    world.run_to_the_end().await;
+    assert_eq!(outcomes(&world.events()), vec!["SUCCESS 1"; 50]);
+    let while_refused = provider
+        .writes()
+        .iter()
+        .filter(|call| call.answer == Some(CONFIGURATION))
+        .count();
+    assert!(while_refused < 100, "{while_refused} calls in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_of_request_that_is_refused_for_one_user_is_its_commands_fault() {
+    let script = |user: &str, write: bool, _: &mut fastrand::Rng| match write && user == "u7" {
+        true => CONFIGURATION,
+        false => Answer::Ok,
+    };
+    let provider = Scripted::new(1, SECOND / 100, Box::new(script));
+    let world = World::new(provider.clone());
+    for n in 0..20 {
+        world.publish(&command(n, &format!("u{n}"), false));
+    }
+    world.run_to_the_end().await;
+    let mut ends = outcomes(&world.events());
+    ends.sort();
+    let (rejected, passed) = ends.split_last().unwrap();
+    assert!(rejected.starts_with("rejected"), "{rejected}");
+    assert_eq!(passed, vec!["SUCCESS 1"; 19]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_refusal_after_a_try_that_may_have_been_applied_is_looked_up() {
+    for reason in [
+        Reason::Rejected,
+        Reason::NotFound,
+        Reason::Conflict,
+        Reason::VersionConflict,
+    ] {
+        let refused = Answer::Fail(Fault::Command(reason));
+        let throttled = Fault::Throttled { retry_after: None };
+        for fault in [Fault::Broken, throttled] {
+            let applied = Scripted::in_turn([Answer::ApplyAnd(fault), refused]);
+            assert!(one(&applied).await.0.starts_with("SUCCESS"), "{reason} {fault:?}");
+            let not_applied = Scripted::in_turn([Answer::Fail(fault), refused]);
+            assert!(
+                one(&not_applied).await.0.starts_with(reason.as_str()),
+                "{reason} {fault:?}"
+            );
+        }
+        assert_eq!(one(&Scripted::in_turn([refused])).await.0, format!("{reason} 1"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_lags_behind_the_write_is_not_believed_at_once() {
+    let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Unknown)]).lagging(SECOND * 2);
+    let mut world = World::new(provider.clone());
+    world.settling_time = Duration::ZERO;
+    world.read_lag = SECOND * 5;
+    world.publish(&command(1, "u", false));
+    world.run_to_the_end().await;
+    assert_eq!(outcomes(&world.events()), ["SUCCESS 1"]);
+    assert_eq!(
+        (provider.writes().len(), provider.calls().len()),
+        (1, 3),
+        "one write, two reads"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_an_own_version_is_not_believed_before_the_read_has_caught_up() {
+    let conflict = Answer::Fail(Fault::Command(Reason::VersionConflict));
+    let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Broken), conflict]).lagging(SECOND * 2);
+    let mut world = World::new(provider.clone());
+    world.read_lag = SECOND * 5;
+    world.publish(&command(1, "u", false));
+    world.run_to_the_end().await;
+    assert_eq!(outcomes(&world.events()), ["SUCCESS 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_applied_is_sent_again_when_the_lag_is_over() {
+    let provider = Scripted::in_turn([Answer::Fail(Fault::Unknown), REJECTED]).lagging(SECOND * 2);
+    let mut world = World::new(provider.clone());
+    world.settling_time = Duration::ZERO;
+    world.read_lag = SECOND * 5;
+    world.publish(&command(1, "u", false));
+    world.run_to_the_end().await;
+    assert_eq!(outcomes(&world.events()), ["rejected 2"]);
+    let writes = provider.writes();
+    assert!(writes[1].started - writes[0].ended.unwrap() >= SECOND * 5);
+}
