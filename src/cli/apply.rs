@@ -34,7 +34,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Commands as JSON lines; - for stdin
+    /// Commands as JSON lines, in UTF-8, plain or as gzip; - for stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// Where events go. A second run with the same file goes on where the first one ended. Default: stdout,

@@ -1,9 +1,18 @@
-//! A file of commands, one to a line, read without holding more than one line.
+//! A file of commands, one to a line, read without holding more than one line: plain or as gzip, in UTF-8.
 
+mod encoding;
+mod gunzip;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use usher::contract::without_marks;
+
+use gunzip::Gunzip;
 
 /// A longer line is no command, and not worth the memory.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -20,9 +29,13 @@ impl From<PathBuf> for Input {
     }
 }
 
+type Reader = Box<dyn AsyncBufRead + Unpin + Send>;
+
 /// The lines, with their numbers from 1.
 pub struct Lines {
-    reader: Box<dyn AsyncBufRead + Unpin + Send>,
+    reader: Reader,
+    /// Whether the first bytes were looked at, which say whether it is gzip. Stdin may keep one waiting for them.
+    begun: bool,
     name: String,
     number: u64,
 }
@@ -39,7 +52,7 @@ impl Input {
     }
 
     pub async fn open(&self) -> anyhow::Result<Lines> {
-        let (reader, name): (Box<dyn AsyncBufRead + Unpin + Send>, _) = match self.path() {
+        let (reader, name): (Reader, _) = match self.path() {
             None => (Box::new(BufReader::new(tokio::io::stdin())), "stdin".to_owned()),
             Some(path) => {
                 let name = path.display().to_string();
@@ -51,6 +64,7 @@ impl Input {
         };
         Ok(Lines {
             reader,
+            begun: false,
             name,
             number: 0,
         })
@@ -71,12 +85,11 @@ impl Input {
 }
 
 impl Lines {
-    /// The next line that is not blank, without its end.
+    /// The next line that is not blank, without its end and without a byte order mark.
     pub async fn next(&mut self) -> anyhow::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
-            let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
-            let read = limited.read_until(b'\n', &mut text).await;
+            let read = self.read_line(&mut text).await;
             if read.with_context(|| format!("{} can't be read", self.name))? == 0 {
                 return Ok(None);
             }
@@ -88,6 +101,11 @@ impl Lines {
                     self.number
                 );
             }
+            if let Some(wide) = encoding::recognise_wide(&text) {
+                bail!("{}: {}", self.name, wide.refusal(self.number));
+            }
+            // Where files were joined, a mark stands before a line in the middle.
+            text.drain(..text.len() - without_marks(&text).len());
             text.truncate(text.trim_ascii_end().len());
             if !text.trim_ascii_start().is_empty() {
                 return Ok(Some(Line {
@@ -96,5 +114,29 @@ impl Lines {
                 }));
             }
         }
+    }
+
+    async fn read_line(&mut self, text: &mut Vec<u8>) -> io::Result<usize> {
+        if !self.begun {
+            self.begin().await?;
+        }
+        let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
+        limited.read_until(b'\n', text).await
+    }
+
+    /// Finds out from the first bytes whether they have to be unpacked.
+    async fn begin(&mut self) -> io::Result<()> {
+        let mut head = Vec::new();
+        let mut limited = (&mut self.reader).take(gunzip::MAGIC.len() as u64);
+        limited.read_to_end(&mut head).await?;
+        let is_gzip = head == gunzip::MAGIC;
+        let rest = std::mem::replace(&mut self.reader, Box::new(tokio::io::empty()));
+        let whole = Cursor::new(head).chain(rest);
+        self.reader = match is_gzip {
+            true => Box::new(Gunzip::new(whole)),
+            false => Box::new(whole),
+        };
+        self.begun = true;
+        Ok(())
     }
 }

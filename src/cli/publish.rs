@@ -28,9 +28,9 @@ const UNCONFIRMED_MAX: usize = 512;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Commands as JSON lines; - for stdin. A file is checked to its end before its first command is sent. Stdin can
-    /// be read once only: each of its lines is checked before it is sent, and the first that is refused ends it,
-    /// with those before it published
+    /// Commands as JSON lines, in UTF-8, plain or as gzip; - for stdin. A file is checked to its end before its first
+    /// command is sent. Stdin can be read once only: each of its lines is checked before it is sent, and the first
+    /// that is refused ends it, with those before it published
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// As bulk traffic, which takes the pace that interactive traffic leaves

@@ -23,6 +23,15 @@ const NAMELESS: Uuid = Uuid::from_u128(0x5b0f_6c52_41d9_5f0a_9b86_6d1c_3a7e_9f10
 #[derive(Deserialize)]
 struct Body(#[serde(deserialize_with = "object")] UpdateUser);
 
+/// A text without the byte order marks before it: some publishers and editors begin UTF-8 with one, which JSON does not
+/// allow, and it says nothing. Joined files may bring several.
+pub fn without_marks(mut text: &[u8]) -> &[u8] {
+    while let Some(rest) = text.strip_prefix(b"\xef\xbb\xbf") {
+        text = rest;
+    }
+    text
+}
+
 /// Reads a command.
 pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
     if body.len() > BODY_BYTES_MAX {
@@ -31,6 +40,7 @@ pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
             format!("the body has {} bytes; send at most {BODY_BYTES_MAX}", body.len()),
         ));
     }
+    let body = without_marks(body);
     let mut json = serde_json::Deserializer::from_slice(body);
     let Body(command) = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| refusal(body, error.path(), error.inner()))?;
@@ -212,7 +222,7 @@ impl Ident {
     /// What can be told of a body that was refused.
     pub fn of_refused(body: &[u8], message_id: Option<&str>, redrives: u32) -> Self {
         let json = (body.len() <= BODY_BYTES_MAX)
-            .then(|| serde_json::from_slice::<Value>(body).ok())
+            .then(|| serde_json::from_slice::<Value>(without_marks(body)).ok())
             .flatten()
             .unwrap_or(Value::Null);
         let member = |name: &str| json.get(name).and_then(Value::as_str);
@@ -357,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_undecodable() {
-        for body in ["", "{", "s3cret", "{} {}", "\u{feff}{}", &"[".repeat(4000)] {
+        for body in ["", "{", "s3cret", "{} {}", "{}\u{feff}", &"[".repeat(4000)] {
             let (reason, _, detail) = refused(body);
             assert_eq!(reason, Reason::Undecodable, "{body}");
             assert!(!detail.contains("s3cret"), "{detail}");
@@ -365,6 +375,16 @@ mod tests {
         assert_eq!(decode(&[0xff, 0xfe]).unwrap_err().reason, Reason::Undecodable);
         let twice = format!("{} {{}}", with_update(r#"{"nickname":"x"}"#));
         assert_eq!(refused(&twice).0, Reason::Undecodable);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_body_is_skipped() {
+        let body = format!("\u{feff}{}", with_update(r#"{"nickname":"x"}"#));
+        let command = decode(body.as_bytes()).unwrap();
+        assert_eq!(command.user_id.as_str(), "u");
+        assert_eq!(refused("\u{feff}{}").0, Reason::Invalid);
+        let ident = Ident::of_refused(body.as_bytes(), Some("m1"), 0);
+        assert_eq!(ident.command_id, Some(command.id.to_string()));
     }
 
     #[test]

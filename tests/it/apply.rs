@@ -1,9 +1,12 @@
 //! `usher apply` as a person runs it: files in, files out, a summary, an exit code.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 use usher::provider::Kind;
 use usher::provider::simulated::{self, Simulated};
@@ -155,6 +158,78 @@ async fn an_interrupted_run_says_what_is_left_and_ends_with_3() {
     assert_eq!(status.code(), Some(3), "{said}");
     let rows = rows(said.as_bytes());
     assert!(rows["not"] > 0, "{said}");
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_file_with_marks_is_applied_once_and_a_second_run_goes_on() {
+    let (provider, settings) = slow_provider().await;
+    let folder = Folder::new();
+    let text = commands(30).replace('\n', "\r\n");
+    let (first, second) = text.split_at(text.find("\r\n").unwrap() + 2);
+    let joined = [
+        packed(&format!("\u{feff}{first}")),
+        packed(&format!("\u{feff}{second}\r\n")),
+    ]
+    .concat();
+    let (file, outcomes) = (folder.path("commands.jsonl.gz"), folder.path("outcomes.jsonl"));
+    std::fs::write(&file, &joined).unwrap();
+    let arguments = ["apply", &file, "--outcomes", &outcomes];
+    for _ in 0..2 {
+        let applied = settings.run(&arguments, b"").await;
+        assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+        assert_eq!(provider.summary().applied, 30);
+    }
+    assert_eq!(lines(&folder.read("outcomes.jsonl")).len(), 60);
+
+    std::fs::write(&file, &joined[..joined.len() - 4]).unwrap();
+    let cut = settings.run(&arguments, b"").await;
+    let said = String::from_utf8_lossy(&cut.stderr);
+    assert_eq!(cut.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("commands.jsonl.gz can't be read: its gzip data is"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_file_in_utf_16_is_refused_once_and_no_command_of_it_becomes_a_dead_letter() {
+    let (_provider, settings) = slow_provider().await;
+    let folder = Folder::new();
+    let wide: Vec<u8> = format!("\u{feff}{}", commands(3))
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let file = folder.path("commands.jsonl");
+    std::fs::write(&file, &wide).unwrap();
+    let outcomes = folder.path("outcomes.jsonl");
+    let away = Settings::default().with("BROKER__URL", &"amqp://guest:guest@127.0.0.1:1/%2f");
+    for (settings, arguments, input) in [
+        (
+            &settings,
+            &["apply", &file, "--outcomes", &outcomes][..],
+            &b""[..],
+        ),
+        (&settings, &["apply", "-", "--outcomes", &outcomes], &wide),
+        (&away, &["publish", &file], b""),
+    ] {
+        let refused = settings.run(arguments, input).await;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert_eq!(
+            said.matches("UTF-16LE, and commands are read as UTF-8").count(),
+            1,
+            "{said}"
+        );
+        assert_eq!(folder.read("outcomes.jsonl"), "");
+        assert_eq!(folder.read("outcomes.dead-letters.jsonl"), "");
+    }
 }
 
 #[tokio::test]

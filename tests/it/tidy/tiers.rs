@@ -58,7 +58,7 @@ const ADAPTERS: [&str; 10] = [
 ];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 18] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
@@ -71,6 +71,7 @@ const HOMES: [(&str, &[&str]); 18] = [
     ("clap", &["src/cli", "src/main.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
+    ("flate2", &["src/cli/input"]),
     ("toml", &["src/config", "src/provider/answers"]),
     ("regex", &["src/provider/answers"]),
     ("icu_normalizer", &["src/provider/equal.rs"]),
