@@ -105,7 +105,8 @@ pub enum TokenState {
     Missing,
 }
 
-/// A user as the provider shows it. Never printed.
+/// A user as the provider shows it: the JSON, or a string of its text, where an adapter puts it back and a value would
+/// round its numbers. Only the adapter that read it looks into it. Never printed.
 #[derive(Clone, PartialEq)]
 pub struct User(pub Value);
 

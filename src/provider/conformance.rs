@@ -67,6 +67,14 @@ fn some_fields() -> Value {
     json!({"email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor"})
 }
 
+/// A user of whom nothing is shown, in the form in which the kind's adapter reads one.
+fn blank_user(kind: Kind) -> User {
+    match kind {
+        Kind::Mattr => User("{}".into()),
+        _ => User(json!({})),
+    }
+}
+
 /// Sends the command as the handler does, with a read first where that is asked for.
 async fn apply(provider: &dyn Provider, command: &UpdateUser) -> Result<Updated, ProviderError> {
     provider.check(command).unwrap();

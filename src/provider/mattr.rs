@@ -4,6 +4,7 @@
 //! that ends alike under both readings.
 
 mod claims;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::claims::Claims;
+use self::shown::Shown;
 use super::answer::Answer;
 use super::field_map::FieldNames;
 use super::http::{Http, Request};
@@ -132,7 +134,8 @@ impl Provider for Mattr {
     }
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
-        match self.claims.as_asked(&command.update, &user.0) {
+        let as_asked = |user| self.claims.as_asked(&command.update, &user);
+        match Shown::of(user).is_ok_and(as_asked) {
             true => Comparison::AsAsked,
             false => Comparison::Differs,
         }
@@ -148,7 +151,7 @@ impl Provider for Mattr {
             .http
             .call(request, |answer| self.refusal(answer, None))
             .await?;
-        Ok(User(Value::Object(answer.object()?)))
+        shown::read(&answer)
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
@@ -159,7 +162,7 @@ impl Provider for Mattr {
                     "the user was not read before the write, and without its claims others could be lost",
                 ));
             }
-            (ClaimsMode::Merge, Some(user)) => Some(&user.0),
+            (ClaimsMode::Merge, Some(user)) => Some(Shown::of(user)?),
             (ClaimsMode::Replace, _) => None,
         };
         let body = self.claims.body(&command.update, current);

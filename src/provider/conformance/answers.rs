@@ -36,7 +36,7 @@ async fn answer_to_a_write(
     );
     let server = canned_raw([head.as_bytes(), body].concat()).await;
     let provider = adapter(kind, &server.base_url, TIMEOUT);
-    let current = User(json!({"claims": {}, "profile": {}}));
+    let current = blank_user(kind);
     provider
         .update(&command(kind, "u", &some_fields()), Some(&current))
         .await
@@ -181,7 +181,7 @@ async fn a_success_that_breaks_off_is_applied_and_a_read_of_it_is_not_one() {
         let server = canned_raw(bytes).await;
         let provider = adapter(kind, &server.base_url, TIMEOUT);
         let command = command(kind, "u", &some_fields());
-        let current = User(json!({}));
+        let current = blank_user(kind);
         assert!(provider.update(&command, Some(&current)).await.is_ok(), "{kind}");
         assert_eq!(
             error(provider.read(&command.user_id).await).fault,
@@ -230,7 +230,7 @@ async fn an_interim_answer_is_passed_over() {
         let bytes = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
         let server = canned_raw(bytes.to_vec()).await;
         let provider = adapter(kind, &server.base_url, TIMEOUT);
-        let current = User(json!({}));
+        let current = blank_user(kind);
         let answer = provider
             .update(&command(kind, "u", &some_fields()), Some(&current))
             .await;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::testbed::{TIMEOUT, canned, error, http_with_token};
-use super::super::{Kind, ProviderError, User};
-use super::{CONFIGURED, adapter, adapter_over, command, some_fields};
+use super::super::{Kind, ProviderError};
+use super::{CONFIGURED, adapter, adapter_over, blank_user, command, some_fields};
 
 /// A code of the kind's, as it may be passed on.
 fn known_code(kind: Kind) -> &'static str {
@@ -28,7 +28,7 @@ async fn refused_with(kind: Kind, code: &str, update: &Value) -> [ProviderError;
     let provider = adapter(kind, &server.base_url, TIMEOUT);
     let command = command(kind, "u", update);
     [
-        error(provider.update(&command, Some(&User(json!({})))).await),
+        error(provider.update(&command, Some(&blank_user(kind))).await),
         error(provider.read(&command.user_id).await),
     ]
 }
@@ -83,7 +83,7 @@ async fn a_code_that_repeats_a_value_is_left_out() {
     .await;
     let provider = adapter(Kind::Zitadel, &server.base_url, TIMEOUT);
     let command = command(Kind::Zitadel, "u", &update);
-    let write = error(provider.update(&command, Some(&User(json!({})))).await);
+    let write = error(provider.update(&command, Some(&blank_user(Kind::Zitadel))).await);
     let read = error(provider.read(&command.user_id).await);
     assert_eq!(write.code.as_deref(), Some("INVALID_ARGUMENT"));
     assert_eq!(read.code, None, "a read does not know the command's values");
@@ -100,7 +100,7 @@ async fn a_code_that_repeats_the_token_is_left_out() {
         let token = format!("ey.{known}.x");
         let provider = adapter_over(kind, http_with_token(&server.base_url, TIMEOUT, &token));
         let command = command(kind, "u", &some_fields());
-        let refused = error(provider.update(&command, Some(&User(json!({})))).await);
+        let refused = error(provider.update(&command, Some(&blank_user(kind))).await);
         assert_eq!(refused.code, None, "{kind}");
     }
 }

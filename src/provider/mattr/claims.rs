@@ -1,8 +1,10 @@
 //! Claims: which of them a command changes, and what is put for it.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Clearable;
+use super::shown::{Members, Shown};
 use crate::contract::extension::{AuthenticationProvider, MattrUpdate};
 use crate::contract::{Failure, Field, Reason, Update};
 use crate::provider::field_map::{FieldMap, FieldNames};
@@ -25,6 +27,16 @@ const PROVIDER_POINTER: &str = "/update/mattr/authenticationProvider";
 
 /// In a user as read, for the reader only: a write does not take it.
 const READ_ONLY: &str = "url";
+
+/// The JSON of a write.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims: Option<Members<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_provider: Option<Members<'a>>,
+}
 
 pub(super) struct Claims {
     fields: FieldMap,
@@ -74,51 +86,52 @@ impl Claims {
     }
 
     /// What is put: the command's part over the user as read, where it was.
-    pub(super) fn body(&self, update: &Update, current: Option<&Value>) -> Map<String, Value> {
-        let member = |name: &str| current.and_then(|user| user[name].as_object()).cloned();
-        let read = member("claims");
-        let mut named = read.is_some();
-        let mut claims = read.unwrap_or_default();
+    pub(super) fn body<'a>(&self, update: &Update, current: Option<Shown<'a>>) -> Body<'a> {
+        let current = current.unwrap_or_default();
+        let mut named = current.claims.is_some();
+        let mut claims = current.claims.unwrap_or_default();
         for (name, value) in self.fields.changes(update) {
             named = true;
             match value {
-                Some(value) => claims.insert(name.into(), value.into()),
+                Some(value) => claims.set(name, value.into()),
                 None => claims.remove(name),
-            };
+            }
         }
         for (name, value) in free(update) {
             named = true;
             match value {
                 Value::Null => claims.remove(name),
-                value => claims.insert(name.clone(), value.clone()),
-            };
+                value => claims.set(name, value.clone()),
+            }
         }
-        let mut body = Map::new();
-        if named {
-            body.insert("claims".into(), claims.into());
+        let mut provider = current.authentication_provider.unwrap_or_default();
+        if let Some(asked) = authentication_provider(update) {
+            provider = Members::default();
+            for (name, value) in provider_members(asked) {
+                provider.set(name, value.into());
+            }
         }
-        let provider = match authentication_provider(update) {
-            Some(provider) => Some(provider_members(provider)),
-            None => member("authenticationProvider"),
-        };
-        let mut provider = provider.unwrap_or_default();
         provider.remove(READ_ONLY);
-        if !provider.is_empty() {
-            body.insert("authenticationProvider".into(), provider.into());
+        Body {
+            claims: named.then_some(claims),
+            authentication_provider: (!provider.is_empty()).then_some(provider),
         }
-        body
     }
 
     /// Whether the user already has the command's part.
-    pub(super) fn as_asked(&self, update: &Update, user: &Value) -> bool {
-        let claims = &user["claims"];
-        let provider = &user["authenticationProvider"];
-        self.fields.as_asked(update, claims)
-            && free(update).all(|(name, value)| claims[name] == *value)
+    pub(super) fn as_asked(&self, update: &Update, user: &Shown<'_>) -> bool {
+        let has = |members: &Option<Members<'_>>, name: &str, value: &Value| match members {
+            Some(members) => members.has(name, value),
+            None => value.is_null(),
+        };
+        let claims = self.fields.changes(update);
+        claims
+            .into_iter()
+            .all(|(name, value)| has(&user.claims, name, &Value::from(value)))
+            && free(update).all(|(name, value)| has(&user.claims, name, value))
             && authentication_provider(update).is_none_or(|asked| {
                 provider_members(asked)
-                    .iter()
-                    .all(|(name, value)| provider[name] == *value)
+                    .all(|(name, value)| has(&user.authentication_provider, name, &value.into()))
             })
     }
 
@@ -139,11 +152,12 @@ impl Claims {
     }
 }
 
-fn provider_members(provider: &AuthenticationProvider) -> Map<String, Value> {
-    let mut members = Map::new();
-    if let Some(provider_id) = &provider.provider_id {
-        members.insert("providerId".into(), provider_id.as_str().into());
-    }
-    members.insert("subjectId".into(), provider.subject_id.as_str().into());
-    members
+fn provider_members(provider: &AuthenticationProvider) -> impl Iterator<Item = (&'static str, &str)> {
+    let provider_id = provider
+        .provider_id
+        .as_ref()
+        .map(|id| ("providerId", id.as_str()));
+    provider_id
+        .into_iter()
+        .chain([("subjectId", provider.subject_id.as_str())])
 }

@@ -50,6 +50,87 @@ async fn a_merge_keeps_what_the_command_does_not_name() {
     assert!(fields["authenticationProvider"].get("url").is_none());
 }
 
+/// The body that is put where the user as read is this.
+async fn put_over(read: &str, config: &Value, update: &Value) -> String {
+    let server = canned("200 OK", "", read).await;
+    let mattr = adapter(&server.base_url, config);
+    let command = command("u", update);
+    let user = mattr.read(&command.user_id).await.unwrap();
+    assert_eq!(mattr.compare(&command, &user), Comparison::Differs);
+    mattr.update(&command, Some(&user)).await.unwrap();
+    let put = server.requests().pop().unwrap();
+    put.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn what_the_command_does_not_name_is_put_back_byte_by_byte_and_in_its_order() {
+    let config = json!({"clearable": ["claims"]});
+    let update = json!({"email": "new@example.com", "nickname": "Al", "mattr": {"claims": {"tier": null}}});
+    let read = r#"{"url":1,"claims":{"z":12345678901234567890123,"tier":"gold","email":"old@example.com",
+        "b":{"y":0.1234567890123456789,"x": [1e400, -0, 1.0,18446744073709551617],"y ":"\u00e9\/"},"a":null},
+        "authenticationProvider":{"subjectId":"s","url":"https://provider.example","more":1e400,"providerId":"p"},"id":"u"}"#;
+    assert_eq!(
+        put_over(read, &config, &update).await,
+        concat!(
+            r#"{"claims":{"z":12345678901234567890123,"email":"new@example.com","#,
+            r#""b":{"y":0.1234567890123456789,"x": [1e400, -0, 1.0,18446744073709551617],"y ":"\u00e9\/"},"a":null,"#,
+            r#""nickname":"Al"},"authenticationProvider":{"subjectId":"s","more":1e400,"providerId":"p"}}"#
+        )
+    );
+    for nothing in ["{}", r#"{"claims":null,"authenticationProvider":null}"#] {
+        assert_eq!(
+            put_over(nothing, &config, &json!({"nickname": "Al"})).await,
+            r#"{"claims":{"nickname":"Al"}}"#
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_can_t_be_put_back_whole_is_broken_and_says_why() {
+    for read in [
+        r#"{"claims":["Alex"]}"#,
+        r#"{"claims":"Alex"}"#,
+        r#"{"authenticationProvider":[]}"#,
+        r#"{"claims":{"email":"alex@example.com","email":"alex@example.com"}}"#,
+        r#"{"claims":{},"claims":{"name":"Alex"}}"#,
+        r#"{"claims":{"\ud800":"Alex"}}"#,
+    ] {
+        let server = canned("200 OK", "", read).await;
+        let mattr = adapter(&server.base_url, &json!({}));
+        let broken = error(
+            mattr
+                .read(&command("u", &json!({"nickname": "Al"})).user_id)
+                .await,
+        );
+        assert_eq!(
+            (broken.fault, broken.status),
+            (Fault::Broken, Some(200)),
+            "{read}"
+        );
+        assert!(broken.detail.contains("can't be put back whole"), "{broken}");
+    }
+}
+
+#[test]
+fn a_claim_that_no_value_can_hold_is_not_as_asked() {
+    let mattr = unused(&json!({}));
+    let command = command(
+        "u",
+        &json!({"mattr": {"claims": {"level": 3, "list": [1, {"a": null}]}}}),
+    );
+    for (claims, comparison) in [
+        (
+            r#"{"level":3,"list":[1,{"a":null}],"other":1e400}"#,
+            Comparison::AsAsked,
+        ),
+        (r#"{"level":1e400,"list":[1,{"a":null}]}"#, Comparison::Differs),
+        (r#"{"level":3}"#, Comparison::Differs),
+    ] {
+        let user = User(format!("{{\"claims\":{claims}}}").into());
+        assert_eq!(mattr.compare(&command, &user), comparison, "{claims}");
+    }
+}
+
 #[tokio::test]
 async fn a_replacement_puts_the_command_alone_without_a_read() {
     let (simulated, mattr) = both(&json!({"claims_mode": "replace"})).await;
