@@ -19,7 +19,7 @@ pub mod schema;
 
 pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, UserId, Version};
 pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
-pub use decode::{BODY_BYTES_MAX, Ident, decode, without_marks};
+pub use decode::{BODY_BYTES_MAX, Ident, decode, shown_key, without_marks};
 pub use failure::{Failure, Fault, Reason};
 pub use notice::{Act, Learned, Notice, WorkerId};
 pub use outcome::Outcome;

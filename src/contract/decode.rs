@@ -161,21 +161,24 @@ fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.split('`').next()
 }
 
-/// A JSON pointer. A key that does not look like a name may be somebody's data and is not repeated.
+/// A key as a pointer shows it. One that does not look like a name may be somebody's data and is not repeated.
+pub fn shown_key(key: &str) -> &str {
+    let name = !key.is_empty()
+        && key.len() <= 40
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-');
+    if name { key } else { "*" }
+}
+
+/// A JSON pointer.
 fn pointer(path: &Path) -> String {
     let mut pointer = String::new();
     for segment in path {
         pointer.push('/');
         match segment {
             Segment::Seq { index } => pointer.push_str(&index.to_string()),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                let name = !key.is_empty()
-                    && key.len() <= 40
-                    && key
-                        .bytes()
-                        .all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-');
-                pointer.push_str(if name { key } else { "*" });
-            }
+            Segment::Map { key } | Segment::Enum { variant: key } => pointer.push_str(shown_key(key)),
             Segment::Unknown => pointer.push('*'),
         }
     }

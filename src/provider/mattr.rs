@@ -30,10 +30,19 @@ use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
 pub struct Config {
     /// What is put. Default: `merge`.
     pub claims_mode: ClaimsMode,
-    /// Claims that differ from the defaults: username → `preferred_username`, email → `email`, phone →
-    /// `phone_number`, givenName → `given_name`, familyName → `family_name`, displayName → `name`, nickname →
-    /// `nickname`, locale → `locale`.
+    /// Names of claims that differ from the defaults. MATTR's own examples of a user have givenName → `givenName` and
+    /// familyName → `familyName`. They show no name for the others, which have OpenID Connect's: username →
+    /// `preferred_username`, email → `email`, phone → `phone_number`, displayName → `name`, nickname → `nickname`,
+    /// locale → `locale`.
     pub fields: FieldNames,
+    /// The claims that a command may set or clear under `mattr.claims`, by name; another one is refused. An empty
+    /// list: none. Default: all, where the key is left out.
+    #[schemars(with = "Vec<String>")]
+    pub claims: Option<Vec<String>>,
+    /// Whether a command may set `mattr.authenticationProvider`. Default: false. With true, whoever may publish a
+    /// command can link any user to any other login, and whoever owns that login then gets the user's credentials;
+    /// MATTR warns of it, and nothing here proves that the two belong together.
+    pub allow_relink: bool,
     /// Fields that null clears; the word `claims` stands for all of them and for null inside `mattr.claims`.
     /// Default: none. To clear, the claim is left out of the set that is put; it is not documented whether a PUT
     /// replaces the set, so whether this clears is not known.
@@ -79,7 +88,7 @@ impl Mattr {
             http: http.of(Kind::Mattr, Vec::new())?,
             path: PathTemplate::parse("path", "/v1/users/{userId}")?,
             mode: config.claims_mode,
-            claims: Claims::new(&config.fields, &config.clearable)?,
+            claims: Claims::new(config)?,
             codes: config.codes.clone(),
         })
     }
@@ -95,9 +104,12 @@ impl Mattr {
         if let (Fault::Command(_), Some(command), Some(details)) =
             (error.fault, command, body["details"].as_array())
         {
+            // Either may hold the place; a location is the bare word `body` mostly.
             error.pointer = details
                 .iter()
-                .find_map(|detail| self.claims.pointer(&command.update, detail["param"].as_str()?));
+                .flat_map(|detail| [&detail["param"], &detail["location"]])
+                .filter_map(Value::as_str)
+                .find_map(|place| self.claims.pointer(&command.update, place));
         }
         error
     }

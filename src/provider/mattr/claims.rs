@@ -1,22 +1,24 @@
 //! Claims: which of them a command changes, and what is put for it.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Clearable;
 use super::shown::{Members, Shown};
+use super::{Clearable, Config};
 use crate::contract::extension::{AuthenticationProvider, MattrUpdate};
-use crate::contract::{Failure, Field, Reason, Update};
-use crate::provider::field_map::{FieldMap, FieldNames};
+use crate::contract::{Failure, Field, Reason, Update, shown_key};
+use crate::provider::field_map::FieldMap;
 use crate::provider::{Kind, SetupError};
 
-/// OpenID Connect's standard claims.
+/// The names in MATTR's own examples of a user, and OpenID Connect's where they show none.
 const FIELDS: [(Field, &str); 8] = [
     (Field::Username, "preferred_username"),
     (Field::Email, "email"),
     (Field::Phone, "phone_number"),
-    (Field::GivenName, "given_name"),
-    (Field::FamilyName, "family_name"),
+    (Field::GivenName, "givenName"),
+    (Field::FamilyName, "familyName"),
     (Field::DisplayName, "name"),
     (Field::Nickname, "nickname"),
     (Field::Locale, "locale"),
@@ -41,6 +43,9 @@ pub(super) struct Body<'a> {
 pub(super) struct Claims {
     fields: FieldMap,
     null_clears: bool,
+    /// None: all.
+    allowed: Option<HashSet<String>>,
+    allow_relink: bool,
 }
 
 /// The free-form claims of a command.
@@ -55,18 +60,31 @@ fn authentication_provider(update: &Update) -> Option<&AuthenticationProvider> {
 }
 
 impl Claims {
-    pub(super) fn new(names: &FieldNames, clearable: &[Clearable]) -> Result<Self, SetupError> {
+    pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
+        let clearable = &config.clearable;
         let null_clears = clearable.contains(&Clearable::Claims);
         let clears = |field| null_clears || clearable.contains(&Clearable::Field(field));
         Ok(Self {
-            fields: FieldMap::new(Kind::Mattr, &FIELDS, names, clears)?,
+            fields: FieldMap::new(Kind::Mattr, &FIELDS, &config.fields, clears)?,
             null_clears,
+            allowed: config.claims.clone().map(HashSet::from_iter),
+            allow_relink: config.allow_relink,
         })
     }
 
     pub(super) fn check(&self, update: &Update) -> Result<(), Failure> {
         self.fields.check(update)?;
         for (name, value) in free(update) {
+            if self
+                .allowed
+                .as_ref()
+                .is_some_and(|allowed| !allowed.contains(name))
+            {
+                let detail = "this claim is none that a command may set here; leave it out, or put it under `claims` in \
+                              [provider.mattr]";
+                let pointer = format!("{CLAIMS_POINTER}/{}", shown_key(name));
+                return Err(Failure::new(Reason::UnsupportedField, detail).at(pointer));
+            }
             if value.is_null() && !self.null_clears {
                 let detail = "this provider is not set up to clear claims; leave the claim out, or put `claims` under \
                               `clearable` in [provider.mattr]";
@@ -81,6 +99,12 @@ impl Claims {
                 );
                 return Err(Failure::new(Reason::Invalid, detail).at(CLAIMS_POINTER));
             }
+        }
+        if !self.allow_relink && authentication_provider(update).is_some() {
+            let detail = "this provider is not set up to link users to other logins, since any publisher could then take \
+                          over any user; leave it out, or set `allow_relink` in [provider.mattr] where every publisher \
+                          is trusted that far";
+            return Err(Failure::new(Reason::UnsupportedField, detail).at(PROVIDER_POINTER));
         }
         Ok(())
     }
@@ -105,11 +129,11 @@ impl Claims {
             }
         }
         let mut provider = current.authentication_provider.unwrap_or_default();
-        if let Some(asked) = authentication_provider(update) {
-            provider = Members::default();
-            for (name, value) in provider_members(asked) {
-                provider.set(name, value.into());
-            }
+        for (name, value) in authentication_provider(update)
+            .into_iter()
+            .flat_map(provider_members)
+        {
+            provider.set(name, value.into());
         }
         provider.remove(READ_ONLY);
         Body {
@@ -135,15 +159,24 @@ impl Claims {
             })
     }
 
-    /// Where in the command the member stands that an error names, such as `claims.email`.
+    /// Where in the command the member stands that an error names, such as `claims.email` or `body.claims.email`. None
+    /// where the command does not have it: what was put back may be at fault as well.
     pub(super) fn pointer(&self, update: &Update, member: &str) -> Option<String> {
+        let member = member.strip_prefix("body.").unwrap_or(member);
         let (head, claim) = member.split_once('.').unwrap_or((member, ""));
         match head {
             "claims" => {
                 let field = self.fields.field(claim);
+                let within = |name: &str| {
+                    claim
+                        .strip_prefix(name)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
                 match field.filter(|field| update.shared(*field).is_some()) {
                     Some(field) => Some(field.pointer()),
-                    None => free(update).next().map(|_| CLAIMS_POINTER.into()),
+                    None => free(update)
+                        .any(|(name, _)| claim.is_empty() || within(name))
+                        .then(|| CLAIMS_POINTER.into()),
                 }
             }
             "authenticationProvider" => authentication_provider(update).map(|_| PROVIDER_POINTER.into()),

@@ -41,7 +41,7 @@ async fn a_merge_keeps_what_the_command_does_not_name() {
     let fields = simulated.user("u").unwrap()["fields"].clone();
     assert_eq!(
         fields["claims"],
-        json!({"email": "u@users.example", "tier": "gold", "given_name": "Alex", "badge": {"level": 3}})
+        json!({"email": "u@users.example", "tier": "gold", "givenName": "Alex", "badge": {"level": 3}})
     );
     assert_eq!(
         fields["authenticationProvider"]["subjectId"], "u",
@@ -133,13 +133,13 @@ fn a_claim_that_no_value_can_hold_is_not_as_asked() {
 
 #[tokio::test]
 async fn a_replacement_puts_the_command_alone_without_a_read() {
-    let (simulated, mattr) = both(&json!({"claims_mode": "replace"})).await;
+    let (simulated, mattr) = both(&json!({"claims_mode": "replace", "allow_relink": true})).await;
     let update = json!({"givenName": "Alex", "mattr": {"authenticationProvider": {"subjectId": "s"}}});
     apply(&mattr, &command("u", &update)).await;
     let user = simulated.user("u").unwrap();
     assert_eq!(
         user["fields"],
-        json!({"claims": {"given_name": "Alex"}, "authenticationProvider": {"subjectId": "s"}})
+        json!({"claims": {"givenName": "Alex"}, "authenticationProvider": {"subjectId": "s"}})
     );
     assert_eq!(simulated.calls()[0].method, "PUT");
 }
@@ -195,8 +195,66 @@ fn clearing_needs_the_configurations_word() {
 }
 
 #[test]
+fn a_claim_that_the_configuration_does_not_list_is_refused_by_name() {
+    let level = json!({"mattr": {"claims": {"level": 3}}});
+    let both = json!({"email": "a@x.example", "mattr": {"claims": {"level": 3, "tier": "gold"}}});
+    let odd = json!({"mattr": {"claims": {"alex@example.com": 1}}});
+    for (config, update, pointer) in [
+        (json!({}), &both, None),
+        (json!({"claims": ["level", "tier"]}), &both, None),
+        (json!({"claims": ["level"]}), &level, None),
+        (
+            json!({"claims": ["level"]}),
+            &both,
+            Some("/update/mattr/claims/tier"),
+        ),
+        (json!({"claims": []}), &level, Some("/update/mattr/claims/level")),
+        (json!({"claims": ["level"]}), &odd, Some("/update/mattr/claims/*")),
+        (json!({"claims": []}), &json!({"email": "a@x.example"}), None),
+    ] {
+        let failure = unused(&config).check(&command("u", update)).err();
+        let refused = failure.as_ref().map(|failure| failure.reason);
+        assert_eq!(
+            refused,
+            pointer.map(|_| Reason::UnsupportedField),
+            "{config} {update}"
+        );
+        assert_eq!(
+            failure.as_ref().and_then(|failure| failure.pointer.as_deref()),
+            pointer
+        );
+        assert!(failure.is_none_or(|failure| !failure.to_string().contains("alex")));
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_linked_to_another_login_only_where_that_is_allowed_and_keeps_its_provider() {
+    let update = json!({"mattr": {"authenticationProvider": {"subjectId": "other"}}});
+    let failure = unused(&json!({})).check(&command("u", &update)).unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.pointer.as_deref()),
+        (
+            Reason::UnsupportedField,
+            Some("/update/mattr/authenticationProvider")
+        )
+    );
+    assert!(failure.detail.contains("`allow_relink`"), "{failure}");
+
+    let (simulated, mattr) = both(&json!({"allow_relink": true})).await;
+    let before = mattr.read(&command("u", &update).user_id).await.unwrap();
+    apply(&mattr, &command("u", &update)).await;
+    let before: Value = serde_json::from_str(before.0.as_str().unwrap()).unwrap();
+    let after = simulated.user("u").unwrap()["fields"].clone();
+    assert_eq!(
+        after["authenticationProvider"],
+        json!({"providerId": before["authenticationProvider"]["providerId"], "subjectId": "other"})
+    );
+    assert_eq!(after["claims"], before["claims"]);
+}
+
+#[test]
 fn one_claim_named_twice_is_invalid() {
-    let update = json!({"givenName": "Alex", "mattr": {"claims": {"given_name": "Alexa"}}});
+    let update = json!({"givenName": "Alex", "mattr": {"claims": {"givenName": "Alexa"}}});
     let failure = unused(&json!({})).check(&command("u", &update)).unwrap_err();
     assert_eq!(
         (failure.reason, failure.pointer.as_deref()),
@@ -216,22 +274,49 @@ async fn an_error_points_to_the_commands_own_member() {
     });
     for (param, pointer) in [
         ("claims.email", Some("/update/email")),
-        ("claims.given_name", Some("/update/mattr/claims")),
+        ("body.claims.email", Some("/update/email")),
+        ("claims.badge", Some("/update/mattr/claims")),
+        ("claims.badge.level", Some("/update/mattr/claims")),
         ("claims", Some("/update/mattr/claims")),
         (
             "authenticationProvider.subjectId",
             Some("/update/mattr/authenticationProvider"),
         ),
+        // What was put back, and not the command.
+        ("claims.givenName", None),
+        ("claims.badgeNumber", None),
         ("alex@example.com", None),
+        ("", None),
     ] {
-        let body = json!({"code": "BadRequest", "details": [{"value": "alex@example.com", "param": param}]});
+        for (param, location) in [
+            (json!(param), json!("body")),
+            (Value::Null, json!(param)),
+            (json!("body"), json!(param)),
+        ] {
+            let body = json!({"code": "BadRequest", "details": [
+            {"value": "alex@example.com", "param": param, "location": location}]});
+            let server = canned("400 Bad Request", "", &body.to_string()).await;
+            let mattr = adapter(
+                &server.base_url,
+                &json!({"claims_mode": "replace", "codes": ["BadRequest"]}),
+            );
+            let refused = error(mattr.update(&command("u", &update), None).await);
+            assert_eq!(refused.pointer.as_deref(), pointer, "{body}");
+            assert_eq!(refused.code.as_deref(), Some("BadRequest"));
+        }
+    }
+    // A place that the command does not have is none.
+    let update = json!({"nickname": "Al"});
+    for param in [
+        "claims",
+        "claims.email",
+        "authenticationProvider",
+        "authenticationProvider.subjectId",
+    ] {
+        let body = json!({"code": "BadRequest", "details": [{"param": param, "location": "body"}]});
         let server = canned("400 Bad Request", "", &body.to_string()).await;
-        let mattr = adapter(
-            &server.base_url,
-            &json!({"claims_mode": "replace", "codes": ["BadRequest"]}),
-        );
+        let mattr = adapter(&server.base_url, &json!({"claims_mode": "replace"}));
         let refused = error(mattr.update(&command("u", &update), None).await);
-        assert_eq!(refused.pointer.as_deref(), pointer, "{param}");
-        assert_eq!(refused.code.as_deref(), Some("BadRequest"));
+        assert_eq!(refused.pointer, None, "{param}");
     }
 }

@@ -97,8 +97,8 @@ fn check_claims(claims: &Map<String, Value>) -> Result<(), Refusal> {
             return Err(Refusal::Taken { at });
         }
     }
-    match text("given_name") {
-        "rejected" => Err(Refusal::invalid("claims.given_name", "", "not allowed")),
+    match text("givenName") {
+        "rejected" => Err(Refusal::invalid("claims.givenName", "", "not allowed")),
         _ => Ok(()),
     }
 }
