@@ -78,23 +78,30 @@ impl ZitadelUpdate {
     }
 }
 
+/// `unspecified` takes back what was set.
 #[derive(Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub enum Gender {
     Female,
     Male,
     Diverse,
+    Unspecified,
 }
 
 /// serde would take an object with the word as its key too.
 impl<'de> Deserialize<'de> for Gender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize_with(deserializer, "female, male or diverse", |text| match text {
-            "female" => Some(Self::Female),
-            "male" => Some(Self::Male),
-            "diverse" => Some(Self::Diverse),
-            _ => None,
-        })
+        deserialize_with(
+            deserializer,
+            "female, male, diverse or unspecified",
+            |text| match text {
+                "female" => Some(Self::Female),
+                "male" => Some(Self::Male),
+                "diverse" => Some(Self::Diverse),
+                "unspecified" => Some(Self::Unspecified),
+                _ => None,
+            },
+        )
     }
 }
 
@@ -271,6 +278,7 @@ pub struct MattrUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Map<String, Value>")]
     pub claims: Option<Map<String, Value>>,
+    /// The login that the user is linked to. Refused where the provider is not set up to link users.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "AuthenticationProvider")]
     pub authentication_provider: Option<AuthenticationProvider>,

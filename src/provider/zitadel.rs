@@ -7,6 +7,7 @@ mod body;
 mod check;
 mod compare;
 mod error;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::answer::Answer;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
@@ -144,7 +146,8 @@ impl Provider for Zitadel {
             Api::Patch => (Method::PATCH, &self.user_path),
         };
         let request = Request::write(method, path, &command.user_id, &body)?;
-        let answer = self.http.call(request, error::refusal).await?;
+        let refusal = |answer: &Answer| place::with_place(error::refusal(answer), answer, &command.update);
+        let answer = self.http.call(request, refusal).await?;
         // What was written is written, whether the codes can be read or not.
         let written: Written = answer.object().unwrap_or_default();
         let secret = |code: Option<String>| code.as_deref().and_then(Secret::parse);

@@ -45,12 +45,6 @@ async fn answer_to_a_write(
 #[tokio::test]
 async fn an_error_in_the_apis_own_words_is_whose_fault_its_status_says() {
     for kind in Kind::ALL {
-        // Zitadel checks no versions: the user's state forbids it.
-        let precondition = if kind == Kind::Zitadel {
-            CONFLICT
-        } else {
-            VERSION_CONFLICT
-        };
         for (status, headers, fault) in [
             (400, "", REJECTED),
             (401, "", Fault::Credentials),
@@ -66,7 +60,7 @@ async fn an_error_in_the_apis_own_words_is_whose_fault_its_status_says() {
             (409, "", CONFLICT),
             (410, "", REJECTED),
             (411, "", Fault::Configuration),
-            (412, "", precondition),
+            (412, "", VERSION_CONFLICT),
             (413, "", Fault::Configuration),
             (414, "", Fault::Configuration),
             (415, "", Fault::Configuration),

@@ -260,8 +260,12 @@ fn proof<'a, S>(
     proof
 }
 
+/// What a user of whom no gender is known has, shown or not.
+pub(super) const NO_GENDER: &str = "GENDER_UNSPECIFIED";
+
 pub(super) fn gender(gender: Gender) -> &'static str {
     match gender {
+        Gender::Unspecified => NO_GENDER,
         Gender::Female => "GENDER_FEMALE",
         Gender::Male => "GENDER_MALE",
         Gender::Diverse => "GENDER_DIVERSE",

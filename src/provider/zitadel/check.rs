@@ -1,7 +1,7 @@
 //! What Zitadel can't take or can't clear, and where its bounds are narrower than the command's.
 
 use super::Api;
-use crate::contract::extension::{PasswordProof, ZitadelUpdate};
+use crate::contract::extension::{Gender, PasswordProof, ZitadelUpdate};
 use crate::contract::{Failure, Field, Reason, Update, UpdateUser};
 use crate::provider::Kind;
 
@@ -25,6 +25,11 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
         return Err(invalid(Field::Locale.pointer(), detail));
     }
     match &update.zitadel {
+        Some(zitadel) if api == Api::Patch && zitadel.gender == Some(Gender::Unspecified) => Err(Failure::new(
+            Reason::UnsupportedField,
+            "Zitadel's PATCH can't take a gender back; with `api = \"put\"` it could; send another one or leave it out",
+        )
+        .at("/update/zitadel/gender")),
         Some(zitadel) => check_own(update, zitadel),
         None => Ok(()),
     }

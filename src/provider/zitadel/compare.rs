@@ -21,8 +21,9 @@ pub(super) fn compare(default: ByDefault, command: &UpdateUser, user: &User) -> 
             text(&user.0, field),
         )
     });
+    let shown_gender = human["profile"]["gender"].as_str().unwrap_or(body::NO_GENDER);
     let gender = own.and_then(|own| own.gender);
-    let gender = gender.is_none_or(|gender| human["profile"]["gender"] == body::gender(gender));
+    let gender = gender.is_none_or(|gender| shown_gender == body::gender(gender));
     let set = |field| matches!(update.shared(field), Some(Some(_)));
     let shown = |contact: &str| human[contact]["isVerified"] == true;
     let named = own.and_then(|own| own.email_verification.as_ref());

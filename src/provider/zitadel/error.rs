@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
 
@@ -27,8 +28,15 @@ const NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+const STATE_FORBIDS: &str = "the user's state at Zitadel forbids the change, as where a code was used, or the user is locked \
+                             or not initialised; see the user there, then change the command";
+
 pub(super) fn refusal(answer: &Answer) -> ProviderError {
     let mut error = answer.refusal();
+    if error.fault == Fault::Command(Reason::VersionConflict) {
+        // No command for Zitadel has a version.
+        error.detail = STATE_FORBIDS.into();
+    }
     let Some(body) = answer.json() else {
         return error;
     };
@@ -37,11 +45,19 @@ pub(super) fn refusal(answer: &Answer) -> ProviderError {
     };
     error.code = answer.listed_code(name, &NAMES);
     // Zitadel's own ids are no stable codes, but a person finds the cause by them.
-    let id = body["details"][0]["id"].as_str().unwrap_or_default();
+    let id = body["details"][0]["id"]
+        .as_str()
+        .or_else(|| id_in_words(body["message"].as_str()?))
+        .unwrap_or_default();
     if let Some(id) = answer.formed_code(id, is_id) {
         error.detail = format!("{}; Zitadel calls it {id}", error.detail).into();
     }
     error
+}
+
+/// `Errors.User.NotFound (USER-abc12)`
+fn id_in_words(message: &str) -> Option<&str> {
+    message.strip_suffix(')')?.rsplit_once('(').map(|(_, id)| id)
 }
 
 /// `COMMAND-3M0fs`, `USERv2-4f3d6`
@@ -73,7 +89,6 @@ mod tests {
     use reqwest::header::HeaderMap;
 
     use super::*;
-    use crate::contract::{Fault, Reason};
     use crate::provider::Kind;
     use crate::provider::answers::Table;
 
@@ -119,13 +134,57 @@ mod tests {
         (401, r#"{"code":5}"#, Fault::Credentials, Some("NOT_FOUND")),
     ];
 
+    fn refused(status: u16, body: &str) -> ProviderError {
+        let table = Table::new(Some(Kind::Zitadel), Vec::new()).unwrap();
+        let mut answer = Answer::new(Method::PUT, status, HeaderMap::new(), body.into());
+        answer.class = table.meaning(&answer).class;
+        refusal(&answer)
+    }
+
+    #[test]
+    fn an_id_is_found_in_the_message_where_the_details_have_none() {
+        for (body, id) in [
+            (
+                r#"{"code":5,"message":"Errors.User.NotFound (USER-abc12)"}"#,
+                Some("USER-abc12"),
+            ),
+            (
+                r#"{"code":5,"message":"Errors.User.NotFound (USER-abc12)","details":[{"@type":"x"}]}"#,
+                Some("USER-abc12"),
+            ),
+            (
+                r#"{"code":5,"message":"x (USER-abc12)","details":[{"id":"COMMAND-3M0fs"}]}"#,
+                Some("COMMAND-3M0fs"),
+            ),
+            (r#"{"code":5,"message":"no such user (alex@example.com)"}"#, None),
+            (r#"{"code":5,"message":"(USER-abc12) is not there"}"#, None),
+            (r#"{"code":5,"message":"USER-abc12)"}"#, None),
+            (r#"{"code":5,"message":["(USER-abc12)"]}"#, None),
+        ] {
+            let detail = refused(404, body).detail;
+            let told = detail.split_once("; Zitadel calls it ").map(|(_, id)| id);
+            assert_eq!(told, id, "{body}");
+            assert!(!detail.contains("alex"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_failed_precondition_speaks_of_the_users_state_and_of_no_version() {
+        for body in [r#"{"code":9}"#, r#"{"code":"failed_precondition"}"#] {
+            let error = refused(412, body);
+            assert_eq!(error.fault, Fault::Command(Reason::VersionConflict), "{body}");
+            assert!(
+                error.detail.contains("the user's state at Zitadel forbids"),
+                "{error}"
+            );
+            assert!(!error.detail.contains("ersion"), "{error}");
+        }
+    }
+
     #[test]
     fn the_code_in_the_body_tells_apart_what_arrives_under_one_status() {
-        let table = Table::new(Some(Kind::Zitadel), Vec::new()).unwrap();
         for (status, body, fault, code) in CASES {
-            let mut answer = Answer::new(Method::PUT, status, HeaderMap::new(), body.into());
-            answer.class = table.meaning(&answer).class;
-            let error = refusal(&answer);
+            let error = refused(status, body);
             assert_eq!(
                 (error.fault, error.code.as_deref()),
                 (fault, code),

@@ -130,6 +130,53 @@ async fn a_put_clears_a_nickname_and_a_patch_clears_a_phone() {
     }
 }
 
+#[tokio::test]
+async fn a_put_takes_a_gender_back_and_a_patch_is_refused_by_name() {
+    let (simulated, put) = both().await;
+    let unspecified = command("u", &json!({"zitadel": {"gender": "unspecified"}}));
+    assert_eq!(
+        compared(&put, &unspecified).await,
+        Comparison::AsAsked,
+        "none was set"
+    );
+    apply(&put, &command("u", &everything())).await.unwrap();
+    assert_eq!(compared(&put, &unspecified).await, Comparison::Differs);
+    apply(&put, &unspecified).await.unwrap();
+    assert_eq!(
+        simulated.user("u").unwrap()["fields"]["gender"],
+        "GENDER_UNSPECIFIED"
+    );
+    assert_eq!(compared(&put, &unspecified).await, Comparison::AsAsked);
+
+    let patch = adapter("http://unused.example", Api::Patch);
+    let failure = patch.check(&unspecified).unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.pointer.as_deref()),
+        (Reason::UnsupportedField, Some("/update/zitadel/gender"))
+    );
+    assert!(failure.detail.contains("`api = \"put\"`"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_field_that_the_gateway_refuses_is_pointed_to() {
+    let body = json!({"code": 3, "message": "invalid UpdateHumanUserRequest.Email: embedded message failed validation | \
+                      caused by: invalid SetHumanEmail.Email: value length must be between 1 and 200 runes, inclusive"});
+    let server = canned("400 Bad Request", "", &body.to_string()).await;
+    let zitadel = adapter(&server.base_url, Api::Put);
+    let email = command("u", &json!({"email": "alex@example.com"}));
+    let refused = error(zitadel.update(&email, None).await);
+    assert_eq!(
+        (refused.fault, refused.pointer.as_deref()),
+        (Fault::Command(Reason::Rejected), Some("/update/email"))
+    );
+    let other = error(
+        zitadel
+            .update(&command("u", &json!({"username": "x"})), None)
+            .await,
+    );
+    assert_eq!(other.pointer, None);
+}
+
 #[test]
 fn what_zitadel_cannot_take_is_refused_at_its_pointer() {
     let zitadel = adapter("http://unused.example", Api::Put);
