@@ -13,6 +13,7 @@ use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use self::claims::Claims;
 use self::shown::Shown;
@@ -21,7 +22,7 @@ use super::field_map::FieldNames;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
-use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
 
 /// `[provider.mattr]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -43,6 +44,9 @@ pub struct Config {
     /// command can link any user to any other login, and whoever owns that login then gets the user's credentials;
     /// MATTR warns of it, and nothing here proves that the two belong together.
     pub allow_relink: bool,
+    /// Whether a command whose `userId` is no UUID is refused before the call (`uuid`), since MATTR's own ids are UUIDs, or
+    /// is sent as it is (`any`). Default: `any`, for what stands before MATTR and maps ids.
+    pub user_ids: UserIds,
     /// Fields that null clears; the word `claims` stands for all of them and for null inside `mattr.claims`.
     /// Default: none. To clear, the claim is left out of the set that is put; it is not documented whether a PUT
     /// replaces the set, so whether this clears is not known.
@@ -50,6 +54,14 @@ pub struct Config {
     /// Codes of an error that are passed on to events and dead letters, such as `BadRequest`. Default: none, because
     /// no list of MATTR's codes is known, and what stands there may be a user's data.
     pub codes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UserIds {
+    #[default]
+    Any,
+    Uuid,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +90,7 @@ pub struct Mattr {
     http: Http,
     path: PathTemplate,
     mode: ClaimsMode,
+    user_ids: UserIds,
     claims: Claims,
     codes: Vec<String>,
 }
@@ -88,6 +101,7 @@ impl Mattr {
             http: http.of(Kind::Mattr, Vec::new())?,
             path: PathTemplate::parse("path", "/v1/users/{userId}")?,
             mode: config.claims_mode,
+            user_ids: config.user_ids,
             claims: Claims::new(config)?,
             codes: config.codes.clone(),
         })
@@ -115,6 +129,20 @@ impl Mattr {
     }
 }
 
+fn refuse_no_uuid(user_id: &UserId) -> Result<(), Failure> {
+    let text = user_id.as_str();
+    let hyphenated = |id: Uuid| text.eq_ignore_ascii_case(&id.hyphenated().to_string());
+    match Uuid::try_parse(text).is_ok_and(hyphenated) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Reason::Invalid,
+            "MATTR's user ids are UUIDs, such as 0c3fad74-a8df-4a2d-8e75-f2d356b413ba; send the id that MATTR has for \
+             the user",
+        )
+        .at("/userId")),
+    }
+}
+
 #[async_trait]
 impl Provider for Mattr {
     fn kind(&self) -> &'static str {
@@ -124,6 +152,9 @@ impl Provider for Mattr {
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         Kind::Mattr.refuse_foreign(command)?;
         Kind::Mattr.refuse_version(command)?;
+        if self.user_ids == UserIds::Uuid {
+            refuse_no_uuid(&command.user_id)?;
+        }
         self.claims.check(&command.update)
     }
 

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::super::simulated::Simulated;
 use super::super::testbed::{TIMEOUT, canned, command, error, http, simulated};
 use super::*;
-use crate::contract::Reason;
 
 fn adapter(base_url: &str, config: &Value) -> Mattr {
     let config: Config = serde_json::from_value(config.clone()).unwrap();
@@ -319,4 +318,30 @@ async fn an_error_points_to_the_commands_own_member() {
         let refused = error(mattr.update(&command("u", &update), None).await);
         assert_eq!(refused.pointer, None, "{param}");
     }
+}
+
+#[test]
+fn an_id_that_is_no_uuid_is_refused_where_the_configuration_says_so() {
+    let update = json!({"email": "alex@example.com"});
+    let strict = adapter("http://unused.example", &json!({"user_ids": "uuid"}));
+    for id in [
+        "u1",
+        "0c3fad74a8df4a2d8e75f2d356b413ba",
+        "{0c3fad74-a8df-4a2d-8e75-f2d356b413ba}",
+    ] {
+        let failure = strict.check(&command(id, &update)).unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer.as_deref()),
+            (Reason::Invalid, Some("/userId")),
+            "{id}"
+        );
+    }
+    for id in [
+        "0c3fad74-a8df-4a2d-8e75-f2d356b413ba",
+        "0C3FAD74-A8DF-4A2D-8E75-F2D356B413BA",
+    ] {
+        assert_eq!(strict.check(&command(id, &update)), Ok(()), "{id}");
+    }
+    let lenient = adapter("http://unused.example", &json!({}));
+    assert_eq!(lenient.check(&command("u1", &update)), Ok(()));
 }

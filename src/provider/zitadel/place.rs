@@ -18,7 +18,7 @@ pub(super) fn with_place(error: ProviderError, answer: &Answer, update: &Update)
         message: String,
     }
     let words = match error.fault {
-        Fault::Command(_) => answer.refusal_body::<Words>(),
+        Fault::Command(_) => answer.json().and_then(|body| Words::deserialize(body).ok()),
         _ => None,
     };
     ProviderError {
