@@ -31,6 +31,7 @@ use crate::provider::token::oauth2;
 use crate::provider::{Kind, karmo, mattr, scim, sivo, zitadel};
 use crate::telemetry;
 use crate::worker::Merge;
+use crate::worker::handler::OnIgnored;
 use crate::{broker, worker};
 
 pub use load::{ConfigError, load, load_broker};
@@ -105,6 +106,11 @@ pub struct Provider {
     /// expiresAt never do. Default: off.
     #[serde(default)]
     pub merge: Merge,
+    /// What becomes of a command that the provider answers with a success, and with the user without what was asked:
+    /// fail (the user is read, and the command rejected where it still is not as asked) or warn (it succeeds, and the log
+    /// says so). Only answers of SCIM are compared. Default: fail.
+    #[serde(default)]
+    pub on_ignored: OnIgnored,
     /// How long a call that was given up may still take effect: the user's next call waits for it. Default: 2s.
     #[serde(
         default = "settling_time",

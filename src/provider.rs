@@ -139,6 +139,8 @@ pub enum Comparison {
 #[derive(Debug, Clone, Default)]
 pub struct Updated {
     pub codes: Codes,
+    /// The answer shows the user without something that was asked for: where that stands in the command.
+    pub ignored: Option<String>,
 }
 
 /// What a provider can or can't do, by its own word.

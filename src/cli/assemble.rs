@@ -89,6 +89,7 @@ pub fn calls(config: &Config) -> Calls {
         read_lag: config.provider.read_lag(),
         skip_unchanged: config.provider.skip_unchanged,
         merge: config.provider.merge,
+        on_ignored: config.provider.on_ignored,
     }
 }
 

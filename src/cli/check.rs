@@ -128,6 +128,7 @@ fn exit_of(fault: Fault) -> Exit {
         Fault::Throttled { .. }
         | Fault::Again
         | Fault::Unprocessed
+        | Fault::ReadFirst
         | Fault::Worker
         | Fault::Unreachable
         | Fault::Broken

@@ -166,6 +166,9 @@ pub enum Fault {
     Again,
     /// Nobody's: the connection was shut before the request was looked at. It may go out on the next one.
     Unprocessed,
+    /// Nobody's: nothing was applied, since the request did not fit the user as it is. It is to be read, and the request
+    /// made again for what it is.
+    ReadFirst,
     /// Nobody's: the pace is too high (429). The provider may say how long to wait.
     Throttled { retry_after: Option<Duration> },
     /// The worker's: it lacks what a call needs, such as a file descriptor. Nothing was sent.
@@ -186,6 +189,7 @@ impl Fault {
             Self::Command(_)
                 | Self::Throttled { .. }
                 | Self::CredentialsRenewed
+                | Self::ReadFirst
                 | Self::Again
                 | Self::Unprocessed
         )

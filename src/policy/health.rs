@@ -403,9 +403,11 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) {
         let cause = match fault {
-            Fault::Throttled { .. } | Fault::CredentialsRenewed | Fault::Again | Fault::Unprocessed => {
-                return self.probe_ended(probe);
-            }
+            Fault::Throttled { .. }
+            | Fault::CredentialsRenewed
+            | Fault::ReadFirst
+            | Fault::Again
+            | Fault::Unprocessed => return self.probe_ended(probe),
             Fault::Credentials | Fault::Denied | Fault::Configuration | Fault::Command(_) => {
                 Cause::Credentials
             }

@@ -8,6 +8,8 @@ mod patch;
 mod tests;
 mod wish;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use reqwest::Method;
 use reqwest::header::{HeaderValue, IF_MATCH};
@@ -15,10 +17,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use self::wish::Attribute;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
 use crate::contract::{Failure, UpdateUser, UserId};
+
+const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/scim+json");
 
@@ -34,7 +39,8 @@ pub struct Config {
     /// The type of the entry that a command's `phone` means. Default: `work`.
     pub phone_type: String,
     /// Whether the user is read before a write that changes an entry or clears anything: for providers that refuse
-    /// (`noTarget`) to replace or remove what is not there. It costs a second call. Default: false.
+    /// (`noTarget`) to replace or remove what is not there, most of whose users have no such entry. It costs a second
+    /// call for each command; without it, a command that is refused so costs two more. Default: false.
     pub read_first: bool,
 }
 
@@ -42,7 +48,8 @@ pub struct Config {
 #[serde(rename_all = "snake_case")]
 pub enum Contacts {
     /// The entry of the type is removed and a new one is added, as the primary one, in one request. It works whether
-    /// there was such an entry or not, and leaves entries of other types alone.
+    /// there was such an entry or not, and leaves entries of other types alone. Where no entry of a user has a type, the
+    /// primary or only one is meant.
     #[default]
     Entry,
     /// The value in the entry of the type is replaced. Many providers make the entry where there is none; others
@@ -65,6 +72,9 @@ impl Default for Config {
 
 pub struct Scim {
     config: Config,
+    /// A user was seen whose entries have no types: a path with a type leads to none of them, so that users are read
+    /// before their entries are changed.
+    untyped: AtomicBool,
     http: Http,
     path: PathTemplate,
 }
@@ -87,10 +97,27 @@ impl Scim {
         }
         Ok(Self {
             config: config.clone(),
+            untyped: AtomicBool::new(false),
             http: http.of(Kind::Scim, Vec::new())?,
             path: PathTemplate::parse("path", "/Users/{userId}")?,
         })
     }
+}
+
+impl Scim {
+    fn look_for_types(&self, user: &Value) {
+        let lists = ["emails", wish::PHONES];
+        let mut entries = lists.into_iter().filter_map(|list| user[list].as_array());
+        if entries.any(|entries| compare::is_untyped(entries)) {
+            self.untyped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An answer's body is the user where it says so.
+fn is_user(body: &Value) -> bool {
+    let schemas = body["schemas"].as_array();
+    schemas.is_some_and(|schemas| schemas.iter().any(|schema| schema == USER_SCHEMA))
 }
 
 #[async_trait]
@@ -108,10 +135,13 @@ impl Provider for Scim {
     }
 
     fn reads_before_write(&self, command: &UpdateUser) -> bool {
-        self.config.read_first
-            && wish::wishes(&self.config, &command.update)
-                .iter()
-                .any(|wish| patch::needs_target(self.config.contacts, wish))
+        let contacts = self.config.contacts;
+        let untyped = self.untyped.load(Ordering::Relaxed);
+        wish::wishes(&self.config, &command.update).iter().any(|wish| {
+            let strict = self.config.read_first && patch::needs_target(contacts, wish);
+            let is_entry = matches!(wish.attribute, Attribute::Entry { .. }) && contacts != Contacts::List;
+            strict || is_entry && (untyped || wish.value.is_none())
+        })
     }
 
     /// Values are set, not added to. But a password can't be read back: after a write that was not answered, a
@@ -139,7 +169,9 @@ impl Provider for Scim {
             ..Request::read(&self.path, user_id)
         };
         let answer = self.http.call(request, error::of_read).await?;
-        Ok(User(answer.object::<Map<String, Value>>()?.into()))
+        let user = answer.object::<Map<String, Value>>()?.into();
+        self.look_for_types(&user);
+        Ok(User(user))
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
@@ -150,14 +182,31 @@ impl Provider for Scim {
         if let Some(version) = &command.expected_version {
             request.header = Some((IF_MATCH, check::version_header(version)?));
         }
-        let refusal = |answer: &_| error::of_write(answer, &wishes, command.expected_version.is_some());
-        match self.http.call(request, refusal).await {
-            Ok(_) => {}
+        let refusal = |answer: &_| {
+            error::of_write(
+                answer,
+                &wishes,
+                command.expected_version.is_some(),
+                current.is_some(),
+            )
+        };
+        let answer = match self.http.call(request, refusal).await {
+            Ok(answer) => answer,
             // What was to be cleared is clear.
-            Err(error) if patch.may_be_done_already && error::is_no_target(&error) => {}
+            Err(error) if patch.may_be_done_already && error::is_no_target(&error) => {
+                return Ok(Updated::default());
+            }
             Err(error) => return Err(error),
-        }
-        Ok(Updated::default())
+        };
+        let shown = answer.json().filter(|body| is_user(body));
+        let ignored = shown.and_then(|user| {
+            self.look_for_types(user);
+            compare::first_that_differs(&self.config, command, user)
+        });
+        Ok(Updated {
+            ignored,
+            ..Updated::default()
+        })
     }
 
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {

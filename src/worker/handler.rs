@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,18 @@ pub struct Calls {
     pub skip_unchanged: bool,
     /// Which commands of a user may share a call.
     pub merge: Merge,
+    pub on_ignored: OnIgnored,
+}
+
+/// What becomes of a command whose write is answered with a success and with the user without what was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnIgnored {
+    /// The user is read; where it still is not as asked, the command is a dead letter (`rejected`).
+    #[default]
+    Fail,
+    /// It succeeds, and a line in the log says so.
+    Warn,
 }
 
 /// What became of a command at the provider.
@@ -374,11 +388,16 @@ impl Course<'_> {
                 permit.report(&self.command.user_id, Call::Write, Ok(()), &mut self.trouble);
                 self.attempts += 1;
                 self.codes = updated.codes;
-                return Some(Next::End(Outcome::Success { changed: true }));
+                return Some(self.after_success(updated.ignored, current));
             }
             Err(error) => error,
         };
         let fault = error.fault;
+        if fault == Fault::ReadFirst {
+            self.log_call("write", Err(&error), start, Duration::ZERO);
+            permit.report(&self.command.user_id, Call::Read, Ok(()), &mut self.trouble);
+            return Some(Next::Step(Step::ReadFirst));
+        }
         // Real servers answer 429 and 5xx after the deed, too.
         let throttled = matches!(fault, Fault::Throttled { .. });
         let unsure = throttled || matches!(fault, Fault::Broken | Fault::Unknown);
@@ -406,6 +425,34 @@ impl Course<'_> {
             (After::Again, true) if unsure && must_look => Next::Step(Step::ReadBack { otherwise: None }),
             (After::Again, false) if unsure && !harmless => Next::End(outcome_unknown()),
             (After::Again, _) => Next::Step(self.write_step()),
+        })
+    }
+
+    /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
+    fn after_success(&mut self, ignored: Option<String>, current: Option<&User>) -> Next {
+        let Some(pointer) = ignored else {
+            let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
+            return Next::End(Outcome::Success {
+                changed: !current.is_some_and(as_asked),
+            });
+        };
+        if self.handler.calls.on_ignored == OnIgnored::Warn {
+            tracing::warn!(
+                command.id = %self.command.id,
+                user.id = self.command.user_id.as_str(),
+                command.pointer = pointer,
+                "provider: answered with a success and the user without what was asked"
+            );
+            return Next::End(Outcome::Success { changed: true });
+        }
+        (self.written, self.maybe_applied, self.written_at) = (true, true, Instant::now());
+        let failure = Failure::new(
+            Reason::Rejected,
+            "the provider answered with a success, and shows the user without what was asked: it does not keep the \
+             field; leave it out, or set `on_ignored = \"warn\"` under [provider]",
+        );
+        Next::Step(Step::ReadBack {
+            otherwise: Some(failure.at(pointer)),
         })
     }
 

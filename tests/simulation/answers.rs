@@ -160,3 +160,25 @@ async fn what_was_not_applied_is_sent_again_when_the_lag_is_over() {
     let writes = provider.writes();
     assert!(writes[1].started - writes[0].ended.unwrap() >= SECOND * 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_shows_the_user_without_what_was_asked_is_looked_up() {
+    let (outcome, took) = one(&Scripted::in_turn([Answer::Ignore])).await;
+    assert_eq!(outcome, "rejected 1");
+    assert!(took >= SECOND, "the read may have lagged: {took:?}");
+    let shows_old = Scripted::in_turn([Answer::ApplyAndShowOld]);
+    assert_eq!(one(&shows_old).await.0, "SUCCESS 1");
+    assert_eq!(shows_old.writes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_fit_the_user_is_made_again_for_what_it_is_and_nothing_is_spent() {
+    let provider = Scripted::in_turn([Answer::Fail(Fault::ReadFirst)]);
+    assert_eq!(one(&provider).await.0, "SUCCESS 1");
+    let kinds: Vec<_> = provider
+        .calls()
+        .iter()
+        .map(|call| call.number.is_some())
+        .collect();
+    assert_eq!(kinds, [true, false, true], "a write, a read, a write");
+}

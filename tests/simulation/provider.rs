@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use usher::contract::{Failure, Fault, Field, QuotaTold, Reason, UpdateUser, UserId};
-use usher::provider::{Access, Codes, Comparison, Provider, ProviderError, TokenState, Updated, User};
+use usher::provider::{Access, Comparison, Provider, ProviderError, TokenState, Updated, User};
 
 /// What the provider does with a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +20,25 @@ pub enum Answer {
     ApplyAnd(Fault),
     /// This is what the caller hears, and the write is applied a while later.
     ApplyLater(Fault),
+    /// The caller hears of a success, and sees a user without what was asked; nothing is applied.
+    Ignore,
+    /// The same, but what the caller sees is the user from before: the write is applied.
+    ApplyAndShowOld,
     Panic,
+}
+
+impl Answer {
+    /// What the caller hears.
+    fn told(self) -> Result<Option<String>, ProviderError> {
+        match self {
+            Answer::Ok => Ok(None),
+            Answer::Ignore | Answer::ApplyAndShowOld => Ok(Some("/update/nickname".into())),
+            Answer::Fail(fault) | Answer::ApplyAnd(fault) | Answer::ApplyLater(fault) => {
+                Err(ProviderError::new(fault, "as the script says"))
+            }
+            Answer::Panic => panic!("as the script says"),
+        }
+    }
 }
 
 /// What a write that was given up takes to take effect.
@@ -168,7 +186,12 @@ impl Scripted {
         self.lock().users.get(user).cloned().unwrap_or_default()
     }
 
-    async fn call(&self, user: &UserId, command: Option<&UpdateUser>) -> Result<(), ProviderError> {
+    /// What the answer shows not to be as asked.
+    async fn call(
+        &self,
+        user: &UserId,
+        command: Option<&UpdateUser>,
+    ) -> Result<Option<String>, ProviderError> {
         let (index, answer, latency, outlives) = {
             let mut state = self.lock();
             let State {
@@ -220,19 +243,16 @@ impl Scripted {
             true => tokio::spawn(made).await.unwrap(),
             false => made.await,
         }
-        match answer {
-            Answer::Ok => Ok(()),
-            Answer::Fail(fault) | Answer::ApplyAnd(fault) | Answer::ApplyLater(fault) => {
-                Err(ProviderError::new(fault, "as the script says"))
-            }
-            Answer::Panic => panic!("as the script says"),
-        }
+        answer.told()
     }
 
     /// The effect is between the two waits.
     async fn make(self, index: usize, user: UserId, changes: Changes, answer: Answer, waits: [Duration; 2]) {
         tokio::time::sleep(waits[0]).await;
-        let applies = matches!(answer, Answer::Ok | Answer::ApplyAnd(_) | Answer::ApplyLater(_));
+        let applies = matches!(
+            answer,
+            Answer::Ok | Answer::ApplyAnd(_) | Answer::ApplyLater(_) | Answer::ApplyAndShowOld
+        );
         if !changes.is_empty() && applies {
             let mut state = self.lock();
             let shown = state.users.get(user.as_str()).cloned().unwrap_or_default();
@@ -329,9 +349,10 @@ impl Provider for Scripted {
     }
 
     async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
-        self.call(&command.user_id, Some(command)).await?;
+        let ignored = self.call(&command.user_id, Some(command)).await?;
         Ok(Updated {
-            codes: Codes::default(),
+            ignored,
+            ..Updated::default()
         })
     }
 

@@ -21,7 +21,7 @@ use usher::policy::retry;
 use usher::provider::Provider;
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
-use usher::worker::handler::Calls;
+use usher::worker::handler::{Calls, OnIgnored};
 use usher::worker::watchdog::Still;
 use usher::worker::{Company, Config, Merge, Progress, Setup, Shutdown, Stopped, Worker, gate};
 
@@ -191,6 +191,7 @@ impl World {
                 read_lag: self.read_lag,
                 skip_unchanged: self.skip_unchanged,
                 merge: self.merge,
+                on_ignored: OnIgnored::Fail,
             },
             hold_max: self.hold_max,
             clock: self.clock,

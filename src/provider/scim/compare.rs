@@ -9,10 +9,7 @@ use crate::provider::equal::{Case, Form, same};
 use crate::provider::{Comparison, User};
 
 pub(super) fn compare(config: &Config, command: &UpdateUser, user: &User) -> Comparison {
-    let differs = wishes(config, &command.update)
-        .iter()
-        .any(|wish| wish.attribute != PASSWORD && !as_asked(config.contacts, wish, &user.0));
-    if differs {
+    if first_that_differs(config, command, &user.0).is_some() {
         return Comparison::Differs;
     }
     if !sets_password(&command.update) {
@@ -24,6 +21,14 @@ pub(super) fn compare(config: &Config, command: &UpdateUser, user: &User) -> Com
         true => Comparison::Differs,
         false => Comparison::Unreadable,
     }
+}
+
+/// Where in the command the first thing stands that the user has not as it is asked.
+pub(super) fn first_that_differs(config: &Config, command: &UpdateUser, user: &Value) -> Option<String> {
+    wishes(config, &command.update)
+        .into_iter()
+        .find(|wish| wish.attribute != PASSWORD && !as_asked(config.contacts, wish, user))
+        .map(|wish| wish.pointer)
 }
 
 /// Whether there is anything to remove or to replace.
@@ -63,10 +68,31 @@ fn entries<'a>(
     list: &str,
     of_type: &'a str,
 ) -> impl Iterator<Item = &'a Value> {
-    user[list].as_array().into_iter().flatten().filter(move |entry| {
-        let shown = entry["type"].as_str().unwrap_or_default();
-        contacts == Contacts::List || shown.eq_ignore_ascii_case(of_type)
-    })
+    let all = user[list].as_array().map_or(&[][..], Vec::as_slice);
+    all.iter()
+        .enumerate()
+        .filter(move |(n, entry)| match contacts {
+            Contacts::List => true,
+            Contacts::Entry | Contacts::Value if is_untyped(all) => meant_untyped(all) == Some(*n),
+            Contacts::Entry | Contacts::Value => is_of_type(entry, of_type),
+        })
+        .map(|(_, entry)| entry)
+}
+
+pub(super) fn is_of_type(entry: &Value, of_type: &str) -> bool {
+    let shown = entry["type"].as_str().unwrap_or_default();
+    shown.eq_ignore_ascii_case(of_type)
+}
+
+/// Whether there are entries, and none has a type: it is optional, and some providers have none.
+pub(super) fn is_untyped(entries: &[Value]) -> bool {
+    !entries.is_empty() && entries.iter().all(|entry| entry["type"].is_null())
+}
+
+/// Which entry a command means where none has a type: the primary one, or the only one.
+pub(super) fn meant_untyped(entries: &[Value]) -> Option<usize> {
+    let primary = entries.iter().position(|entry| entry["primary"] == true);
+    primary.or((entries.len() == 1).then_some(0))
 }
 
 fn is_shown(path: &str, asked: Option<&Value>, shown: &Value) -> bool {

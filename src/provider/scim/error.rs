@@ -53,7 +53,12 @@ pub(super) fn of_read(answer: &Answer) -> ProviderError {
     error
 }
 
-pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) -> ProviderError {
+pub(super) fn of_write(
+    answer: &Answer,
+    wishes: &[Wish<'_>],
+    versioned: bool,
+    user_is_known: bool,
+) -> ProviderError {
     let body = Body::of(answer);
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
@@ -62,9 +67,11 @@ pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], versioned: bool) ->
         (Class::Conflict, None) if versioned && speaks_of_version(&detail) => {
             answer.refusal_as(Class::VersionConflict)
         }
-        (Class::Rejected, Some(NO_TARGET)) => answer.error(
-            Fault::Command(Reason::Rejected),
-            "the provider refuses to replace or remove what is not there; set `read_first` under [provider.scim]",
+        // Nothing was applied: a PATCH is, as a whole or not at all. For the user as it is, nothing is removed or
+        // replaced that is not there.
+        (Class::Rejected, Some(NO_TARGET)) if !user_is_known => answer.error(
+            Fault::ReadFirst,
+            "the provider refuses to replace or remove what is not there",
         ),
         (Class::Configuration, _) if matches!(answer.status, 405 | 501) => answer.error(
             Fault::Configuration,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::compare::is_there;
+use super::compare::{is_there, is_untyped, meant_untyped};
 use super::wish::{Attribute, Wish};
 use super::{Config, Contacts};
 use crate::provider::User;
@@ -35,14 +35,25 @@ pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>
     // Everything is clear already. The provider still has to be asked: about the version, about the user.
     let nothing_there = needed.is_empty();
     let operations = if nothing_there { all(None) } else { needed };
+    // Beside the type that is asked for there may be entries without one.
+    let is_plain = wishes
+        .iter()
+        .all(|wish| matches!(wish.attribute, Attribute::Plain(_)));
     let only_removes = operations.iter().all(|operation| operation["op"] == "remove");
     Patch {
-        may_be_done_already: only_removes && (nothing_there || operations.len() == 1),
+        may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
     }
 }
 
 fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
+    if let (Attribute::Entry { list, .. }, Some(User(user))) = (wish.attribute, current)
+        && contacts != Contacts::List
+        && let Some(entries) = user[list].as_array().filter(|entries| is_untyped(entries))
+        && let Some(meant) = meant_untyped(entries)
+    {
+        return vec![untyped(list, entries, meant, wish.value.as_ref())];
+    }
     let there = current.is_none_or(|user| is_there(contacts, wish.attribute, user));
     match (wish.attribute, &wish.value) {
         (Attribute::Plain(path), Some(value)) => vec![replace(path, value)],
@@ -64,6 +75,19 @@ fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>) -> Ve
                 }
             }
         }
+    }
+}
+
+/// No path leads to an entry without a type: the list is put again, in the form that it has.
+fn untyped(list: &str, entries: &[Value], meant: usize, value: Option<&Value>) -> Value {
+    let mut entries = entries.to_vec();
+    match value {
+        Some(value) => entries[meant]["value"] = value.clone(),
+        None => drop(entries.remove(meant)),
+    }
+    match entries.is_empty() {
+        true => json!({ "op": "remove", "path": list }),
+        false => replace(list, &entries.into()),
     }
 }
 
@@ -115,11 +139,37 @@ mod tests {
             operations(&json!({}), &command, Some(&full)),
             json!([remove("emails[type eq \"work\"]"), add, remove("nickName")])
         );
+        let only = json!({"emails": [{"value": "x@y.zz", "display": "X"}]});
+        let several = json!({"emails": [{"value": "a@y.zz"}, {"value": "x@y.zz", "primary": true}]});
+        let put = |entries: Value| json!({"op": "replace", "path": "emails", "value": entries});
+        assert_eq!(
+            operations(&json!({}), &command, Some(&only))[0],
+            put(json!([{"value": "alex@example.com", "display": "X"}]))
+        );
+        assert_eq!(
+            operations(&json!({}), &command, Some(&several))[0],
+            put(json!([{"value": "a@y.zz"}, {"value": "alex@example.com", "primary": true}]))
+        );
         let by_value = json!({"contacts": "value"});
         let replace =
             json!({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "alex@example.com"});
         assert_eq!(operations(&by_value, &command, Some(&full))[0], replace);
         assert_eq!(operations(&by_value, &command, Some(&bare))[0], add);
         assert_eq!(operations(&by_value, &command, None)[0], replace);
+    }
+
+    #[test]
+    fn an_entry_without_a_type_is_cleared_by_putting_what_is_left() {
+        let clear = command("u", &json!({"email": null}));
+        let only = json!({"emails": [{"value": "x@y.zz"}]});
+        let several = json!({"emails": [{"value": "a@y.zz"}, {"value": "x@y.zz", "primary": true}]});
+        assert_eq!(
+            operations(&json!({}), &clear, Some(&only)),
+            json!([{"op": "remove", "path": "emails"}])
+        );
+        assert_eq!(
+            operations(&json!({}), &clear, Some(&several)),
+            json!([{"op": "replace", "path": "emails", "value": [{"value": "a@y.zz"}]}])
+        );
     }
 }

@@ -136,7 +136,9 @@ fn the_user_is_read_first_where_a_target_may_be_missing() {
         &json!({"read_first": true, "contacts": "list"}),
         &json!({"email": "alex@example.com"})
     ));
-    assert!(!reads(&json!({}), &json!({"email": null})));
+    assert!(!reads(&json!({}), &json!({"nickname": null})));
+    assert!(reads(&json!({}), &json!({"email": null})), "it may have no type");
+    assert!(!reads(&json!({"contacts": "list"}), &json!({"email": null})));
 }
 
 #[tokio::test]
@@ -146,22 +148,25 @@ async fn nothing_to_remove_is_clear_already_and_no_excuse_for_the_rest() {
     let scim = adapter(&server.base_url, &json!({}));
     let none = User(json!({}));
     let one = command("u", &json!({"phone": null}));
+    let plain = command("u", &json!({"nickname": null}));
     let two = command("u", &json!({"phone": null, "nickname": null}));
     let both = command("u", &json!({"phone": null, "nickname": "Al"}));
-    scim.update(&one, None).await.unwrap();
+    scim.update(&plain, None).await.unwrap();
+    scim.update(&one, Some(&none)).await.unwrap();
     scim.update(&two, Some(&none)).await.unwrap();
-    for command in [&two, &both] {
+    for command in [&one, &two, &both] {
         let refused = error(scim.update(command, None).await);
         assert_eq!(
             (refused.fault, refused.code.as_deref()),
-            (REJECTED, Some("noTarget"))
+            (Fault::ReadFirst, Some("noTarget"))
         );
-        assert!(refused.detail.contains("read_first"), "{refused}");
     }
+    let refused = error(scim.update(&both, Some(&none)).await);
+    assert_eq!(refused.fault, REJECTED, "there was nothing to remove");
     let gone = json!({"schemas": [ERROR], "status": "404"}).to_string();
     server.answer_with("404 Not Found", &gone);
     assert_eq!(
-        error(scim.update(&one, None).await).fault,
+        error(scim.update(&one, Some(&none)).await).fault,
         Fault::Command(Reason::NotFound)
     );
 }
@@ -369,4 +374,67 @@ async fn the_provider_says_what_it_lacks() {
     assert!(server.requests()[0].starts_with("GET /ServiceProviderConfig "));
     server.answer_with("404 Not Found", "");
     error(adapter(&server.base_url, &json!({})).remarks().await);
+}
+
+#[tokio::test]
+async fn a_user_whose_entries_have_no_type_is_changed_in_its_own_form() {
+    let user = json!({"schemas": [USER_SCHEMA], "id": "u", "emails": [{"value": "old@example.com"}]});
+    let server = canned("200 OK", "", &user.to_string()).await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let set = command("u", &json!({"email": "alex@example.com"}));
+    let clear = command("u", &json!({"email": null}));
+    assert!(
+        !scim.reads_before_write(&set),
+        "nothing is known of its entries yet"
+    );
+    assert!(
+        scim.reads_before_write(&clear),
+        "nobody may say that it is gone while it is there"
+    );
+    assert_eq!(compared(&scim, &set).await, Comparison::Differs);
+    assert_eq!(compared(&scim, &clear).await, Comparison::Differs);
+    assert!(
+        scim.reads_before_write(&set),
+        "a path with a type leads to none of them"
+    );
+    let current = scim.read(&set.user_id).await.unwrap();
+    server.answer_with("204 No Content", "");
+    scim.update(&set, Some(&current)).await.unwrap();
+    scim.update(&clear, Some(&current)).await.unwrap();
+    let operations = |n: usize| -> Value {
+        let requests = server.requests();
+        let (_, body) = requests[requests.len() - n].split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<Value>(body).unwrap()["Operations"].clone()
+    };
+    let put = json!({"op": "replace", "path": "emails", "value": [{"value": "alex@example.com"}]});
+    assert_eq!(operations(2), json!([put]));
+    assert_eq!(operations(1), json!([{"op": "remove", "path": "emails"}]));
+}
+
+#[tokio::test]
+async fn an_answer_that_shows_the_user_without_what_was_asked_says_where() {
+    let with = |more: Value| {
+        let mut user = json!({"schemas": [USER_SCHEMA], "id": "u", "userName": "Alex"});
+        user.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        user.to_string()
+    };
+    let asked = json!({"username": "alex", "scim": {"externalId": "7", "password": "hunter2"}});
+    for (body, ignored) in [
+        (with(json!({"externalId": "7"})), None),
+        (with(json!({})), Some("/update/scim/externalId")),
+        (
+            with(json!({"externalId": "7", "userName": "x"})),
+            Some("/update/username"),
+        ),
+        // No user.
+        ("{}".into(), None),
+        (String::new(), None),
+    ] {
+        let server = canned("200 OK", "", &body).await;
+        let scim = adapter(&server.base_url, &json!({}));
+        let updated = scim.update(&command("u", &asked), None).await.unwrap();
+        assert_eq!(updated.ignored.as_deref(), ignored, "{body}");
+    }
 }

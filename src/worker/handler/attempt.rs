@@ -346,6 +346,7 @@ fn label(fault: Fault) -> &'static str {
         Fault::Denied => "denied",
         Fault::Configuration => "configuration",
         Fault::Again => "again",
+        Fault::ReadFirst => "read_first",
         Fault::Unprocessed => "unprocessed",
         Fault::Throttled { .. } => "throttled",
         Fault::Worker => "worker",

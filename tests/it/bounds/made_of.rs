@@ -137,6 +137,7 @@ async fn make_use_of(config: &Config) {
             read_lag: config.provider.read_lag(),
             skip_unchanged: config.provider.skip_unchanged,
             merge: config.provider.merge,
+            on_ignored: config.provider.on_ignored,
         },
         hold_max: config.broker.hold_max,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
