@@ -14,7 +14,7 @@ use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
-use crate::contract::{Failure, Fault, Field, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, Field, Update, UpdateUser, UserId};
 
 const FIELDS: [(Field, &str); 4] = [
     (Field::Email, "email"),
@@ -45,7 +45,7 @@ pub struct Config {
     pub fields: FieldNames,
     /// Fields that null clears. Default: none, because it is not known whether null clears anything.
     pub clearable: Vec<Field>,
-    /// The member of an error's body that holds the 8-digit code; `errorCode` is looked at after it. Default:
+    /// The member of an error's body, at any depth, that holds the 8-digit code; `errorCode` is looked at after it. Default:
     /// `code`. Karmo's page describes the code, but not under which name it stands.
     pub error_code_member: String,
     /// The 8-digit codes by which Karmo says that the access-management provider is not configured for this environment:
@@ -96,31 +96,61 @@ impl Karmo {
         })
     }
 
-    fn refusal(&self, answer: &Answer) -> ProviderError {
+    /// `update` is there for a write: only what the command has can be pointed to.
+    fn refusal(&self, answer: &Answer, update: Option<&Update>) -> ProviderError {
         let mut error = answer.refusal();
         let Some(body) = answer.json() else {
             return error;
         };
         error.code = [self.error_code_member.as_str(), "errorCode"]
             .into_iter()
-            .find_map(|member| answer.formed_code(&text(&body[member])?, eight_digits));
-        if let Fault::Command(_) = error.fault {
-            error.pointer = self.field_named(body, DEPTH_MAX).map(Field::pointer);
+            .find_map(|name| answer.formed_code(&text(member(body, name, DEPTH_MAX)?)?, eight_digits));
+        if let (Fault::Command(_), Some(update)) = (error.fault, update) {
+            error.pointer = self.field_named(body, update, DEPTH_MAX).map(Field::pointer);
         }
         error
     }
 
-    /// The first JSON pointer in an error's body that names a field.
-    fn field_named(&self, body: &Value, depth: u32) -> Option<Field> {
+    /// The first text in an error's body that points to a field of the command.
+    fn field_named(&self, body: &Value, update: &Update, depth: u32) -> Option<Field> {
         let depth = depth.checked_sub(1)?;
         match body {
-            Value::String(text) => self.fields.field(text.strip_prefix('/')?),
-            Value::Array(items) => items.iter().find_map(|item| self.field_named(item, depth)),
+            Value::String(text) => self
+                .fields
+                .field(pointed_to(text)?)
+                .filter(|field| update.shared(*field).is_some()),
+            Value::Array(items) => items
+                .iter()
+                .find_map(|item| self.field_named(item, update, depth)),
             Value::Object(members) => members
                 .values()
-                .find_map(|member| self.field_named(member, depth)),
+                .find_map(|member| self.field_named(member, update, depth)),
             _ => None,
         }
+    }
+}
+
+/// The member that a pointer leads to: `/email`, `#/email`, `/body/email`, or `email` alone.
+fn pointed_to(text: &str) -> Option<&str> {
+    let path = text.strip_prefix('#').unwrap_or(text);
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.split_once('/') {
+        None => Some(path),
+        Some(("body" | "data", member)) => Some(member),
+        Some(_) => None,
+    }
+}
+
+/// The first member of this name, at any depth.
+fn member<'a>(body: &'a Value, name: &str, depth: u32) -> Option<&'a Value> {
+    let depth = depth.checked_sub(1)?;
+    match body {
+        Value::Object(members) => members
+            .get(name)
+            .filter(|value| !value.is_object() && !value.is_array())
+            .or_else(|| members.values().find_map(|value| member(value, name, depth))),
+        Value::Array(items) => items.iter().find_map(|item| member(item, name, depth)),
+        _ => None,
     }
 }
 
@@ -183,7 +213,7 @@ impl Provider for Karmo {
         };
         let request = Request::read(path, user_id);
         self.http
-            .call(request, |answer| self.refusal(answer))
+            .call(request, |answer| self.refusal(answer, None))
             .await?
             .user()
     }
@@ -191,7 +221,8 @@ impl Provider for Karmo {
     async fn update(&self, command: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
         let body = self.fields.members(&command.update);
         let request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
-        self.http.call(request, |answer| self.refusal(answer)).await?;
+        let refusal = |answer: &Answer| self.refusal(answer, Some(&command.update));
+        self.http.call(request, refusal).await?;
         Ok(Updated::default())
     }
 

@@ -5,6 +5,7 @@
 mod tests;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -120,6 +121,12 @@ fn own_members(own: &SivoUpdate) -> Map<String, Value> {
     members
 }
 
+/// A date-time, in quotes or not: how Sivo's header has it is not known.
+fn is_moment(version: &str) -> bool {
+    let unquoted = version.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    unquoted.unwrap_or(version).parse::<Timestamp>().is_ok()
+}
+
 #[async_trait]
 impl Provider for Sivo {
     fn kind(&self) -> &'static str {
@@ -128,9 +135,19 @@ impl Provider for Sivo {
 
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         Kind::Sivo.refuse_foreign(command)?;
-        if command.expected_version.is_none() {
-            let detail = "Sivo changes a user of a known version only; add `expectedVersion` with the user's \
-                          present `updated_at`";
+        let version = command.expected_version.as_ref();
+        let detail = match version.map(|version| is_moment(version.as_str())) {
+            Some(true) => None,
+            Some(false) => Some(
+                "Sivo's versions are moments; send the user's present `updated_at` as it was read, such as \
+                 2026-11-21T10:00:00.123Z",
+            ),
+            None => Some(
+                "Sivo changes a user of a known version only; add `expectedVersion` with the user's present \
+                 `updated_at`",
+            ),
+        };
+        if let Some(detail) = detail {
             return Err(Failure::new(Reason::Invalid, detail).at("/expectedVersion"));
         }
         self.fields.check(&command.update)

@@ -85,10 +85,24 @@ async fn a_refusal_carries_the_code_and_the_place_in_the_command() {
 async fn only_what_is_surely_a_code_or_a_field_is_passed_on() {
     for (body, code, pointer) in [
         (
-            r#"{"code":12345678,"errors":[{"at":{"pointer":"/mobileNumber"}}]}"#,
+            r#"{"code":12345678,"errors":[{"at":{"pointer":"/email"}}]}"#,
             Some("12345678"),
-            Some("/update/phone"),
+            Some("/update/email"),
         ),
+        (
+            r##"{"errors":["/mobileNumber","#/email"]}"##,
+            None,
+            Some("/update/email"),
+        ),
+        (
+            r#"{"error":{"code":"10000409","at":"/body/email"}}"#,
+            Some("10000409"),
+            Some("/update/email"),
+        ),
+        (r#"{"field":"email"}"#, None, Some("/update/email")),
+        (r#"{"field":"/update/email"}"#, None, None),
+        // The command has no phone.
+        (r#"{"errors":["/mobileNumber"]}"#, None, None),
         (r#"{"errorCode":"00000001"}"#, Some("00000001"), None),
         (r#"{"code":"1234567","errors":["/iban"]}"#, None, None),
         (r#"{"code":"alex@example.com","e":"/alex"}"#, None, None),

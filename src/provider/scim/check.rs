@@ -32,13 +32,17 @@ pub(super) fn version_header(version: &Version) -> Result<HeaderValue, ProviderE
     })
 }
 
-/// Blanks around a header's value are cut off, and `*` means any version: nothing would be checked.
+/// One entity-tag, as RFC 9110 has it or without its quotes. Several would be a choice, and `*` any version: nothing
+/// would be checked.
 fn carried(version: &Version) -> Option<HeaderValue> {
     let text = version.as_str();
-    if text.trim() != text || text == "*" {
-        return None;
-    }
-    HeaderValue::from_str(text).ok()
+    let opaque = text.strip_prefix("W/").unwrap_or(text);
+    let quoted = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let is_one = match quoted {
+        Some(tag) => !tag.contains('"'),
+        None => !opaque.is_empty() && !opaque.contains(['"', ',', '*', ' ', '\t']),
+    };
+    is_one.then(|| HeaderValue::from_str(text).ok())?
 }
 
 /// `/ServiceProviderConfig`

@@ -276,7 +276,8 @@ fn a_user_name_stays_and_a_version_is_one() {
         (failure.reason, failure.pointer.as_deref()),
         (Reason::UnsupportedField, Some("/update/username"))
     );
-    for version in ["*", " ", " W/\"1\"", "W/\"1\" "] {
+    let lists = ["\"zz\", *", "\"a\", \"b\"", "a,b", "W/*", "W/"];
+    for version in ["*", " ", " W/\"1\"", "W/\"1\" "].into_iter().chain(lists) {
         let failure = scim
             .check(&versioned(&json!({"nickname": "Al"}), version))
             .unwrap_err();

@@ -26,6 +26,34 @@ fn a_command_without_a_version_is_invalid() {
     assert_eq!(failure.pointer.as_deref(), Some("/expectedVersion"));
 }
 
+#[test]
+fn a_version_that_is_no_moment_is_invalid() {
+    let sivo = adapter("http://unused.example");
+    let check = |version| sivo.check(&versioned(&json!({"nickname": "Al"}), version));
+    for version in [
+        "*",
+        "yesterday",
+        "W/\"3\"",
+        "7",
+        "2026-01-01",
+        "\"2026-01-01T00:00:00Z",
+    ] {
+        let failure = check(version).unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer.as_deref()),
+            (Reason::Invalid, Some("/expectedVersion")),
+            "{version}"
+        );
+    }
+    for version in [
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00.123456+10:00",
+        "\"2026-01-01T00:00:00Z\"",
+    ] {
+        assert_eq!(check(version), Ok(()), "{version}");
+    }
+}
+
 #[tokio::test]
 async fn the_version_travels_as_it_stands_under_the_configured_header() {
     let server = canned("200 OK", "", "").await;
