@@ -51,7 +51,15 @@ fn adapter_over(kind: Kind, http: Http) -> Arc<dyn Provider> {
             };
             Arc::new(Mattr::new(&config, http).unwrap())
         }
-        Kind::Scim => Arc::new(Scim::new(&scim::Config::default(), http).unwrap()),
+        Kind::Scim => {
+            // What a provider refuses of the usual form is an answer like any other here.
+            let config = scim::Config {
+                write: Some(scim::Write::Patch),
+                media_type: Some(scim::MediaType::Scim),
+                ..scim::Config::default()
+            };
+            Arc::new(Scim::new(&config, http).unwrap())
+        }
     }
 }
 

@@ -2,36 +2,46 @@
 
 mod check;
 mod compare;
+mod dialect;
 mod error;
 mod patch;
+mod put;
 #[cfg(test)]
 mod tests;
 mod wish;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use async_trait::async_trait;
 use reqwest::Method;
-use reqwest::header::{HeaderValue, IF_MATCH};
+use reqwest::header::IF_MATCH;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::wish::Attribute;
+use self::dialect::{Dialect, Refused, SCIM_JSON};
+use self::patch::Patch;
+use self::wish::{Attribute, Wish};
+use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
-use crate::contract::{Failure, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, UpdateUser, UserId};
 
 const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
-
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/scim+json");
 
 /// `[provider.scim]`. `base_url` is what stands before `/Users`, such as `https://acme.example/scim/v2`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "ScimConfig")]
 pub struct Config {
+    /// How a user is changed: `patch`, or `put` where the provider has no PATCH: the user is read, and put as a whole with
+    /// the command's part over it, under the version that was read. What somebody else changes in between is lost where the
+    /// provider keeps no versions. Default: `patch`, until the provider refuses the method (405, 501); then `put`.
+    #[schemars(with = "Write")]
+    pub write: Option<Write>,
+    /// The media type of requests: `scim` (`application/scim+json`) or `json`. Default: `scim`, until the provider refuses
+    /// it (406, 415); then `json`.
+    #[schemars(with = "MediaType")]
+    pub media_type: Option<MediaType>,
     /// How an e-mail address or a phone number is written: SCIM keeps lists of them. Default: `entry`.
     pub contacts: Contacts,
     /// The type of the entry that a command's `email` means. Default: `work`.
@@ -59,9 +69,27 @@ pub enum Contacts {
     List,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Write {
+    #[default]
+    Patch,
+    Put,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaType {
+    #[default]
+    Scim,
+    Json,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
+            write: None,
+            media_type: None,
             contacts: Contacts::default(),
             email_type: "work".into(),
             phone_type: "work".into(),
@@ -72,9 +100,7 @@ impl Default for Config {
 
 pub struct Scim {
     config: Config,
-    /// A user was seen whose entries have no types: a path with a type leads to none of them, so that users are read
-    /// before their entries are changed.
-    untyped: AtomicBool,
+    dialect: Dialect,
     http: Http,
     path: PathTemplate,
 }
@@ -97,7 +123,7 @@ impl Scim {
         }
         Ok(Self {
             config: config.clone(),
-            untyped: AtomicBool::new(false),
+            dialect: Dialect::default(),
             http: http.of(Kind::Scim, Vec::new())?,
             path: PathTemplate::parse("path", "/Users/{userId}")?,
         })
@@ -105,11 +131,120 @@ impl Scim {
 }
 
 impl Scim {
-    fn look_for_types(&self, user: &Value) {
-        let lists = ["emails", wish::PHONES];
-        let mut entries = lists.into_iter().filter_map(|list| user[list].as_array());
-        if entries.any(|entries| compare::is_untyped(entries)) {
-            self.untyped.store(true, Ordering::Relaxed);
+    /// The request that makes the user as it is wished.
+    fn request<'a>(
+        &'a self,
+        command: &'a UpdateUser,
+        wishes: &[Wish<'_>],
+        current: Option<&User>,
+    ) -> Result<(Request<'a>, Form), ProviderError> {
+        let media_type = self.dialect.media_type(&self.config);
+        let puts = current.filter(|_| self.dialect.puts(&self.config));
+        let (mut request, form) = match puts {
+            Some(current) => {
+                let body = put::user(&self.config, wishes, current);
+                let request = Request::write(Method::PUT, &self.path, &command.user_id, &body)?;
+                (request, Form::put())
+            }
+            None => {
+                let whole_lists = self.dialect.whole_lists();
+                let patch = patch::patch(&self.config, wishes, current, whole_lists);
+                let request = Request::write(Method::PATCH, &self.path, &command.user_id, &patch.body)?;
+                (request, Form::of(&patch))
+            }
+        };
+        request.header = match (&command.expected_version, puts) {
+            (Some(version), _) => Some((IF_MATCH, check::version_header(version)?)),
+            (None, Some(current)) => check::read_version(current).map(|version| (IF_MATCH, version)),
+            (None, None) => None,
+        };
+        let form = Form {
+            is_scim: media_type == SCIM_JSON,
+            is_known: current.is_some(),
+            is_versioned: command.expected_version.is_some(),
+            ..form
+        };
+        request.media_type = media_type;
+        Ok((request, form))
+    }
+
+    async fn get(&self, place: Place<'_>) -> Result<Answer, ProviderError> {
+        let media_type = self.dialect.media_type(&self.config);
+        let is_scim = media_type == SCIM_JSON;
+        let request = Request {
+            media_type,
+            ..Request::get(place)
+        };
+        let refusal = |answer: &Answer| {
+            let error = error::of_read(answer);
+            self.other_form(answer, error, Form::read(is_scim))
+        };
+        self.http.call(request, refusal).await
+    }
+
+    /// The refusal of a request whose form is not the provider's asks for the other form.
+    fn other_form(&self, answer: &Answer, error: ProviderError, form: Form) -> ProviderError {
+        let (dialect, config) = (&self.dialect, &self.config);
+        let is_refused = error.fault == Fault::Configuration;
+        let fault = match answer.status {
+            406 | 415 if form.is_scim && dialect.refused(config, Refused::MediaType) => Fault::Again,
+            405 | 501 if is_refused && form.is_put => {
+                dialect.put_is_refused_too();
+                return error;
+            }
+            405 | 501 if is_refused && form.is_patch && dialect.refused(config, Refused::Method) => {
+                Fault::ReadFirst
+            }
+            400 if form.has_filter
+                && error::speaks_of_path(&error)
+                && dialect.refused(config, Refused::Filter) =>
+            {
+                Fault::ReadFirst
+            }
+            // The version was that of our own read: it is read and merged again.
+            409 | 412 if form.is_put && !form.is_versioned && error::is_version_conflict(&error) => {
+                Fault::ReadFirst
+            }
+            _ => return error,
+        };
+        ProviderError { fault, ..error }
+    }
+}
+
+/// What a request was made of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Form {
+    is_patch: bool,
+    is_put: bool,
+    has_filter: bool,
+    /// Nothing but a removal, of what may not be there.
+    may_be_done_already: bool,
+    is_scim: bool,
+    is_known: bool,
+    is_versioned: bool,
+}
+
+impl Form {
+    fn put() -> Self {
+        Self {
+            is_put: true,
+            ..Self::default()
+        }
+    }
+
+    fn read(is_scim: bool) -> Self {
+        Self {
+            is_scim,
+            ..Self::default()
+        }
+    }
+
+    fn of(patch: &Patch) -> Self {
+        Self {
+            is_patch: true,
+            has_filter: patch.has_filter,
+            may_be_done_already: patch.may_be_done_already,
+            ..Self::default()
         }
     }
 }
@@ -136,11 +271,14 @@ impl Provider for Scim {
 
     fn reads_before_write(&self, command: &UpdateUser) -> bool {
         let contacts = self.config.contacts;
-        let untyped = self.untyped.load(Ordering::Relaxed);
+        let needs_entries = self.dialect.needs_entries();
+        if self.dialect.puts(&self.config) {
+            return true;
+        }
         wish::wishes(&self.config, &command.update).iter().any(|wish| {
             let strict = self.config.read_first && patch::needs_target(contacts, wish);
             let is_entry = matches!(wish.attribute, Attribute::Entry { .. }) && contacts != Contacts::List;
-            strict || is_entry && (untyped || wish.value.is_none())
+            strict || is_entry && (needs_entries || wish.value.is_none())
         })
     }
 
@@ -164,43 +302,30 @@ impl Provider for Scim {
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
-        let request = Request {
-            media_type: MEDIA_TYPE,
-            ..Request::read(&self.path, user_id)
-        };
-        let answer = self.http.call(request, error::of_read).await?;
+        let answer = self.get(Place::User(&self.path, user_id)).await?;
         let user = answer.object::<Map<String, Value>>()?.into();
-        self.look_for_types(&user);
+        self.dialect.saw(&user);
         Ok(User(user))
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
         let wishes = wish::wishes(&self.config, &command.update);
-        let patch = patch::patch(&self.config, &wishes, current);
-        let mut request = Request::write(Method::PATCH, &self.path, &command.user_id, &patch.body)?;
-        request.media_type = MEDIA_TYPE;
-        if let Some(version) = &command.expected_version {
-            request.header = Some((IF_MATCH, check::version_header(version)?));
-        }
-        let refusal = |answer: &_| {
-            error::of_write(
-                answer,
-                &wishes,
-                command.expected_version.is_some(),
-                current.is_some(),
-            )
+        let (request, form) = self.request(command, &wishes, current)?;
+        let refusal = |answer: &Answer| {
+            let error = error::of_write(answer, &wishes, &form);
+            self.other_form(answer, error, form)
         };
         let answer = match self.http.call(request, refusal).await {
             Ok(answer) => answer,
             // What was to be cleared is clear.
-            Err(error) if patch.may_be_done_already && error::is_no_target(&error) => {
+            Err(error) if form.may_be_done_already && error::is_no_target(&error) => {
                 return Ok(Updated::default());
             }
             Err(error) => return Err(error),
         };
         let shown = answer.json().filter(|body| is_user(body));
         let ignored = shown.and_then(|user| {
-            self.look_for_types(user);
+            self.dialect.saw(user);
             compare::first_that_differs(&self.config, command, user)
         });
         Ok(Updated {
@@ -210,12 +335,8 @@ impl Provider for Scim {
     }
 
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
-        let request = Request {
-            media_type: MEDIA_TYPE,
-            ..Request::get(Place::Fixed("/ServiceProviderConfig"))
-        };
-        let answer = self.http.call(request, error::of_read).await?;
-        Ok(check::remarks(&answer.object()?))
+        let answer = self.get(Place::Fixed("/ServiceProviderConfig")).await?;
+        Ok(check::remarks(&self.config, &answer.object()?))
     }
 
     fn access(&self) -> &dyn Access {

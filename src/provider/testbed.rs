@@ -140,6 +140,17 @@ pub(super) async fn canned_bytes(answer: String) -> Canned {
 }
 
 pub(super) async fn canned_raw(answer: Vec<u8>) -> Canned {
+    serving(answer, None).await
+}
+
+/// Each request gets what is made of it.
+pub(super) async fn canned_by(answer: impl Fn(&str) -> String + Send + 'static) -> Canned {
+    serving(Vec::new(), Some(Box::new(answer))).await
+}
+
+type Answering = Box<dyn Fn(&str) -> String + Send>;
+
+async fn serving(answer: Vec<u8>, by: Option<Answering>) -> Canned {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let canned = Canned {
         base_url: format!("http://{}", listener.local_addr().unwrap()),
@@ -150,8 +161,11 @@ pub(super) async fn canned_raw(answer: Vec<u8>) -> Canned {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let request = request(&mut stream).await;
+            let bytes = match &by {
+                Some(by) => by(&request).into_bytes(),
+                None => answer.lock().unwrap().clone(),
+            };
             requests.lock().unwrap().push(request);
-            let bytes = answer.lock().unwrap().clone();
             let _ = stream.write_all(&bytes).await;
         }
     });

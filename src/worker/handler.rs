@@ -153,6 +153,7 @@ impl Handler {
             charged: false,
             not_taken_up: 0,
             unprocessed: 0,
+            unfit: 0,
             written_at: Instant::now(),
             codes: Codes::default(),
         };
@@ -209,6 +210,8 @@ struct Course<'a> {
     /// Answers that said so, and connections that were shut before the call was looked at.
     not_taken_up: u32,
     unprocessed: u32,
+    /// Writes that did not fit the user.
+    unfit: u32,
     /// When a write that may have been applied ended. One of another delivery: when this one began.
     written_at: Instant,
     codes: Codes,
@@ -363,7 +366,10 @@ impl Course<'_> {
                 permit.report(&self.command.user_id, Call::Read, Ok(()), &mut self.trouble);
                 Some(Ok(user))
             }
-            Err(error) => Some(Err(self.after_failure(permit, Call::Read, error, start).await?)),
+            Err(error) => {
+                let error = self.at_no_charge(error);
+                Some(Err(self.after_failure(permit, Call::Read, error, start).await?))
+            }
         }
     }
 
@@ -390,7 +396,7 @@ impl Course<'_> {
                 self.codes = updated.codes;
                 return Some(self.after_success(updated.ignored, current));
             }
-            Err(error) => error,
+            Err(error) => self.at_no_charge(error),
         };
         let fault = error.fault;
         if fault == Fault::ReadFirst {

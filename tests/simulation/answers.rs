@@ -182,3 +182,13 @@ async fn a_request_that_does_not_fit_the_user_is_made_again_for_what_it_is_and_n
         .collect();
     assert_eq!(kinds, [true, false, true], "a write, a read, a write");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_fits_ends_when_the_attempts_are_spent() {
+    let provider = Scripted::always(Answer::Ok);
+    provider.script(Box::new(|_, write, _| match write {
+        true => Answer::Fail(Fault::ReadFirst),
+        false => Answer::Ok,
+    }));
+    assert_eq!(one(&provider).await.0, "retries_exhausted 5");
+}

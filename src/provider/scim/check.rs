@@ -3,8 +3,9 @@
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
+use super::{Config, Write};
 use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, Version};
-use crate::provider::{Kind, ProviderError, Remark};
+use crate::provider::{Kind, ProviderError, Remark, User};
 
 const NO_VERSION: &str = "is no version that If-Match can carry; send the user's `meta.version` as it was read, such \
                           as W/\"3\"";
@@ -45,6 +46,11 @@ fn carried(version: &Version) -> Option<HeaderValue> {
     is_one.then(|| HeaderValue::from_str(text).ok())?
 }
 
+/// The version of a user as read, for a write over it.
+pub(super) fn read_version(user: &User) -> Option<HeaderValue> {
+    HeaderValue::from_str(user.0["meta"]["version"].as_str()?).ok()
+}
+
 /// `/ServiceProviderConfig`
 #[derive(Deserialize)]
 pub(super) struct ServiceProviderConfig {
@@ -54,34 +60,41 @@ pub(super) struct ServiceProviderConfig {
     etag: Feature,
 }
 
-/// What is left out is not supported.
+/// What is left out is not known.
 #[derive(Default, Deserialize)]
 struct Feature {
     #[serde(default)]
-    supported: bool,
+    supported: Option<bool>,
 }
 
-pub(super) fn remarks(config: &ServiceProviderConfig) -> Vec<Remark> {
-    let patch = match config.patch.supported {
-        true => Remark {
-            detail: "users can be changed (PATCH)",
-            workable: true,
-        },
-        false => Remark {
-            detail: "the provider says that it has no PATCH, and users are changed by nothing else here; let it be \
-                     switched on there",
-            workable: false,
-        },
+pub(super) fn remarks(config: &Config, provider: &ServiceProviderConfig) -> Vec<Remark> {
+    let (detail, workable) = match (config.write, provider.patch.supported) {
+        (Some(Write::Put), _) => ("users are read and put as a whole (`write = \"put\"`)", true),
+        (_, Some(true)) => ("users can be changed (PATCH)", true),
+        (Some(Write::Patch), Some(false)) => (
+            "the provider says that it has no PATCH, and `write = \"patch\"` under [provider.scim] allows nothing \
+             else; set it to put, or leave it out",
+            false,
+        ),
+        (None, Some(false)) => (
+            "the provider says that it has no PATCH: users are read and put as a whole once it refuses one; with \
+             `write = \"put\"` under [provider.scim] it is never tried",
+            true,
+        ),
+        (_, None) => (
+            "the provider does not say whether it has PATCH; it is tried",
+            true,
+        ),
     };
-    let etag = match config.etag.supported {
-        true => "versions are checked (ETag): a command may carry `expectedVersion`",
-        false => {
-            "the provider says that it has no ETag: `expectedVersion` is sent, but nothing can be relied on to check \
-             it; leave it out"
+    let etag = match provider.etag.supported {
+        Some(true) => "versions are checked (ETag): a command may carry `expectedVersion`",
+        Some(false) | None => {
+            "the provider does not say that it has ETag: `expectedVersion` is sent, but nothing can be relied on to \
+             check it, so leave it out; and what somebody else changes between a read and a put is lost"
         }
     };
     vec![
-        patch,
+        Remark { detail, workable },
         Remark {
             detail: etag,
             workable: true,

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::Form;
 use super::wish::Wish;
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
@@ -53,30 +54,25 @@ pub(super) fn of_read(answer: &Answer) -> ProviderError {
     error
 }
 
-pub(super) fn of_write(
-    answer: &Answer,
-    wishes: &[Wish<'_>],
-    versioned: bool,
-    user_is_known: bool,
-) -> ProviderError {
+pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], form: &Form) -> ProviderError {
     let body = Body::of(answer);
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
     let mut error = match (answer.class, known) {
         // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
-        (Class::Conflict, None) if versioned && speaks_of_version(&detail) => {
+        (Class::Conflict, None) if (form.is_versioned || form.is_put) && speaks_of_version(&detail) => {
             answer.refusal_as(Class::VersionConflict)
         }
         // Nothing was applied: a PATCH is, as a whole or not at all. For the user as it is, nothing is removed or
         // replaced that is not there.
-        (Class::Rejected, Some(NO_TARGET)) if !user_is_known => answer.error(
+        (Class::Rejected, Some(NO_TARGET)) if !form.is_known => answer.error(
             Fault::ReadFirst,
             "the provider refuses to replace or remove what is not there",
         ),
         (Class::Configuration, _) if matches!(answer.status, 405 | 501) => answer.error(
             Fault::Configuration,
-            "the provider has no PATCH for users; see what `usher check` says, and whether base_url is what stands \
-             before /Users",
+            "the provider takes neither PATCH nor PUT for users; see what `usher check` says, and whether base_url is \
+             what stands before /Users",
         ),
         _ => answer.refusal(),
     };
@@ -89,6 +85,15 @@ pub(super) fn of_write(
 
 pub(super) fn is_no_target(error: &ProviderError) -> bool {
     error.status == Some(400) && error.code.as_deref() == Some(NO_TARGET)
+}
+
+/// The provider does not understand a path: where the command's values are right, it is the filter in it.
+pub(super) fn speaks_of_path(error: &ProviderError) -> bool {
+    matches!(error.code.as_deref(), Some("invalidPath" | "invalidFilter"))
+}
+
+pub(super) fn is_version_conflict(error: &ProviderError) -> bool {
+    error.fault == Fault::Command(Reason::VersionConflict)
 }
 
 fn speaks_of_version(detail: &str) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::compare::{is_there, is_untyped, meant_untyped};
 use super::wish::{Attribute, Wish};
-use super::{Config, Contacts};
+use super::{Config, Contacts, put};
 use crate::provider::User;
 
 const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -13,6 +13,8 @@ pub(super) struct Patch {
     pub(super) body: Value,
     /// It removes, and nothing else, and there may be nothing to remove: then `noTarget` says that all is as asked.
     pub(super) may_be_done_already: bool,
+    /// A path in it has a filter.
+    pub(super) has_filter: bool,
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
@@ -24,11 +26,16 @@ pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
 }
 
 /// Where the user is known, nothing is removed or replaced that is not there.
-pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>) -> Patch {
+pub(super) fn patch(
+    config: &Config,
+    wishes: &[Wish<'_>],
+    current: Option<&User>,
+    whole_lists: bool,
+) -> Patch {
     let all = |current| -> Vec<Value> {
         wishes
             .iter()
-            .flat_map(|wish| operations(config.contacts, wish, current))
+            .flat_map(|wish| operations(config.contacts, wish, current, whole_lists))
             .collect()
     };
     let needed = all(current);
@@ -40,19 +47,24 @@ pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>
         .iter()
         .all(|wish| matches!(wish.attribute, Attribute::Plain(_)));
     let only_removes = operations.iter().all(|operation| operation["op"] == "remove");
+    let has_filter = |operation: &Value| operation["path"].as_str().is_some_and(|path| path.contains('['));
     Patch {
+        has_filter: operations.iter().any(has_filter),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
     }
 }
 
-fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
-    if let (Attribute::Entry { list, .. }, Some(User(user))) = (wish.attribute, current)
+fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>, whole_lists: bool) -> Vec<Value> {
+    if let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current)
         && contacts != Contacts::List
-        && let Some(entries) = user[list].as_array().filter(|entries| is_untyped(entries))
-        && let Some(meant) = meant_untyped(entries)
+        && (whole_lists || has_meant_untyped(user, list))
     {
-        return vec![untyped(list, entries, meant, wish.value.as_ref())];
+        let entries = put::entries(contacts, user, list, of_type, wish.value.as_ref());
+        return match entries.is_empty() {
+            true => removed(is_there(contacts, wish.attribute, user), list),
+            false => vec![replace(list, &entries.into())],
+        };
     }
     let there = current.is_none_or(|user| is_there(contacts, wish.attribute, user));
     match (wish.attribute, &wish.value) {
@@ -79,16 +91,9 @@ fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>) -> Ve
 }
 
 /// No path leads to an entry without a type: the list is put again, in the form that it has.
-fn untyped(list: &str, entries: &[Value], meant: usize, value: Option<&Value>) -> Value {
-    let mut entries = entries.to_vec();
-    match value {
-        Some(value) => entries[meant]["value"] = value.clone(),
-        None => drop(entries.remove(meant)),
-    }
-    match entries.is_empty() {
-        true => json!({ "op": "remove", "path": list }),
-        false => replace(list, &entries.into()),
-    }
+fn has_meant_untyped(user: &User, list: &str) -> bool {
+    let entries = user.0[list].as_array().filter(|entries| is_untyped(entries));
+    entries.is_some_and(|entries| meant_untyped(entries).is_some())
 }
 
 fn of(list: &str, of_type: &str) -> String {
@@ -117,7 +122,7 @@ mod tests {
         let config: Config = serde_json::from_value(config.clone()).unwrap();
         let wishes = wishes(&config, &command.update);
         let current = current.map(|user| User(user.clone()));
-        patch(&config, &wishes, current.as_ref()).body["Operations"].clone()
+        patch(&config, &wishes, current.as_ref(), false).body["Operations"].clone()
     }
 
     #[test]

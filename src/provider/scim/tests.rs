@@ -1,5 +1,7 @@
 //! What is SCIM's alone.
 
+mod dialects;
+
 use serde_json::json;
 
 use super::super::simulated::Simulated;
@@ -244,7 +246,7 @@ const REFUSALS: [Refusal; 12] = [
 #[tokio::test]
 async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
     let server = canned("200 OK", "", "").await;
-    let scim = adapter(&server.base_url, &json!({}));
+    let scim = adapter(&server.base_url, &json!({"write": "patch"}));
     let update = json!({"username": "alex", "email": "alex@example.com"});
     for (with_version, status, scim_type, detail, fault, pointer) in REFUSALS {
         let command = match with_version {
@@ -363,14 +365,24 @@ async fn the_provider_says_what_it_lacks() {
         "{remarks:?}"
     );
     let server = canned("200 OK", "", r#"{"patch":{"supported":false}}"#).await;
-    let remarks = adapter(&server.base_url, &json!({})).remarks().await.unwrap();
+    for (config, workable, says) in [
+        (json!({}), true, "no PATCH: users are read and put"),
+        (json!({"write": "patch"}), false, "no PATCH"),
+        (json!({"write": "put"}), true, "put as a whole"),
+    ] {
+        let remarks = adapter(&server.base_url, &config).remarks().await.unwrap();
+        assert_eq!(remarks[0].workable, workable, "{config}");
+        assert!(remarks[0].detail.contains(says), "{remarks:?}");
+        assert!(
+            remarks[1].workable && remarks[1].detail.contains("does not say that it has ETag"),
+            "{remarks:?}"
+        );
+    }
+    server.answer_with("200 OK", r#"{"etag":{"supported":true}}"#);
+    let partial = adapter(&server.base_url, &json!({})).remarks().await.unwrap();
     assert!(
-        !remarks[0].workable && remarks[0].detail.contains("no PATCH"),
-        "{remarks:?}"
-    );
-    assert!(
-        remarks[1].workable && remarks[1].detail.contains("no ETag"),
-        "{remarks:?}"
+        partial[0].workable && partial[0].detail.contains("it is tried"),
+        "{partial:?}"
     );
     assert!(server.requests()[0].starts_with("GET /ServiceProviderConfig "));
     server.answer_with("404 Not Found", "");

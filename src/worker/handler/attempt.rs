@@ -23,6 +23,10 @@ const NOT_TAKEN_UP_MAX: u32 = 1;
 /// requests, so that more than a few of them in one command's way show that something is wrong.
 const UNPROCESSED_MAX: u32 = 5;
 
+/// Writes of a command that did not fit the user, which was then read. Others change a user now and then; more often than
+/// that, the provider takes no write of the form.
+const UNFIT_MAX: u32 = 5;
+
 /// What is added where a user has a limit of its own.
 const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when its limit \
                        allows";
@@ -111,7 +115,6 @@ impl Course<'_> {
         error: ProviderError,
         start: Instant,
     ) -> Option<After> {
-        let error = self.at_no_charge(error);
         let fault = error.fault;
         let took = start.elapsed();
         if fault == Fault::CredentialsRenewed {
@@ -196,10 +199,11 @@ impl Course<'_> {
     }
 
     /// What was not taken up goes out again at no charge, but not for ever: after that it counts as the provider's.
-    fn at_no_charge(&mut self, error: ProviderError) -> ProviderError {
+    pub(super) fn at_no_charge(&mut self, error: ProviderError) -> ProviderError {
         let (count, max, otherwise) = match error.fault {
             Fault::Again => (&mut self.not_taken_up, NOT_TAKEN_UP_MAX, Fault::Broken),
             Fault::Unprocessed => (&mut self.unprocessed, UNPROCESSED_MAX, Fault::Unreachable),
+            Fault::ReadFirst => (&mut self.unfit, UNFIT_MAX, Fault::Broken),
             _ => return error,
         };
         *count += 1;

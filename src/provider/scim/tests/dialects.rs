@@ -1,0 +1,144 @@
+//! What is found out of a provider from what it refuses.
+
+use super::*;
+use crate::provider::testbed::{Canned, canned_by};
+
+/// A server that gives each request what the function makes of its method, its head and its body.
+async fn serves(answer: fn(&str, &str, &str) -> (u16, Value)) -> Canned {
+    canned_by(move |request| {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let method = head.split(' ').next().unwrap();
+        let (status, body) = answer(method, head, body);
+        let body = body.to_string();
+        let length = body.len();
+        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+    })
+    .await
+}
+
+fn refused(status: u16, scim_type: &str) -> (u16, Value) {
+    (
+        status,
+        json!({"schemas": [ERROR], "status": status.to_string(), "scimType": scim_type, "detail": "no"}),
+    )
+}
+
+fn methods(server: &Canned) -> Vec<String> {
+    let method = |request: &String| request.split(' ').next().unwrap().to_owned();
+    server.requests().iter().map(method).collect()
+}
+
+#[tokio::test]
+async fn a_provider_without_patch_gets_the_whole_user_put_under_the_version_that_was_read() {
+    let server = serves(|method, _, _| match method {
+        "GET" => (
+            200,
+            json!({"id": "u", "userName": "u", "title": "T", "meta": {"version": "W/\"7\""}}),
+        ),
+        "PUT" => (200, json!({})),
+        _ => refused(501, "x"),
+    })
+    .await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let command = command("u", &json!({"nickname": "Al"}));
+    let first = error(scim.update(&command, None).await);
+    assert_eq!(first.fault, Fault::ReadFirst);
+    assert!(scim.reads_before_write(&command), "from now on");
+    apply(&scim, &command).await;
+    assert_eq!(methods(&server), ["PATCH", "GET", "PUT"]);
+    let put = server.requests().pop().unwrap();
+    assert!(put.contains("if-match: W/\"7\"\r\n"), "{put}");
+    let body: Value = serde_json::from_str(put.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        body,
+        json!({"id": "u", "userName": "u", "title": "T", "nickName": "Al"})
+    );
+}
+
+#[tokio::test]
+async fn a_put_over_a_version_that_has_passed_is_made_again_for_the_present_one() {
+    let server = serves(|method, _, _| match method {
+        "GET" => (200, json!({"id": "u", "meta": {"version": "W/\"7\""}})),
+        _ => refused(412, "x"),
+    })
+    .await;
+    let scim = adapter(&server.base_url, &json!({"write": "put"}));
+    let plain = command("u", &json!({"nickname": "Al"}));
+    let current = scim.read(&plain.user_id).await.unwrap();
+    assert_eq!(
+        error(scim.update(&plain, Some(&current)).await).fault,
+        Fault::ReadFirst
+    );
+    let named = versioned(&json!({"nickname": "Al"}), "W/\"3\"");
+    assert_eq!(
+        error(scim.update(&named, Some(&current)).await).fault,
+        VERSION_CONFLICT
+    );
+}
+
+#[tokio::test]
+async fn where_neither_method_is_taken_the_configuration_is_at_fault() {
+    let server = serves(|method, _, _| match method {
+        "GET" => (200, json!({"id": "u"})),
+        _ => refused(405, "x"),
+    })
+    .await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let command = command("u", &json!({"nickname": "Al"}));
+    assert_eq!(error(scim.update(&command, None).await).fault, Fault::ReadFirst);
+    let current = scim.read(&command.user_id).await.unwrap();
+    let refused = error(scim.update(&command, Some(&current)).await);
+    assert_eq!(refused.fault, Fault::Configuration);
+    let patch_only = adapter(&server.base_url, &json!({"write": "patch"}));
+    assert_eq!(
+        error(patch_only.update(&command, None).await).fault,
+        Fault::Configuration
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_scims_media_type_gets_json() {
+    let server = serves(|_, head, _| match head.contains("application/scim+json") {
+        true => refused(415, "x"),
+        false => (200, json!({"id": "u"})),
+    })
+    .await;
+    let command = command("u", &json!({"nickname": "Al"}));
+    let scim = adapter(&server.base_url, &json!({}));
+    assert_eq!(error(scim.update(&command, None).await).fault, Fault::Again);
+    scim.update(&command, None).await.unwrap();
+    let reader = adapter(&server.base_url, &json!({}));
+    assert_eq!(error(reader.read(&command.user_id).await).fault, Fault::Again);
+    reader.read(&command.user_id).await.unwrap();
+    let fixed = adapter(&server.base_url, &json!({"media_type": "scim"}));
+    assert_eq!(
+        error(fixed.update(&command, None).await).fault,
+        Fault::Configuration
+    );
+}
+
+#[tokio::test]
+async fn a_provider_without_filters_in_paths_gets_the_whole_list() {
+    let server = serves(|method, _, body| match method {
+        "GET" => (
+            200,
+            json!({"id": "u", "emails": [{"value": "h@x.zz", "type": "home", "primary": true}]}),
+        ),
+        _ if body.contains('[') && body.contains("type eq") => refused(400, "invalidPath"),
+        _ => (204, json!({})),
+    })
+    .await;
+    let scim = adapter(&server.base_url, &json!({}));
+    let command = command("u", &json!({"email": "alex@example.com"}));
+    assert_eq!(error(scim.update(&command, None).await).fault, Fault::ReadFirst);
+    assert!(scim.reads_before_write(&command), "from now on");
+    apply(&scim, &command).await;
+    let sent = server.requests().pop().unwrap();
+    let body: Value = serde_json::from_str(sent.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        body["Operations"],
+        json!([{"op": "replace", "path": "emails", "value": [
+            {"value": "h@x.zz", "type": "home", "primary": true},
+            {"value": "alex@example.com", "type": "work", "primary": false}]}])
+    );
+}
