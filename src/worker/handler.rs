@@ -4,6 +4,7 @@
 //! the contract's table, whether it is spent as an attempt is the health's judgement.
 
 mod attempt;
+mod doubt;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +13,20 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::After;
+use self::doubt::outcome_unknown;
 use super::gate::{Gate, Permit};
 use super::hands::Merge;
-use super::waits::{Wait, Waits};
+use super::waits::Waits;
 use crate::broker::Partition;
 use crate::clock::Clock;
 use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
 use crate::policy::health::{Call, Streak, Trouble};
 use crate::policy::retry::{self, Schedule};
-use crate::provider::{Codes, Comparison, Provider, ProviderError, User};
+use crate::provider::{Codes, Comparison, Provider, User};
 
 /// What handling needs of the world.
 pub struct Handler {
@@ -154,6 +156,7 @@ impl Handler {
             not_taken_up: 0,
             unprocessed: 0,
             unfit: 0,
+            looks: 0,
             written_at: Instant::now(),
             codes: Codes::default(),
         };
@@ -212,6 +215,8 @@ struct Course<'a> {
     unprocessed: u32,
     /// Writes that did not fit the user.
     unfit: u32,
+    /// Reads that failed after the last attempt.
+    looks: u32,
     /// When a write that may have been applied ended. One of another delivery: when this one began.
     written_at: Instant,
     codes: Codes,
@@ -295,48 +300,6 @@ impl Course<'_> {
         })
     }
 
-    async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
-        let start = Instant::now();
-        let user = match self.read(permit).await? {
-            Ok(user) => user,
-            Err(After::Again) => return Some(Next::Step(Step::ReadBack { otherwise })),
-            Err(After::Exhausted(failure)) => return Some(self.unread(otherwise.unwrap_or(failure))),
-            Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
-        };
-        let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
-        let comparison = match untouched {
-            true => Comparison::Differs,
-            false => self.provider().compare(self.command, &user),
-        };
-        if comparison == Comparison::Differs
-            && self.maybe_applied
-            && start < self.written_at + self.handler.calls.read_lag
-        {
-            // Not as asked yet: what was written may show itself later.
-            let lag = self.unless_left(sleep_until(self.written_at + self.handler.calls.read_lag));
-            self.handler.waits.during(Wait::Retry, lag).await?;
-            return Some(Next::Step(Step::ReadBack { otherwise }));
-        }
-        let harmless = self.harmless();
-        Some(match (comparison, otherwise) {
-            (Comparison::AsAsked, _) => Next::End(Outcome::Success {
-                changed: self.written,
-            }),
-            (Comparison::Unreadable, _) if !harmless => Next::End(outcome_unknown()),
-            // Something was written since: by this command, or by somebody else after it.
-            (Comparison::Differs, None) if !harmless && !untouched && self.maybe_applied => {
-                Next::End(outcome_unknown())
-            }
-            (Comparison::Differs | Comparison::Unreadable, Some(failure)) => {
-                Next::End(Outcome::Failure(failure))
-            }
-            (Comparison::Differs | Comparison::Unreadable, None) => {
-                self.before = Some(user.clone());
-                Next::Step(Step::Write(Some(user)))
-            }
-        })
-    }
-
     async fn read_first(&mut self, permit: Permit) -> Option<Next> {
         let user = match self.read(permit).await? {
             Ok(user) => user,
@@ -371,15 +334,6 @@ impl Course<'_> {
                 Some(Err(self.after_failure(permit, Call::Read, error, start).await?))
             }
         }
-    }
-
-    /// The user could not be read to the last. Where a write may have been applied and sending it again
-    /// could do harm, the honest answer is that nobody knows.
-    fn unread(&self, failure: Failure) -> Next {
-        if self.maybe_applied && !self.harmless() {
-            return Next::End(outcome_unknown());
-        }
-        Next::End(Outcome::Failure(failure))
     }
 
     async fn write(&mut self, permit: Permit, current: Option<&User>) -> Option<Next> {
@@ -433,54 +387,4 @@ impl Course<'_> {
             (After::Again, _) => Next::Step(self.write_step()),
         })
     }
-
-    /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
-    fn after_success(&mut self, ignored: Option<String>, current: Option<&User>) -> Next {
-        let Some(pointer) = ignored else {
-            let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
-            return Next::End(Outcome::Success {
-                changed: !current.is_some_and(as_asked),
-            });
-        };
-        if self.handler.calls.on_ignored == OnIgnored::Warn {
-            tracing::warn!(
-                command.id = %self.command.id,
-                user.id = self.command.user_id.as_str(),
-                command.pointer = pointer,
-                "provider: answered with a success and the user without what was asked"
-            );
-            return Next::End(Outcome::Success { changed: true });
-        }
-        (self.written, self.maybe_applied, self.written_at) = (true, true, Instant::now());
-        let failure = Failure::new(
-            Reason::Rejected,
-            "the provider answered with a success, and shows the user without what was asked: it does not keep the \
-             field; leave it out, or set `on_ignored = \"warn\"` under [provider]",
-        );
-        Next::Step(Step::ReadBack {
-            otherwise: Some(failure.at(pointer)),
-        })
-    }
-
-    /// A refusal that an earlier write of ours may have caused: the user's state decides.
-    fn our_own_doing(&self, error: ProviderError, reason: Reason) -> Next {
-        let failure = error.into_failure(reason);
-        if self.provider().reads() {
-            return Next::Step(Step::ReadBack {
-                otherwise: Some(failure),
-            });
-        }
-        Next::End(match reason {
-            Reason::VersionConflict => outcome_unknown(),
-            _ => Outcome::Failure(failure),
-        })
-    }
-}
-
-fn outcome_unknown() -> Outcome {
-    Outcome::Failure(Failure::new(
-        Reason::OutcomeUnknown,
-        "it can't be known whether the provider applied the command, and sending it again could do harm; \
-         look at the user, then discard the command or send it again",
-    ))
 }

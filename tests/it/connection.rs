@@ -210,7 +210,7 @@ async fn a_proxy_of_the_environment_is_named_without_its_password_and_never_aske
         "{told}"
     );
 
-    let provider = saying(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+    let provider = saying(b"HTTP/1.1 404 Not Found\r\ncontent-length: 10\r\n\r\n{\"code\":5}").await;
     let here = settings(&format!("http://{NAME}:{provider}"))
         .with_variable("HTTP_PROXY", &proxy)
         .with_variable("ALL_PROXY", &proxy);

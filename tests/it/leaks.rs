@@ -178,13 +178,14 @@ const CLIENT: [&str; 2] = ["temporarily_unavailable", "unsupported_grant_type"];
 /// For each status and each word a command whose values are that word, or such that the word is in them.
 fn echoed(kind: Kind, words: &[String], credentials_from: usize) -> Vec<Value> {
     let final_ones = ["400", "404", "r409", "412", "422", "r400", "200"];
-    // Each of them holds all others up for a while. The first word is no number: a 429 may ask for a wait of hours.
+    // Each of them holds all others up for a while. With a number, a 403, 429 or 503 may ask for a wait of hours.
+    let no_numbers = [0, 2];
     let passing = ["429", "302", "401", "r403", "500", "503", "r504"];
     let each_word = |status: &'static str| (0..words.len()).map(move |word| (status, word));
     let one_word = passing
         .into_iter()
         .enumerate()
-        .map(|(n, status)| (status, n % words.len()));
+        .map(|(n, status)| (status, no_numbers[n % no_numbers.len()]));
     let all = final_ones.into_iter().flat_map(each_word).chain(one_word);
     all.enumerate()
         .map(|(n, (status, word))| {

@@ -20,6 +20,7 @@ mod explain;
 mod fleet;
 mod leaks;
 mod letters;
+mod lies;
 mod node;
 mod oauth2;
 mod outputs;

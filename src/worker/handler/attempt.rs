@@ -273,6 +273,12 @@ impl Course<'_> {
         self.handler.waits.during(Wait::Retry, slept).await
     }
 
+    /// The gap before the next read of a user, after the last attempt.
+    pub(super) async fn wait_to_look(&mut self) -> Option<()> {
+        let delay = self.schedule.next(&mut self.rng);
+        self.wait(delay).await
+    }
+
     /// `None` where the command is to be left first.
     pub(super) async fn unless_left<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
         unless_left(self.leave, wait).await
