@@ -28,7 +28,7 @@ use crate::policy::pace::Rates;
 use crate::policy::retry;
 use crate::provider::answers::Rule;
 use crate::provider::token::oauth2;
-use crate::provider::{Kind, karmo, mattr, scim, sivo, zitadel};
+use crate::provider::{Kind, karmo, mattr, rest, scim, sivo, zitadel};
 use crate::telemetry;
 use crate::worker::Merge;
 use crate::worker::handler::OnIgnored;
@@ -142,6 +142,8 @@ pub struct Provider {
     pub mattr: mattr::Config,
     #[serde(default)]
     pub scim: scim::Config,
+    #[serde(default)]
+    pub rest: rest::Config,
 }
 
 impl Provider {

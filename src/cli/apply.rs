@@ -171,6 +171,19 @@ async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
 /// Calls per second of the simulated provider, and of the worker that knows its quota.
 const SIMULATED_RATE: u32 = 500;
 
+/// What the simulation of the kind rest is like, of which the kind itself knows nothing.
+const SIMULATED_REST: [(&str, &str); 5] = [
+    ("PATH", "/users/{userId}"),
+    ("READ_PATH", "/users/{userId}"),
+    (
+        "FIELDS",
+        r#"{"username": "username", "email": "email", "phone": "phone", "givenName": "givenName",
+            "familyName": "familyName", "displayName": "displayName", "nickname": "nickname", "locale": "locale"}"#,
+    ),
+    ("CLEAR", "null"),
+    ("CLEARABLE", "phone, displayName, nickname, locale"),
+];
+
 /// A configuration for the simulated provider. Its name is its kind, and no file has a say in it.
 fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     let mut variables: Vec<_> = super::variables()
@@ -183,6 +196,11 @@ fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     set("BASE_URL", base_url);
     set("RATE__PER_SECOND", &SIMULATED_RATE.to_string());
     set("AUTH__TOKEN", "simulated");
+    if kind == Kind::Rest {
+        for (key, value) in SIMULATED_REST {
+            set(&format!("REST__{key}"), value);
+        }
+    }
     super::config_from(None, variables)
 }
 

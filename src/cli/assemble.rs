@@ -10,6 +10,7 @@ use usher::provider::answers::Table;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::{self, Karmo};
 use usher::provider::mattr::Mattr;
+use usher::provider::rest::Rest;
 use usher::provider::scim::Scim;
 use usher::provider::sivo::Sivo;
 use usher::provider::token::Source;
@@ -44,6 +45,7 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
         Kind::Sivo => Arc::new(Sivo::new(&config.sivo, http)?),
         Kind::Mattr => Arc::new(Mattr::new(&config.mattr, http)?),
         Kind::Scim => Arc::new(Scim::new(&config.scim, http)?),
+        Kind::Rest => Arc::new(Rest::new(&config.rest, http)?),
     })
 }
 
@@ -51,7 +53,7 @@ fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
 pub fn answers(config: &config::Provider) -> Result<Table, SetupError> {
     let own = match config.kind {
         Kind::Karmo => karmo::rules(&config.karmo),
-        Kind::Zitadel | Kind::Sivo | Kind::Mattr | Kind::Scim => Vec::new(),
+        Kind::Zitadel | Kind::Sivo | Kind::Mattr | Kind::Scim | Kind::Rest => Vec::new(),
     };
     Table::new(
         Some(config.kind),

@@ -14,7 +14,7 @@ use super::{assemble, print, signals};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// karmo, zitadel, sivo, mattr or scim
+    /// karmo, zitadel, sivo, mattr, scim or rest
     kind: Kind,
     /// Where it listens; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

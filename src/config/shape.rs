@@ -91,6 +91,13 @@ impl<'s> Shape<'s> {
     pub fn property(self, name: &str) -> Option<Self> {
         self.properties()
             .find_map(|(known, shape)| (known == name).then_some(shape))
+            .or_else(|| self.any_member())
+    }
+
+    /// What is said of members of any name, where the table takes them.
+    pub fn any_member(self) -> Option<Self> {
+        let others = self.typed("object")?.of.get("additionalProperties")?;
+        others.is_object().then(|| self.at(others))
     }
 
     /// Members of the table that must be there.

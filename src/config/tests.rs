@@ -186,7 +186,7 @@ fn refusals_name_the_origin_the_key_and_the_remedy_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__KIND", "s3cret")],
-            "environment variable USHER_PROVIDER__KIND: is none of the words that are known here; write one of karmo, zitadel, sivo, mattr, scim",
+            "environment variable USHER_PROVIDER__KIND: is none of the words that are known here; write one of karmo, zitadel, sivo, mattr, scim, rest",
         ),
         (
             MINIMAL,
@@ -257,7 +257,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "15 problems in the configuration:",
         "usher.toml:2: providr: unknown key; did you mean provider?",
         "usher.toml:3: provider.nmae: unknown key; did you mean name?",
-        "usher.toml:4: provider.kind: is none of the words that are known here; write one of \"karmo\", \"zitadel\", \"sivo\", \"mattr\", \"scim\"",
+        "usher.toml:4: provider.kind: is none of the words that are known here; write one of \"karmo\", \"zitadel\", \"sivo\", \"mattr\", \"scim\", \"rest\"",
         "usher.toml:5: provider.timeout: is a number; write a duration such as \"10s\", from 10ms to 10m",
         "usher.toml:6: provider.concurrency: is out of bounds; write a whole number from 1 to 10000, such as 64",
         "usher.toml:8: provider.auth.token_fiel: unknown key; did you mean token_file?",

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::http::Http;
 use super::karmo::{self, Karmo};
 use super::mattr::{self, Mattr};
+use super::rest::{self, Rest};
 use super::scim::{self, Scim};
 use super::simulated::quota::QuotaKind;
 use super::simulated::{Faults, QuotaHeaders, STARTING_VERSION, Settings, Simulated};
@@ -60,6 +61,22 @@ fn adapter_over(kind: Kind, http: Http) -> Arc<dyn Provider> {
             };
             Arc::new(Scim::new(&config, http).unwrap())
         }
+        Kind::Rest => Arc::new(Rest::new(&flat(), http).unwrap()),
+    }
+}
+
+/// Users as the simulation keeps them.
+fn flat() -> rest::Config {
+    let names = json!({
+        "email": "email", "phone": "phone", "givenName": "givenName", "familyName": "familyName",
+    });
+    rest::Config {
+        path: "/users/{userId}".into(),
+        read_path: "/users/{userId}".into(),
+        fields: serde_json::from_value(names).unwrap(),
+        error_code_at: vec!["/code".into()],
+        error_codes: vec![CONFIGURED.into()],
+        ..rest::Config::default()
     }
 }
 
@@ -78,7 +95,7 @@ fn some_fields() -> Value {
 /// A user of whom nothing is shown, in the form in which the kind's adapter reads one.
 fn blank_user(kind: Kind) -> User {
     match kind {
-        Kind::Mattr => User("{}".into()),
+        Kind::Mattr | Kind::Rest => User("{}".into()),
         _ => User(json!({})),
     }
 }

@@ -1,5 +1,6 @@
 //! Shared fields under a provider's own names: for kinds whose users are flat JSON objects.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
@@ -35,7 +36,7 @@ pub struct FieldNames {
 }
 
 impl FieldNames {
-    fn get(&self, field: Field) -> Option<&str> {
+    pub(super) fn get(&self, field: Field) -> Option<&str> {
         let name = match field {
             Field::Username => &self.username,
             Field::Email => &self.email,
@@ -153,12 +154,23 @@ impl FieldMap {
 
     /// Whether all of it is so in `user` already. Absent is as good as null.
     pub(super) fn as_asked(&self, update: &Update, user: &Value) -> bool {
+        self.as_asked_where(update, |_, name| Cow::Borrowed(&user[name]))
+    }
+
+    /// The same, where `shown` finds what stands for a field and its name. Absent is null.
+    pub(super) fn as_asked_where<'a>(
+        &self,
+        update: &Update,
+        shown: impl Fn(Field, &str) -> Cow<'a, Value>,
+    ) -> bool {
         self.fields.iter().all(|mapped| {
-            let shown = &user[&*mapped.name];
-            match update.shared(mapped.field) {
-                None => true,
-                Some(None) => shown.is_null(),
-                Some(Some(asked)) => {
+            let Some(asked) = update.shared(mapped.field) else {
+                return true;
+            };
+            let shown = shown(mapped.field, &mapped.name);
+            match asked {
+                None => shown.is_null(),
+                Some(asked) => {
                     let form = Form::of(mapped.field);
                     shown
                         .as_str()
@@ -166,6 +178,11 @@ impl FieldMap {
                 }
             }
         })
+    }
+
+    /// The fields that are taken, with their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = (Field, &str)> {
+        self.fields.iter().map(|mapped| (mapped.field, &*mapped.name))
     }
 
     /// The shared field that the provider calls by this name.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::answers::{Class, Rule, Table};
 use super::code::{Private, Sent};
 use super::proxy;
 use super::setup::PathTemplate;
-use super::token::{Source, Token};
+use super::token::{Carried, Source, Token};
 use super::told::{Told, wait_asked};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
@@ -63,6 +63,7 @@ pub struct Http {
     /// Without a slash at its end.
     base: Box<str>,
     token: Token,
+    carried: Carried,
     told: Told,
     configured: Vec<Rule>,
     answers: Table,
@@ -84,6 +85,21 @@ pub(super) struct Request<'a> {
     /// What the body is, and what the answer should be.
     pub(super) media_type: HeaderValue,
     pub(super) header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// A request with more headers than its own.
+pub(super) struct WithHeaders<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) headers: HeaderMap,
+}
+
+impl<'a> From<Request<'a>> for WithHeaders<'a> {
+    fn from(request: Request<'a>) -> Self {
+        Self {
+            request,
+            headers: HeaderMap::new(),
+        }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -142,6 +158,7 @@ impl Http {
             token_client,
             base: base.as_str().trim_end_matches('/').into(),
             token,
+            carried: Carried::default(),
             told: Told::default(),
             answers: Table::new(None, settings.answers.clone())?,
             configured: settings.answers,
@@ -156,14 +173,21 @@ impl Http {
         Ok(self)
     }
 
+    /// The way to a provider that takes the token in another form.
+    pub(super) fn carrying(mut self, carried: Carried) -> Self {
+        self.carried = carried;
+        self
+    }
+
     /// A success; or what `refusal` makes of an answer that is none.
     pub(super) async fn call(
         &self,
-        request: Request<'_>,
+        request: impl Into<WithHeaders<'_>>,
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
+        let request = request.into();
         let token = self.token.header().ok_or_else(no_token)?;
-        let sent = request.body.clone().map_or(Sent::Unknown, Sent::Values);
+        let sent = request.request.body.clone().map_or(Sent::Unknown, Sent::Values);
         let mut answer = self.send(request, &token).await?;
         let meaning = self.answers.meaning(&answer);
         answer.class = meaning.class;
@@ -186,7 +210,12 @@ impl Http {
         Err(error)
     }
 
-    async fn send(&self, request: Request<'_>, token: &HeaderValue) -> Result<Answer, ProviderError> {
+    async fn send(
+        &self,
+        request: impl Into<WithHeaders<'_>>,
+        token: &HeaderValue,
+    ) -> Result<Answer, ProviderError> {
+        let WithHeaders { request, headers } = request.into();
         let url = match request.place {
             Place::User(path, user_id) => path.url(&self.base, user_id),
             Place::Fixed(path) => format!("{}{path}", self.base),
@@ -197,12 +226,18 @@ impl Http {
                 "base_url and the user's path make no URL; correct them",
             )
         })?;
+        let credential = self.carried.value(token).ok_or_else(|| {
+            let detail =
+                "no header can carry the token behind its scheme; correct the scheme in the configuration";
+            ProviderError::new(Fault::Configuration, detail)
+        })?;
         let reads = request.method == Method::GET;
         let mut outgoing = self
             .client
             .request(request.method.clone(), url.clone())
-            .header(AUTHORIZATION, token)
-            .header(ACCEPT, &request.media_type);
+            .header(self.carried.header(), credential)
+            .header(ACCEPT, &request.media_type)
+            .headers(headers);
         if let Some((name, value)) = request.header {
             outgoing = outgoing.header(name, value);
         }

@@ -16,10 +16,18 @@ pub enum Kind {
     Sivo,
     Mattr,
     Scim,
+    Rest,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Karmo, Self::Zitadel, Self::Sivo, Self::Mattr, Self::Scim];
+    pub const ALL: [Self; 6] = [
+        Self::Karmo,
+        Self::Zitadel,
+        Self::Sivo,
+        Self::Mattr,
+        Self::Scim,
+        Self::Rest,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +36,7 @@ impl Kind {
             Self::Sivo => "sivo",
             Self::Mattr => "mattr",
             Self::Scim => "scim",
+            Self::Rest => "rest",
         }
     }
 
@@ -39,6 +48,7 @@ impl Kind {
             Self::Sivo => include_str!("sivo/answers.toml"),
             Self::Mattr => include_str!("mattr/answers.toml"),
             Self::Scim => include_str!("scim/answers.toml"),
+            Self::Rest => include_str!("rest/answers.toml"),
         }
     }
 

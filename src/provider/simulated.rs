@@ -24,6 +24,7 @@ mod karmo;
 mod listener;
 mod mattr;
 pub mod quota;
+mod rest;
 mod scim;
 mod server;
 mod shape;

@@ -8,7 +8,7 @@ pub mod oauth2;
 
 use std::path::PathBuf;
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::file::Watched;
@@ -24,6 +24,55 @@ pub enum Source {
     File(PathBuf),
     /// Fetched, and fetched again before it expires.
     OAuth2(oauth2::Config),
+}
+
+/// The word before the token, as it is kept.
+const BEARER: &str = "Bearer";
+
+/// How the token stands in a request.
+pub(super) struct Carried {
+    header: HeaderName,
+    /// The word before the token; empty: the token stands alone.
+    scheme: Box<str>,
+}
+
+impl Default for Carried {
+    fn default() -> Self {
+        Self {
+            header: AUTHORIZATION,
+            scheme: BEARER.into(),
+        }
+    }
+}
+
+impl Carried {
+    pub(super) fn new(header: HeaderName, scheme: &str) -> Self {
+        Self {
+            header,
+            scheme: scheme.into(),
+        }
+    }
+
+    pub(super) fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// The header's value for a token as it is kept. None, where a header can't hold the two.
+    pub(super) fn value(&self, token: &HeaderValue) -> Option<HeaderValue> {
+        if &*self.scheme == BEARER {
+            return Some(token.clone());
+        }
+        let text = format!("{} {}", self.scheme, bare(token));
+        let mut value = HeaderValue::try_from(text.trim_start()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// The token alone.
+fn bare(token: &HeaderValue) -> &str {
+    let text = token.to_str().unwrap_or_default();
+    text.trim_start_matches("Bearer ")
 }
 
 /// The token in use.
@@ -93,8 +142,7 @@ impl Token {
 
     /// What nothing that is told may repeat: this token, and what it was fetched with.
     pub(super) fn credentials(&self, header: &HeaderValue) -> Vec<SecretString> {
-        let token = header.to_str().unwrap_or_default().trim_start_matches("Bearer ");
-        let mut credentials = vec![SecretString::from(token)];
+        let mut credentials = vec![SecretString::from(bare(header))];
         credentials.extend(self.oauth2().into_iter().flat_map(OAuth2::credentials));
         credentials
     }
@@ -118,7 +166,7 @@ fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
              alone there, without `Bearer`",
         );
     }
-    let mut header = HeaderValue::try_from(format!("Bearer {token}"))
+    let mut header = HeaderValue::try_from(format!("{BEARER} {token}"))
         .map_err(|_| "the token can't be carried by an HTTP header; put a bearer token there")?;
     header.set_sensitive(true);
     Ok(header)
@@ -154,6 +202,20 @@ mod tests {
     fn the_header_prints_nothing_of_the_token() {
         let header = value("hunter2").unwrap().header();
         assert!(!format!("{header:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn another_scheme_or_none_stands_before_the_same_token() {
+        let token = value("hunter2").unwrap().header().unwrap();
+        for (scheme, expected) in [
+            ("Bearer", "Bearer hunter2"),
+            ("SSWS", "SSWS hunter2"),
+            ("", "hunter2"),
+        ] {
+            let value = Carried::new(AUTHORIZATION, scheme).value(&token).unwrap();
+            assert_eq!(value, expected);
+            assert!(value.is_sensitive(), "{scheme}");
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn words(kind: Kind) -> ([&'static str; 2], &'static str) {
     match kind {
         Kind::Karmo => (["71829364", "61518372"], "58204917"),
         Kind::Zitadel => (["ALREADY_EXISTS", "ZQMARK-a1b2c3"], "ZQTOK-9z8y7x"),
-        Kind::Sivo | Kind::Mattr => (["quota_of_names", "no_such_team"], "token_in_the_list"),
+        Kind::Sivo | Kind::Mattr | Kind::Rest => (["quota_of_names", "no_such_team"], "token_in_the_list"),
         Kind::Scim => (["uniqueness", "mutability"], "invalidVers"),
     }
 }
@@ -226,7 +226,8 @@ fn settings_with(scene: &Scene, provider: &Echo) -> Settings {
 fn file_with(codes: &[String]) -> String {
     format!(
         "[provider.karmo]\nread_path = \"/users/{{userId}}\"\n[provider.sivo]\ncodes = {codes:?}\n\
-         [provider.mattr]\ncodes = {codes:?}\n"
+         [provider.mattr]\ncodes = {codes:?}\n\
+         [provider.rest]\nerror_code_at = [\"/code\"]\nerror_pointer_at = [\"/detail\"]\nerror_codes = {codes:?}\n"
     )
 }
 
@@ -315,6 +316,11 @@ async fn what_mattr_echoes_goes_no_further() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_scim_echoes_goes_no_further() {
     what_is_echoed_goes_no_further(Kind::Scim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plain_api_echoes_goes_no_further() {
+    what_is_echoed_goes_no_further(Kind::Rest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,11 @@ async fn every_command_ends_once_and_the_last_value_stands_at_scim() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_command_ends_once_and_the_last_value_stands_at_a_plain_api() {
+    every_command_ends_once(Kind::Rest, commands() / 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_loses_nothing_and_leaves_no_user_on_an_older_value() {
     let scene = scene(Kind::Zitadel, "killed", commands()).await;
     scene.publish().await;

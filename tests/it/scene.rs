@@ -35,6 +35,18 @@ pub struct Scene {
     pub users: u64,
 }
 
+/// Users as the simulation of the kind rest keeps them.
+fn flat() -> Settings {
+    let path = "/users/{userId}";
+    Settings::default()
+        .with("PROVIDER__REST__PATH", &path)
+        .with("PROVIDER__REST__READ_PATH", &path)
+        .with("PROVIDER__REST__FIELDS__EMAIL", &"email")
+        .with("PROVIDER__REST__FIELDS__PHONE", &"phone")
+        .with("PROVIDER__REST__FIELDS__GIVEN_NAME", &"givenName")
+        .with("PROVIDER__REST__FIELDS__FAMILY_NAME", &"familyName")
+}
+
 /// The n-th command goes to user n modulo users, so that each user gets several over the whole time.
 impl Scene {
     pub async fn new(kind: Kind, url: String, commands: u64, users: u64) -> Self {
@@ -61,7 +73,11 @@ impl Scene {
     }
 
     pub fn settings(&self) -> Settings {
-        Settings::default()
+        let settings = match self.kind {
+            Kind::Rest => flat(),
+            _ => Settings::default(),
+        };
+        settings
             .with("BROKER__URL", &self.url)
             .with("PROVIDER__NAME", &self.kind)
             .with("PROVIDER__KIND", &self.kind)

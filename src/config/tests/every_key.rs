@@ -119,6 +119,9 @@ fn values(key: &str, shape: Shape) -> Vec<Value> {
         found.extend([json!([]), json!([words[0]]), json!([words[1], words[0]])]);
     } else if shape.typed("string").is_some() {
         found.push(json!("/x y,[z"));
+    } else if let Some(member) = shape.any_member() {
+        let members = values(&format!("{key}.any"), member).into_iter();
+        found.extend(members.map(|value| json!({ "any": value })));
     } else {
         // A table: one of its members.
         let (name, member) = shape
@@ -190,6 +193,8 @@ fn each_key_can_be_set_in_the_file_and_in_the_environment() {
         "provider.rate",
         "provider.karmo.clearable",
         "provider.sivo.fields.givenName",
+        "provider.rest.headers",
+        "provider.rest.constants",
         "broker.url",
     ] {
         assert!(set.contains(key), "{key}");

@@ -19,7 +19,7 @@ fn own_error(kind: Kind, status: u16) -> String {
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": status.to_string(), "detail": "no",
         }),
         Kind::Zitadel => json!({"code": 3, "message": "no", "details": []}),
-        Kind::Karmo | Kind::Sivo | Kind::Mattr => json!({"code": "none", "message": "no"}),
+        Kind::Karmo | Kind::Sivo | Kind::Mattr | Kind::Rest => json!({"code": "none", "message": "no"}),
     };
     body.to_string()
 }

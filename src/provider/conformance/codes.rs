@@ -11,7 +11,7 @@ fn known_code(kind: Kind) -> &'static str {
     match kind {
         Kind::Karmo => "40917364",
         Kind::Zitadel => "ALREADY_EXISTS",
-        Kind::Sivo | Kind::Mattr => CONFIGURED,
+        Kind::Sivo | Kind::Mattr | Kind::Rest => CONFIGURED,
         Kind::Scim => "invalidVers",
     }
 }

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::shown::{Members, Shown};
+use super::shown::Shown;
 use super::{Clearable, Config};
 use crate::contract::extension::{AuthenticationProvider, MattrUpdate};
 use crate::contract::{Failure, Field, Reason, Update, shown_key};
 use crate::provider::field_map::FieldMap;
+use crate::provider::members::Members;
 use crate::provider::{Kind, SetupError};
 
 /// The names in MATTR's own examples of a user, and OpenID Connect's where they show none.

@@ -15,7 +15,7 @@ use super::calls::{Call, Op, Summary, Trouble};
 use super::issuer::Issuer;
 use super::quota::{Quota, QuotaKind};
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
-use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, scim, sivo, zitadel};
+use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, rest, scim, sivo, zitadel};
 use crate::provider::Kind;
 
 pub(super) use turn::Turn;
@@ -57,6 +57,7 @@ impl World {
                 Kind::Sivo => Box::new(sivo::Sivo),
                 Kind::Mattr => Box::new(mattr::Mattr),
                 Kind::Scim => Box::new(scim::Scim),
+                Kind::Rest => Box::new(rest::Rest),
             },
             retry_after: settings.retry_after,
             quota_headers: settings.quota_headers,

@@ -44,7 +44,7 @@ const TIERS: [(&str, &[&str]); 9] = [
 const EDGE: [&str; 3] = ["cli", "main", "lib"];
 
 /// What the worker must not know: it is handed ports.
-const ADAPTERS: [&str; 10] = [
+const ADAPTERS: [&str; 11] = [
     "broker::amqp",
     "broker::memory",
     "provider::karmo",
@@ -52,6 +52,7 @@ const ADAPTERS: [&str; 10] = [
     "provider::sivo",
     "provider::mattr",
     "provider::scim",
+    "provider::rest",
     "provider::http",
     "provider::simulated",
     "provider::token",

@@ -1,0 +1,209 @@
+//! A JSON object as its text: what is put back is put back as it was read. Read as values, numbers of many digits would
+//! be rounded, numbers beyond a float's range refused, and names put in another order.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// An object's members in their order. No name stands twice.
+#[derive(Default)]
+pub(super) struct Members<'a>(Vec<(String, Member<'a>)>);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Member<'a> {
+    Kept(&'a RawValue),
+    Set(Value),
+    /// An object of which something was changed.
+    Within(Members<'a>),
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn parse(text: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn get(&self, name: &str) -> Option<&Member<'a>> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, member)| member)
+    }
+
+    /// A member's text, where it was read.
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        match self.get(name)? {
+            Member::Kept(text) => Some(text.get()),
+            Member::Set(_) | Member::Within(_) => None,
+        }
+    }
+
+    /// In its old place, or at the end.
+    pub(super) fn set(&mut self, name: &str, value: Value) {
+        self.put(name, Member::Set(value));
+    }
+
+    fn put(&mut self, name: &str, member: Member<'a>) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, present)) => *present = member,
+            None => self.0.push((name.to_owned(), member)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+
+    /// Sets what stands at the end of a path of names. What is no object on the way gives way to one.
+    pub(super) fn set_at(&mut self, path: &[Box<str>], value: Value) -> serde_json::Result<()> {
+        match path {
+            [] => {}
+            [name] => self.set(name, value),
+            [name, rest @ ..] => {
+                let mut within = self.within(name)?.unwrap_or_default();
+                within.set_at(rest, value)?;
+                self.put(name, Member::Within(within));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what stands at the end of a path of names.
+    pub(super) fn remove_at(&mut self, path: &[Box<str>]) -> serde_json::Result<()> {
+        match path {
+            [] => {}
+            [name] => self.remove(name),
+            [name, rest @ ..] => {
+                if let Some(mut within) = self.within(name)? {
+                    within.remove_at(rest)?;
+                    self.put(name, Member::Within(within));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a member that is an object. What was changed of it is moved out.
+    fn within(&mut self, name: &str) -> serde_json::Result<Option<Self>> {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, Member::Within(members))) => Ok(Some(std::mem::take(members))),
+            Some((_, Member::Kept(text))) if text.get().starts_with('{') => Self::parse(text.get()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What was read at the end of a path of names. Absent is as good as null; what no value can hold is like none.
+    pub(super) fn value_at(&self, path: &[Box<str>]) -> Value {
+        let Some((name, rest)) = path.split_first() else {
+            return Value::Null;
+        };
+        let Some(text) = self.text(name) else {
+            return Value::Null;
+        };
+        match rest {
+            [] => serde_json::from_str(text).unwrap_or_default(),
+            rest => Members::parse(text).map_or(Value::Null, |members| members.value_at(rest)),
+        }
+    }
+
+    /// Whether the member is so. Absent is as good as null; what no value can hold is like none.
+    pub(super) fn has(&self, name: &str, value: &Value) -> bool {
+        match self.get(name) {
+            None => value.is_null(),
+            Some(Member::Set(member)) => member == value,
+            Some(Member::Kept(text)) => {
+                serde_json::from_str::<Value>(text.get()).is_ok_and(|member| member == *value)
+            }
+            Some(Member::Within(_)) => false,
+        }
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, member)| (name, member)))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Whole)
+    }
+}
+
+struct Whole;
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((name, text)) = map.next_entry::<String, &RawValue>()? {
+            members.push((name, Member::Kept(text)));
+        }
+        let mut seen = HashSet::new();
+        match members.iter().all(|(name, _)| seen.insert(name)) {
+            true => Ok(Members(members)),
+            false => Err(A::Error::custom("a name stands twice")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn path(dotted: &str) -> Vec<Box<str>> {
+        dotted.split('.').map(Box::from).collect()
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_its_text_in_its_place() {
+        let text = r#"{"z":1e999,"a":{"n":1.50,"b":{"c":12345678901234567890123,"d":"x"}},"s":"text"}"#;
+        let mut members = Members::parse(text).unwrap();
+        members.set_at(&path("a.b.d"), json!("y")).unwrap();
+        members.set_at(&path("a.b.e"), json!(null)).unwrap();
+        members.set_at(&path("s.t"), json!(true)).unwrap();
+        members.remove_at(&path("a.n")).unwrap();
+        members.remove_at(&path("z.none")).unwrap();
+        members.remove_at(&path("none.none")).unwrap();
+        assert_eq!(
+            serde_json::to_string(&members).unwrap(),
+            r#"{"z":1e999,"a":{"b":{"c":12345678901234567890123,"d":"y","e":null}},"s":{"t":true}}"#
+        );
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused_where_something_is_changed() {
+        let mut members = Members::parse(r#"{"a":{"b":1,"b":2}}"#).unwrap();
+        assert!(members.set_at(&path("a.c"), json!(1)).is_err());
+        assert!(Members::parse(r#"{"a":1,"a":2}"#).is_err());
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_path() {
+        let members = Members::parse(r#"{"a":{"b":"c","n":1e999},"d":null}"#).unwrap();
+        for (at, value) in [
+            ("a.b", json!("c")),
+            ("a", json!(null)),
+            ("a.n", json!(null)),
+            ("a.b.c", json!(null)),
+            ("d", json!(null)),
+            ("e", json!(null)),
+        ] {
+            assert_eq!(members.value_at(&path(at)), value, "{at}");
+        }
+    }
+}
