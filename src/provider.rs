@@ -16,6 +16,7 @@ pub mod kind;
 pub mod mattr;
 mod members;
 pub mod proxy;
+pub mod rehearsal;
 pub mod rest;
 pub mod scim;
 pub mod setup;

@@ -10,6 +10,7 @@ use usher::provider::answers::Table;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::{self, Karmo};
 use usher::provider::mattr::Mattr;
+use usher::provider::rehearsal::Rehearsal;
 use usher::provider::rest::Rest;
 use usher::provider::scim::Scim;
 use usher::provider::sivo::Sivo;
@@ -22,23 +23,35 @@ use super::exit;
 
 /// The configured provider's adapter.
 pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> {
-    adapter(config).map_err(exit::usage)
+    Http::new(settings(config))
+        .and_then(|http| adapter(config, http))
+        .map_err(exit::usage)
 }
 
-fn adapter(config: &config::Provider) -> Result<Arc<dyn Provider>, SetupError> {
+/// The configured provider's adapter, whose requests are made and not sent.
+pub fn rehearsed(config: &config::Provider) -> anyhow::Result<(Arc<dyn Provider>, Arc<Rehearsal>)> {
+    let (http, rehearsal) = Http::rehearsed(settings(config)).map_err(exit::usage)?;
+    let provider = adapter(config, http).map_err(exit::usage)?;
+    Ok((provider, rehearsal))
+}
+
+fn settings(config: &config::Provider) -> http::Settings {
     let auth = &config.auth;
     let token = match (&auth.oauth2, &auth.token) {
         (Some(oauth2), _) => Source::OAuth2(oauth2.clone()),
         (None, Some(token)) => Source::Value(token.clone()),
         (None, None) => Source::File(auth.token_file.clone().unwrap_or_default()),
     };
-    let http = Http::new(http::Settings {
+    http::Settings {
         base_url: config.base_url.clone(),
         timeout: config.timeout,
         token,
         concurrency: config.concurrency.get(),
         answers: config.answers.clone(),
-    })?;
+    }
+}
+
+fn adapter(config: &config::Provider, http: Http) -> Result<Arc<dyn Provider>, SetupError> {
     Ok(match config.kind {
         Kind::Karmo => Arc::new(Karmo::new(&config.karmo, http)?),
         Kind::Zitadel => Arc::new(Zitadel::new(&config.zitadel, http)?),

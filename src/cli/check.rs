@@ -1,6 +1,9 @@
 //! `usher check`: what is wrong, and the mend. Changes nothing.
 
 mod broker;
+mod request;
+
+use std::path::PathBuf;
 
 use serde::Serialize;
 use usher::config::Config;
@@ -15,6 +18,10 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Look at nothing, and show the request that a command would become: method, URL, headers and body, with the
+    /// token hidden. Nothing is sent. `-` reads the command from stdin
+    #[arg(long, value_name = "COMMAND.json")]
+    show_request: Option<PathBuf>,
 }
 
 /// One thing that was looked at.
@@ -64,6 +71,9 @@ impl Finding {
 }
 
 pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
+    if let Some(file) = &args.show_request {
+        return request::show(context, file, args.json).await;
+    }
     let config = context.config()?;
     let provider = assemble::provider(&config.provider)?;
     let mut findings = vec![Finding::ok("configuration", "is complete")];

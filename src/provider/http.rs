@@ -4,7 +4,7 @@
 
 mod no_answer;
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
+use secrecy::SecretString;
 use serde::Serialize;
 
 use self::no_answer::{Peer, no_answer};
@@ -19,6 +20,7 @@ use super::answer::Answer;
 use super::answers::{Class, Rule, Table};
 use super::code::{Private, Sent};
 use super::proxy;
+use super::rehearsal::{HIDDEN, Rehearsal};
 use super::setup::PathTemplate;
 use super::token::{Carried, Source, Token};
 use super::told::{Told, wait_asked};
@@ -68,6 +70,8 @@ pub struct Http {
     configured: Vec<Rule>,
     answers: Table,
     clock: Clock,
+    /// Where it is, nothing is sent.
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Where below `base_url` a request goes.
@@ -163,7 +167,19 @@ impl Http {
             answers: Table::new(None, settings.answers.clone())?,
             configured: settings.answers,
             clock: Clock::System,
+            rehearsal: None,
         })
+    }
+
+    /// The way to a provider that is only shown: requests are made and noted, and none is sent. No token is looked for.
+    pub fn rehearsed(settings: Settings) -> Result<(Self, Arc<Rehearsal>), SetupError> {
+        let token = Source::Value(SecretString::from(HIDDEN));
+        let rehearsal = Arc::new(Rehearsal::default());
+        let http = Self {
+            rehearsal: Some(Arc::clone(&rehearsal)),
+            ..Self::new(Settings { token, ..settings })?
+        };
+        Ok((http, rehearsal))
     }
 
     /// The way to a provider of this kind, with these rules between the configuration's and its own.
@@ -243,6 +259,9 @@ impl Http {
         }
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);
+        }
+        if let Some(rehearsal) = &self.rehearsal {
+            return rehearsal.answer(outgoing);
         }
         let provider = Peer {
             name: "the provider",

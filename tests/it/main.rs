@@ -36,6 +36,7 @@ mod reconnect;
 mod scene;
 mod schemas;
 mod scim;
+mod shown_requests;
 mod standing;
 mod support;
 mod suspension;
