@@ -27,6 +27,7 @@ mod outputs;
 mod partitions;
 mod permissions;
 mod pipeline;
+mod presets;
 mod process;
 mod proxy;
 mod publish;
