@@ -54,8 +54,8 @@ pub struct UpdateUser {
     /// What to set (a value) and what to clear (null).
     #[serde(deserialize_with = "object")]
     pub update: Update,
-    /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`); providers without
-    /// version checks refuse it.
+    /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`), and so does the kind
+    /// rest where a header is configured for it; providers without version checks refuse it.
     #[serde(default)]
     pub expected_version: Option<Version>,
     /// Groups the commands of one migration.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::Value;
+use serde_json::{Value, json};
 use usher::provider::Kind;
 use usher::provider::simulated::{self, Simulated};
 
@@ -29,6 +29,34 @@ pub fn rows(stderr: &[u8]) -> BTreeMap<String, u64> {
         Some((what.split([' ', ':']).next()?.to_owned(), number.parse().ok()?))
     };
     text.lines().filter_map(row).collect()
+}
+
+#[tokio::test]
+async fn every_shared_field_is_set_and_the_later_ones_cleared_at_a_simulated_plain_api() {
+    let update = |n: u8, update: Value| {
+        let id = uuid::Uuid::from_u128(u128::from(n));
+        json!({ "id": id, "provider": "rest", "userId": "u", "update": update }).to_string()
+    };
+    let commands = [
+        update(
+            1,
+            json!({ "username": "alex", "email": "alex@example.com", "phone": "+61412345678",
+            "givenName": "Alex", "familyName": "Taylor", "displayName": "Alex", "nickname": "Al", "locale": "en" }),
+        ),
+        update(
+            2,
+            json!({ "phone": null, "displayName": null, "nickname": null, "locale": null }),
+        ),
+    ];
+    let input = commands.join("\n");
+    let arguments = ["apply", "-", "--simulate", "rest"];
+    let applied = Settings::default().run(&arguments, input.as_bytes()).await;
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    let events = lines(&String::from_utf8(applied.stdout).unwrap());
+    let succeeded = events
+        .iter()
+        .filter(|event| event["type"] == "USER_UPDATE_SUCCESS");
+    assert_eq!(succeeded.count(), 2, "{events:?}");
 }
 
 #[tokio::test]

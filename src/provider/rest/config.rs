@@ -35,8 +35,8 @@ pub struct Config {
     /// The name of each field at the provider, under its name in a command; dotted where it stands deeper, such as
     /// `name.first`. It has no defaults: the kind needs at least one, and a field without a name is refused.
     pub fields: FieldNames,
-    /// Members that are sent with every update, by dotted name from the top of the body: a text, a number, true or
-    /// false each. Default: none.
+    /// Members that are sent with every update, by dotted name from the top of the body, in quotes where it has dots
+    /// (`"notify.mail" = false`): a text, a number, true or false each. Default: none.
     pub constants: BTreeMap<String, Constant>,
     /// What clears a field of `clearable`: `null`, an `empty` text, or `none`: nothing does. Default: `none`.
     pub clear: Clear,
@@ -59,8 +59,8 @@ pub struct Config {
     pub error_codes: Vec<String>,
     /// Where an error's body names the member that is wrong, as JSON pointers such as `/errors/0/field`. Default: none.
     pub error_pointer_at: Vec<String>,
-    /// The header that carries the command's id, such as `Idempotency-Key`: the same at each try. Default: empty, which
-    /// is none.
+    /// The header that carries the command's id, such as `Idempotency-Key`: the same at each try, and when a dead letter
+    /// is sent again. Default: empty, which is none.
     pub idempotency_header: String,
     /// Whether the update replaces the user: then the user is read first, and put back byte by byte with what the
     /// command names over it. It needs `read_path`. Default: false.

@@ -3,8 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::provider::http::Settings;
 use crate::provider::simulated::Op;
-use crate::provider::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
+use crate::provider::testbed::{
+    TIMEOUT, canned, command, command_with, error, http, scratch_file, simulated, user_id,
+};
+use crate::provider::token::Source;
 
 /// As it is read from a file, with the two keys that the kind needs.
 fn config(more: &Value) -> Config {
@@ -73,6 +77,43 @@ async fn a_token_may_stand_alone_and_in_another_header() {
     let (head, _) = sent(&more, &json!({ "email": "alex@example.com" }), None).await;
     assert!(head.lines().any(|line| line == "x-api-key: t0ken"), "{head}");
     assert!(!head.contains("authorization"), "{head}");
+}
+
+#[tokio::test]
+async fn a_rotated_token_stands_behind_the_same_scheme() {
+    let server = canned("401 Unauthorized", "", "").await;
+    let file = scratch_file("first");
+    let http = Http::new(Settings {
+        base_url: server.base_url.clone(),
+        timeout: TIMEOUT,
+        token: Source::File(file.path().into()),
+        concurrency: 1,
+        answers: Vec::new(),
+    });
+    let rest = Rest::new(&config(&json!({ "credential_scheme": "SSWS" })), http.unwrap()).unwrap();
+    let command = command("u", &json!({ "email": "alex@example.com" }));
+    let mut faults = Vec::new();
+    for token in ["first", "second", "second"] {
+        file.write(token);
+        faults.push(error(rest.update(&command, None).await).fault);
+    }
+    assert_eq!(
+        faults,
+        [Fault::Credentials, Fault::CredentialsRenewed, Fault::Credentials]
+    );
+    let carried: Vec<_> = server
+        .requests()
+        .iter()
+        .filter_map(|request| {
+            Some(
+                request
+                    .lines()
+                    .find_map(|line| line.strip_prefix("authorization: "))?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(carried, ["SSWS first", "SSWS first", "SSWS second"]);
 }
 
 #[tokio::test]
