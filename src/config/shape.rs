@@ -263,6 +263,9 @@ impl<'s> Shape<'s> {
     }
 
     fn form_of_number(self, such_as: &str) -> String {
+        if self.typed("string").and(self.typed("boolean")).is_some() {
+            return "a text, a number, true or false".to_owned();
+        }
         let kind = match self.typed("integer") {
             Some(_) => "a whole number",
             None => "a number",

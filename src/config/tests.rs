@@ -288,6 +288,21 @@ fn a_table_that_is_none_is_shown_as_one() {
 }
 
 #[test]
+fn members_of_any_name_are_held_against_what_they_may_be() {
+    let text = "[provider]\nname = \"p\"\nkind = \"rest\"\nbase_url = \"https://a.example\"\nauth.token_file = \"/t\"\n\
+                [provider.rest]\nheaders = { x-a = 5, x-b = \"s3cret\" }\n\
+                constants = { a = 1, \"b.c\" = true, d = \"s3cret\", e.f = 2 }\n";
+    let error = read(text, &[]).unwrap_err();
+    let told: Vec<_> = error.lines().map(str::trim).collect();
+    let expected = [
+        "2 problems in the configuration:",
+        "usher.toml:7: provider.rest.headers.x-a: is a number; write a string, in quotes",
+        "usher.toml:8: provider.rest.constants.e: is a table; write a text, a number, true or false",
+    ];
+    assert_eq!(told, expected, "{error}");
+}
+
+#[test]
 fn every_place_where_toml_breaks_is_told() {
     let error = read("[provider]\nname = \"s3cret\nkind = s3cret\nrate = \n", &[]).unwrap_err();
     for line in [2, 3, 4] {
