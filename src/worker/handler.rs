@@ -304,7 +304,7 @@ impl Course<'_> {
         let user = match self.read(permit).await? {
             Ok(user) => user,
             Err(After::Again) => return Some(Next::Step(Step::ReadFirst)),
-            Err(After::Exhausted(failure)) => return Some(self.unread(failure)),
+            Err(After::Exhausted(failure)) => return self.looked_in_vain(None, failure).await,
             Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
         };
         let unchanged = self.handler.calls.skip_unchanged

@@ -222,7 +222,7 @@ async fn outcomes_agree_with_what_the_provider_did(kind: Kind, seed: u64) {
         .with("PROVIDER__BASE_URL", &url)
         .with("PROVIDER__AUTH__TOKEN", &"any")
         .with("PROVIDER__TIMEOUT", &"500ms")
-        .with("PROVIDER__SETTLING_TIME", &"500ms")
+        .with("PROVIDER__SETTLING_TIME", &"2s")
         .with("PROVIDER__READ_LAG", &"10ms")
         .with("RETRY__DELAY_MIN", &"10ms")
         .with("RETRY__PROBE_GAP_MAX", &"200ms")

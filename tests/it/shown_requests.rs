@@ -34,7 +34,7 @@ fn case(kind: Kind, command: Value, write: Option<(&'static str, &'static str, V
 /// The write takes the command alone.
 fn at_once() -> Vec<Case> {
     let mut versioned = names();
-    versioned["expectedVersion"] = "v7".into();
+    versioned["expectedVersion"] = "2026-01-01T00:00:00Z".into();
     let flat = json!({ "email": "alex@example.com", "firstName": "Alex", "lastName": "Taylor" });
     let human = json!({
         "email": { "email": "alex@example.com" },

@@ -1,5 +1,6 @@
 //! Answers as they really come: what was not taken up, what speaks of the configuration, and what a read shows late.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -191,4 +192,30 @@ async fn a_request_that_never_fits_ends_when_the_attempts_are_spent() {
         false => Answer::Ok,
     }));
     assert_eq!(one(&provider).await.0, "retries_exhausted 5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_was_applied_is_no_failure_because_reads_of_its_user_fail_for_a_while() {
+    for reading_first in [true, false] {
+        let failed_reads = AtomicU32::new(0);
+        let written = AtomicBool::new(false);
+        let script = move |_: &str, write: bool, _: &mut fastrand::Rng| match write {
+            true if written.swap(true, Ordering::Relaxed) => Answer::Fail(Fault::Unknown),
+            true => Answer::ApplyAnd(Fault::Unknown),
+            // The last attempt is spent on the fourth of them.
+            false if written.load(Ordering::Relaxed) && failed_reads.fetch_add(1, Ordering::Relaxed) < 7 => {
+                Answer::Fail(Fault::Broken)
+            }
+            false => Answer::Ok,
+        };
+        let provider = Scripted::new(1, SECOND / 100, Box::new(script));
+        let provider = if reading_first {
+            provider.reading_first()
+        } else {
+            provider
+        };
+        let (outcome, _) = one(&provider).await;
+        assert!(outcome.starts_with("SUCCESS"), "{outcome}");
+        assert_eq!(provider.writes().len(), 1);
+    }
 }

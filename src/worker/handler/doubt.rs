@@ -8,6 +8,9 @@ use crate::contract::{Failure, Outcome, Reason};
 use crate::provider::{Comparison, ProviderError, User};
 use crate::worker::waits::Wait;
 
+/// Reads after the last attempt that are tried to see whether the command was applied.
+const LOOKS_MAX: u32 = 5;
+
 impl Course<'_> {
     pub(super) async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
         let start = Instant::now();
@@ -51,12 +54,19 @@ impl Course<'_> {
         })
     }
 
-    /// A command that may have been applied is not called a failure because one read of its user failed: as many reads are
-    /// tried as attempts.
-    async fn looked_in_vain(&mut self, otherwise: Option<Failure>, failure: Failure) -> Option<Next> {
+    /// A command that may have been applied is not called a failure because one read of its user failed.
+    pub(super) async fn looked_in_vain(
+        &mut self,
+        otherwise: Option<Failure>,
+        failure: Failure,
+    ) -> Option<Next> {
         self.looks += 1;
-        if !self.maybe_applied || self.looks >= self.handler.retry.attempts {
+        if !self.maybe_applied || self.looks >= LOOKS_MAX {
             return Some(self.unread(otherwise.unwrap_or(failure)));
+        }
+        if self.looks == 1 {
+            // The gaps of what went before don't count: a few reads soon after each other are enough.
+            self.schedule.reset();
         }
         self.wait_to_look().await?;
         Some(Next::Step(Step::ReadBack {
