@@ -68,10 +68,7 @@ pub fn answers(config: &config::Provider) -> Result<Table, SetupError> {
         Kind::Karmo => karmo::rules(&config.karmo),
         Kind::Zitadel | Kind::Sivo | Kind::Mattr | Kind::Scim | Kind::Rest => Vec::new(),
     };
-    Table::new(
-        Some(config.kind),
-        config.answers.iter().cloned().chain(own).collect(),
-    )
+    Table::new(config.answers.clone())?.of(config.kind, own)
 }
 
 /// What the gate needs of the configuration.

@@ -58,7 +58,7 @@ pub fn explain(context: &Context, args: &Args) -> anyhow::Result<Exit> {
 
 fn answer(context: &Context, args: &Answer) -> anyhow::Result<Exit> {
     let table = match args.kind {
-        Some(kind) => Table::new(Some(kind), Vec::new()),
+        Some(kind) => Table::new(Vec::new()).and_then(|table| table.of(kind, Vec::new())),
         None => {
             let provider = context.silent_config()?.provider;
             assemble::answers(&provider)

@@ -197,14 +197,22 @@ fn placed(origin: Origin, rules: Vec<Rule>) -> Vec<Placed> {
 }
 
 impl Table {
-    /// `configured` stand before the kind's own.
-    pub fn new(kind: Option<Kind>, configured: Vec<Rule>) -> Result<Self, SetupError> {
+    /// The configuration's rules, and HTTP's own.
+    pub fn new(configured: Vec<Rule>) -> Result<Self, SetupError> {
         let mut rules = placed(Origin::Configuration, configured);
-        if let Some(kind) = kind {
-            rules.extend(shipped(Origin::Kind(kind), kind.answers())?);
-        }
         rules.extend(shipped(Origin::Http, include_str!("answers/http.toml"))?);
         Ok(Self(rules))
+    }
+
+    /// With those of a kind before HTTP's own. `rules` follow from the kind's configuration.
+    pub fn of(self, kind: Kind, rules: Vec<Rule>) -> Result<Self, SetupError> {
+        let is_configured = |placed: &Placed| placed.origin == Origin::Configuration;
+        let (configured, http): (Vec<_>, Vec<_>) = self.0.into_iter().partition(is_configured);
+        let configured = configured.into_iter().map(|placed| placed.rule).chain(rules);
+        let mut all = placed(Origin::Configuration, configured.collect());
+        all.extend(shipped(Origin::Kind(kind), kind.answers())?);
+        all.extend(http);
+        Ok(Self(all))
     }
 
     /// What an answer would mean.

@@ -66,6 +66,15 @@ pub(super) enum Sent {
     Unknown,
 }
 
+/// What stands where a code belongs: a text, or a number as a text.
+pub(super) fn text(code: &Value) -> Option<String> {
+    match code {
+        Value::String(code) => Some(code.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    }
+}
+
 impl Answer {
     /// This text as a code, where it stands in the list.
     pub(super) fn listed_code(&self, text: &str, list: &[impl AsRef<str>]) -> Option<Code> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 use secrecy::SecretString;
@@ -67,7 +67,6 @@ pub struct Http {
     token: Token,
     carried: Carried,
     told: Told,
-    configured: Vec<Rule>,
     answers: Table,
     clock: Clock,
     /// Where it is, nothing is sent.
@@ -88,22 +87,8 @@ pub(super) struct Request<'a> {
     pub(super) body: Option<Bytes>,
     /// What the body is, and what the answer should be.
     pub(super) media_type: HeaderValue,
-    pub(super) header: Option<(HeaderName, HeaderValue)>,
-}
-
-/// A request with more headers than its own.
-pub(super) struct WithHeaders<'a> {
-    pub(super) request: Request<'a>,
+    /// Beside those that each request has.
     pub(super) headers: HeaderMap,
-}
-
-impl<'a> From<Request<'a>> for WithHeaders<'a> {
-    fn from(request: Request<'a>) -> Self {
-        Self {
-            request,
-            headers: HeaderMap::new(),
-        }
-    }
 }
 
 impl<'a> Request<'a> {
@@ -117,7 +102,7 @@ impl<'a> Request<'a> {
             place,
             body: None,
             media_type: JSON,
-            header: None,
+            headers: HeaderMap::new(),
         }
     }
 
@@ -164,8 +149,7 @@ impl Http {
             token,
             carried: Carried::default(),
             told: Told::default(),
-            answers: Table::new(None, settings.answers.clone())?,
-            configured: settings.answers,
+            answers: Table::new(settings.answers)?,
             clock: Clock::System,
             rehearsal: None,
         })
@@ -184,8 +168,7 @@ impl Http {
 
     /// The way to a provider of this kind, with these rules between the configuration's and its own.
     pub(super) fn of(mut self, kind: Kind, rules: Vec<Rule>) -> Result<Self, SetupError> {
-        let configured = std::mem::take(&mut self.configured);
-        self.answers = Table::new(Some(kind), configured.into_iter().chain(rules).collect())?;
+        self.answers = self.answers.of(kind, rules)?;
         Ok(self)
     }
 
@@ -198,12 +181,11 @@ impl Http {
     /// A success; or what `refusal` makes of an answer that is none.
     pub(super) async fn call(
         &self,
-        request: impl Into<WithHeaders<'_>>,
+        request: Request<'_>,
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
-        let request = request.into();
         let token = self.token.header().ok_or_else(no_token)?;
-        let sent = request.request.body.clone().map_or(Sent::Unknown, Sent::Values);
+        let sent = request.body.clone().map_or(Sent::Unknown, Sent::Values);
         let mut answer = self.send(request, &token).await?;
         let meaning = self.answers.meaning(&answer);
         answer.class = meaning.class;
@@ -226,12 +208,7 @@ impl Http {
         Err(error)
     }
 
-    async fn send(
-        &self,
-        request: impl Into<WithHeaders<'_>>,
-        token: &HeaderValue,
-    ) -> Result<Answer, ProviderError> {
-        let WithHeaders { request, headers } = request.into();
+    async fn send(&self, request: Request<'_>, token: &HeaderValue) -> Result<Answer, ProviderError> {
         let url = match request.place {
             Place::User(path, user_id) => path.url(&self.base, user_id),
             Place::Fixed(path) => format!("{}{path}", self.base),
@@ -253,10 +230,7 @@ impl Http {
             .request(request.method.clone(), url.clone())
             .header(self.carried.header(), credential)
             .header(ACCEPT, &request.media_type)
-            .headers(headers);
-        if let Some((name, value)) = request.header {
-            outgoing = outgoing.header(name, value);
-        }
+            .headers(request.headers);
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::answers::{Class, Rule};
+use super::code::text;
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
@@ -150,15 +151,6 @@ fn member<'a>(body: &'a Value, name: &str, depth: u32) -> Option<&'a Value> {
             .filter(|value| !value.is_object() && !value.is_array())
             .or_else(|| members.values().find_map(|value| member(value, name, depth))),
         Value::Array(items) => items.iter().find_map(|item| member(item, name, depth)),
-        _ => None,
-    }
-}
-
-/// A text, or a number as a text.
-fn text(code: &Value) -> Option<String> {
-    match code {
-        Value::String(code) => Some(code.clone()),
-        Value::Number(code) => Some(code.to_string()),
         _ => None,
     }
 }

@@ -9,14 +9,14 @@ mod tests;
 
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use self::config::{Clear, Config, Constant};
 use self::headers::Headers;
 use self::layout::Layout;
 use super::answer::Answer;
-use super::http::{Http, Request, WithHeaders};
+use super::code::text;
+use super::http::{Http, Request};
 use super::setup::{PathTemplate, optional_path};
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
@@ -108,15 +108,6 @@ impl Rest {
     }
 }
 
-/// A text, or a number as a text.
-fn text(code: &Value) -> Option<String> {
-    match code {
-        Value::String(code) => Some(code.clone()),
-        Value::Number(code) => Some(code.to_string()),
-        _ => None,
-    }
-}
-
 fn no_version() -> Failure {
     Failure::new(
         Reason::UnsupportedField,
@@ -184,9 +175,9 @@ impl Provider for Rest {
         let Some(path) = &self.read_path else {
             return Err(ProviderError::cannot_read());
         };
-        let request = WithHeaders {
-            request: Request::read(path, user_id),
+        let request = Request {
             headers: self.headers.of_read(),
+            ..Request::read(path, user_id)
         };
         let answer = self
             .http
@@ -211,9 +202,9 @@ impl Provider for Rest {
                           was sent, so nothing was lost. Mend the user at the provider";
             ProviderError::new(Fault::Broken, detail)
         })?;
-        let request = WithHeaders {
-            request: Request::write(self.method.clone(), &self.path, &command.user_id, &body)?,
+        let request = Request {
             headers,
+            ..Request::write(self.method.clone(), &self.path, &command.user_id, &body)?
         };
         self.http
             .call(request, |answer| self.refusal(answer, Some(command)))

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::dialect::{Dialect, Refused, SCIM_JSON};
-use self::patch::Patch;
 use self::wish::{Attribute, Wish};
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
@@ -128,9 +127,7 @@ impl Scim {
             path: PathTemplate::parse("path", "/Users/{userId}")?,
         })
     }
-}
 
-impl Scim {
     /// The request that makes the user as it is wished.
     fn request<'a>(
         &'a self,
@@ -140,44 +137,52 @@ impl Scim {
     ) -> Result<(Request<'a>, Form), ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
         let puts = current.filter(|_| self.dialect.puts(&self.config));
-        let (mut request, form) = match puts {
-            Some(current) => {
-                let body = put::user(&self.config, wishes, current);
-                let request = Request::write(Method::PUT, &self.path, &command.user_id, &body)?;
-                (request, Form::put())
-            }
-            None => {
-                let whole_lists = self.dialect.whole_lists();
-                let patch = patch::patch(&self.config, wishes, current, whole_lists);
-                let request = Request::write(Method::PATCH, &self.path, &command.user_id, &patch.body)?;
-                (request, Form::of(&patch))
-            }
-        };
-        request.header = match (&command.expected_version, puts) {
-            (Some(version), _) => Some((IF_MATCH, check::version_header(version)?)),
-            (None, Some(current)) => check::read_version(current).map(|version| (IF_MATCH, version)),
-            (None, None) => None,
-        };
-        let form = Form {
+        let mut form = Form {
             is_scim: media_type == SCIM_JSON,
             is_known: current.is_some(),
             is_versioned: command.expected_version.is_some(),
-            ..form
+            ..Form::default()
         };
+        let (path, user_id) = (&self.path, &command.user_id);
+        let mut request = match puts {
+            Some(current) => Request::write(
+                Method::PUT,
+                path,
+                user_id,
+                &put::user(&self.config, wishes, current),
+            )?,
+            None => {
+                let patch = patch::patch(&self.config, wishes, current, self.dialect.whole_lists());
+                form.has_filter = patch.has_filter;
+                form.may_be_done_already = patch.may_be_done_already;
+                Request::write(Method::PATCH, path, user_id, &patch.body)?
+            }
+        };
+        let version = match (&command.expected_version, puts) {
+            (Some(version), _) => Some(check::version_header(version)?),
+            (None, Some(current)) => check::read_version(current),
+            (None, None) => None,
+        };
+        if let Some(version) = version {
+            request.headers.insert(IF_MATCH, version);
+        }
         request.media_type = media_type;
         Ok((request, form))
     }
 
     async fn get(&self, place: Place<'_>) -> Result<Answer, ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
-        let is_scim = media_type == SCIM_JSON;
+        let form = Form {
+            is_scim: media_type == SCIM_JSON,
+            ..Form::default()
+        };
         let request = Request {
             media_type,
             ..Request::get(place)
         };
         let refusal = |answer: &Answer| {
             let error = error::of_read(answer);
-            self.other_form(answer, error, Form::read(is_scim))
+            self.other_form(answer, error, form)
         };
         self.http.call(request, refusal).await
     }
@@ -188,11 +193,15 @@ impl Scim {
         let is_refused = error.fault == Fault::Configuration;
         let fault = match answer.status {
             406 | 415 if form.is_scim && dialect.refused(config, Refused::MediaType) => Fault::Again,
-            405 | 501 if is_refused && form.is_put => {
+            405 | 501 if is_refused && answer.method == Method::PUT => {
                 dialect.put_is_refused_too();
                 return error;
             }
-            405 | 501 if is_refused && form.is_patch && dialect.refused(config, Refused::Method) => {
+            405 | 501
+                if is_refused
+                    && answer.method == Method::PATCH
+                    && dialect.refused(config, Refused::Method) =>
+            {
                 Fault::ReadFirst
             }
             400 if form.has_filter
@@ -202,7 +211,11 @@ impl Scim {
                 Fault::ReadFirst
             }
             // The version was that of our own read: it is read and merged again.
-            409 | 412 if form.is_put && !form.is_versioned && error::is_version_conflict(&error) => {
+            409 | 412
+                if answer.method == Method::PUT
+                    && !form.is_versioned
+                    && error::is_version_conflict(&error) =>
+            {
                 Fault::ReadFirst
             }
             _ => return error,
@@ -211,42 +224,15 @@ impl Scim {
     }
 }
 
-/// What a request was made of.
+/// What a request was made of, beside its method.
 #[derive(Debug, Clone, Copy, Default)]
 struct Form {
-    is_patch: bool,
-    is_put: bool,
     has_filter: bool,
     /// Nothing but a removal, of what may not be there.
     may_be_done_already: bool,
     is_scim: bool,
     is_known: bool,
     is_versioned: bool,
-}
-
-impl Form {
-    fn put() -> Self {
-        Self {
-            is_put: true,
-            ..Self::default()
-        }
-    }
-
-    fn read(is_scim: bool) -> Self {
-        Self {
-            is_scim,
-            ..Self::default()
-        }
-    }
-
-    fn of(patch: &Patch) -> Self {
-        Self {
-            is_patch: true,
-            has_filter: patch.has_filter,
-            may_be_done_already: patch.may_be_done_already,
-            ..Self::default()
-        }
-    }
 }
 
 /// An answer's body is the user where it says so.

@@ -206,7 +206,7 @@ impl Provider for Sivo {
         let mut body = self.fields.members(&command.update);
         body.extend(command.update.sivo.as_ref().map(own_members).unwrap_or_default());
         let mut request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
-        request.header = Some((self.version_header.clone(), version));
+        request.headers.insert(self.version_header.clone(), version);
         self.http.call(request, |answer| self.refusal(answer)).await?;
         Ok(Updated::default())
     }

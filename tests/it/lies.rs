@@ -15,6 +15,7 @@ use usher::provider::simulated::{self, Faults, STARTING_VERSION};
 
 use crate::apply::lines;
 use crate::process::{Folder, Settings};
+use crate::support::http_request;
 
 const USERS: u64 = 40;
 const COMMANDS: u64 = 200;
@@ -62,29 +63,13 @@ struct Request {
 }
 
 async fn request(client: &mut TcpStream) -> Option<Request> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .map_or(0, |length| length.parse().unwrap());
-            if body.len() >= length {
-                return Some(Request {
-                    is_read: head.starts_with("GET "),
-                    body: body.to_owned(),
-                    // So that the answer ends where the connection does.
-                    bytes: format!("{head}\r\nconnection: close\r\n\r\n{body}").into_bytes(),
-                });
-            }
-        }
-        match client.read(&mut buffer).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-        }
-    }
+    let (head, body) = http_request(client).await?;
+    Some(Request {
+        is_read: head.starts_with("GET "),
+        // So that the answer ends where the connection does.
+        bytes: format!("{head}\r\nconnection: close\r\n\r\n{body}").into_bytes(),
+        body,
+    })
 }
 
 /// The number in the given name that a command sets.

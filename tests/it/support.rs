@@ -1,4 +1,4 @@
-//! Waiting for a condition, and the messages that the tests send.
+//! Waiting for a condition, the messages that the tests send, and the requests that they get.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use usher::broker::topology::COMMANDS;
 use usher::broker::{Delivery, Message, Properties};
@@ -103,5 +105,28 @@ pub async fn gets_nothing(consumer: &mut Taking) {
             "unexpected: {}",
             delivery.map_or("the end".to_owned(), |delivery| id(&delivery))
         );
+    }
+}
+
+/// Head and body of one HTTP request, read to its end. None, where the connection ends before.
+pub async fn http_request(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    let mut more = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .to_lowercase()
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                return Some((head.to_owned(), body.to_owned()));
+            }
+        }
+        match stream.read(&mut more).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&more[..count]),
+        }
     }
 }

@@ -16,8 +16,8 @@ const TROUBLED_MAX: usize = 1024;
 /// So many users are known to be throttled by themselves.
 const LIMITED_MAX: usize = 256;
 
-/// So many calls of a command are throttled, the next one after another user passed, before that is its user's own limit.
-/// Each of them stops everybody for as long as the provider says, and lowers the pace.
+/// A command may be throttled this many times as part of the whole; each one pauses everybody and lowers the pace. If it
+/// is throttled again after another user has passed, the limit is its user's own.
 const THROTTLED_ALONE_AFTER: u32 = 1;
 
 /// What the failures of one command have shown so far. The command keeps it.

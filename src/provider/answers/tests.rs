@@ -24,20 +24,21 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
 }
 
 fn class(rule: &str, answer: &Answer) -> Class {
-    let table = Table::new(None, rules(&format!("[[answers]]\n{rule}")).unwrap()).unwrap();
+    let table = Table::new(rules(&format!("[[answers]]\n{rule}")).unwrap()).unwrap();
     table.meaning(answer).class
 }
 
 #[test]
 fn every_kinds_table_can_be_read() {
     for kind in Kind::ALL {
-        assert!(Table::new(Some(kind), Vec::new()).is_ok(), "{kind}");
+        let table = Table::new(Vec::new()).unwrap();
+        assert!(table.of(kind, Vec::new()).is_ok(), "{kind}");
     }
 }
 
 #[test]
 fn https_own_table_leaves_no_status_open() {
-    let table = Table::new(None, Vec::new()).unwrap();
+    let table = Table::new(Vec::new()).unwrap();
     for status in 100..=999 {
         let answer = answer(status, &[], "{}");
         assert!(table.meaning(&answer).by.is_some(), "{status}");
@@ -47,7 +48,10 @@ fn https_own_table_leaves_no_status_open() {
 #[test]
 fn the_configurations_rule_stands_above_the_kinds_and_https() {
     let configured = rules("[[answers]]\nstatus = 404\nclass = \"outage\"").unwrap();
-    let table = Table::new(Some(Kind::Karmo), configured).unwrap();
+    let table = Table::new(configured)
+        .unwrap()
+        .of(Kind::Karmo, Vec::new())
+        .unwrap();
     let answer = answer(404, &[], "{}");
     let meaning = table.meaning(&answer);
     let by = meaning.by.unwrap();
@@ -120,7 +124,7 @@ fn a_rule_may_say_how_long_to_wait_and_where_the_status_stands() {
         "#,
     )
     .unwrap();
-    let table = Table::new(None, configured).unwrap();
+    let table = Table::new(configured).unwrap();
     let busy = answer(400, &[], r#"{"busy":1}"#);
     let meaning = table.meaning(&busy);
     assert_eq!(

@@ -1,5 +1,6 @@
 //! One request at a time against servers with canned answers.
 
+use reqwest::header::HeaderName;
 use secrecy::SecretString;
 
 use super::super::testbed::{Canned, TIMEOUT, canned, canned_bytes, error, http, scratch_file, user_id};
@@ -19,10 +20,10 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
         place: Place::User(&path(), &user_id("a/b")),
         body: Some(Bytes::from_static(br#"{"email":"alex@example.com"}"#)),
         media_type: JSON,
-        header: Some((
+        headers: HeaderMap::from_iter([(
             HeaderName::from_static("if-match"),
             HeaderValue::from_static("v1"),
-        )),
+        )]),
     };
     http.send(request, &http.token.header().unwrap()).await
 }

@@ -135,7 +135,10 @@ mod tests {
     ];
 
     fn refused(status: u16, body: &str) -> ProviderError {
-        let table = Table::new(Some(Kind::Zitadel), Vec::new()).unwrap();
+        let table = Table::new(Vec::new())
+            .unwrap()
+            .of(Kind::Zitadel, Vec::new())
+            .unwrap();
         let mut answer = Answer::new(Method::PUT, status, HeaderMap::new(), body.into());
         answer.class = table.meaning(&answer).class;
         refusal(&answer)

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::http_request;
 
 /// Statuses that a user's first write gets, whereafter it gets 400.
 const ONCE: [u16; 7] = [302, 401, 403, 429, 500, 503, 504];
@@ -138,27 +140,9 @@ fn user_as_read(word: &str) -> Value {
         "details": {"sequence": word}, "meta": {"version": word}, "updated_at": word})
 }
 
-/// Method and path of one request that was read to its end.
+/// Method and path of one request.
 async fn request(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes).to_lowercase();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .map_or(0, |length| length.parse().unwrap());
-            if body.len() >= length {
-                break;
-            }
-        }
-        let mut more = [0; 4096];
-        match stream.read(&mut more).await {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => bytes.extend_from_slice(&more[..count]),
-        }
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let mut words = text.split_whitespace();
+    let (head, _) = http_request(stream).await?;
+    let mut words = head.split_whitespace();
     Some((words.next()?.to_owned(), words.next()?.to_owned()))
 }
