@@ -219,3 +219,9 @@ async fn a_command_that_was_applied_is_no_failure_because_reads_of_its_user_fail
         assert_eq!(provider.writes().len(), 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_try_of_the_command_changed_is_told_as_changed() {
+    let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Broken)]).reading_first();
+    assert_eq!(one(&provider).await.0, "SUCCESS 2");
+}

@@ -88,7 +88,8 @@ impl Course<'_> {
         let Some(pointer) = ignored else {
             let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
             return Next::End(Outcome::Success {
-                changed: !current.is_some_and(as_asked),
+                // What was found as asked may be this command's own earlier try.
+                changed: self.written || !current.is_some_and(as_asked),
             });
         };
         if self.handler.calls.on_ignored == OnIgnored::Warn {
