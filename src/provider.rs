@@ -34,7 +34,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::contract::{Failure, Fault, QuotaTold, Reason, Secret, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, QuotaTold, Reason, Secret, UpdateUser, UserId, Version};
 
 pub use code::Code;
 pub use kind::Kind;
@@ -66,6 +66,11 @@ pub trait Provider: Send + Sync {
     /// Whether nothing was written to a user between two reads, as far as the provider marks each change.
     /// Where it marks none, the answer is no.
     fn untouched(&self, before: &User, after: &User) -> bool;
+
+    /// The user's version, where the provider checks versions and shows it.
+    fn version(&self, _: &User) -> Option<Version> {
+        None
+    }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError>;
 
@@ -120,6 +125,11 @@ impl User {
         let mark = self.0.pointer(pointer).and_then(Value::as_str);
         mark.is_some() && mark == other.0.pointer(pointer).and_then(Value::as_str)
     }
+
+    /// The text there, as a version.
+    fn version_at(&self, pointer: &str) -> Option<Version> {
+        Version::parse(self.0.pointer(pointer)?.as_str()?)
+    }
 }
 
 impl fmt::Debug for User {
@@ -144,6 +154,8 @@ pub struct Updated {
     pub codes: Codes,
     /// The answer shows the user without something that was asked for: where that stands in the command.
     pub ignored: Option<String>,
+    /// The user's version since then, where the answer tells it.
+    pub version: Option<Version>,
 }
 
 /// What a provider can or can't do, by its own word.

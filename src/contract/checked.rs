@@ -93,6 +93,15 @@ macro_rules! checked_string {
 }
 
 /// Names that may be logged and sent on: they identify, they are nobody's data.
+impl Version {
+    /// A command that carries this instead of a version means the one that its user's last success told.
+    pub const PREVIOUS: &'static str = "previous";
+
+    pub fn is_previous(&self) -> bool {
+        self.as_str() == Self::PREVIOUS
+    }
+}
+
 macro_rules! public {
     ($($name:ident),*) => { $(
         impl fmt::Display for $name {

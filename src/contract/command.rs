@@ -55,7 +55,8 @@ pub struct UpdateUser {
     #[serde(deserialize_with = "object")]
     pub update: Update,
     /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`), and so does the kind
-    /// rest where a header is configured for it; providers without version checks refuse it.
+    /// rest where a header is configured for it; providers without version checks refuse it. `previous` stands for the
+    /// `version` of the user's last USER_UPDATE_SUCCESS; where none is known, the command fails (`version_conflict`).
     #[serde(default)]
     pub expected_version: Option<Version>,
     /// Groups the commands of one migration.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::checked::{BatchId, ProviderName};
+use super::checked::{BatchId, ProviderName, Version};
 use super::command::CommandId;
 use super::decode::Ident;
 use super::failure::Reason;
@@ -19,8 +19,8 @@ use super::schema::{closed, tagged};
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
-/// The parts of a SUCCESS that a worker needs to publish it again. The AMQP property `app_id` repeats them, so that a
-/// reader of many events parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
+/// The parts of a SUCCESS without a version that a worker needs to publish it again. The AMQP property `app_id` repeats
+/// them, so that a reader of many events parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     pub changed: bool,
@@ -211,6 +211,11 @@ pub struct Succeeded {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "uuid"))]
     pub merged_into: Option<CommandId>,
+    /// The user's version since then, where the provider checks versions and told it: what a next command's
+    /// `expectedVersion` may name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Version")]
+    pub version: Option<Version>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -263,12 +268,13 @@ impl Event {
         let attempts = settlement.attempts;
         let duration_ms = millis(settlement.duration);
         let body = match &settlement.outcome {
-            Outcome::Success { changed } => EventBody::Success(Succeeded {
+            Outcome::Success { changed, version } => EventBody::Success(Succeeded {
                 command,
                 attempts,
                 duration_ms,
                 changed: *changed,
                 merged_into: settlement.merged_into,
+                version: version.clone(),
             }),
             Outcome::Failure(failure) => EventBody::Fail(Failed {
                 command,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checked::Version;
 use super::command::CommandId;
 use super::event::EventType;
 use super::failure::Failure;
@@ -9,8 +10,13 @@ use super::failure::Failure;
 /// The terminal outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The user is as asked. `changed` is false where the user already was.
-    Success { changed: bool },
+    /// The user is as asked.
+    Success {
+        /// False where the user already was.
+        changed: bool,
+        /// The user's version since then, where the provider told it.
+        version: Option<Version>,
+    },
     /// The command ended badly: a FAIL event, and a dead letter with the same reason.
     Failure(Failure),
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod codes;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,7 +19,7 @@ use super::code::text;
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, optional_path};
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
-use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId, Version};
 
 pub struct Rest {
     http: Http,
@@ -171,6 +171,10 @@ impl Provider for Rest {
         self.layout.is_untouched(before, after)
     }
 
+    fn version(&self, user: &User) -> Option<Version> {
+        self.layout.version(user).filter(|_| self.headers.takes_version())
+    }
+
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let Some(path) = &self.read_path else {
             return Err(ProviderError::cannot_read());
@@ -206,10 +210,18 @@ impl Provider for Rest {
             headers,
             ..Request::write(self.method.clone(), &self.path, &command.user_id, &body)?
         };
-        self.http
+        let answer = self
+            .http
             .call(request, |answer| self.refusal(answer, Some(command)))
             .await?;
-        Ok(Updated::default())
+        let shown = answer
+            .object()
+            .ok()
+            .and_then(|text: Box<RawValue>| self.layout.user(&text));
+        Ok(Updated {
+            version: shown.and_then(|user| self.version(&user)),
+            ..Updated::default()
+        })
     }
 
     fn access(&self) -> &dyn Access {

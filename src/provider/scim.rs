@@ -23,7 +23,7 @@ use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
-use crate::contract::{Failure, Fault, UpdateUser, UserId};
+use crate::contract::{Failure, Fault, UpdateUser, UserId, Version};
 
 const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
@@ -284,7 +284,11 @@ impl Provider for Scim {
 
     /// Each change of a user moves its version on, where the provider keeps versions.
     fn untouched(&self, before: &User, after: &User) -> bool {
-        before.is_marked_as(after, "/meta/version")
+        before.is_marked_as(after, check::VERSION_AT)
+    }
+
+    fn version(&self, user: &User) -> Option<Version> {
+        check::shown_version(user)
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
@@ -309,13 +313,16 @@ impl Provider for Scim {
             }
             Err(error) => return Err(error),
         };
-        let shown = answer.json().filter(|body| is_user(body));
-        let ignored = shown.and_then(|user| {
-            self.dialect.saw(user);
-            compare::first_that_differs(&self.config, command, user)
-        });
+        let Some(user) = answer.json().filter(|body| is_user(body)) else {
+            return Ok(Updated {
+                version: check::told_version(&answer),
+                ..Updated::default()
+            });
+        };
+        self.dialect.saw(user);
         Ok(Updated {
-            ignored,
+            ignored: compare::first_that_differs(&self.config, command, user),
+            version: check::shown_version(&User(user.clone())),
             ..Updated::default()
         })
     }

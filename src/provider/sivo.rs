@@ -17,7 +17,7 @@ use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, header_name, optional_path};
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::extension::SivoUpdate;
-use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, UserId};
+use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, UserId, Version};
 
 const FIELDS: [(Field, &str); 6] = [
     (Field::Username, "username"),
@@ -27,6 +27,9 @@ const FIELDS: [(Field, &str); 6] = [
     (Field::FamilyName, "lastName"),
     (Field::Nickname, "alias"),
 ];
+
+/// Where a user's version stands.
+const VERSION_AT: &str = "/updated_at";
 
 /// `[provider.sivo]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -136,11 +139,12 @@ impl Provider for Sivo {
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         Kind::Sivo.refuse_foreign(command)?;
         let version = command.expected_version.as_ref();
-        let detail = match version.map(|version| is_moment(version.as_str())) {
+        let is_one = |version: &Version| version.is_previous() || is_moment(version.as_str());
+        let detail = match version.map(is_one) {
             Some(true) => None,
             Some(false) => Some(
                 "Sivo's versions are moments; send the user's present `updated_at` as it was read, such as \
-                 2026-11-21T10:00:00.123Z",
+                 2026-11-21T10:00:00.123Z, or `previous`",
             ),
             None => Some(
                 "Sivo changes a user of a known version only; add `expectedVersion` with the user's present \
@@ -182,7 +186,12 @@ impl Provider for Sivo {
     }
 
     fn untouched(&self, before: &User, after: &User) -> bool {
-        before.is_marked_as(after, "/updated_at")
+        before.is_marked_as(after, VERSION_AT)
+    }
+
+    fn version(&self, user: &User) -> Option<Version> {
+        user.version_at(VERSION_AT)
+            .filter(|version| is_moment(version.as_str()))
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
@@ -207,8 +216,12 @@ impl Provider for Sivo {
         body.extend(command.update.sivo.as_ref().map(own_members).unwrap_or_default());
         let mut request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
         request.headers.insert(self.version_header.clone(), version);
-        self.http.call(request, |answer| self.refusal(answer)).await?;
-        Ok(Updated::default())
+        let answer = self.http.call(request, |answer| self.refusal(answer)).await?;
+        let shown = answer.user().ok();
+        Ok(Updated {
+            version: shown.and_then(|user| self.version(&user)),
+            ..Updated::default()
+        })
     }
 
     fn access(&self) -> &dyn Access {

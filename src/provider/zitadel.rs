@@ -156,7 +156,7 @@ impl Provider for Zitadel {
                 email: secret(written.email_code),
                 phone: secret(written.phone_code),
             },
-            ignored: None,
+            ..Updated::default()
         })
     }
 

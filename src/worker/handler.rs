@@ -311,7 +311,10 @@ impl Course<'_> {
             && !self.maybe_applied
             && self.provider().compare(self.command, &user) == Comparison::AsAsked;
         if unchanged {
-            return Some(Next::End(Outcome::Success { changed: false }));
+            return Some(Next::End(Outcome::Success {
+                changed: false,
+                version: self.provider().version(&user),
+            }));
         }
         self.before.get_or_insert_with(|| user.clone());
         Some(Next::Step(Step::Write(Some(user))))
@@ -348,7 +351,7 @@ impl Course<'_> {
                 permit.report(&self.command.user_id, Call::Write, Ok(()), &mut self.trouble);
                 self.attempts += 1;
                 self.codes = updated.codes;
-                return Some(self.after_success(updated.ignored, current));
+                return Some(self.after_success(updated.ignored, updated.version, current));
             }
             Err(error) => self.at_no_charge(error),
         };

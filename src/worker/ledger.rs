@@ -6,6 +6,7 @@
 
 mod earlier;
 mod logged;
+mod versions;
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
@@ -20,11 +21,12 @@ use uuid::Uuid;
 
 use self::earlier::Earlier;
 use self::logged::{Logged, What};
+use self::versions::{Known, Versions};
 use crate::broker::Message;
 use crate::contract::event::EventType;
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Act, CommandId, Ident, Outcome, WorkerId};
+use crate::contract::{Act, CommandId, Ident, Outcome, UserId, Version, WorkerId};
 
 /// Which part of the outcome log an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ struct State {
     latest: Option<Message>,
     /// Bodies of commands that failed and whose ack is known to be lost, by the command.
     acks_lost: HashMap<Uuid, u64>,
+    versions: Versions,
 }
 
 /// By the event's id. There are many: what most of them are takes no room of its own.
@@ -116,6 +119,7 @@ enum Seen {
         fields: u64,
         /// `None` where another process had it.
         body: Option<u64>,
+        version: Option<Box<Known>>,
     },
     Failed,
 }
@@ -134,6 +138,7 @@ impl Ledger {
                 earlier: None,
                 latest: None,
                 acks_lost: HashMap::new(),
+                versions: Versions::default(),
             }),
             hasher: RandomState::new(),
             barrier: watch::Sender::new(0),
@@ -174,6 +179,7 @@ impl Ledger {
             merged_into,
             fields,
             body: remembered,
+            version,
         } = seen
         else {
             return None;
@@ -182,12 +188,33 @@ impl Ledger {
         Some(Box::new(Succeeded {
             ident: run.clone(),
             settlement: Settlement {
-                outcome: Outcome::Success { changed: *changed },
+                outcome: Outcome::Success {
+                    changed: *changed,
+                    version: version.as_ref().map(|known| known.version.clone()),
+                },
                 attempts: *attempts,
                 duration: *duration,
                 merged_into: *merged_into,
             },
             other_body: *fields != self.hash_of_names(&now.fields) || remembered.is_some_and(other),
+        }))
+    }
+
+    /// The version that the latest known success of the user told.
+    pub fn version(&self, user_id: &UserId) -> Option<Version> {
+        let state = self.state();
+        let id = state.versions.of(self.hasher.hash_one(user_id.as_str()))?;
+        match state.seen.get(&id)? {
+            Seen::Succeeded { version, .. } => version.as_ref().map(|known| known.version.clone()),
+            _ => None,
+        }
+    }
+
+    fn known(&self, user_id: Option<&str>, version: Option<Version>) -> Option<Box<Known>> {
+        let user = self.hasher.hash_one(user_id?);
+        Some(Box::new(Known {
+            user,
+            version: version?,
         }))
     }
 
@@ -244,13 +271,14 @@ impl Ledger {
 
     pub fn settle(&self, ident: &Ident, settlement: &Settlement, body: &[u8], now: Timestamp) {
         let seen = match &settlement.outcome {
-            Outcome::Success { changed } => Seen::Succeeded {
+            Outcome::Success { changed, version } => Seen::Succeeded {
                 changed: *changed,
                 attempts: settlement.attempts,
                 duration: settlement.duration,
                 merged_into: settlement.merged_into,
                 fields: self.hash_of_names(&ident.fields),
                 body: Some(self.hasher.hash_one(body)),
+                version: self.known(ident.user_id.as_deref(), version.clone()),
             },
             Outcome::Failure(_) => Seen::Failed,
         };
@@ -311,6 +339,9 @@ impl Ledger {
                     merged_into: success.merged_into,
                     fields: self.hash_of_names(&fields),
                     body: None,
+                    version: logged
+                        .version
+                        .and_then(|(user, version)| self.known(Some(&user), Some(version))),
                 })
             }
             What::Failed => Some(Seen::Failed),
@@ -370,15 +401,21 @@ impl Ledger {
 
 impl State {
     fn insert(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: Part) {
+        let user = user_of(&seen);
         if self.seen.insert(id, seen).is_some() {
             return;
+        }
+        if let Some(user) = user {
+            self.versions.told(user, id, time, part);
         }
         match &mut self.earlier {
             Some(earlier) if part == Part::Earlier => earlier.oldest_first.push_back((id, time)),
             _ => self.oldest_first.push_back((id, time)),
         }
         while let Some((oldest, time)) = self.one_too_many() {
-            self.seen.remove(&oldest);
+            if let Some(user) = self.seen.remove(&oldest).as_ref().and_then(user_of) {
+                self.versions.forget(user, oldest);
+            }
             if let Some(earlier) = &mut self.earlier {
                 earlier.ended.remove(&oldest);
             }
@@ -443,6 +480,14 @@ impl State {
         if !self.seen.contains_key(&id) {
             self.insert(id, seen, time, part);
         }
+    }
+}
+
+/// Whose version it told.
+fn user_of(seen: &Seen) -> Option<u64> {
+    match seen {
+        Seen::Succeeded { version, .. } => version.as_ref().map(|known| known.user),
+        Seen::Begun(_) | Seen::Failed => None,
     }
 }
 

@@ -74,8 +74,8 @@ impl Progress {
 
     pub(super) fn count(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Success { changed: true } => self.changed += 1,
-            Outcome::Success { changed: false } => self.unchanged += 1,
+            Outcome::Success { changed: true, .. } => self.changed += 1,
+            Outcome::Success { changed: false, .. } => self.unchanged += 1,
             Outcome::Failure(failure) => *self.failed.entry(failure.reason).or_default() += 1,
         }
     }

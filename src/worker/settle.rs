@@ -228,11 +228,14 @@ impl Settler {
     }
 }
 
-/// `None` where it is too long for the property.
+/// `None` where it is too long for the property, and where there is a version: that is read from the body.
 fn summary(event: &Event) -> Option<String> {
     let EventBody::Success(success) = &event.body else {
         return None;
     };
+    if success.version.is_some() {
+        return None;
+    }
     let summary = Summary::of(success).to_string();
     (summary.len() <= SHORT_TEXT_BYTES_MAX).then_some(summary)
 }

@@ -15,7 +15,7 @@ use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES};
 use usher::contract::dead_letter::{DeadLetter, HeaderValue};
 use usher::contract::event::Event;
 use usher::contract::outcome::Settlement;
-use usher::contract::{Failure, Ident, Outcome, ProviderName, Reason, asyncapi, decode, schema};
+use usher::contract::{Failure, Ident, Outcome, ProviderName, Reason, Version, asyncapi, decode, schema};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas")
@@ -222,7 +222,10 @@ fn each_event_that_the_worker_makes_is_valid() {
     });
     let bare = Outcome::Failure(Failure::new(Reason::Undecodable, "detail"));
     let outcomes: Vec<Outcome> = [true, false]
-        .map(|changed| Outcome::Success { changed })
+        .map(|changed| Outcome::Success {
+            changed,
+            version: changed.then(|| Version::parse("W/\"3\"").unwrap()),
+        })
         .into_iter()
         .chain(failures)
         .chain([bare])

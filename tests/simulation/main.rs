@@ -31,6 +31,7 @@ mod standing;
 mod stopping;
 mod trouble;
 mod utilisation;
+mod versions;
 mod waits;
 mod workers;
 mod world;

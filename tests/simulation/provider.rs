@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use usher::contract::{Failure, Fault, Field, QuotaTold, Reason, UpdateUser, UserId};
+use usher::contract::{Failure, Fault, Field, QuotaTold, Reason, UpdateUser, UserId, Version};
 use usher::provider::{Access, Comparison, Provider, ProviderError, TokenState, Updated, User};
 
 /// What the provider does with a call.
@@ -40,6 +40,9 @@ impl Answer {
         }
     }
 }
+
+/// Where a user shows its version.
+const VERSION: &str = "version";
 
 /// What a write that was given up takes to take effect.
 const LATER: Duration = Duration::from_millis(900);
@@ -75,6 +78,7 @@ struct State {
     lag: Duration,
     before: BTreeMap<String, (Instant, BTreeMap<&'static str, String>)>,
     reads_first: bool,
+    versioned: bool,
     harmless: bool,
     credentials_change: bool,
     outlives: bool,
@@ -95,6 +99,7 @@ impl Scripted {
             lag: Duration::ZERO,
             before: BTreeMap::new(),
             reads_first: false,
+            versioned: false,
             harmless: true,
             credentials_change: false,
             outlives: false,
@@ -134,6 +139,12 @@ impl Scripted {
     /// Each write needs a read before it from now on.
     pub fn reading_first(self) -> Self {
         self.lock().reads_first = true;
+        self
+    }
+
+    /// A user's version is the number of its changes, and a write names the one that it is for.
+    pub fn versioned(self) -> Self {
+        self.lock().versioned = true;
         self
     }
 
@@ -186,6 +197,24 @@ impl Scripted {
         self.lock().users.get(user).cloned().unwrap_or_default()
     }
 
+    /// Somebody else changes the user.
+    pub fn change_as_another(&self, user: &str) {
+        self.lock().calls.push(Call {
+            user: user.to_owned(),
+            number: None,
+            bulk: false,
+            started: Instant::now(),
+            ended: Some(Instant::now()),
+            applied: true,
+            answer: None,
+        });
+    }
+
+    fn version_of(&self, user: &str) -> Option<Version> {
+        let state = self.lock();
+        version(&state.calls, user).filter(|_| state.versioned)
+    }
+
     /// What the answer shows not to be as asked.
     async fn call(
         &self,
@@ -201,11 +230,16 @@ impl Scripted {
                 calls,
                 applies_late,
                 fails,
+                versioned,
                 ..
             } = &mut *state;
             let mut answer = script(user.as_str(), command.is_some(), rng);
             if command.is_some_and(|command| fails(number(command))) {
                 answer = Answer::Fail(Fault::Broken);
+            }
+            let stale = |command: &UpdateUser| command.expected_version != version(calls, user.as_str());
+            if *versioned && command.is_some_and(stale) {
+                answer = Answer::Fail(Fault::Command(Reason::VersionConflict));
             }
             if let Answer::ApplyAnd(fault @ Fault::Unknown) = answer
                 && *applies_late
@@ -285,6 +319,11 @@ fn changes(command: &UpdateUser) -> Changes {
         .collect()
 }
 
+fn version(calls: &[Call], user: &str) -> Option<Version> {
+    let changes = calls.iter().filter(|call| call.applied && call.user == user);
+    Version::parse(&changes.count().to_string())
+}
+
 /// The number that a test gave the command.
 fn number(command: &UpdateUser) -> u64 {
     let nickname = command.update.shared(Field::Nickname).flatten();
@@ -336,6 +375,10 @@ impl Provider for Scripted {
         before == after
     }
 
+    fn version(&self, user: &User) -> Option<Version> {
+        Version::parse(user.0.get(VERSION)?.as_str()?)
+    }
+
     async fn read(&self, user: &UserId) -> Result<User, ProviderError> {
         self.call(user, None).await?;
         let before = {
@@ -344,7 +387,11 @@ impl Provider for Scripted {
             let lags = before.filter(|(at, _)| at.elapsed() < state.lag);
             lags.map(|(_, shown)| shown.clone())
         };
-        let shown = before.unwrap_or_else(|| self.user(user.as_str()));
+        let mut shown = before.unwrap_or_else(|| self.user(user.as_str()));
+        shown.extend(
+            self.version_of(user.as_str())
+                .map(|version| (VERSION, version.as_str().to_owned())),
+        );
         Ok(User(json!(shown)))
     }
 
@@ -352,6 +399,7 @@ impl Provider for Scripted {
         let ignored = self.call(&command.user_id, Some(command)).await?;
         Ok(Updated {
             ignored,
+            version: self.version_of(command.user_id.as_str()),
             ..Updated::default()
         })
     }

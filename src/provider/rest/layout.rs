@@ -6,7 +6,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::config::{Clear, Config, Constant};
-use crate::contract::{Field, Update};
+use crate::contract::{Field, Update, Version};
+use crate::provider::code::text;
 use crate::provider::field_map::FieldMap;
 use crate::provider::members::Members;
 use crate::provider::setup::SetupError;
@@ -157,11 +158,17 @@ impl Layout {
 
     /// Whether what changes with each write is the same in both.
     pub(super) fn is_untouched(&self, before: &User, after: &User) -> bool {
-        let mark = |user| -> Option<Value> {
-            let mark = members(user).ok()?.value_at(self.version_at.as_ref()?);
-            (mark.is_string() || mark.is_number()).then_some(mark)
-        };
-        mark(before).is_some_and(|before| mark(after) == Some(before))
+        let mark = self.mark(before);
+        mark.is_some() && mark == self.mark(after)
+    }
+
+    fn mark(&self, user: &User) -> Option<Value> {
+        let mark = members(user).ok()?.value_at(self.version_at.as_ref()?);
+        (mark.is_string() || mark.is_number()).then_some(mark)
+    }
+
+    pub(super) fn version(&self, user: &User) -> Option<Version> {
+        Version::parse(&text(&self.mark(user)?)?)
     }
 
     /// The field of the update that an error's body names: by its dotted name or a JSON pointer, with `wrap` or without.

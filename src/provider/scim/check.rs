@@ -1,14 +1,18 @@
 //! What SCIM can't take, and what the provider says that it lacks.
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{ETAG, HeaderValue};
 use serde::Deserialize;
 
 use super::{Config, Write};
 use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, Version};
+use crate::provider::answer::Answer;
 use crate::provider::{Kind, ProviderError, Remark, User};
 
 const NO_VERSION: &str = "is no version that If-Match can carry; send the user's `meta.version` as it was read, such \
                           as W/\"3\"";
+
+/// Where a user's version stands.
+pub(super) const VERSION_AT: &str = "/meta/version";
 
 pub(super) fn check(command: &UpdateUser) -> Result<(), Failure> {
     Kind::Scim.refuse_foreign(command)?;
@@ -16,7 +20,8 @@ pub(super) fn check(command: &UpdateUser) -> Result<(), Failure> {
         let detail = "SCIM demands a `userName`, so it can't be cleared; set it to a value or leave it out";
         return Err(Failure::new(Reason::UnsupportedField, detail).at(Field::Username.pointer()));
     }
-    match command.expected_version.as_ref().map(carried) {
+    let version = command.expected_version.as_ref();
+    match version.filter(|version| !version.is_previous()).map(carried) {
         Some(None) => Err(
             Failure::new(Reason::Invalid, format!("`expectedVersion` {NO_VERSION}")).at("/expectedVersion"),
         ),
@@ -44,6 +49,18 @@ fn carried(version: &Version) -> Option<HeaderValue> {
         None => !opaque.is_empty() && !opaque.contains(['"', ',', '*', ' ', '\t']),
     };
     is_one.then(|| HeaderValue::from_str(text).ok())?
+}
+
+/// The version that a user shows, where If-Match can carry it.
+pub(super) fn shown_version(user: &User) -> Option<Version> {
+    user.version_at(VERSION_AT)
+        .filter(|version| carried(version).is_some())
+}
+
+/// The version in the header of an answer that shows no user. That of a body is not asked: servers make one of the bytes.
+pub(super) fn told_version(answer: &Answer) -> Option<Version> {
+    let told = answer.headers.get(ETAG).filter(|_| answer.body.is_empty())?;
+    Version::parse(told.to_str().ok()?).filter(|version| carried(version).is_some())
 }
 
 /// The version of a user as read, for a write over it.

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::attempt::After;
 use super::{Course, Next, OnIgnored, Permit, Step};
-use crate::contract::{Failure, Outcome, Reason};
+use crate::contract::{Failure, Outcome, Reason, Version};
 use crate::provider::{Comparison, ProviderError, User};
 use crate::worker::waits::Wait;
 
@@ -38,6 +38,7 @@ impl Course<'_> {
         Some(match (comparison, otherwise) {
             (Comparison::AsAsked, _) => Next::End(Outcome::Success {
                 changed: self.written,
+                version: self.provider().version(&user),
             }),
             (Comparison::Unreadable, _) if !harmless => Next::End(outcome_unknown()),
             // Something was written since: by this command, or by somebody else after it.
@@ -84,12 +85,18 @@ impl Course<'_> {
     }
 
     /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
-    pub(super) fn after_success(&mut self, ignored: Option<String>, current: Option<&User>) -> Next {
+    pub(super) fn after_success(
+        &mut self,
+        ignored: Option<String>,
+        version: Option<Version>,
+        current: Option<&User>,
+    ) -> Next {
         let Some(pointer) = ignored else {
             let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
             return Next::End(Outcome::Success {
                 // What was found as asked may be this command's own earlier try.
                 changed: self.written || !current.is_some_and(as_asked),
+                version,
             });
         };
         if self.handler.calls.on_ignored == OnIgnored::Warn {
@@ -99,7 +106,10 @@ impl Course<'_> {
                 command.pointer = pointer,
                 "provider: answered with a success and the user without what was asked"
             );
-            return Next::End(Outcome::Success { changed: true });
+            return Next::End(Outcome::Success {
+                changed: true,
+                version,
+            });
         }
         (self.written, self.maybe_applied, self.written_at) = (true, true, Instant::now());
         let failure = Failure::new(

@@ -1,5 +1,6 @@
 //! What stands between a command that was read and its outcome at the provider: company, a slot, and the calls.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hands, done};
 use crate::broker::Delivery;
-use crate::contract::{Failure, Ident, Reason, UpdateUser};
+use crate::contract::{Failure, Ident, Reason, UpdateUser, Version};
 use crate::metrics;
 use crate::worker::failpoint;
 use crate::worker::handler::{Before, Done, Handled};
@@ -43,11 +44,40 @@ impl Hands {
         company: impl Sized,
         leave: &CancellationToken,
     ) -> Result<Done, bool> {
+        let command = match self.at_known_version(command, leave).await {
+            None => return Err(false),
+            Some(Err(failure)) => return Ok(done(failure)),
+            Some(Ok(command)) => command,
+        };
         failpoint::reach("before_call", ident.user_id.as_deref());
         // Large futures stay where they are made: each move of one is room that every waiting command takes.
-        let handled = pin!(self.handler.handle(command, delivery, before, leave));
+        let handled = pin!(self.handler.handle(&command, delivery, before, leave));
         let handled = AssertUnwindSafe(self.for_a_while(company, handled));
         outcome(handled.catch_unwind().await, ident)
+    }
+
+    /// The command with the version that its user's last success told, where it asks for that. `None`: left.
+    async fn at_known_version<'c>(
+        &self,
+        command: &'c UpdateUser,
+        leave: &CancellationToken,
+    ) -> Option<Result<Cow<'c, UpdateUser>, Failure>> {
+        if !command
+            .expected_version
+            .as_ref()
+            .is_some_and(Version::is_previous)
+        {
+            return Some(Ok(Cow::Borrowed(command)));
+        }
+        // What others told was read before the lease was used, but for the older part of the log.
+        self.read_all(leave).await?;
+        Some(match self.ledger.version(&command.user_id) {
+            Some(version) => Ok(Cow::Owned(UpdateUser {
+                expected_version: Some(version),
+                ..command.clone()
+            })),
+            None => Err(no_version_known()),
+        })
     }
 
     /// Waits until it may run beside the others, or alone.
@@ -68,6 +98,12 @@ impl Hands {
         }
         handled.await
     }
+}
+
+fn no_version_known() -> Failure {
+    let detail = "the outcome log has no success of this user that told a version; read the user, and send the command \
+                  with the version itself";
+    Failure::new(Reason::VersionConflict, detail).at("/expectedVersion")
 }
 
 /// The error: somebody else finishes the command; whether the provider was called.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::broker::Properties;
+use crate::contract::Version;
 use crate::contract::event::{Event, EventBody, EventType, Summary};
 
 pub(super) struct Logged {
@@ -12,6 +13,8 @@ pub(super) struct Logged {
     /// Not before it happened: whole seconds are rounded up.
     pub(super) time: Timestamp,
     pub(super) what: What,
+    /// The user's, and whose it is.
+    pub(super) version: Option<(String, Version)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -35,20 +38,26 @@ impl Logged {
             EventType::Success => What::Succeeded(Summary::parse(properties.app_id()?)?),
             EventType::Fail => What::Failed,
         };
-        Some(Self { id, time, what })
+        Some(Self {
+            id,
+            time,
+            what,
+            version: None,
+        })
     }
 
     fn from_body(body: &[u8]) -> Option<Self> {
         let event: Event = serde_json::from_slice(body).ok()?;
-        let what = match event.body {
-            EventBody::Start(_) => What::Started,
-            EventBody::Success(success) => What::Succeeded(Summary::of(&success)),
-            EventBody::Fail(_) => What::Failed,
+        let (what, version) = match event.body {
+            EventBody::Start(_) => (What::Started, None),
+            EventBody::Success(success) => (What::Succeeded(Summary::of(&success)), success.version),
+            EventBody::Fail(_) => (What::Failed, None),
         };
         Some(Self {
             id: event.id,
             time: event.time,
             what,
+            version: event.subject.zip(version),
         })
     }
 }

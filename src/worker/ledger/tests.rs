@@ -43,7 +43,14 @@ fn settlement(outcome: Outcome, attempts: u32, duration: Duration) -> Settlement
 }
 
 fn success() -> Settlement {
-    settlement(Outcome::Success { changed: true }, 1, Duration::ZERO)
+    settlement(
+        Outcome::Success {
+            changed: true,
+            version: None,
+        },
+        1,
+        Duration::ZERO,
+    )
 }
 
 fn failure() -> Settlement {
@@ -112,6 +119,61 @@ fn what_others_settled_is_known_from_the_log() {
     let succeeded = ledger.next_run(&mut second, BODY).unwrap();
     assert_eq!((succeeded.ident, succeeded.settlement), (ident(2, 0), success()));
     assert_eq!(next(&ledger, 3, 0, BODY), (0, None));
+}
+
+fn told(version: &str) -> Settlement {
+    let outcome = Outcome::Success {
+        changed: true,
+        version: Version::parse(version),
+    };
+    settlement(outcome, 1, Duration::ZERO)
+}
+
+/// As `terminal`, of a user and at a moment.
+fn told_at(n: u128, version: &str, second: i64) -> Message {
+    let provider = ProviderName::parse("sivo").unwrap();
+    let of_user = Ident {
+        user_id: Some("u".into()),
+        ..ident(n, 0)
+    };
+    logged(
+        &Event::terminal(&provider, &of_user, false, &told(version), at(second)),
+        &[],
+    )
+}
+
+fn version(ledger: &Ledger) -> Option<String> {
+    let version = ledger.version(&UserId::parse("u").unwrap());
+    version.map(|version| version.as_str().to_owned())
+}
+
+#[test]
+fn the_version_of_a_user_is_that_of_its_latest_success_however_the_log_is_read() {
+    let ledger = ledger(2);
+    assert_eq!(version(&ledger), None);
+    ledger.begins();
+    ledger.read(told_at(3, "3", 30), Part::End);
+    ledger.read(told_at(1, "1", 10), Part::Earlier);
+    ledger.read(told_at(2, "2", 20), Part::Earlier);
+    ledger.is_read();
+    assert_eq!(version(&ledger).as_deref(), Some("3"));
+    // Told again, and by a worker whose clock is behind.
+    ledger.read(told_at(1, "1", 40), Part::End);
+    assert_eq!(version(&ledger).as_deref(), Some("3"));
+    ledger.read(told_at(4, "4", 25), Part::End);
+    assert_eq!(version(&ledger).as_deref(), Some("4"));
+    for n in 5..9 {
+        ledger.read(terminal(n, &success()), Part::End);
+    }
+    assert_eq!(version(&ledger), None, "it is forgotten with its success");
+}
+
+#[test]
+fn a_success_is_told_again_with_its_version() {
+    let ledger = ledger(2);
+    ledger.read(told_at(1, "W/\"1\"", 10), Part::End);
+    let succeeded = ledger.next_run(&mut ident(1, 0), BODY).unwrap();
+    assert_eq!(succeeded.settlement, told("W/\"1\""));
 }
 
 #[test]

@@ -79,7 +79,10 @@ impl Bench {
     /// Somebody else's success with this command.
     fn logs(&self, n: u128) {
         let settlement = Settlement {
-            outcome: Outcome::Success { changed: true },
+            outcome: Outcome::Success {
+                changed: true,
+                version: None,
+            },
             attempts: 1,
             duration: Duration::ZERO,
             merged_into: None,
