@@ -61,6 +61,7 @@ struct Mapped {
     field: Field,
     name: Box<str>,
     clearable: bool,
+    case: Case,
 }
 
 impl FieldMap {
@@ -90,9 +91,20 @@ impl FieldMap {
                 field,
                 name: name.into(),
                 clearable: clearable(field),
+                case: Case::Exact,
             });
         }
         Ok(Self { kind, fields })
+    }
+
+    /// The same, where the provider takes these fields for the same in any case.
+    pub(super) fn folding(mut self, folded: &[Field]) -> Self {
+        for mapped in &mut self.fields {
+            if folded.contains(&mapped.field) {
+                mapped.case = Case::Folded;
+            }
+        }
+        self
     }
 
     fn mapped(&self, field: Field) -> Option<&Mapped> {
@@ -174,7 +186,7 @@ impl FieldMap {
                     let form = Form::of(mapped.field);
                     shown
                         .as_str()
-                        .is_some_and(|shown| same(form, Case::Exact, asked, shown))
+                        .is_some_and(|shown| same(form, mapped.case, asked, shown))
                 }
             }
         })

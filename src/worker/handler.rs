@@ -372,10 +372,10 @@ impl Course<'_> {
             self.attempts += 1;
             return Some(self.our_own_doing(error, reason));
         }
+        let ended = Instant::now();
         let after = self.after_failure(permit, Call::Write, error, start).await?;
         if unsure {
-            self.maybe_applied = true;
-            self.written_at = Instant::now();
+            (self.maybe_applied, self.written_at) = (true, ended);
         }
         let harmless = self.harmless();
         let must_look = fault == Fault::Unknown || !harmless || self.command.expires_at.is_some();

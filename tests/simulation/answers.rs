@@ -100,6 +100,36 @@ async fn a_form_of_request_that_is_refused_for_one_user_is_its_commands_fault() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_that_is_refused_says_nothing_of_a_write_that_may_have_been_applied() {
+    for (harmful, outcome) in [(true, "outcome_unknown"), (false, "forbidden")] {
+        let wrote = AtomicBool::new(false);
+        let script = move |user: &str, write: bool, _: &mut fastrand::Rng| match (user, write) {
+            ("u7", true) => {
+                wrote.store(true, Ordering::Relaxed);
+                Answer::ApplyAnd(Fault::Unknown)
+            }
+            ("u7", false) if wrote.load(Ordering::Relaxed) => Answer::Fail(Fault::Denied),
+            _ => Answer::Ok,
+        };
+        let mut provider = Scripted::new(1, SECOND / 100, Box::new(script));
+        if harmful {
+            provider = provider.harmful();
+        }
+        let world = World::new(provider.clone());
+        for n in 0..20 {
+            world.publish(&command(n, &format!("u{n}"), false));
+        }
+        world.run_to_the_end().await;
+        let ends = outcomes(&world.events());
+        let failed: Vec<_> = ends.iter().filter(|end| !end.starts_with("SUCCESS")).collect();
+        assert!(
+            matches!(&failed[..], [end] if end.starts_with(outcome)),
+            "{ends:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_refusal_after_a_try_that_may_have_been_applied_is_looked_up() {
     for reason in [
         Reason::Rejected,

@@ -59,6 +59,9 @@ pub struct Config {
     pub error_codes: Vec<String>,
     /// Where an error's body names the member that is wrong, as JSON pointers such as `/errors/0/field`. Default: none.
     pub error_pointer_at: Vec<String>,
+    /// Fields that the provider takes for the same in any case, and may show in another than was sent: `email`, `username`,
+    /// or both. Default: none; an address's domain is the same in any case always.
+    pub folds_case: Vec<Field>,
     /// The header that carries the command's id, such as `Idempotency-Key`: the same at each try, and when a dead letter
     /// is sent again. Default: empty, which is none.
     pub idempotency_header: String,
@@ -112,6 +115,7 @@ impl Default for Config {
             error_code_at: Vec::new(),
             error_codes: Vec::new(),
             error_pointer_at: Vec::new(),
+            folds_case: Vec::new(),
             idempotency_header: String::new(),
             replaces: false,
             omit: Vec::new(),

@@ -32,7 +32,18 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
         let clearable = |field| config.clear != Clear::None && config.clearable.contains(&field);
-        let fields = FieldMap::new(Kind::Rest, &[], &config.fields, clearable)?;
+        let fields = FieldMap::new(Kind::Rest, &[], &config.fields, clearable)?.folding(&config.folds_case);
+        if let Some(field) =
+            (config.folds_case.iter()).find(|field| !matches!(field, Field::Email | Field::Username))
+        {
+            return Err(SetupError::new(
+                "provider.rest.folds_case",
+                format!(
+                    "names {}, and only email and username can be folded; leave it out",
+                    field.name()
+                ),
+            ));
+        }
         if fields.names().next().is_none() {
             return Err(SetupError::new(
                 "provider.rest.fields",

@@ -284,6 +284,19 @@ fn a_version_is_taken_where_a_header_carries_it() {
 }
 
 #[test]
+fn a_field_that_the_provider_folds_is_as_asked_in_any_case() {
+    let asked = command("u", &json!({ "email": "Alex@example.com" }));
+    let shown = User(json!({ "email": "alex@EXAMPLE.com" }).to_string().into());
+    for (folds_case, comparison) in [
+        (json!([]), Comparison::Differs),
+        (json!(["email"]), Comparison::AsAsked),
+    ] {
+        let rest = rest("http://unused.example", &json!({ "folds_case": folds_case }));
+        assert_eq!(rest.compare(&asked, &shown), comparison);
+    }
+}
+
+#[test]
 fn a_field_without_a_name_and_one_that_cannot_be_cleared_are_refused_by_name() {
     let rest = rest(
         "http://unused.example",
@@ -340,6 +353,7 @@ fn a_configuration_that_cannot_be_worked_with_is_refused_by_its_key() {
             json!({ "version_header": "a", "idempotency_header": "a" }),
             "idempotency_header",
         ),
+        (json!({ "folds_case": ["email", "phone"] }), "folds_case"),
         (json!({ "credential_header": "host" }), "credential_header"),
         (json!({ "credential_header": "" }), "credential_header"),
         (json!({ "credential_scheme": "Token token" }), "credential_scheme"),

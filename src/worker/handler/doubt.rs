@@ -18,7 +18,7 @@ impl Course<'_> {
             Ok(user) => user,
             Err(After::Again) => return Some(Next::Step(Step::ReadBack { otherwise })),
             Err(After::Exhausted(failure)) => return self.looked_in_vain(otherwise, failure).await,
-            Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
+            Err(After::End(failure)) => return Some(self.unread(failure)),
         };
         let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
         let comparison = match untouched {
