@@ -85,7 +85,7 @@ impl Display {
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let pace = settled as f64 / seconds;
         let done = self.before + settled;
-        let mut text = format!("{done} done, {} failed", progress.failures());
+        let mut text = format!("{done} done ({} of them failed)", progress.failures());
         if let Some(total) = self.total {
             let waiting = total.saturating_sub(done);
             let _infallible = write!(text, ", {waiting} waiting");

@@ -140,7 +140,7 @@ impl Answer {
                     .into(),
             ),
             Class::Outage => (Fault::Broken, outage(status)),
-            Class::Unknown => (Fault::Unknown, unknown(status)),
+            Class::Unknown => (Fault::Unknown, unknown(status, &self.method)),
         };
         self.error(fault, detail)
     }
@@ -167,7 +167,11 @@ fn outage(status: u16) -> Cow<'static, str> {
     }
 }
 
-fn unknown(status: u16) -> Cow<'static, str> {
+fn unknown(status: u16, method: &Method) -> Cow<'static, str> {
+    if *method == Method::GET {
+        return format!("the answer to a read ({status}) shows no user: see what stands before the provider")
+            .into();
+    }
     match status {
         200..=299 => format!(
             "an answer with {status} came that does not say whether the command was applied: see what stands before \

@@ -241,7 +241,11 @@ impl Http {
             name: "the provider",
             key: "provider.base_url",
             url: &url,
-            aftermath: "; it may have applied the command",
+            aftermath: if reads {
+                ""
+            } else {
+                "; it may have applied the command"
+            },
         };
         let response = outgoing
             .send()
@@ -282,10 +286,7 @@ impl Http {
                 return Err(answer.error(Fault::Broken, detail));
             }
             Err(Unread::Lost) => {
-                return Err(answer.error(
-                    Fault::Unknown,
-                    "the provider's answer broke off; it may have applied the command",
-                ));
+                return Err(answer.error(Fault::Unknown, "the provider's answer to a read broke off"));
             }
         }
         Ok(answer)

@@ -33,7 +33,9 @@ pub struct Config {
     /// The object in which the fields stand, by its name, such as `profile`. Default: empty, which is none.
     pub wrap: String,
     /// The name of each field at the provider, under its name in a command; dotted where it stands deeper, such as
-    /// `name.first`. It has no defaults: the kind needs at least one, and a field without a name is refused.
+    /// `name.first`. It has no defaults: the kind needs at least one, and a field without a name is refused. A dotted name
+    /// sends an object with that member alone: where the provider replaces objects as a whole, set `replaces`, or the
+    /// object's other members are lost.
     pub fields: FieldNames,
     /// Members that are sent with every update, by dotted name from the top of the body, in quotes where it has dots
     /// (`"notify.mail" = false`): a text, a number, true or false each. Default: none.

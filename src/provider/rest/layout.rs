@@ -78,6 +78,12 @@ impl Layout {
             },
         };
         layout.refuse_overlaps()?;
+        if !layout.wrap.is_empty() && layout.user_at.ends_with(&layout.wrap) {
+            return Err(SetupError::new(
+                "provider.rest.user_at",
+                "leads to where `wrap` leads: fields would be looked for under it twice; leave user_at's last part out",
+            ));
+        }
         Ok(layout)
     }
 
@@ -215,10 +221,11 @@ fn names(dotted: &str) -> Path {
 
 fn dotted(key: impl Into<Cow<'static, str>>, text: &str) -> Result<Path, SetupError> {
     let names = names(text);
-    match names.iter().any(|name| name.is_empty()) {
+    match names.iter().any(|name| name.is_empty() || name.contains('"')) {
         true => Err(SetupError::new(
             key,
-            "has an empty name in it; write names with a dot between, such as name.first",
+            "has an empty name or a quotation mark in it; write names with a dot between, such as name.first (a name \
+             that has a dot itself can't be written)",
         )),
         false => Ok(names),
     }
