@@ -31,7 +31,7 @@ use crate::provider::token::oauth2;
 use crate::provider::{Kind, karmo, mattr, rest, scim, sivo, zitadel};
 use crate::telemetry;
 use crate::worker::Merge;
-use crate::worker::handler::OnIgnored;
+use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
 
 pub use load::{ConfigError, load, load_broker};

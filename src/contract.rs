@@ -21,6 +21,6 @@ pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, Use
 pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
 pub use decode::{BODY_BYTES_MAX, Ident, decode, shown_key, without_marks};
 pub use failure::{Failure, Fault, Reason};
-pub use notice::{Act, Learned, Notice, WorkerId};
+pub use notice::{Learned, Notice, RunId, WorkerId};
 pub use outcome::Outcome;
 pub use quota::QuotaTold;

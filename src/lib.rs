@@ -1,9 +1,17 @@
 //! `usher` applies UpdateUser commands from RabbitMQ to identity providers, at the pace that the provider
 //! allows, and tells the world what became of each.
 //!
-//! A command's path has four hops: `broker::Consumer::next` receives it, `worker::run` dispatches it to its
-//! user's lane, `worker::handler` makes the calls, `worker::settle` publishes its outcome and acks it. What
-//! the handler decides by is plain data in `policy`: the pace, the retries, the provider's health, the guard
+//! A command's path has five hops, in one direction:
+//!
+//! | hop | file | from, to |
+//! | --- | --- | --- |
+//! | receive | `broker/amqp/consumer.rs` | a frame, a `Delivery` |
+//! | dispatch | `worker/dispatch.rs` | a `Delivery`, a command in its user's lane |
+//! | run | `worker/runner.rs` | the lane's head; what the log knows of it; START; at the end the ack |
+//! | attempt | `worker/attempts.rs` | a command, an `Outcome`: permit, call, classify, and again after a wait |
+//! | settle | `worker/settle.rs` | an `Outcome`; reply, dead letter and event, each confirmed |
+//!
+//! What an attempt decides by is plain data in `policy`: the pace, the retries, the provider's health, the guard
 //! before the dead letters; `worker::gate` holds it and grants each call its permit.
 //!
 //! Each module may use those that stand below it here, and `tests/it/tidy.rs` sees to it:

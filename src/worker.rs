@@ -1,33 +1,33 @@
-//! The application: takes deliveries, keeps each user's order, handles, settles.
+//! The application: takes deliveries, keeps each user's order, applies each command, and tells its outcome.
 //!
-//! The path of a command: `run` receives and dispatches it to its user's lane, `handler` makes the
-//! calls, `settle` tells the world and acks. Beside it, `fleet` speaks with the other workers,
-//! and `letters` tells what became of commands that the broker gave up.
+//! The path of a command: `dispatch` decodes it and puts it into its user's lane; `runner` sees what is known of it,
+//! announces it, and acks it at the end; `attempts` makes the calls; `settle` publishes the outcome. Beside it, `fleet`
+//! talks to the other workers, and `reconciler` completes what the broker itself dead-lettered.
 
+pub mod attempts;
+mod background;
+pub mod dispatch;
 mod failpoint;
 pub mod fleet;
 pub mod gate;
-pub mod handler;
-mod hands;
-mod keepers;
 pub mod lane;
 pub mod ledger;
-mod letters;
 mod lifecycle;
 mod partition;
 pub mod progress;
-mod rest;
-pub mod run;
+pub mod received;
+mod reconciler;
+mod runner;
 pub mod settle;
 pub mod setup;
 pub mod shutdown;
-pub mod turn;
+mod suspension;
 mod unroutable;
 pub mod waits;
 pub mod watchdog;
 
-pub use hands::Merge;
+pub use dispatch::Worker;
 pub use progress::Progress;
-pub use run::Worker;
+pub use runner::Merge;
 pub use setup::{Company, Config, Setup};
 pub use shutdown::{Shutdown, Stopped};

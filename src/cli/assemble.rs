@@ -17,7 +17,7 @@ use usher::provider::sivo::Sivo;
 use usher::provider::token::Source;
 use usher::provider::zitadel::Zitadel;
 use usher::provider::{Kind, Provider, SetupError};
-use usher::worker::{gate, handler::Calls};
+use usher::worker::{attempts::Calls, gate};
 
 use super::exit;
 

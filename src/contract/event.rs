@@ -205,7 +205,7 @@ pub struct Succeeded {
     pub attempts: u32,
     /// From the command's turn to its outcome.
     pub duration_ms: u64,
-    /// False where the user already was as asked.
+    /// False where the user is known to have been as asked already. A write without a read before it does not know.
     pub changed: bool,
     /// Where one call applied several commands of a user: the command whose call it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]

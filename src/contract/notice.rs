@@ -41,12 +41,12 @@ impl fmt::Debug for WorkerId {
 /// A worker's turn at a command, or another act that it numbers. A START event has its turn as its `app_id`:
 /// `<worker>/<number>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Act {
+pub struct RunId {
     pub worker: WorkerId,
     pub number: u64,
 }
 
-impl Act {
+impl RunId {
     pub fn parse(text: &str) -> Option<Self> {
         let (worker, number) = text.rsplit_once('/')?;
         Some(Self {
@@ -56,7 +56,7 @@ impl Act {
     }
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.worker, self.number)
     }

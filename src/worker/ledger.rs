@@ -1,4 +1,4 @@
-//! What became of commands lately: which runs of them ended and which turns were begun, in this process and, by the
+//! What became of commands lately: which runs of them ended and which runs were begun, in this process and, by the
 //! outcome log, in others. A command that comes again is judged by it.
 //!
 //! A command has several runs when it failed and came again: a dead letter that was moved back, or another publish under
@@ -26,7 +26,7 @@ use crate::broker::Message;
 use crate::contract::event::EventType;
 use crate::contract::notice::{BARRIER, HANDED_BACK};
 use crate::contract::outcome::Settlement;
-use crate::contract::{Act, CommandId, Ident, Outcome, UserId, Version, WorkerId};
+use crate::contract::{CommandId, Ident, Outcome, RunId, UserId, Version, WorkerId};
 
 /// Which part of the outcome log an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,27 +37,27 @@ pub enum Part {
     Earlier,
 }
 
-/// The turns at a command that have no outcome.
+/// The runs at a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Begun {
     /// Those that did not end in order: whoever had them died, or has them still.
-    pub open: Vec<Act>,
+    pub open: Vec<RunId>,
     /// One that ended in order had called the provider.
     pub called: bool,
 }
 
 impl Begun {
-    /// The workers that did not end their turns.
+    /// The workers that did not end their runs.
     pub fn workers(&self) -> usize {
-        let mut workers: Vec<_> = self.open.iter().map(|turn| &turn.worker).collect();
+        let mut workers: Vec<_> = self.open.iter().map(|run| &run.worker).collect();
         workers.sort();
         workers.dedup();
         workers.len()
     }
 }
 
-/// So many turns are remembered of one command.
-const TURNS_MAX: usize = 32;
+/// So many runs are remembered of one command.
+const RUNS_MAX: usize = 32;
 
 /// In so many earlier runs of a command a success is looked for. Only a redriven command has earlier runs.
 const RUNS_BACK_MAX: u32 = 32;
@@ -251,22 +251,22 @@ impl Ledger {
         }
     }
 
-    /// Whether a turn that was begun since then is known for sure.
+    /// Whether a run that was begun since then is known for sure.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
         let state = self.state();
         !state.cut && state.earlier.is_none() && state.complete_since.is_none_or(|since| since <= then)
     }
 
-    /// A turn of this worker's own.
-    pub fn begin(&self, ident: &Ident, turn: Act, now: Timestamp) {
+    /// A run of this worker's own.
+    pub fn begin(&self, ident: &Ident, run: RunId, now: Timestamp) {
         let id = EventType::Start.id(ident);
-        self.state().begin(id, turn, now, Part::End);
+        self.state().begin(id, run, now, Part::End);
     }
 
     /// It ended in order, without an outcome.
-    pub fn hand_back(&self, ident: &Ident, turn: &Act, called: bool, now: Timestamp) {
+    pub fn hand_back(&self, ident: &Ident, run: &RunId, called: bool, now: Timestamp) {
         let id = EventType::Start.id(ident);
-        self.state().hand_back(id, turn, called, now, Part::End);
+        self.state().hand_back(id, run, called, now, Part::End);
     }
 
     pub fn settle(&self, ident: &Ident, settlement: &Settlement, body: &[u8], now: Timestamp) {
@@ -285,7 +285,7 @@ impl Ledger {
         let id = settlement.outcome.event_type().id(ident);
         let mut state = self.state();
         state.insert(id, seen, now, Part::End);
-        // Nobody asks for the turns of a command that has its outcome.
+        // Nobody asks for the runs of a command that has its outcome.
         state.seen.remove(&EventType::Start.id(ident));
     }
 
@@ -351,7 +351,7 @@ impl Ledger {
             state.cut = false;
             state.complete_since = state.complete_since.max(Some(time));
         }
-        if let Some(barrier) = barrier.and_then(|text| Act::parse(&text)) {
+        if let Some(barrier) = barrier.and_then(|text| RunId::parse(&text)) {
             if barrier.worker == state.me {
                 self.barrier.send_modify(|read| *read = barrier.number.max(*read));
             }
@@ -360,10 +360,10 @@ impl Ledger {
         match seen {
             Some(seen) => state.end(id, seen, time, part),
             None => {
-                if let Some(turn) = message.properties.app_id().and_then(Act::parse) {
+                if let Some(run) = message.properties.app_id().and_then(RunId::parse) {
                     match message.properties.header_text(HANDED_BACK) {
-                        Some(how) => state.hand_back(id, &turn, how != "untouched", time, part),
-                        None => state.begin(id, turn, time, part),
+                        Some(how) => state.hand_back(id, &run, how != "untouched", time, part),
+                        None => state.begin(id, run, time, part),
                     }
                 }
             }
@@ -434,7 +434,7 @@ impl State {
         oldest.or_else(|| self.oldest_first.pop_front())
     }
 
-    fn turns(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut Begun> {
+    fn runs(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut Begun> {
         if !self.seen.contains_key(&id) {
             self.insert(id, Seen::Begun(Box::default()), time, part);
         }
@@ -444,34 +444,34 @@ impl State {
         }
     }
 
-    fn begin(&mut self, id: Uuid, turn: Act, time: Timestamp, part: Part) {
+    fn begin(&mut self, id: Uuid, run: RunId, time: Timestamp, part: Part) {
         if part == Part::Earlier
             && self
                 .earlier
                 .as_ref()
-                .is_some_and(|earlier| earlier.ended(id, &turn))
+                .is_some_and(|earlier| earlier.ended(id, &run))
         {
             return;
         }
-        if let Some(begun) = self.turns(id, time, part)
-            && !begun.open.contains(&turn)
-            && begun.open.len() < TURNS_MAX
+        if let Some(begun) = self.runs(id, time, part)
+            && !begun.open.contains(&run)
+            && begun.open.len() < RUNS_MAX
         {
-            begun.open.push(turn);
+            begun.open.push(run);
         }
     }
 
-    fn hand_back(&mut self, id: Uuid, turn: &Act, called: bool, time: Timestamp, part: Part) {
-        let Some(begun) = self.turns(id, time, part) else {
+    fn hand_back(&mut self, id: Uuid, run: &RunId, called: bool, time: Timestamp, part: Part) {
+        let Some(begun) = self.runs(id, time, part) else {
             return;
         };
         let known = begun.open.len();
-        begun.open.retain(|open| open != turn);
+        begun.open.retain(|open| open != run);
         begun.called |= called;
         if begun.open.len() == known
             && let Some(earlier) = &mut self.earlier
         {
-            earlier.ends(id, turn);
+            earlier.ends(id, run);
         }
     }
 

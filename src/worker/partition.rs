@@ -2,10 +2,9 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::handler::Held;
-use super::hands::{Hands, MERGED_MAX};
 use super::lane::Lanes;
-use super::turn::Turn;
+use super::received::{Received, class};
+use super::runner::{MERGED_MAX, Runner};
 use crate::broker::Lease;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub(super) struct Partition {
     pub(super) stage: Stage,
     /// When it is cancelled, commands are left where they stand between two calls.
     pub(super) leave: CancellationToken,
-    pub(super) lanes: Lanes<Turn>,
+    pub(super) lanes: Lanes<Received>,
     pub(super) running: usize,
 }
 
@@ -53,14 +52,14 @@ impl Partition {
         matches!(self.stage, Stage::Entering | Stage::Serving)
     }
 
-    /// What waits right behind this turn of its user and may share its call.
-    pub(super) fn merged(&mut self, turn: &Turn, hands: &Hands) -> Vec<Turn> {
-        let Some(user) = turn.user().filter(|_| hands.may_merge(turn)) else {
+    /// What waits right behind this received of its user and may share its call.
+    pub(super) fn merged(&mut self, received: &Received, runner: &Runner) -> Vec<Received> {
+        let Some(user) = received.user().filter(|_| runner.may_merge(received)) else {
             return Vec::new();
         };
         let mut room = MERGED_MAX - 1;
-        self.lanes.take_while(user, Held::class(&turn.delivery), |next| {
-            let fits = room > 0 && hands.may_merge(next);
+        self.lanes.take_while(user, class(&received.delivery), |next| {
+            let fits = room > 0 && runner.may_merge(next);
             room -= usize::from(fits);
             fits
         })
@@ -71,8 +70,8 @@ impl Partition {
         self.stage = stage;
         self.leave.cancel();
         let mut count = 0;
-        for turn in self.lanes.drain() {
-            turn.delivery.hand_back();
+        for received in self.lanes.drain() {
+            received.delivery.hand_back();
             count += 1;
         }
         count

@@ -19,7 +19,7 @@ use crate::contract::dead_letter::{self, DeadLetter, HeaderValue};
 use crate::contract::event::{CONTENT_TYPE, Event, EventBody, Summary};
 use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
-use crate::contract::{Act, Failure, Ident, ProviderName};
+use crate::contract::{Failure, Ident, ProviderName, RunId};
 use crate::metrics;
 use crate::policy::retry::Schedule;
 use crate::provider::Codes;
@@ -49,25 +49,25 @@ struct Reply<'a> {
 }
 
 impl Settler {
-    /// Publishes START, and returns when the broker has it. `turn` is what others know this turn by.
-    pub async fn start(&self, ident: &Ident, delivery: &Delivery, turn: &Act) {
-        let message = self.started(ident, delivery, Some(turn), None);
+    /// Publishes START, and returns when the broker has it. `run` is what others know this run by.
+    pub async fn start(&self, ident: &Ident, delivery: &Delivery, run: &RunId) {
+        let message = self.started(ident, delivery, Some(run), None);
         self.until_confirmed(&message).await;
     }
 
-    /// Publishes START of a command whose turn never comes, and returns when the broker has it.
+    /// Publishes START of a command whose run never comes, and returns when the broker has it.
     pub async fn announce(&self, ident: &Ident, delivery: &Delivery) {
         let message = self.started(ident, delivery, None, None);
         self.until_confirmed(&message).await;
     }
 
-    /// START once more: the turn ended in order and without an outcome.
-    pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) -> Message {
+    /// START once more: the run ended in order and without an outcome.
+    pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, run: &RunId, called: bool) -> Message {
         let how = if called { "called" } else { "untouched" };
         self.started(
             ident,
             delivery,
-            Some(turn),
+            Some(run),
             Some(mark(HANDED_BACK, how.to_owned())),
         )
     }
@@ -76,13 +76,13 @@ impl Settler {
         &self,
         ident: &Ident,
         delivery: &Delivery,
-        turn: Option<&Act>,
+        run: Option<&RunId>,
         handed_back: Option<(String, Header)>,
     ) -> Message {
         let event = Event::start(&self.provider, ident, delivery.redelivered, self.clock.now());
         let mut message = self.message(&event, ident, delivery, handed_back);
-        if let Some(turn) = turn {
-            message.properties = message.properties.with_app_id(&turn.to_string());
+        if let Some(run) = run {
+            message.properties = message.properties.with_app_id(&run.to_string());
         }
         message
     }

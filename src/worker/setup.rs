@@ -13,16 +13,16 @@ use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
 
+use super::attempts::{Caller, Calls};
+use super::background::Background;
+use super::dispatch::{LOOK_INTERVAL, Worker};
 use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
-use super::handler::{Calls, Handler};
-use super::hands::{Claims, Hands, Slots, Suspicion};
-use super::keepers::Keepers;
 use super::ledger::Ledger;
-use super::letters::Keeper;
 use super::lifecycle;
 use super::progress::Progress;
-use super::run::{LOOK_INTERVAL, Worker};
+use super::reconciler::ReconcilerTask;
+use super::runner::{Claims, Runner, Slots, Suspicion};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
 use super::unroutable;
@@ -105,7 +105,7 @@ pub struct Setup {
     pub config: Config,
     pub gate: gate::Settings,
     pub calls: Calls,
-    /// A longer pause hands back what is held.
+    /// A longer pause runner back what is held.
     pub hold_max: Duration,
     pub clock: Clock,
     pub shutdown: Shutdown,
@@ -126,7 +126,7 @@ impl Worker {
     /// Needs a tokio runtime: what runs beside the commands starts here.
     pub fn new(mut setup: Setup) -> Self {
         let gate = Gate::new(setup.gate.clone());
-        let mut keepers = Keepers::default();
+        let mut keepers = Background::default();
         keepers.spawn("gate", gate.clone().keep_open());
         let credentials = gate.clone().watch_credentials(setup.provider.clone());
         keepers.spawn("credentials", credentials);
@@ -136,18 +136,18 @@ impl Worker {
             .as_ref()
             .map_or(Duration::ZERO, |company| company.ledger_window);
         let fleet = company.map(|company| setup.join(company, &gate, &ledger, &mut keepers));
-        let hands = Arc::new(setup.hands(gate, ledger, fleet.clone(), ledger_window));
+        let runner = Arc::new(setup.runner(gate, ledger, fleet.clone(), ledger_window));
         let letters = fleet.clone().map(|fleet| {
-            keepers.spawn("token", keep_token(hands.clone()));
-            Keeper::start(hands.clone(), fleet)
+            keepers.spawn("token", keep_token(runner.clone()));
+            ReconcilerTask::start(runner.clone(), fleet)
         });
         let progress = watch::Sender::new(Progress::new(setup.partitions, setup.consumer.window()));
-        let (watchdog, still) = setup.watchdog(&hands, &progress);
+        let (watchdog, still) = setup.watchdog(&runner, &progress);
         keepers.spawn("watchdog", watchdog.watch());
         Self {
             consumer: setup.consumer,
             publisher: setup.publisher,
-            hands,
+            runner,
             fleet,
             letters,
             partitions: setup.partitions,
@@ -184,7 +184,7 @@ impl Setup {
         company: Company,
         gate: &Arc<Gate>,
         ledger: &Arc<Ledger>,
-        keepers: &mut Keepers,
+        keepers: &mut Background,
     ) -> Arc<Fleet> {
         let sight = company.listener.sight();
         let unroutable = unroutable::watch(sight.unroutable.clone());
@@ -221,15 +221,15 @@ impl Setup {
 
     fn watchdog(
         &self,
-        hands: &Hands,
+        runner: &Runner,
         progress: &watch::Sender<Progress>,
     ) -> (Watchdog, watch::Receiver<Option<Still>>) {
         let (told, still) = watch::channel(None);
         let watchdog = Watchdog {
-            gate: hands.handler.gate.clone(),
-            waits: hands.handler.waits.clone(),
+            gate: runner.caller.gate.clone(),
+            waits: runner.caller.waits.clone(),
             progress: progress.subscribe(),
-            ready: hands.fleet.as_ref().map(|fleet| fleet.ready()),
+            ready: runner.fleet.as_ref().map(|fleet| fleet.ready()),
             publishing: self.publisher.link(),
             consuming: self.consumer.link(),
             stalled_after: self.config.stalled_after,
@@ -238,15 +238,15 @@ impl Setup {
         (watchdog, still)
     }
 
-    fn hands(
+    fn runner(
         &self,
         gate: Arc<Gate>,
         ledger: Arc<Ledger>,
         fleet: Option<Arc<Fleet>>,
         ledger_window: Duration,
-    ) -> Hands {
-        Hands {
-            handler: Handler {
+    ) -> Runner {
+        Runner {
+            caller: Caller {
                 provider: self.provider.clone(),
                 gate,
                 retry: self.gate.retry.clone(),
@@ -265,14 +265,14 @@ impl Setup {
             fleet,
             clock: self.clock,
             worker: self.id.clone(),
-            turns: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
             slots: Slots::new(self.gate.concurrency, self.partitions),
             suspicion: Suspicion {
                 suspect_after: self.config.suspect_after,
                 poison_after: self.config.poison_after,
             },
             claims: Claims::default(),
-            alone: RwLock::default(),
+            isolation: RwLock::default(),
             ledger_window,
         }
     }
@@ -280,15 +280,15 @@ impl Setup {
 
 /// A worker that stands by is ready to call the moment a lease comes. The one call that it makes is not worth
 /// a part of the quota. Never ends.
-async fn keep_token(hands: Arc<Hands>) {
+async fn keep_token(runner: Arc<Runner>) {
     let mut look = interval(LOOK_INTERVAL);
     loop {
         look.tick().await;
-        let access = hands.handler.provider.access();
-        if hands.handler.gate.has_part() || access.token() == TokenState::Ready {
+        let access = runner.caller.provider.access();
+        if runner.caller.gate.has_part() || access.token() == TokenState::Ready {
             continue;
         }
-        let _fetching = hands.handler.fetching.lock().await;
+        let _fetching = runner.caller.fetching.lock().await;
         if let Err(error) = access.fetch_token().await {
             tracing::debug!(reason = %error, "worker: standing by, no token yet");
             sleep(TOKEN_AGAIN).await;

@@ -57,7 +57,10 @@ impl Shutdown {
 }
 
 /// `None` where it is cancelled first.
-pub(super) async fn unless_left<T>(leave: &CancellationToken, wait: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_cancelled<T>(
+    leave: &CancellationToken,
+    wait: impl Future<Output = T>,
+) -> Option<T> {
     if leave.is_cancelled() {
         return None;
     }
@@ -78,15 +81,15 @@ mod tests {
     #[tokio::test]
     async fn what_is_left_is_neither_begun_nor_waited_for() {
         let leave = CancellationToken::new();
-        assert_eq!(unless_left(&leave, ready(1)).await, Some(1));
+        assert_eq!(unless_cancelled(&leave, ready(1)).await, Some(1));
         let waiting = tokio::spawn({
             let leave = leave.clone();
-            async move { unless_left(&leave, pending::<u32>()).await }
+            async move { unless_cancelled(&leave, pending::<u32>()).await }
         });
         tokio::task::yield_now().await;
         leave.cancel();
         assert_eq!(waiting.await.unwrap(), None);
         let never = async { panic!("it was begun") };
-        assert_eq!(unless_left(&leave, never).await, None::<u32>);
+        assert_eq!(unless_cancelled(&leave, never).await, None::<u32>);
     }
 }

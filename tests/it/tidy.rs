@@ -235,3 +235,35 @@ fn the_top_level_holds_what_is_meant_to_be_there() {
         .collect();
     assert_tidy(&violations);
 }
+
+/// The files that a delivery meets, from frame to ack, each of which uses the next.
+const PATH: [(&str, &str); 5] = [
+    ("broker/amqp/consumer.rs", "Delivery"),
+    ("worker/dispatch.rs", "runner::"),
+    ("worker/runner.rs", "attempts::"),
+    ("worker/attempts.rs", "Outcome"),
+    ("worker/settle.rs", "Publisher"),
+];
+
+#[test]
+fn the_path_that_is_shown_is_the_real_one() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let mut violations = Vec::new();
+    for (file, uses) in PATH {
+        if !read(&format!("src/{file}")).contains(uses) {
+            violations.push(format!(
+                "src/{file}: does not use {uses}; correct the path here, in lib.rs and in README.md"
+            ));
+        }
+    }
+    for map in ["src/lib.rs", "README.md"] {
+        let text = read(map);
+        let places: Vec<_> = PATH.iter().map(|(file, _)| text.find(file)).collect();
+        if places.iter().any(Option::is_none) || !places.is_sorted() {
+            violations.push(format!(
+                "{map}: does not name the files of the path in their order"
+            ));
+        }
+    }
+    assert_tidy(&violations);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use usher::contract::{Fault, Reason};
 
-use crate::commands::command;
+use crate::commands::{body, command, id, message};
 use crate::provider::{Answer, Scripted};
 use crate::world::{World, outcomes};
 
@@ -248,6 +248,20 @@ async fn a_command_that_was_applied_is_no_failure_because_reads_of_its_user_fail
         assert!(outcome.starts_with("SUCCESS"), "{outcome}");
         assert_eq!(provider.writes().len(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_was_as_asked_before_a_write_without_an_answer_is_as_asked_after_it() {
+    let nothing_written = Answer::Fail(Fault::Unknown);
+    let provider = Scripted::in_turn([Answer::Ok, nothing_written]).reading_first();
+    let world = World::new(provider.clone());
+    world.publish(&command(1, "u", false));
+    let mut same = body(1, "u", false);
+    same["id"] = id(2).to_string().into();
+    world.publish(&message(&same, "u", false));
+    world.run_to_the_end().await;
+    assert_eq!(outcomes(&world.events()), ["SUCCESS 1", "UNCHANGED 1"]);
+    assert_eq!(provider.writes().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

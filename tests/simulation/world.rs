@@ -19,9 +19,9 @@ use usher::policy::guard;
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
 use usher::provider::Provider;
+use usher::worker::attempts::{Calls, OnIgnored};
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
-use usher::worker::handler::{Calls, OnIgnored};
 use usher::worker::watchdog::Still;
 use usher::worker::{Company, Config, Merge, Progress, Setup, Shutdown, Stopped, Worker, gate};
 

@@ -149,7 +149,7 @@ impl Log {
         Ok(if spoke { Read::Anew } else { Read::Ended })
     }
 
-    /// Hands on the end and what is new, until nothing comes any more.
+    /// Runner on the end and what is new, until nothing comes any more.
     async fn follow(&self, end: &mut Part, from: Place) -> lapin::Result<Read> {
         let (mut next, mut present) = (from.next, from.present);
         while let Some((offset, message)) = end.next().await? {

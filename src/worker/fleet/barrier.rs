@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{Fleet, Read};
 use crate::broker::{Header, Message, Properties};
-use crate::contract::Act;
+use crate::contract::RunId;
 use crate::contract::notice::BARRIER;
 
 /// A barrier that was not read by then is put up again.
@@ -84,7 +84,7 @@ impl Fleet {
     /// Puts this event behind all that is in the log, and waits until it is read.
     async fn read_behind(&self, latest: Message) {
         let number = self.barriers.fetch_add(1, Ordering::AcqRel) + 1;
-        let barrier = Act {
+        let barrier = RunId {
             worker: self.me.clone(),
             number,
         };

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::TURNS_MAX;
-use crate::contract::Act;
+use super::RUNS_MAX;
+use crate::contract::RunId;
 
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
@@ -14,18 +14,18 @@ pub(super) struct Earlier {
     pub(super) oldest_first: VecDeque<(Uuid, Timestamp)>,
     /// Turns that were handed back, by START's id, where START stands in the older part: it opens none of them. Given up
     /// with what else is known of the command.
-    pub(super) ended: HashMap<Uuid, Vec<Act>>,
+    pub(super) ended: HashMap<Uuid, Vec<RunId>>,
 }
 
 impl Earlier {
-    pub(super) fn ends(&mut self, id: Uuid, turn: &Act) {
+    pub(super) fn ends(&mut self, id: Uuid, run: &RunId) {
         let ended = self.ended.entry(id).or_default();
-        if ended.len() < TURNS_MAX {
-            ended.push(turn.clone());
+        if ended.len() < RUNS_MAX {
+            ended.push(run.clone());
         }
     }
 
-    pub(super) fn ended(&self, id: Uuid, turn: &Act) -> bool {
-        self.ended.get(&id).is_some_and(|ended| ended.contains(turn))
+    pub(super) fn ended(&self, id: Uuid, run: &RunId) -> bool {
+        self.ended.get(&id).is_some_and(|ended| ended.contains(run))
     }
 }

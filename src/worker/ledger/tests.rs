@@ -26,8 +26,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn turn(worker: &str, number: u64) -> Act {
-    Act {
+fn run(worker: &str, number: u64) -> RunId {
+    RunId {
         worker: WorkerId::new(worker),
         number,
     }
@@ -81,10 +81,10 @@ fn logged(event: &Event, headers: &[(&str, &str)]) -> Message {
     }
 }
 
-fn start(n: u128, turn: &str, headers: &[(&str, &str)]) -> Message {
+fn start(n: u128, run: &str, headers: &[(&str, &str)]) -> Message {
     let provider = ProviderName::parse("sivo").unwrap();
     let mut message = logged(&Event::start(&provider, &ident(n, 0), false, at(1)), headers);
-    message.properties = message.properties.with_app_id(turn);
+    message.properties = message.properties.with_app_id(run);
     message
 }
 
@@ -238,12 +238,12 @@ fn a_turn_is_open_until_it_is_handed_back() {
     ledger.read(start(1, "a/1", &[]), Part::End);
     ledger.read(start(1, "a/1", &[]), Part::End);
     ledger.read(start(1, "a/2", &[]), Part::End);
-    ledger.begin(&ident(1, 0), turn("me", 7), at(1));
+    ledger.begin(&ident(1, 0), run("me", 7), at(1));
     let begun = ledger.begun(&ident(1, 0));
-    assert_eq!(begun.open, [turn("a", 1), turn("a", 2), turn("me", 7)]);
+    assert_eq!(begun.open, [run("a", 1), run("a", 2), run("me", 7)]);
     assert_eq!((begun.workers(), begun.called), (2, false));
     ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]), Part::End);
-    ledger.hand_back(&ident(1, 0), &turn("me", 7), true, at(1));
+    ledger.hand_back(&ident(1, 0), &run("me", 7), true, at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!((begun.open.len(), begun.called), (1, true));
 }
@@ -258,14 +258,14 @@ fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing()
     ledger.read(start(1, "b/1", &[]), Part::Earlier);
     ledger.read(terminal(2, &success()), Part::Earlier);
     let begun = ledger.begun(&ident(1, 0));
-    assert_eq!((begun.open, begun.called), (vec![turn("b", 1)], true));
+    assert_eq!((begun.open, begun.called), (vec![run("b", 1)], true));
     assert_eq!(
         next(&ledger, 2, 0, b"other"),
         (1, Some(true)),
         "its body is known"
     );
     ledger.is_read();
-    assert_eq!(ledger.begun(&ident(1, 0)).open, [turn("b", 1)]);
+    assert_eq!(ledger.begun(&ident(1, 0)).open, [run("b", 1)]);
 }
 
 #[test]
@@ -325,12 +325,12 @@ fn what_is_older_is_given_up_first_in_whatever_order_it_was_read() {
 #[test]
 fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
     let ledger = ledger(10);
-    ledger.begin(&ident(1, 0), turn("me", 7), at(1));
-    ledger.begin(&ident(2, 0), turn("me", 8), at(1));
+    ledger.begin(&ident(1, 0), run("me", 7), at(1));
+    ledger.begin(&ident(2, 0), run("me", 8), at(1));
     ledger.settle(&ident(1, 0), &success(), BODY, at(2));
     assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
     assert_eq!(next(&ledger, 1, 0, BODY), (1, Some(false)));
-    assert_eq!(ledger.begun(&ident(2, 0)).open, [turn("me", 8)]);
+    assert_eq!(ledger.begun(&ident(2, 0)).open, [run("me", 8)]);
 }
 
 #[tokio::test]
@@ -357,23 +357,23 @@ enum Did {
 }
 
 /// What three workers, of whom one is this one, may have done about six commands, in the log's order.
-fn story(rng: &mut fastrand::Rng) -> Vec<(u128, Act, Did)> {
+fn story(rng: &mut fastrand::Rng) -> Vec<(u128, RunId, Did)> {
     let mut story = Vec::new();
-    let mut open: HashMap<u128, Vec<Act>> = HashMap::new();
+    let mut open: HashMap<u128, Vec<RunId>> = HashMap::new();
     let mut ended = Vec::new();
     for number in 0..rng.u64(1..40) {
         let n = rng.u128(0..6);
-        let turns = open.entry(n).or_default();
+        let runs = open.entry(n).or_default();
         if ended.contains(&n) {
             continue;
         }
-        if turns.is_empty() || rng.u8(..4) == 0 {
-            let turn = turn(["a", "b", "me"][rng.usize(..3)], number);
-            turns.push(turn.clone());
-            story.push((n, turn, Did::Begin));
+        if runs.is_empty() || rng.u8(..4) == 0 {
+            let run = run(["a", "b", "me"][rng.usize(..3)], number);
+            runs.push(run.clone());
+            story.push((n, run, Did::Begin));
             continue;
         }
-        let turn = turns.swap_remove(rng.usize(..turns.len()));
+        let run = runs.swap_remove(rng.usize(..runs.len()));
         let did = match rng.u8(..4) {
             0 => Did::Succeed,
             1 => Did::Fail,
@@ -382,32 +382,32 @@ fn story(rng: &mut fastrand::Rng) -> Vec<(u128, Act, Did)> {
         if !matches!(did, Did::HandBack(_)) {
             ended.push(n);
         }
-        story.push((n, turn, did));
+        story.push((n, run, did));
     }
     story
 }
 
-fn as_logged((n, turn, did): &(u128, Act, Did)) -> Message {
+fn as_logged((n, run, did): &(u128, RunId, Did)) -> Message {
     let how = |called: bool| if called { "called" } else { "untouched" };
     match did {
-        Did::Begin => start(*n, &turn.to_string(), &[]),
-        Did::HandBack(called) => start(*n, &turn.to_string(), &[(HANDED_BACK, how(*called))]),
+        Did::Begin => start(*n, &run.to_string(), &[]),
+        Did::HandBack(called) => start(*n, &run.to_string(), &[(HANDED_BACK, how(*called))]),
         Did::Succeed => terminal(*n, &success()),
         Did::Fail => terminal(*n, &failure()),
     }
 }
 
-fn done_here(ledger: &Ledger, (n, turn, did): &(u128, Act, Did)) {
+fn done_here(ledger: &Ledger, (n, run, did): &(u128, RunId, Did)) {
     let (ident, now) = (ident(*n, 0), at(3));
     match did {
-        Did::Begin => ledger.begin(&ident, turn.clone(), now),
-        Did::HandBack(called) => ledger.hand_back(&ident, turn, *called, now),
+        Did::Begin => ledger.begin(&ident, run.clone(), now),
+        Did::HandBack(called) => ledger.hand_back(&ident, run, *called, now),
         Did::Succeed => ledger.settle(&ident, &success(), BODY, now),
         Did::Fail => ledger.settle(&ident, &failure(), BODY, now),
     }
 }
 
-/// The next run of each command, and the open turns of those that have no end.
+/// The next run of each command, and the open runs of those that have no end.
 fn known_of_all(ledger: &Ledger) -> Vec<(u32, Option<bool>, Vec<String>, bool)> {
     let known = |n| {
         let (run, succeeded) = next(ledger, n, 0, BODY);
@@ -415,7 +415,7 @@ fn known_of_all(ledger: &Ledger) -> Vec<(u32, Option<bool>, Vec<String>, bool)> 
             0 => ledger.begun(&ident(n, 0)),
             _ => Begun::default(),
         };
-        let mut open: Vec<_> = begun.open.iter().map(Act::to_string).collect();
+        let mut open: Vec<_> = begun.open.iter().map(RunId::to_string).collect();
         open.sort();
         (run, succeeded, open, begun.called)
     };
@@ -435,13 +435,13 @@ fn whatever_comes_first_of_the_logs_parts_and_ones_own_acts_the_same_is_known_in
         // This worker began with the end of the log: what it did itself is all there.
         let first_own = story
             .iter()
-            .position(|(_, turn, _)| turn.worker == WorkerId::new("me"));
+            .position(|(_, run, _)| run.worker == WorkerId::new("me"));
         let split = rng.usize(..=first_own.unwrap_or(story.len()));
         let (earlier, end) = story.split_at(split);
         let own: Vec<_> = end
             .iter()
             .enumerate()
-            .filter(|(_, (_, turn, _))| turn.worker == WorkerId::new("me"))
+            .filter(|(_, (_, run, _))| run.worker == WorkerId::new("me"))
             .collect();
         let mixed = ledger(100);
         mixed.begins();

@@ -17,8 +17,8 @@ use usher::provider::Provider;
 use usher::provider::http::{self, Http};
 use usher::provider::karmo::Karmo;
 use usher::provider::token::Source;
+use usher::worker::attempts::Calls;
 use usher::worker::fleet::LOG_END_MAX;
-use usher::worker::handler::Calls;
 use usher::worker::{Company, Setup, Shutdown, Worker, gate};
 
 use super::{Bounds, Key, complete, keys};

@@ -171,12 +171,12 @@ fn made_up_sources_are_caught_at_their_lines() {
     );
     assert_eq!(
         caught(
-            "src/worker/run.rs",
+            "src/worker/dispatch.rs",
             "use crate::{broker::{self, topology, amqp::Link}, provider::{Provider, http}};"
         ),
         [
-            "src/worker/run.rs:1 crate::broker::amqp::Link",
-            "src/worker/run.rs:1 crate::provider::http"
+            "src/worker/dispatch.rs:1 crate::broker::amqp::Link",
+            "src/worker/dispatch.rs:1 crate::provider::http"
         ]
     );
     assert_eq!(

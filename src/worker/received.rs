@@ -1,19 +1,18 @@
 //! One delivery, read: a command whose turn comes, or a refusal to settle.
 
-use super::handler::Held;
-use crate::broker::{Delivery, Partition};
+use crate::broker::Delivery;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
 
 /// A delivery with what was read from it.
-pub struct Turn {
+pub struct Received {
     pub delivery: Delivery,
     pub ident: Ident,
     pub command: Result<Box<UpdateUser>, Failure>,
 }
 
-impl Turn {
+impl Received {
     /// Decodes, and refuses what this worker can't apply.
     pub fn read(delivery: Delivery, name: &ProviderName, provider: &dyn Provider) -> Self {
         let command = decode(&delivery.body);
@@ -52,20 +51,10 @@ pub(super) fn ident(command: &Result<UpdateUser, Failure>, delivery: &Delivery) 
     }
 }
 
-impl Held for Delivery {
-    fn usable(&self) -> bool {
-        Self::usable(self)
-    }
-
-    fn class(&self) -> TrafficClass {
-        match self.bulk {
-            true => TrafficClass::Bulk,
-            false => TrafficClass::Interactive,
-        }
-    }
-
-    fn partition(&self) -> Partition {
-        self.partition
+pub(super) fn class(delivery: &Delivery) -> TrafficClass {
+    match delivery.bulk {
+        true => TrafficClass::Bulk,
+        false => TrafficClass::Interactive,
     }
 }
 

@@ -3,8 +3,9 @@
 //! Permit, call, classify; then done, or wait and again. Whether an answer is the command's fault is
 //! the contract's table, whether it is spent as an attempt is the health's judgement.
 
-mod attempt;
-mod doubt;
+mod call;
+mod read_back;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +17,21 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::After;
-use self::doubt::outcome_unknown;
+use self::call::After;
+use self::read_back::outcome_unknown;
+use self::state::{Action, Facts, Sent};
 use super::gate::{Gate, Permit};
-use super::hands::Merge;
+use super::runner::Merge;
 use super::waits::Waits;
-use crate::broker::Partition;
+use crate::broker::Delivery;
 use crate::clock::Clock;
-use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, TrafficClass, UpdateUser};
+use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, UpdateUser};
 use crate::policy::health::{Call, Streak, Trouble};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, User};
 
 /// What handling needs of the world.
-pub struct Handler {
+pub struct Caller {
     pub provider: Arc<dyn Provider>,
     pub gate: Arc<Gate>,
     pub retry: retry::Config,
@@ -69,7 +71,7 @@ pub enum OnIgnored {
 
 /// What became of a command at the provider.
 #[derive(Debug)]
-pub enum Handled {
+pub enum Attempted {
     Done(Done),
     /// The worker stops or rests, or the delivery turned stale: it comes again. `called`: the provider was
     /// asked for something that it may have done.
@@ -91,19 +93,11 @@ pub struct Done {
 }
 
 /// What is to be known of a command before its first call.
-pub struct Before {
+pub struct Admission {
     /// An earlier turn may have applied it.
     pub maybe_applied: bool,
     /// Held until the first call goes out.
     pub slot: OwnedSemaphorePermit,
-}
-
-/// What the handler must know of the delivery.
-pub trait Held: Sync {
-    /// False once the delivery belongs to somebody else.
-    fn usable(&self) -> bool;
-    fn class(&self) -> TrafficClass;
-    fn partition(&self) -> Partition;
 }
 
 /// The next call.
@@ -124,30 +118,31 @@ enum Next {
     End(Outcome),
 }
 
-impl Handler {
+impl Caller {
     /// Until `leave` is cancelled: then a call that is out is finished, and no other is made.
-    pub async fn handle(
+    pub async fn attempt(
         &self,
         command: &UpdateUser,
-        held: &dyn Held,
-        before: Before,
+        delivery: &Delivery,
+        admission: Admission,
         leave: &CancellationToken,
-    ) -> Handled {
-        let mut course = Course {
-            handler: self,
+    ) -> Attempted {
+        let mut attempts = Attempts {
+            caller: self,
             command,
-            held,
+            delivery,
             leave,
             schedule: Schedule::new(&self.retry),
             rng: self.gate.rng(),
             attempts: 0,
             elapsed: Duration::ZERO,
             spent: None,
-            written: false,
-            unanswered: false,
+            sent: match admission.maybe_applied {
+                true => Sent::Earlier,
+                false => Sent::Nothing,
+            },
             first_attempt_at: None,
-            maybe_applied: before.maybe_applied,
-            slot: Some(before.slot),
+            slot: Some(admission.slot),
             last_call: Instant::now(),
             before: None,
             trouble: Trouble::default(),
@@ -160,20 +155,20 @@ impl Handler {
             written_at: Instant::now(),
             codes: Codes::default(),
         };
-        let ended = course.run().await;
-        if course.charged {
+        let ended = attempts.run().await;
+        if attempts.charged {
             self.gate.charged_one_ended(&command.user_id);
         }
         match ended {
-            None => Handled::Abandoned {
-                called: course.maybe_applied || course.written,
+            None => Attempted::Abandoned {
+                called: attempts.sent.maybe_applied(),
             },
-            Some(outcome) => Handled::Done(Done {
+            Some(outcome) => Attempted::Done(Done {
                 outcome,
-                attempts: course.attempts,
-                first_attempt_at: course.first_attempt_at,
-                last_call: course.last_call,
-                codes: course.codes,
+                attempts: attempts.attempts,
+                first_attempt_at: attempts.first_attempt_at,
+                last_call: attempts.last_call,
+                codes: attempts.codes,
                 merged_into: None,
             }),
         }
@@ -181,10 +176,10 @@ impl Handler {
 }
 
 /// One command's way to its outcome.
-struct Course<'a> {
-    handler: &'a Handler,
+struct Attempts<'a> {
+    caller: &'a Caller,
     command: &'a UpdateUser,
-    held: &'a dyn Held,
+    delivery: &'a Delivery,
     leave: &'a CancellationToken,
     schedule: Schedule,
     rng: fastrand::Rng,
@@ -194,13 +189,8 @@ struct Course<'a> {
     elapsed: Duration,
     /// Where both stood before the latest failures.
     spent: Option<Spent>,
-    /// This delivery sent a write that may have been applied.
-    written: bool,
-    /// One of them was not even answered with a clear no.
-    unanswered: bool,
+    sent: Sent,
     first_attempt_at: Option<Timestamp>,
-    /// An earlier write, of this delivery or of one before, may have been applied.
-    maybe_applied: bool,
     slot: Option<OwnedSemaphorePermit>,
     last_call: Instant,
     /// The user before the first write, where that is needed to tell whether a write was applied.
@@ -230,7 +220,7 @@ struct Spent {
     elapsed: Duration,
 }
 
-impl Course<'_> {
+impl Attempts<'_> {
     /// `None` when the command is abandoned.
     async fn run(&mut self) -> Option<Outcome> {
         let mut step = self.first_step();
@@ -245,7 +235,7 @@ impl Course<'_> {
                 self.probe_by(&control, permit).await;
                 continue;
             }
-            if !self.held.usable() {
+            if !self.delivery.usable() {
                 return None;
             }
             self.take_back();
@@ -264,18 +254,18 @@ impl Course<'_> {
     }
 
     fn provider(&self) -> &dyn Provider {
-        &*self.handler.provider
+        &*self.caller.provider
     }
 
-    fn harmless(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         self.provider().harmless_to_repeat(self.command)
     }
 
     fn first_step(&self) -> Step {
-        if self.maybe_applied && self.provider().reads() {
+        if self.sent.maybe_applied() && self.provider().reads() {
             return Step::ReadBack { otherwise: None };
         }
-        if self.handler.calls.skip_unchanged && self.provider().reads() {
+        if self.caller.calls.skip_unchanged && self.provider().reads() {
             return Step::ReadFirst;
         }
         self.write_step()
@@ -283,7 +273,7 @@ impl Course<'_> {
 
     fn write_step(&self) -> Step {
         // What can't be sent twice needs to be known from before, to see whether it was applied.
-        let must_know_before = self.before.is_none() && !self.harmless() && self.provider().reads();
+        let must_know_before = self.before.is_none() && !self.is_idempotent() && self.provider().reads();
         if must_know_before || self.provider().reads_before_write(self.command) {
             return Step::ReadFirst;
         }
@@ -293,8 +283,8 @@ impl Course<'_> {
     fn expired(&self) -> Option<Failure> {
         let expires_at = self.command.expires_at?;
         // Whether a write was applied is looked up first, where that can be done.
-        let open = self.unanswered && !self.provider().reads();
-        (!open && self.handler.clock.now() >= expires_at).then(|| {
+        let open = self.sent == Sent::Unanswered && !self.provider().reads();
+        (!open && self.caller.clock.now() >= expires_at).then(|| {
             let detail = "its time had passed before the first call; publish it again with a later expiresAt";
             Failure::new(Reason::Expired, detail).at("/expiresAt")
         })
@@ -307,8 +297,8 @@ impl Course<'_> {
             Err(After::Exhausted(failure)) => return self.looked_in_vain(None, failure).await,
             Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
         };
-        let unchanged = self.handler.calls.skip_unchanged
-            && !self.maybe_applied
+        let unchanged = self.caller.calls.skip_unchanged
+            && !self.sent.maybe_applied()
             && self.provider().compare(self.command, &user) == Comparison::AsAsked;
         if unchanged {
             return Some(Next::End(Outcome::Success {
@@ -340,7 +330,7 @@ impl Course<'_> {
     }
 
     async fn write(&mut self, permit: Permit, current: Option<&User>) -> Option<Next> {
-        self.first_attempt_at.get_or_insert(self.handler.clock.now());
+        self.first_attempt_at.get_or_insert(self.caller.clock.now());
         let start = Instant::now();
         let call = self.provider().update(self.command, current);
         let answer = self.timed("write", call).await;
@@ -359,35 +349,48 @@ impl Course<'_> {
         if fault == Fault::ReadFirst {
             self.log_call("write", Err(&error), start, Duration::ZERO);
             permit.report(&self.command.user_id, Call::Read, Ok(()), &mut self.trouble);
-            return Some(Next::Step(Step::ReadFirst));
-        }
-        // Real servers answer 429 and 5xx after the deed, too.
-        let throttled = matches!(fault, Fault::Throttled { .. });
-        let unsure = throttled || matches!(fault, Fault::Broken | Fault::Unknown);
-        self.written |= unsure;
-        self.unanswered |= unsure && !throttled;
-        if let (true, Fault::Command(reason)) = (self.maybe_applied, fault) {
-            self.log_call("write", Err(&error), start, Duration::ZERO);
-            permit.report(&self.command.user_id, Call::Write, Err(&error), &mut self.trouble);
-            self.attempts += 1;
-            return Some(self.our_own_doing(error, reason));
+            return Some(self.after_write(state::Write::Unfit, None));
         }
         let ended = Instant::now();
+        self.sent = self.sent.after(fault);
         let after = self.after_failure(permit, Call::Write, error, start).await?;
-        if unsure {
-            (self.maybe_applied, self.written_at) = (true, ended);
+        let doubtful = Sent::Nothing.after(fault).maybe_applied();
+        if doubtful {
+            self.written_at = ended;
         }
-        let harmless = self.harmless();
-        let must_look = fault == Fault::Unknown || !harmless || self.command.expires_at.is_some();
-        Some(match (after, self.provider().reads()) {
-            (After::End(failure), _) => Next::End(Outcome::Failure(failure)),
-            (After::Exhausted(failure), true) => Next::Step(Step::ReadBack {
-                otherwise: Some(failure),
-            }),
-            (After::Exhausted(failure), false) => self.unread(failure),
-            (After::Again, true) if unsure && must_look => Next::Step(Step::ReadBack { otherwise: None }),
-            (After::Again, false) if unsure && !harmless => Next::End(outcome_unknown()),
-            (After::Again, _) => Next::Step(self.write_step()),
+        Some(match after {
+            After::Again => {
+                let unanswered = fault == Fault::Unknown;
+                self.after_write(state::Write::Again { doubtful, unanswered }, None)
+            }
+            After::Exhausted(failure) => self.after_write(state::Write::Exhausted, Some(failure)),
+            After::End(failure) => {
+                let version = failure.reason == Reason::VersionConflict;
+                self.after_write(state::Write::Refused { version }, Some(failure))
+            }
         })
+    }
+
+    fn after_write(&self, write: state::Write, failure: Option<Failure>) -> Next {
+        self.next(state::after_write(self.sent, write, self.facts()), failure)
+    }
+
+    fn next(&self, action: Action, failure: Option<Failure>) -> Next {
+        match action {
+            Action::Fail => Next::End(failure.map_or_else(outcome_unknown, Outcome::Failure)),
+            Action::GiveUp => Next::End(outcome_unknown()),
+            Action::Write => Next::Step(self.write_step()),
+            Action::ReadFirst => Next::Step(Step::ReadFirst),
+            Action::ReadBack => Next::Step(Step::ReadBack { otherwise: None }),
+            Action::ReadBackOrFail => Next::Step(Step::ReadBack { otherwise: failure }),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            reads: self.provider().reads(),
+            idempotent: self.is_idempotent(),
+            expires: self.command.expires_at.is_some(),
+        }
     }
 }

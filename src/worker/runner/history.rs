@@ -1,27 +1,27 @@
-//! What was done about a command before its turn came here.
+//! What happened to a command before this delivery of it.
 
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::Hands;
+use super::Runner;
 use crate::broker::{Delivery, Header};
-use crate::contract::{Act, Ident};
+use crate::contract::{Ident, RunId};
 use crate::worker::fleet::Fleet;
 use crate::worker::ledger::{Begun, Succeeded};
-use crate::worker::shutdown::unless_left;
+use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
-impl Hands {
-    /// Moves the command on to its next run, and tells what was done in it before, here or elsewhere; or how the
+impl Runner {
+    /// Moves the command on to its next redrive, and returns what was done in it before, here or elsewhere; or how the
     /// command succeeded.
-    pub(super) async fn past(
+    pub(super) async fn history(
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
     ) -> Option<Result<Begun, Box<Succeeded>>> {
         if delivery.redelivered {
-            return self.past_elsewhere(ident, delivery, leave).await;
+            return self.history_elsewhere(ident, delivery, leave).await;
         }
         Some(match self.ledger.next_run(ident, &delivery.body) {
             Some(succeeded) => Err(succeeded),
@@ -29,8 +29,8 @@ impl Hands {
         })
     }
 
-    /// The same of a command that others may have had before it was received here.
-    pub(in crate::worker) async fn past_elsewhere(
+    /// The same for a command that other workers may have had before.
+    pub(in crate::worker) async fn history_elsewhere(
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
@@ -39,7 +39,7 @@ impl Hands {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
-        // Whoever had it may have told of it in the part of the log that is read last.
+        // The older part of the log, which is read last, may hold what others did.
         if self.read_all(leave).await?
             && let Some(succeeded) = self.ledger.next_run(ident, &delivery.body)
         {
@@ -51,12 +51,12 @@ impl Hands {
         if begun.open.is_empty() && !unsure && self.unproven().is_none() {
             return Some(Ok(begun));
         }
-        // Whoever had it may have a call out that is not yet answered, or an outcome that is not yet told; or the
-        // log is slow to tell.
-        let calls = &self.handler.calls;
+        // Another worker may have a call that is not answered yet, or an outcome that is not published yet, or the log
+        // is slow.
+        let calls = &self.caller.calls;
         let over = delivery.received_at + calls.timeout + calls.settling_time;
-        let waited = self.handler.waits.during(Wait::Log, sleep_until(over));
-        unless_left(leave, waited).await?;
+        let waited = self.caller.waits.during(Wait::Log, sleep_until(over));
+        unless_cancelled(leave, waited).await?;
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
@@ -65,41 +65,41 @@ impl Hands {
         Some(Ok(begun))
     }
 
-    /// Waits until the log is read as far back as it is of use. Whether it had to wait; `None`: left.
+    /// Waits until the log is read as far back as it is needed. Whether it had to wait; `None`: cancelled.
     pub(super) async fn read_all(&self, leave: &CancellationToken) -> Option<bool> {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) else {
             return Some(false);
         };
-        // Large, and seldom needed: so it takes no room in every command that waits.
+        // Boxed: it is large and seldom needed, and would enlarge every waiting command's task.
         let read = Box::pin(fleet.read_all());
-        let read = self.handler.waits.during(Wait::Log, read);
-        unless_left(leave, read).await.map(|()| true)
+        let read = self.caller.waits.during(Wait::Log, read);
+        unless_cancelled(leave, read).await.map(|()| true)
     }
 
-    /// The fleet, while its log is not known to be read.
+    /// The fleet, while the log is not known to be read completely.
     pub(super) fn unproven(&self) -> Option<&Fleet> {
         self.fleet.as_deref().filter(|fleet| !fleet.is_log_proven())
     }
 
-    /// What the log has of the command besides this turn; or how it succeeded.
-    pub(super) fn found(
+    /// What the log has of the command besides this run; or how it succeeded.
+    pub(super) fn history_without(
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
-        turn: &Act,
+        run: &RunId,
     ) -> Result<Begun, Box<Succeeded>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Err(succeeded);
         }
         let mut begun = self.ledger.begun(ident);
-        begun.open.retain(|open| open != turn);
+        begun.open.retain(|open| open != run);
         Ok(begun)
     }
 
     /// How many workers died while they ran the command, as far as the log and the broker can tell.
-    pub(super) fn broken_by(&self, past: &Begun, delivery: &Delivery) -> u32 {
-        let died = u32::try_from(past.workers()).unwrap_or(u32::MAX);
-        // What the broker counts are deliveries: of the innocent, too, that were only held. Never fewer.
+    pub(super) fn crashes(&self, history: &Begun, delivery: &Delivery) -> u32 {
+        let died = u32::try_from(history.workers()).unwrap_or(u32::MAX);
+        // The broker counts every delivery, including those that were only prefetched: an upper bound.
         let counted = ["x-acquired-count", "x-delivery-count"]
             .into_iter()
             .filter_map(|header| match delivery.properties.header(header) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::run::Worker;
+use super::dispatch::Worker;
 
 /// Nothing is handed back for less.
 const SHORT_REST: Duration = Duration::from_secs(60);

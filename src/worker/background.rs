@@ -6,12 +6,12 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use super::letters::Keeper;
+use super::reconciler::ReconcilerTask;
 
 #[derive(Default)]
-pub(super) struct Keepers(JoinSet<&'static str>);
+pub(super) struct Background(JoinSet<&'static str>);
 
-impl Keepers {
+impl Background {
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(async move {
             // A panic was logged where it happened, and is an end like any other.
@@ -21,7 +21,7 @@ impl Keepers {
     }
 
     /// Waits for the first of them to end, those of the dead letters included. Answers its name.
-    pub(super) async fn ended(&mut self, letters: Option<&mut Keeper>) -> &'static str {
+    pub(super) async fn ended(&mut self, letters: Option<&mut ReconcilerTask>) -> &'static str {
         let of_letters = async {
             match letters {
                 Some(letters) => letters.ended().await,
@@ -45,7 +45,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_and_a_panic_are_both_named() {
-        let mut keepers = Keepers::default();
+        let mut keepers = Background::default();
         keepers.spawn("lasting", std::future::pending());
         keepers.spawn("ending", async {});
         assert_eq!(keepers.ended(None).await, "ending");

@@ -12,11 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
 use super::fleet::Fleet;
-use super::handler::Held;
-use super::hands::{Hands, acked};
+use super::received::{class, ident};
+use super::runner::{Runner, acked};
 use super::settle::Settler;
-use super::shutdown::unless_left;
-use super::turn::ident;
+use super::shutdown::unless_cancelled;
 use super::waits::Wait;
 use crate::broker::{Death, Delivery};
 use crate::contract::outcome::Settlement;
@@ -28,15 +27,15 @@ use crate::provider::Codes;
 const IN_HAND_MAX: Duration = Duration::from_secs(2);
 
 /// The task, and what ends it.
-pub(super) struct Keeper {
+pub(super) struct ReconcilerTask {
     leave: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
-impl Keeper {
-    pub(super) fn start(hands: Arc<Hands>, fleet: Arc<Fleet>) -> Self {
+impl ReconcilerTask {
+    pub(super) fn start(runner: Arc<Runner>, fleet: Arc<Fleet>) -> Self {
         let leave = CancellationToken::new();
-        let letters = Letters { hands, fleet };
+        let letters = Reconciler { runner, fleet };
         let keep = letters.keep(leave.clone());
         Self {
             leave,
@@ -56,21 +55,21 @@ impl Keeper {
     }
 }
 
-struct Letters {
-    hands: Arc<Hands>,
+struct Reconciler {
+    runner: Arc<Runner>,
     fleet: Arc<Fleet>,
 }
 
 /// What the broker says of the message, and for whom it is completed.
-struct Letter {
+struct GivenUp {
     delivery: Delivery,
     word: String,
     provider: ProviderName,
 }
 
-impl Letters {
+impl Reconciler {
     async fn keep(self, leave: CancellationToken) {
-        while let Some(delivery) = unless_left(&leave, self.fleet.given_up()).await {
+        while let Some(delivery) = unless_cancelled(&leave, self.fleet.given_up()).await {
             if self.take(delivery, &leave).await.is_none() {
                 tracing::debug!("letters: what the broker gave up was left; it comes again");
             }
@@ -92,10 +91,10 @@ impl Letters {
         self.complete(letter, leave).await
     }
 
-    fn read(&self, mut delivery: Delivery, death: Option<Death>) -> Letter {
-        let own = || self.hands.name.clone();
+    fn read(&self, mut delivery: Delivery, death: Option<Death>) -> GivenUp {
+        let own = || self.runner.name.clone();
         let Some(death) = death else {
-            return Letter {
+            return GivenUp {
                 delivery,
                 word: String::new(),
                 provider: own(),
@@ -110,7 +109,7 @@ impl Letters {
         delivery.redelivered |= ["rejected", "delivery_limit"].contains(&death.word.as_str());
         delivery.exchange = death.exchange;
         delivery.routing_key = death.routing_key;
-        Letter {
+        GivenUp {
             delivery,
             word: death.word,
             provider: provider.unwrap_or_else(own),
@@ -118,18 +117,18 @@ impl Letters {
     }
 
     /// `None`: left, or lost.
-    async fn complete(&self, letter: Letter, leave: &CancellationToken) -> Option<()> {
-        let Letter {
+    async fn complete(&self, letter: GivenUp, leave: &CancellationToken) -> Option<()> {
+        let GivenUp {
             delivery,
             word,
             provider,
         } = letter;
-        let (hands, began) = (&self.hands, Instant::now());
+        let (runner, began) = (&self.runner, Instant::now());
         let mut ident = ident(&decode(&delivery.body), &delivery);
-        let _claim = unless_left(leave, hands.claims.claim(ident.key)).await?;
+        let _claim = unless_cancelled(leave, runner.claims.claim(ident.key)).await?;
         self.read_log(&provider, leave).await?;
         // One that has succeeded is as its publisher wanted it, and was told so.
-        if let Ok(begun) = hands.past_elsewhere(&mut ident, &delivery, leave).await? {
+        if let Ok(begun) = runner.history_elsewhere(&mut ident, &delivery, leave).await? {
             let was_begun = begun.called || !begun.open.is_empty();
             let settlement = Settlement {
                 outcome: Outcome::Failure(self.failure(&delivery, &word, was_begun)),
@@ -145,11 +144,11 @@ impl Letters {
 
     /// An outcome that somebody told before the broker gave the command up is in the log by now.
     async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
-        let _reading = self.hands.handler.waits.begin(Wait::Log);
-        if *provider != self.hands.name {
-            unless_left(leave, self.fleet.read_all_providers()).await?;
+        let _reading = self.runner.caller.waits.begin(Wait::Log);
+        if *provider != self.runner.name {
+            unless_cancelled(leave, self.fleet.read_all_providers()).await?;
         }
-        unless_left(leave, self.fleet.barrier()).await
+        unless_cancelled(leave, self.fleet.barrier()).await
     }
 
     async fn tell(
@@ -159,19 +158,19 @@ impl Letters {
         delivery: &Delivery,
         settlement: &Settlement,
     ) {
-        let hands = &self.hands;
+        let runner = &self.runner;
         let settler = Settler {
             provider: provider.clone(),
-            ..hands.settler.clone()
+            ..runner.settler.clone()
         };
         settler.announce(ident, delivery).await;
-        hands
-            .tell(&settler, ident, delivery, settlement, None, &Codes::default())
+        runner
+            .publish_outcome(&settler, ident, delivery, settlement, None, &Codes::default())
             .await;
-        hands
+        runner
             .ledger
-            .settle(ident, settlement, &delivery.body, hands.clock.now());
-        metrics::command_settled(&settlement.outcome, Held::class(delivery), settlement.duration);
+            .settle(ident, settlement, &delivery.body, runner.clock.now());
+        metrics::command_settled(&settlement.outcome, class(delivery), settlement.duration);
     }
 
     fn failure(&self, delivery: &Delivery, word: &str, was_begun: bool) -> Failure {

@@ -1,9 +1,12 @@
-//! One turn of a command, from its delivery to the ack: what a task of the worker does.
+//! One command from its delivery to the ack. A task of the worker runs this for each command.
+//!
+//! The order of the steps is what makes a crash harmless: what the log knows of the command, START, the calls, then
+//! reply, dead letter, event, and the ack last.
 
-mod call;
+mod admission;
 mod claims;
+mod history;
 mod merge;
-mod past;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,58 +19,58 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::claims::Claims;
 pub use self::merge::Merge;
-pub(super) use self::merge::{MERGED_MAX, take_turn};
+pub(super) use self::merge::{MERGED_MAX, run_received};
+use super::attempts::{Admission, Caller, Done};
 use super::failpoint;
 use super::fleet::Fleet;
-use super::handler::{Before, Done, Handler, Held};
 use super::ledger::{Ledger, Succeeded};
+use super::received::{Received, class};
 use super::settle::Settler;
-use super::shutdown::unless_left;
-use super::turn::Turn;
+use super::shutdown::unless_cancelled;
 use super::waits::Wait;
 use crate::broker::{Delivery, Partition};
 use crate::clock::Clock;
 use crate::contract::outcome::Settlement;
 use crate::contract::{
-    Act, BatchId, Failure, Ident, Outcome, ProviderName, Reason, TrafficClass, UpdateUser, UserId, WorkerId,
+    BatchId, Failure, Ident, Outcome, ProviderName, Reason, RunId, TrafficClass, UpdateUser, UserId, WorkerId,
 };
 use crate::metrics;
 use crate::policy::guard::DeadLetter;
 use crate::provider::Codes;
 
-/// Saying that a command goes back holds its user up for so long at most, and is tried for so long: without
-/// it, whoever is next waits before its first call.
+/// Announcing that a command goes back blocks its user's lane for at most the first of these, and is tried for at most
+/// the second. Without the announcement the next worker waits before its first call.
 const HAND_BACK_MAX: Duration = Duration::from_secs(2);
 const HAND_BACK_TRIED: Duration = Duration::from_secs(60);
 
-/// How often the telling of a stale delivery's outcome looks whether it is still time.
+/// How often it is checked whether the outcome of a stale delivery may still be published.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What the tasks share.
-pub(super) struct Hands {
-    pub(super) handler: Handler,
+/// Runs commands. The tasks share one.
+pub(super) struct Runner {
+    pub(super) caller: Caller,
     pub(super) settler: Settler,
     pub(super) name: ProviderName,
     pub(super) ledger: Arc<Ledger>,
-    /// `None`: what was done before is in the ledger from the beginning.
+    /// `None`: the ledger holds everything from the beginning, as in `usher apply`.
     pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) clock: Clock,
     pub(super) worker: WorkerId,
-    pub(super) turns: AtomicU64,
+    pub(super) runs: AtomicU64,
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     pub(super) claims: Claims,
-    /// Held by all who run, or by one who runs alone.
-    pub(super) alone: RwLock<()>,
-    /// A turn that was begun earlier than this before is not looked for.
+    /// Read by every running command, written by one that runs alone.
+    pub(super) isolation: RwLock<()>,
+    /// Runs that began longer ago than this are not looked for.
     pub(super) ledger_window: Duration,
 }
 
-/// Of each partition and class so many commands may have been announced with START and wait for their first call.
+/// Limits, for each partition and traffic class, the commands that are announced with START and wait for their first call.
 pub(super) struct Slots(Vec<[Arc<Semaphore>; 2]>);
 
 impl Slots {
-    /// Fewer would keep a partition waiting for the confirms of its STARTs.
+    /// With fewer, a partition would wait for the confirms of its STARTs.
     const MIN: usize = 8;
 
     pub(super) fn new(concurrency: usize, partitions: Partition) -> Self {
@@ -79,55 +82,56 @@ impl Slots {
 
     fn of(&self, delivery: &Delivery) -> Option<&Arc<Semaphore>> {
         let [interactive, bulk] = self.0.get(usize::from(delivery.partition))?;
-        Some(match Held::class(delivery) {
+        Some(match class(delivery) {
             TrafficClass::Interactive => interactive,
             TrafficClass::Bulk => bulk,
         })
     }
 }
 
-/// How many workers a command may break.
+/// How many workers a command may crash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspicion {
-    /// From here on it runs alone.
+    /// From this number on it runs alone.
     pub(super) suspect_after: u32,
-    /// From here on it does not run.
+    /// From this number on it is not run.
     pub(super) poison_after: u32,
 }
 
-/// What a task leaves behind.
+/// What a task reports when it ends.
 pub(super) struct Finished {
     pub(super) partition: Partition,
     pub(super) user: Option<UserId>,
-    /// One of each command that shared the turn.
+    /// One for each command that shared the call.
     pub(super) ends: Vec<End>,
 }
 
 pub(super) enum End {
     Settled(Settlement),
-    /// The outcome was known from before.
+    /// The outcome was known already.
     Repeated,
     Returned,
 }
 
-/// What a turn comes to.
-enum Course {
+/// What a run results in.
+enum Resolution {
     Done(Done),
     /// It has succeeded before.
-    Known(Box<Succeeded>),
-    /// Somebody else finishes the command.
-    Left,
+    AlreadyApplied(Box<Succeeded>),
+    /// Another delivery of the command finishes it.
+    Cancelled,
 }
 
-impl Hands {
-    async fn take_turn(self: &Arc<Self>, turn: Turn, leave: &CancellationToken) -> End {
-        let Turn {
+impl Runner {
+    async fn run_one(self: &Arc<Self>, received: Received, leave: &CancellationToken) -> End {
+        let Received {
             delivery,
             mut ident,
             command,
-        } = turn;
-        let waits = &self.handler.waits;
-        let Some(_claim) = unless_left(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
+        } = received;
+        let waits = &self.caller.waits;
+        let Some(_claim) =
+            unless_cancelled(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
         else {
             return returned(delivery);
         };
@@ -144,14 +148,14 @@ impl Hands {
             Ok(command) => self.run(&command, &mut ident, &delivery, &act, leave).await,
         };
         let done = match course {
-            Course::Done(done) => done,
-            Course::Left => return returned(delivery),
-            Course::Known(succeeded) => return self.repeat(delivery, &succeeded).await,
+            Resolution::Done(done) => done,
+            Resolution::Cancelled => return returned(delivery),
+            Resolution::AlreadyApplied(succeeded) => return self.repeat(delivery, &succeeded).await,
         };
         let dead_letter = guarded(&ident, &done.outcome);
         tokio::select! {
             biased;
-            () = waits.during(Wait::Guard, self.handler.gate.outcome_allowed(dead_letter.as_ref())) => {}
+            () = waits.during(Wait::Guard, self.caller.gate.outcome_allowed(dead_letter.as_ref())) => {}
             () = leave.cancelled() => {
                 self.hand_back(&ident, &delivery, &act, true).await;
                 return returned(delivery);
@@ -160,7 +164,7 @@ impl Hands {
         self.settle(delivery, &ident, done, began).await
     }
 
-    /// Tells what became of the command, and acks it.
+    /// Publishes the outcome, then acks the command.
     async fn settle(&self, delivery: Delivery, ident: &Ident, done: Done, began: Instant) -> End {
         let settlement = Settlement {
             outcome: done.outcome,
@@ -168,23 +172,24 @@ impl Hands {
             duration: began.elapsed(),
             merged_into: done.merged_into,
         };
-        // Whoever has a stale delivery now waits for this one's last call, and no longer.
-        let late = done.last_call + self.handler.calls.timeout + self.handler.calls.settling_time;
+        // If the delivery is stale, its new holder waits until this run's last call can have no effect, and no longer.
+        let late = done.last_call + self.caller.calls.timeout + self.caller.calls.settling_time;
         let (at, codes) = (done.first_attempt_at, &done.codes);
-        let told = {
-            let telling = pin!(self.tell(&self.settler, ident, &delivery, &settlement, at, codes));
+        let published = {
+            let publishing =
+                pin!(self.publish_outcome(&self.settler, ident, &delivery, &settlement, at, codes));
             tokio::select! {
                 biased;
                 () = too_late(&delivery, late) => false,
-                () = self.handler.waits.during(Wait::Confirm, telling) => true,
+                () = self.caller.waits.during(Wait::Confirm, publishing) => true,
             }
         };
-        if !told {
+        if !published {
             return returned(delivery);
         }
         self.ledger
             .settle(ident, &settlement, &delivery.body, self.clock.now());
-        metrics::command_settled(&settlement.outcome, Held::class(&delivery), settlement.duration);
+        metrics::command_settled(&settlement.outcome, class(&delivery), settlement.duration);
         failpoint::reach("before_ack", ident.user_id.as_deref());
         match settlement.outcome {
             Outcome::Failure(_) => self.ack_failed(delivery, ident).await,
@@ -204,11 +209,17 @@ impl Hands {
         }
     }
 
-    /// A command that can't be applied calls nobody. Whatever ended under its id before was another message.
-    async fn refuse(&self, ident: &mut Ident, delivery: &Delivery, act: &Act, failure: Failure) -> Course {
+    /// A command that can't be applied makes no call. What ended under its id before was another message.
+    async fn refuse(
+        &self,
+        ident: &mut Ident,
+        delivery: &Delivery,
+        act: &RunId,
+        failure: Failure,
+    ) -> Resolution {
         self.ledger.next_run(ident, &delivery.body);
         self.settler.start(ident, delivery, act).await;
-        Course::Done(done(failure))
+        Resolution::Done(done(failure))
     }
 
     /// A command that has succeeded under this id is not applied again.
@@ -217,19 +228,19 @@ impl Hands {
         succeeded: Box<Succeeded>,
         ident: &Ident,
         delivery: &Delivery,
-        act: &Act,
-    ) -> Course {
+        act: &RunId,
+    ) -> Resolution {
         if !succeeded.other_body {
-            return Course::Known(succeeded);
+            return Resolution::AlreadyApplied(succeeded);
         }
         self.settler.start(ident, delivery, act).await;
-        Course::Done(done(id_reused()))
+        Resolution::Done(done(id_reused()))
     }
 
-    fn act(&self) -> Act {
-        Act {
+    fn act(&self) -> RunId {
+        RunId {
             worker: self.worker.clone(),
-            number: self.turns.fetch_add(1, Ordering::Relaxed),
+            number: self.runs.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -238,39 +249,39 @@ impl Hands {
         command: &UpdateUser,
         ident: &mut Ident,
         delivery: &Delivery,
-        act: &Act,
+        act: &RunId,
         leave: &CancellationToken,
-    ) -> Course {
+    ) -> Resolution {
         let running = self.run_unless_left(command, ident, delivery, act, leave);
-        running.await.unwrap_or(Course::Left)
+        running.await.unwrap_or(Resolution::Cancelled)
     }
 
-    /// `None` where it is left before its first call.
+    /// `None`: cancelled before the first call.
     async fn run_unless_left(
         self: &Arc<Self>,
         command: &UpdateUser,
         ident: &mut Ident,
         delivery: &Delivery,
-        act: &Act,
+        act: &RunId,
         leave: &CancellationToken,
-    ) -> Option<Course> {
+    ) -> Option<Resolution> {
         let unproven = self.unproven();
-        let mut past = match self.past(ident, delivery, leave).await? {
-            Ok(past) => past,
+        let mut history = match self.history(ident, delivery, leave).await? {
+            Ok(history) => history,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
         };
-        let waits = &self.handler.waits;
-        let mut broken = self.broken_by(&past, delivery);
-        let alone = broken >= self.suspicion.suspect_after;
-        let (company, slot) = self.admitted(alone, delivery, leave).await?;
-        // Before the first call: where no START is in the log, nobody has called.
+        let waits = &self.caller.waits;
+        let mut crashes = self.crashes(&history, delivery);
+        let alone = crashes >= self.suspicion.suspect_after;
+        let (isolation, slot) = self.admitted(alone, delivery, leave).await?;
+        // START comes before the first call: without a START in the log, nobody has called the provider.
         self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
-            // START is in the log now, at the latest.
+            // START is in the log by now.
             let proven = waits.during(Wait::Log, Box::pin(fleet.prove_log()));
-            let mut proven = unless_left(leave, proven).await;
+            let mut proven = unless_cancelled(leave, proven).await;
             if delivery.redelivered && proven.is_some() {
-                // A log that spoke after a silence is read anew.
+                // A log that was silent is read again once it answers.
                 proven = self.read_all(leave).await.map(drop);
             }
             if proven.is_none() {
@@ -278,64 +289,66 @@ impl Hands {
                 return None;
             }
             let started = ident.redrives;
-            past = match self.found(ident, delivery, act) {
-                Ok(past) => past,
+            history = match self.history_without(ident, delivery, act) {
+                Ok(history) => history,
                 Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
             };
             if ident.redrives != started {
                 self.start(ident, delivery, act, leave).await?;
             }
-            broken = self.broken_by(&past, delivery);
+            crashes = self.crashes(&history, delivery);
         }
-        if broken >= self.suspicion.poison_after {
-            return Some(Course::Done(done(poison(broken))));
+        if crashes >= self.suspicion.poison_after {
+            return Some(Resolution::Done(done(poison(crashes))));
         }
-        let before = Before {
-            maybe_applied: past.called || !past.open.is_empty(),
+        let admission = Admission {
+            maybe_applied: history.called || !history.open.is_empty(),
             slot,
         };
         let its_own = (&*ident, delivery);
-        Some(match self.call(command, its_own, before, company, leave).await {
-            Ok(done) => Course::Done(done),
-            Err(called) => {
-                self.hand_back(ident, delivery, act, called).await;
-                Course::Left
-            }
-        })
+        Some(
+            match self.call(command, its_own, admission, isolation, leave).await {
+                Ok(done) => Resolution::Done(done),
+                Err(called) => {
+                    self.hand_back(ident, delivery, act, called).await;
+                    Resolution::Cancelled
+                }
+            },
+        )
     }
 
-    /// Announces the run. `None` where it is left first.
+    /// Announces the run. `None`: cancelled first.
     async fn start(
         self: &Arc<Self>,
         ident: &Ident,
         delivery: &Delivery,
-        act: &Act,
+        act: &RunId,
         leave: &CancellationToken,
     ) -> Option<()> {
         let confirmed = pin!(self.settler.start(ident, delivery, act));
-        let confirmed = self.handler.waits.during(Wait::Confirm, confirmed);
-        let started = unless_left(leave, confirmed).await;
+        let confirmed = self.caller.waits.during(Wait::Confirm, confirmed);
+        let started = unless_cancelled(leave, confirmed).await;
         self.ledger.begin(ident, act.clone(), self.clock.now());
         if started.is_none() {
-            // It may be on its way.
+            // START may be on its way.
             self.hand_back(ident, delivery, act, false).await;
         }
         started
     }
 
-    async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, turn: &Act, called: bool) {
-        self.ledger.hand_back(ident, turn, called, self.clock.now());
-        let message = self.settler.handed_back(ident, delivery, turn, called);
-        let hands = self.clone();
+    async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, received: &RunId, called: bool) {
+        self.ledger.hand_back(ident, received, called, self.clock.now());
+        let message = self.settler.handed_back(ident, delivery, received, called);
+        let runner = self.clone();
         let told =
             tokio::spawn(
-                async move { timeout(HAND_BACK_TRIED, hands.settler.until_confirmed(&message)).await },
+                async move { timeout(HAND_BACK_TRIED, runner.settler.until_confirmed(&message)).await },
             );
         let _ = timeout(HAND_BACK_MAX, told).await;
     }
 
-    /// In an order that a crash can't break.
-    pub(super) async fn tell(
+    /// Publishes reply, dead letter and event, in an order in which a crash at any point loses nothing.
+    pub(super) async fn publish_outcome(
         &self,
         settler: &Settler,
         ident: &Ident,
@@ -355,7 +368,7 @@ impl Hands {
         settler.terminal(ident, delivery, settlement).await;
     }
 
-    /// Whoever published it twice gets its event again.
+    /// A command that was published twice gets its event again.
     async fn repeat(&self, delivery: Delivery, succeeded: &Succeeded) -> End {
         let Succeeded {
             ident, settlement, ..
@@ -368,7 +381,7 @@ impl Hands {
     }
 }
 
-/// Until the delivery is somebody else's and that one has waited long enough for its outcome.
+/// Waits until another worker has the delivery and has waited long enough for this run's outcome.
 async fn too_late(delivery: &Delivery, late: Instant) {
     sleep_until(late).await;
     while delivery.usable() {
@@ -385,10 +398,10 @@ fn guarded(ident: &Ident, outcome: &Outcome) -> Option<DeadLetter> {
     })
 }
 
-fn poison(broken: u32) -> Failure {
+fn poison(crashes: u32) -> Failure {
     let detail = format!(
-        "{broken} workers died while they ran it, which is a defect of usher or of what it runs on: see their \
-         last words, report it, and look at the user before sending the command again"
+        "{crashes} workers died while they ran it, which is a defect of usher or of its environment: check their last \
+         log lines, report it, and check the user before sending the command again"
     );
     Failure::new(Reason::Poison, detail)
 }
@@ -415,7 +428,7 @@ fn returned(delivery: Delivery) -> End {
     End::Returned
 }
 
-/// A stale delivery comes again; its outcome is known by then. False where it was one.
+/// False: the delivery was stale. It comes again, and its outcome is known by then.
 pub(super) async fn acked(delivery: Delivery, ident: &Ident) -> bool {
     let acked = delivery.ack().await.is_ok();
     if !acked {

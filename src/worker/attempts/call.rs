@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Course, Permit, Spent};
+use super::{Attempts, Permit, Spent};
 use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::health::{Call, Judgement, Streak, Trouble};
 use crate::provider::{ProviderError, TokenState};
-use crate::worker::shutdown::unless_left;
+use crate::worker::received::class;
+use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
 /// What is added where nobody else could be tried.
@@ -39,14 +40,14 @@ pub(super) enum After {
     End(Failure),
 }
 
-impl Course<'_> {
+impl Attempts<'_> {
     /// The right to make one call, with a token to make it with.
     pub(super) async fn permit(&self) -> Option<Permit> {
         loop {
             if !self.token_at_hand().await? {
                 continue;
             }
-            let permit = self.next_permit(self.held.class()).await?;
+            let permit = self.next_permit(class(self.delivery)).await?;
             // It may have been dropped in the meantime.
             if self.provider().access().token() != TokenState::Missing {
                 return Some(permit);
@@ -55,10 +56,10 @@ impl Course<'_> {
     }
 
     async fn next_permit(&self, class: TrafficClass) -> Option<Permit> {
-        let (partition, user) = (self.held.partition(), &self.command.user_id);
-        let permit = self.handler.gate.permit(class, partition, user);
-        let permit = self.unless_left(permit);
-        self.handler.waits.during(Wait::Permit, permit).await
+        let (partition, user) = (self.delivery.partition, &self.command.user_id);
+        let permit = self.caller.gate.permit(class, partition, user);
+        let permit = self.unless_cancelled(permit);
+        self.caller.waits.during(Wait::Permit, permit).await
     }
 
     /// Fetches a token where one is needed: one command does, at a call's cost, and those that can't go on
@@ -67,13 +68,13 @@ impl Course<'_> {
         let access = self.provider().access();
         let fetching = match access.token() {
             TokenState::Ready => return Some(true),
-            TokenState::Expiring => match self.handler.fetching.try_lock() {
+            TokenState::Expiring => match self.caller.fetching.try_lock() {
                 Ok(fetching) => fetching,
                 Err(_) => return Some(true),
             },
             TokenState::Missing => {
-                let fetching = self.unless_left(self.handler.fetching.lock());
-                self.handler.waits.during(Wait::Permit, fetching).await?
+                let fetching = self.unless_cancelled(self.caller.fetching.lock());
+                self.caller.waits.during(Wait::Permit, fetching).await?
             }
         };
         if access.token() == TokenState::Ready {
@@ -128,15 +129,15 @@ impl Course<'_> {
         let delay = match judgement {
             Judgement::Spent { .. } | Judgement::SetAside => self.schedule.next(&mut self.rng),
             Judgement::Limited => self.limited_for(fault),
-            Judgement::Plain if fault == Fault::Again => self.handler.retry.delay_min,
+            Judgement::Plain if fault == Fault::Again => self.caller.retry.delay_min,
             _ => Duration::ZERO,
         };
         self.log_call(kind_of(call), Err(&error), start, delay);
         if late {
             // It may still take effect: until it can't, nobody writes to this user, and nobody draws
             // conclusions from reading it, nor does anybody that the command is handed over to.
-            let settling = sleep(self.handler.calls.settling_time);
-            self.handler.waits.during(Wait::Retry, settling).await;
+            let settling = sleep(self.caller.calls.settling_time);
+            self.caller.waits.during(Wait::Retry, settling).await;
         }
         self.consequence(error, judgement, took, delay).await
     }
@@ -164,8 +165,8 @@ impl Course<'_> {
                 Some(After::End(error.into_failure(reason)))
             }
             (Fault::Again, _) => {
-                let slept = self.unless_left(sleep(delay));
-                self.handler.waits.during(Wait::Retry, slept).await?;
+                let slept = self.unless_cancelled(sleep(delay));
+                self.caller.waits.during(Wait::Retry, slept).await?;
                 Some(After::Again)
             }
             (_, Judgement::Spent { streak }) => {
@@ -174,19 +175,19 @@ impl Course<'_> {
                     return Some(exhausted(error, ""));
                 }
                 self.wait(delay).await?;
-                let allowed = self.unless_left(self.handler.gate.retry_allowed());
-                self.handler.waits.during(Wait::Retry, allowed).await?;
+                let allowed = self.unless_cancelled(self.caller.gate.retry_allowed());
+                self.caller.waits.during(Wait::Retry, allowed).await?;
                 Some(After::Again)
             }
             (_, Judgement::Charged) => {
                 self.charged = true;
-                self.attempts = self.failures.min(self.handler.retry.attempts);
+                self.attempts = self.failures.min(self.caller.retry.attempts);
                 Some(match self.is_exhausted() {
                     true => exhausted(error, NOBODY_ELSE),
                     false => After::Again,
                 })
             }
-            (_, Judgement::Limited) if self.elapsed + delay > self.handler.retry.elapsed_max => {
+            (_, Judgement::Limited) if self.elapsed + delay > self.caller.retry.elapsed_max => {
                 Some(exhausted(error, LIMITED))
             }
             (_, Judgement::SetAside | Judgement::Limited) => {
@@ -219,14 +220,14 @@ impl Course<'_> {
     fn may_come_late(&self, call: Call, fault: Fault) -> bool {
         let late = match fault {
             Fault::Unknown => true,
-            Fault::Broken | Fault::Throttled { .. } => !self.harmless(),
+            Fault::Broken | Fault::Throttled { .. } => !self.is_idempotent(),
             _ => false,
         };
         late && call == Call::Write
     }
 
     fn is_exhausted(&self) -> bool {
-        let retry = &self.handler.retry;
+        let retry = &self.caller.retry;
         self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max
     }
 
@@ -252,16 +253,13 @@ impl Course<'_> {
             });
         }
         // A read after the last of them is not counted.
-        self.attempts = (self.attempts + 1).min(self.handler.retry.attempts);
+        self.attempts = (self.attempts + 1).min(self.caller.retry.attempts);
         self.elapsed += took;
     }
 
     /// What was spent while an outage began that nobody could know of yet was not the command's to spend.
     pub(super) fn take_back(&mut self) {
-        if let Some(before) = self
-            .spent
-            .take_if(|spent| self.handler.gate.excused(spent.streak))
-        {
+        if let Some(before) = self.spent.take_if(|spent| self.caller.gate.excused(spent.streak)) {
             self.attempts = before.attempts;
             self.elapsed = before.elapsed;
         }
@@ -269,8 +267,8 @@ impl Course<'_> {
 
     async fn wait(&mut self, delay: Duration) -> Option<()> {
         self.elapsed += delay;
-        let slept = self.unless_left(sleep(delay));
-        self.handler.waits.during(Wait::Retry, slept).await
+        let slept = self.unless_cancelled(sleep(delay));
+        self.caller.waits.during(Wait::Retry, slept).await
     }
 
     /// The gap before the next read of a user, after the last attempt.
@@ -280,8 +278,8 @@ impl Course<'_> {
     }
 
     /// `None` where the command is to be left first.
-    pub(super) async fn unless_left<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        unless_left(self.leave, wait).await
+    pub(super) async fn unless_cancelled<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        unless_cancelled(self.leave, wait).await
     }
 
     pub(super) async fn timed<T>(
@@ -290,7 +288,7 @@ impl Course<'_> {
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         let start = Instant::now();
-        let answer = self.handler.waits.during(Wait::Answer, call).await;
+        let answer = self.caller.waits.during(Wait::Answer, call).await;
         metrics::call(
             kind,
             answer.as_ref().map_or_else(|error| label(error.fault), |_| "ok"),
@@ -300,7 +298,7 @@ impl Course<'_> {
     }
 }
 
-impl Course<'_> {
+impl Attempts<'_> {
     /// A line for each call, at `debug`: ids, and nothing of what was sent or answered but its class. `delay` is what
     /// the command waits by itself before it calls again, if it does; the gate may make it wait for longer.
     pub(super) fn log_call(
@@ -312,7 +310,7 @@ impl Course<'_> {
     ) {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let error = answer.err();
-        let pause = error.and_then(|_| self.handler.gate.pause()?.until);
+        let pause = error.and_then(|_| self.caller.gate.pause()?.until);
         let pause = pause.map(|until| until.saturating_duration_since(Instant::now()));
         let wait = delay.max(pause.unwrap_or_default());
         tracing::debug!(

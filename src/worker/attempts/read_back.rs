@@ -2,16 +2,17 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::After;
-use super::{Course, Next, OnIgnored, Permit, Step};
+use super::call::After;
+use super::state::{self, Action, AfterLook, Look, Sent, Write};
+use super::{Attempts, Next, OnIgnored, Permit, Step};
 use crate::contract::{Failure, Outcome, Reason, Version};
-use crate::provider::{Comparison, ProviderError, User};
+use crate::provider::{Comparison, User};
 use crate::worker::waits::Wait;
 
 /// Reads after the last attempt that are tried to see whether the command was applied.
 const LOOKS_MAX: u32 = 5;
 
-impl Course<'_> {
+impl Attempts<'_> {
     pub(super) async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
         let start = Instant::now();
         let user = match self.read(permit).await? {
@@ -21,37 +22,35 @@ impl Course<'_> {
             Err(After::End(failure)) => return Some(self.unread(failure)),
         };
         let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
-        let comparison = match untouched {
-            true => Comparison::Differs,
-            false => self.provider().compare(self.command, &user),
+        let shows = match self.provider().compare(self.command, &user) {
+            // What can't be read is as it was.
+            Comparison::Unreadable if untouched => Comparison::Differs,
+            shows => shows,
         };
-        if comparison == Comparison::Differs
-            && self.maybe_applied
-            && start < self.written_at + self.handler.calls.read_lag
-        {
-            // Not as asked yet: what was written may show itself later.
-            let lag = self.unless_left(sleep_until(self.written_at + self.handler.calls.read_lag));
-            self.handler.waits.during(Wait::Retry, lag).await?;
-            return Some(Next::Step(Step::ReadBack { otherwise }));
-        }
-        let harmless = self.harmless();
-        Some(match (comparison, otherwise) {
-            (Comparison::AsAsked, _) => Next::End(Outcome::Success {
-                changed: self.written,
+        let readable_at = self.written_at + self.caller.calls.read_lag;
+        let look = Look {
+            shows,
+            untouched,
+            lags: start < readable_at,
+            failed: otherwise.is_some(),
+        };
+        Some(match state::after_look(self.sent, look, self.facts()) {
+            AfterLook::Succeed => Next::End(Outcome::Success {
+                changed: self.sent.by_this_delivery() && !untouched,
                 version: self.provider().version(&user),
             }),
-            (Comparison::Unreadable, _) if !harmless => Next::End(outcome_unknown()),
-            // Something was written since: by this command, or by somebody else after it.
-            (Comparison::Differs, None) if !harmless && !untouched && self.maybe_applied => {
-                Next::End(outcome_unknown())
+            AfterLook::LookAgain => {
+                // What was written may show itself later.
+                let lag = self.unless_cancelled(sleep_until(readable_at));
+                self.caller.waits.during(Wait::Retry, lag).await?;
+                Next::Step(Step::ReadBack { otherwise })
             }
-            (Comparison::Differs | Comparison::Unreadable, Some(failure)) => {
-                Next::End(Outcome::Failure(failure))
-            }
-            (Comparison::Differs | Comparison::Unreadable, None) => {
+            AfterLook::Write => {
                 self.before = Some(user.clone());
                 Next::Step(Step::Write(Some(user)))
             }
+            AfterLook::Fail => self.next(Action::Fail, otherwise),
+            AfterLook::GiveUp => self.next(Action::GiveUp, None),
         })
     }
 
@@ -62,7 +61,7 @@ impl Course<'_> {
         failure: Failure,
     ) -> Option<Next> {
         self.looks += 1;
-        if !self.maybe_applied || self.looks >= LOOKS_MAX {
+        if !self.sent.maybe_applied() || self.looks >= LOOKS_MAX {
             return Some(self.unread(otherwise.unwrap_or(failure)));
         }
         if self.looks == 1 {
@@ -78,10 +77,7 @@ impl Course<'_> {
     /// The user could not be read to the last. Where a write may have been applied and sending it again
     /// could do harm, the honest answer is that nobody knows.
     pub(super) fn unread(&self, failure: Failure) -> Next {
-        if self.maybe_applied && !self.harmless() {
-            return Next::End(outcome_unknown());
-        }
-        Next::End(Outcome::Failure(failure))
+        self.next(state::unread(self.sent, self.facts()), Some(failure))
     }
 
     /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
@@ -95,11 +91,11 @@ impl Course<'_> {
             let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
             return Next::End(Outcome::Success {
                 // What was found as asked may be this command's own earlier try.
-                changed: self.written || !current.is_some_and(as_asked),
+                changed: self.sent.by_this_delivery() || !current.is_some_and(as_asked),
                 version,
             });
         };
-        if self.handler.calls.on_ignored == OnIgnored::Warn {
+        if self.caller.calls.on_ignored == OnIgnored::Warn {
             tracing::warn!(
                 command.id = %self.command.id,
                 user.id = self.command.user_id.as_str(),
@@ -111,29 +107,14 @@ impl Course<'_> {
                 version,
             });
         }
-        (self.written, self.maybe_applied, self.written_at) = (true, true, Instant::now());
+        self.sent = self.sent.max(Sent::Answered);
+        self.written_at = Instant::now();
         let failure = Failure::new(
             Reason::Rejected,
             "the provider answered with a success, and shows the user without what was asked: it does not keep the \
              field; leave it out, or set `on_ignored = \"warn\"` under [provider]",
         );
-        Next::Step(Step::ReadBack {
-            otherwise: Some(failure.at(pointer)),
-        })
-    }
-
-    /// A refusal that an earlier write of ours may have caused: the user's state decides.
-    pub(super) fn our_own_doing(&self, error: ProviderError, reason: Reason) -> Next {
-        let failure = error.into_failure(reason);
-        if self.provider().reads() {
-            return Next::Step(Step::ReadBack {
-                otherwise: Some(failure),
-            });
-        }
-        Next::End(match reason {
-            Reason::VersionConflict => outcome_unknown(),
-            _ => Outcome::Failure(failure),
-        })
+        self.after_write(Write::Ignored, Some(failure.at(pointer)))
     }
 }
 

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claim;
-use super::{End, Finished, Hands, returned};
+use super::{End, Finished, Runner, returned};
 use crate::broker::Delivery;
-use crate::contract::{Act, Ident, Outcome, UpdateUser};
+use crate::contract::{Ident, Outcome, RunId, UpdateUser};
 use crate::metrics;
 use crate::provider::Codes;
-use crate::worker::handler::{Before, Done};
-use crate::worker::turn::Turn;
+use crate::worker::attempts::{Admission, Done};
+use crate::worker::received::Received;
 use crate::worker::waits::Wait;
 
 /// Which commands may share a call.
@@ -42,7 +42,7 @@ struct Member<'h> {
     delivery: Delivery,
     ident: Ident,
     command: Box<UpdateUser>,
-    act: Act,
+    act: RunId,
     _claim: Claim<'h>,
 }
 
@@ -50,23 +50,23 @@ struct Member<'h> {
 enum Together {
     Ended(Vec<End>),
     /// They run one after another.
-    Each(Vec<Turn>),
+    Each(Vec<Received>),
 }
 
-/// Takes the turn, with those behind it that may share its call.
-pub(in crate::worker) async fn take_turn(
-    hands: Arc<Hands>,
-    turn: Turn,
-    merged: Vec<Turn>,
+/// Runs a command, with those behind it that may share its call.
+pub(in crate::worker) async fn run_received(
+    runner: Arc<Runner>,
+    received: Received,
+    merged: Vec<Received>,
     leave: CancellationToken,
 ) -> Finished {
-    let partition = turn.delivery.partition;
-    let user = turn.user().cloned();
+    let partition = received.delivery.partition;
+    let user = received.user().cloned();
     let ends = match merged.is_empty() {
-        true => vec![hands.take_turn(turn, &leave).await],
+        true => vec![runner.run_one(received, &leave).await],
         false => {
-            let turns = iter::once(turn).chain(merged).collect();
-            Box::pin(hands.take_merged(turns, &leave)).await
+            let received = iter::once(received).chain(merged).collect();
+            Box::pin(runner.take_merged(received, &leave)).await
         }
     };
     Finished {
@@ -76,49 +76,49 @@ pub(in crate::worker) async fn take_turn(
     }
 }
 
-impl Hands {
+impl Runner {
     /// Whether the command may share a call. One that came before may have been applied, and what is due at a version or a
     /// time is due by itself; passwords and codes stand in the blocks that not all providers share.
-    pub(in crate::worker) fn may_merge(&self, turn: &Turn) -> bool {
-        let class = match self.handler.calls.merge {
+    pub(in crate::worker) fn may_merge(&self, received: &Received) -> bool {
+        let class = match self.caller.calls.merge {
             Merge::Off => false,
-            Merge::Bulk => turn.delivery.bulk,
+            Merge::Bulk => received.delivery.bulk,
             Merge::All => true,
         };
-        let Ok(command) = &turn.command else {
+        let Ok(command) = &received.command else {
             return false;
         };
         class
-            && !turn.delivery.redelivered
-            && turn.ident.redrives == 0
+            && !received.delivery.redelivered
+            && received.ident.redrives == 0
             && command.expected_version.is_none()
             && command.expires_at.is_none()
             && command.update.is_shared()
-            && self.handler.provider.merges_updates()
-            && self.handler.provider.harmless_to_repeat(command)
+            && self.caller.provider.merges_updates()
+            && self.caller.provider.harmless_to_repeat(command)
     }
 
     pub(super) async fn take_merged(
         self: &Arc<Self>,
-        turns: Vec<Turn>,
+        received: Vec<Received>,
         leave: &CancellationToken,
     ) -> Vec<End> {
-        let turns = match self.together(turns, leave).await {
+        let received = match self.together(received, leave).await {
             Together::Ended(ends) => return ends,
-            Together::Each(turns) => turns,
+            Together::Each(received) => received,
         };
-        let mut ends = Vec::with_capacity(turns.len());
-        for turn in turns {
-            ends.push(self.take_turn(turn, leave).await);
+        let mut ends = Vec::with_capacity(received.len());
+        for received in received {
+            ends.push(self.run_one(received, leave).await);
         }
         ends
     }
 
-    async fn together(self: &Arc<Self>, turns: Vec<Turn>, leave: &CancellationToken) -> Together {
+    async fn together(self: &Arc<Self>, received: Vec<Received>, leave: &CancellationToken) -> Together {
         let began = Instant::now();
-        let members = match self.members(turns) {
+        let members = match self.members(received) {
             Ok(members) => members,
-            Err(turns) => return Together::Each(turns),
+            Err(received) => return Together::Each(received),
         };
         let Some(command) = self.merged(&members) else {
             return Together::Each(into_turns(members));
@@ -165,23 +165,23 @@ impl Hands {
             update: merged.update.followed_by(&next.update),
             ..UpdateUser::clone(next)
         });
-        self.handler.provider.check(&merged).is_ok().then_some(merged)
+        self.caller.provider.check(&merged).is_ok().then_some(merged)
     }
 
     /// Claims each. None waits for a claim while it has another: two that did could wait for each other.
-    fn members(&self, turns: Vec<Turn>) -> Result<Vec<Member<'_>>, Vec<Turn>> {
-        let claims: Option<Vec<_>> = turns
+    fn members(&self, received: Vec<Received>) -> Result<Vec<Member<'_>>, Vec<Received>> {
+        let claims: Option<Vec<_>> = received
             .iter()
-            .map(|turn| self.claims.claim_now(turn.ident.key))
+            .map(|received| self.claims.claim_now(received.ident.key))
             .collect();
-        let Some(claims) = claims.filter(|_| turns.iter().all(|turn| turn.command.is_ok())) else {
-            return Err(turns);
+        let Some(claims) = claims.filter(|_| received.iter().all(|received| received.command.is_ok())) else {
+            return Err(received);
         };
-        let members = turns.into_iter().zip(claims).filter_map(|(turn, claim)| {
+        let members = received.into_iter().zip(claims).filter_map(|(received, claim)| {
             Some(Member {
-                delivery: turn.delivery,
-                ident: turn.ident,
-                command: turn.command.ok()?,
+                delivery: received.delivery,
+                ident: received.ident,
+                command: received.command.ok()?,
                 act: self.act(),
                 _claim: claim,
             })
@@ -198,7 +198,7 @@ impl Hands {
         leave: &CancellationToken,
     ) -> Option<Result<Done, bool>> {
         let last = members.last()?;
-        let (company, slot) = self.admitted(false, &last.delivery, leave).await?;
+        let (isolation, slot) = self.admitted(false, &last.delivery, leave).await?;
         for (n, member) in members.iter().enumerate() {
             let started = self.start(&member.ident, &member.delivery, &member.act, leave);
             if started.await.is_none() {
@@ -208,12 +208,12 @@ impl Hands {
             }
         }
         metrics::merged(members.len() - 1);
-        let before = Before {
+        let admission = Admission {
             maybe_applied: false,
             slot,
         };
         let its_own = (&last.ident, &last.delivery);
-        Some(self.call(command, its_own, before, company, leave).await)
+        Some(self.call(command, its_own, admission, isolation, leave).await)
     }
 
     async fn hand_all_back(self: &Arc<Self>, members: &[Member<'_>], called: bool) {
@@ -237,8 +237,8 @@ impl Hands {
                 codes: Codes::default(),
                 merged_into: last.filter(|_| !is_last),
             };
-            let allowed = self.handler.gate.outcome_allowed(None);
-            self.handler.waits.during(Wait::Guard, allowed).await;
+            let allowed = self.caller.gate.outcome_allowed(None);
+            self.caller.waits.during(Wait::Guard, allowed).await;
             ends.push(self.settle(member.delivery, &member.ident, its_own, began).await);
         }
         ends
@@ -246,11 +246,11 @@ impl Hands {
 }
 
 /// They are not claimed any more.
-fn into_turns(members: Vec<Member<'_>>) -> Vec<Turn> {
-    let turn = |member: Member<'_>| Turn {
+fn into_turns(members: Vec<Member<'_>>) -> Vec<Received> {
+    let received = |member: Member<'_>| Received {
         delivery: member.delivery,
         ident: member.ident,
         command: Ok(member.command),
     };
-    members.into_iter().map(turn).collect()
+    members.into_iter().map(received).collect()
 }

@@ -9,16 +9,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
+use super::background::Background;
 use super::fleet::Fleet;
 use super::gate::Gate;
-use super::handler::Held;
-use super::hands::{End, Finished, Hands, take_turn};
-use super::keepers::Keepers;
-use super::letters::Keeper;
 use super::partition::{Partition, Stage};
 use super::progress::Progress;
+use super::received::{Received, class};
+use super::reconciler::ReconcilerTask;
+use super::runner::{End, Finished, Runner, run_received};
 use super::shutdown::{Shutdown, Stopped};
-use super::turn::Turn;
 use super::waits::{Wait, Waits};
 use super::watchdog::Still;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
@@ -50,10 +49,10 @@ pub(super) struct Given {
 pub struct Worker {
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) publisher: Arc<dyn Publisher>,
-    pub(super) hands: Arc<Hands>,
+    pub(super) runner: Arc<Runner>,
     /// `None`: it is alone, and nobody else ever had what it gets.
     pub(super) fleet: Option<Arc<Fleet>>,
-    pub(super) letters: Option<Keeper>,
+    pub(super) letters: Option<ReconcilerTask>,
     pub(super) partitions: u16,
     pub(super) held: BTreeMap<broker::Partition, Partition>,
     pub(super) given: BTreeMap<broker::Partition, Given>,
@@ -75,7 +74,7 @@ pub struct Worker {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) still: watch::Receiver<Option<Still>>,
     /// What runs beside the commands, for as long as the worker does.
-    pub(super) keepers: Keepers,
+    pub(super) keepers: Background,
 }
 
 impl Worker {
@@ -89,11 +88,11 @@ impl Worker {
     }
 
     pub fn waits(&self) -> Arc<Waits> {
-        self.hands.handler.waits.clone()
+        self.runner.caller.waits.clone()
     }
 
     pub fn gate(&self) -> Arc<Gate> {
-        self.hands.handler.gate.clone()
+        self.runner.caller.gate.clone()
     }
 
     /// Runs until the input ends or it is told to stop, and leaves the broker in order. A stop that was asked for takes
@@ -345,7 +344,7 @@ impl Worker {
         let held = leases.clone();
         self.moved(|progress| progress.held = held);
         if let Some(fleet) = &self.fleet {
-            self.hands.handler.gate.set_part(&leases, self.partitions);
+            self.runner.caller.gate.set_part(&leases, self.partitions);
             fleet.holds(leases);
         }
     }
@@ -368,7 +367,7 @@ impl Worker {
             let again = self
                 .redelivered_at
                 .is_some_and(|at| now.duration_since(at) < LOG_WANTED);
-            let waiting = self.hands.handler.waits.count(Wait::Log) > 0;
+            let waiting = self.runner.caller.waits.count(Wait::Log) > 0;
             fleet.follow(!alone || again || waiting || !self.entering.is_empty());
         }
     }
@@ -408,28 +407,28 @@ impl Worker {
                 fleet.follow(true);
             }
         }
-        let turn = Turn::read(delivery, &self.hands.name, &*self.hands.handler.provider);
-        let now = match turn.user().cloned() {
+        let received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        let now = match received.user().cloned() {
             Some(user) => {
-                let class = Held::class(&turn.delivery);
-                partition.lanes.arrive(&user, class, turn)
+                let class = class(&received.delivery);
+                partition.lanes.arrive(&user, class, received)
             }
-            None => Some(turn),
+            None => Some(received),
         };
-        if let Some(turn) = now {
-            self.begin(turn);
+        if let Some(received) = now {
+            self.begin(received);
         }
         self.moved(|progress| progress.delivered_at = Instant::now());
     }
 
-    fn begin(&mut self, turn: Turn) {
-        if let Some(partition) = self.held.get_mut(&turn.delivery.partition) {
-            let merged = partition.merged(&turn, &self.hands);
+    fn begin(&mut self, received: Received) {
+        if let Some(partition) = self.held.get_mut(&received.delivery.partition) {
+            let merged = partition.merged(&received, &self.runner);
             partition.running += 1;
             self.riding += merged.len();
-            let turn = take_turn(self.hands.clone(), turn, merged, partition.leave.clone());
+            let received = run_received(self.runner.clone(), received, merged, partition.leave.clone());
             // It is large, and a task moves what it runs some ten times.
-            self.tasks.spawn(Box::pin(turn));
+            self.tasks.spawn(Box::pin(received));
         }
     }
 
@@ -452,8 +451,8 @@ impl Worker {
         if let Some(partition) = self.held.get_mut(&number) {
             partition.running -= 1;
             let next = user.and_then(|user| partition.lanes.done(&user));
-            if let Some(turn) = next {
-                self.begin(turn);
+            if let Some(received) = next {
+                self.begin(received);
             }
             self.release_if_done(number);
         }

@@ -1,0 +1,126 @@
+//! What a command passes between its history and its outcome: isolation, a slot, the version it asks for, the calls.
+
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Runner, done};
+use crate::broker::Delivery;
+use crate::contract::{Failure, Ident, Reason, UpdateUser, Version};
+use crate::metrics;
+use crate::worker::attempts::{Admission, Attempted, Done};
+use crate::worker::failpoint;
+use crate::worker::shutdown::unless_cancelled;
+use crate::worker::waits::Wait;
+
+impl Runner {
+    /// Waits until it may run, beside others or alone, and for a slot. `None`: cancelled, or the delivery turned stale.
+    pub(super) async fn admitted(
+        &self,
+        alone: bool,
+        delivery: &Delivery,
+        leave: &CancellationToken,
+    ) -> Option<(impl Sized, OwnedSemaphorePermit)> {
+        let waits = &self.caller.waits;
+        let isolation = unless_cancelled(leave, waits.during(Wait::Alone, self.isolation(alone))).await?;
+        let slots = self.slots.of(delivery)?.clone();
+        let slot = waits.during(Wait::Slot, slots.acquire_owned());
+        let slot = unless_cancelled(leave, slot).await?.ok()?;
+        delivery.usable().then_some((isolation, slot))
+    }
+
+    /// Makes the calls of a command that was announced. The error: another delivery finishes it; whether the provider was
+    /// called.
+    pub(super) async fn call(
+        &self,
+        command: &UpdateUser,
+        (ident, delivery): (&Ident, &Delivery),
+        admission: Admission,
+        isolation: impl Sized,
+        leave: &CancellationToken,
+    ) -> Result<Done, bool> {
+        let command = match self.at_known_version(command, leave).await {
+            None => return Err(false),
+            Some(Err(failure)) => return Ok(done(failure)),
+            Some(Ok(command)) => command,
+        };
+        failpoint::reach("before_call", ident.user_id.as_deref());
+        // Pinned here: each move of a large future enlarges every waiting command's task.
+        let attempted = pin!(self.caller.attempt(&command, delivery, admission, leave));
+        let attempted = AssertUnwindSafe(self.for_a_while(isolation, attempted));
+        outcome(attempted.catch_unwind().await, ident)
+    }
+
+    /// The command with the version that its user's last success told, where it asks for that. `None`: cancelled.
+    async fn at_known_version<'c>(
+        &self,
+        command: &'c UpdateUser,
+        leave: &CancellationToken,
+    ) -> Option<Result<Cow<'c, UpdateUser>, Failure>> {
+        if !command
+            .expected_version
+            .as_ref()
+            .is_some_and(Version::is_previous)
+        {
+            return Some(Ok(Cow::Borrowed(command)));
+        }
+        // Entering the lease read everything but the older part of the log.
+        self.read_all(leave).await?;
+        Some(match self.ledger.version(&command.user_id) {
+            Some(version) => Ok(Cow::Owned(UpdateUser {
+                expected_version: Some(version),
+                ..command.clone()
+            })),
+            None => Err(no_version_known()),
+        })
+    }
+
+    /// Waits until it may run beside the others, or alone.
+    async fn isolation(&self, alone: bool) -> impl Sized {
+        match alone {
+            true => (None, Some(self.isolation.write().await)),
+            false => (Some(self.isolation.read().await), None),
+        }
+    }
+
+    /// Isolation ends after the time of two calls, a read and a write: a denied command waits until others are tried, and
+    /// they must not wait for it.
+    async fn for_a_while<T>(
+        &self,
+        isolation: impl Sized,
+        mut attempted: impl Future<Output = T> + Unpin,
+    ) -> T {
+        tokio::select! {
+            biased;
+            attempted = &mut attempted => return attempted,
+            () = sleep(self.caller.calls.timeout * 2) => drop(isolation),
+        }
+        attempted.await
+    }
+}
+
+fn no_version_known() -> Failure {
+    let detail = "the outcome log has no success of this user that told a version; read the user, and send the command \
+                  with the version itself";
+    Failure::new(Reason::VersionConflict, detail).at("/expectedVersion")
+}
+
+/// The error: another delivery finishes the command; whether the provider was called.
+fn outcome(attempted: std::thread::Result<Attempted>, ident: &Ident) -> Result<Done, bool> {
+    match attempted {
+        Ok(Attempted::Done(done)) => Ok(done),
+        Ok(Attempted::Abandoned { called }) => Err(called),
+        Err(_) => {
+            metrics::panic();
+            tracing::error!(command.id = ident.command_id, "attempts: a command panicked");
+            let detail = "applying it panicked, which is a defect of usher: report it, and check the user before \
+                          sending the command again";
+            Ok(done(Failure::new(Reason::Poison, detail)))
+        }
+    }
+}
