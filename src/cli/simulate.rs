@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use usher::provider::Kind;
 use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{self, Client, Faults, QuotaHeaders, RetryAfterStyle, Settings};
+use usher::provider::simulated::{
+    self, Client, Faults, QuotaHeaders, RetryAfterStyle, ScimDialect, Settings,
+};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -16,6 +18,9 @@ use super::{assemble, print, signals};
 pub struct Args {
     /// karmo, zitadel, sivo, mattr, scim or rest
     kind: Kind,
+    /// How a simulated scim differs: lenient, strict, entra, put-only or no-value-paths
+    #[arg(long, value_name = "DIALECT", default_value_t)]
+    dialect: ScimDialect,
     /// Where it listens; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -146,6 +151,7 @@ impl Args {
 
     fn settings(&self) -> Settings {
         Settings {
+            scim_dialect: self.dialect,
             quota: Some(self.quota_kind()),
             retry_after: self.retry_after,
             quota_headers: self.quota_headers,
@@ -174,6 +180,9 @@ impl Args {
 }
 
 pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
+    if args.dialect != ScimDialect::default() && args.kind != Kind::Scim {
+        return Err(exit::usage("--dialect is for scim alone; leave it out"));
+    }
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
     let simulated = simulated::start(args.settings(), args.listen)
@@ -250,6 +259,7 @@ mod tests {
             ("--retry-after never", "write seconds, date, ms or none"),
             ("--quota-headers all", "write none, ratelimit"),
             ("--broken-after 2", "write a share"),
+            ("--dialect klingon", "write one of lenient, strict"),
         ] {
             let refused = quota(line).unwrap_err();
             assert!(refused.contains(mend), "{refused}");

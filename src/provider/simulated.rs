@@ -52,6 +52,7 @@ use super::Kind;
 
 pub use self::calls::{Call, CallEnd, Op, Summary, Trouble};
 pub use self::headers::{QuotaHeaders, RetryAfterStyle};
+pub use self::scim::ScimDialect;
 
 /// The password that each user has at first.
 pub const STARTING_PASSWORD: &str = "Passw0rd!";
@@ -65,6 +66,8 @@ pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub kind: Kind,
+    /// For SCIM alone.
+    pub scim_dialect: ScimDialect,
     /// For reads, writes and requests for tokens together. None: as fast as it can.
     pub quota: Option<QuotaKind>,
     pub retry_after: RetryAfterStyle,
@@ -89,6 +92,7 @@ impl Settings {
     pub fn new(kind: Kind) -> Self {
         Self {
             kind,
+            scim_dialect: ScimDialect::default(),
             quota: None,
             retry_after: RetryAfterStyle::Seconds,
             quota_headers: QuotaHeaders::None,

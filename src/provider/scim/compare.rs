@@ -98,6 +98,8 @@ pub(super) fn meant_untyped(entries: &[Value]) -> Option<usize> {
 fn is_shown(path: &str, asked: Option<&Value>, shown: &Value) -> bool {
     match (asked, shown) {
         (Some(Value::String(asked)), Value::String(shown)) => same(form(path), Case::Folded, asked, shown),
+        // Some show the word that they were sent.
+        (Some(Value::Bool(asked)), Value::String(shown)) => shown.eq_ignore_ascii_case(&asked.to_string()),
         (Some(asked), shown) => asked == shown,
         (None, shown) => shown.is_null(),
     }

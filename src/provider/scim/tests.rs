@@ -76,26 +76,35 @@ async fn a_command_is_one_patch_with_its_own_media_type_and_the_version_as_it_st
     assert_eq!(serde_json::from_str::<Value>(body).unwrap(), expected);
 }
 
+fn every_field() -> Value {
+    json!({
+        "email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor",
+        "displayName": "Alex T", "nickname": "Al", "locale": "de-CH",
+        "scim": {"externalId": "e", "title": "t", "userType": "u", "preferredLanguage": "de",
+            "timezone": "Australia/Sydney", "profileUrl": "https://x.example", "active": false},
+    })
+}
+
+/// The same, cleared where that can be.
+fn no_field() -> Value {
+    let mut clear = every_field();
+    for pointer in ["", "/scim"] {
+        for (_, value) in clear.pointer_mut(pointer).unwrap().as_object_mut().unwrap() {
+            if value.is_string() {
+                *value = Value::Null;
+            }
+        }
+    }
+    clear["scim"]["active"] = true.into();
+    clear
+}
+
 #[tokio::test]
 async fn every_field_is_set_cleared_and_compared() {
     for contacts in ["entry", "value", "list"] {
         let (_simulated, scim) =
             both(&json!({"contacts": contacts, "read_first": contacts == "value"})).await;
-        let set = json!({
-            "email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor",
-            "displayName": "Alex T", "nickname": "Al", "locale": "de-CH",
-            "scim": {"externalId": "e", "title": "t", "userType": "u", "preferredLanguage": "de",
-                "timezone": "Australia/Sydney", "profileUrl": "https://x.example"},
-        });
-        let mut clear = set.clone();
-        for pointer in ["", "/scim"] {
-            for (_, value) in clear.pointer_mut(pointer).unwrap().as_object_mut().unwrap() {
-                if !value.is_object() {
-                    *value = Value::Null;
-                }
-            }
-        }
-        let (set, clear) = (command("u", &set), command("u", &clear));
+        let (set, clear) = (command("u", &every_field()), command("u", &no_field()));
         for (command, other) in [(&set, &clear), (&clear, &set)] {
             apply(&scim, command).await;
             assert_eq!(compared(&scim, command).await, Comparison::AsAsked, "{contacts}");

@@ -57,7 +57,9 @@ impl Shape for Mattr {
         let status = refusal.status();
         let (code, param) = match refusal {
             Refusal::Unauthorized => return Reply::text(status, "Unauthorized"),
-            Refusal::Forbidden | Refusal::Broken | Refusal::Unavailable => return Reply::text(status, ""),
+            Refusal::Forbidden | Refusal::Broken | Refusal::Unavailable | Refusal::NoMethod => {
+                return Reply::text(status, "");
+            }
             Refusal::Throttled => return Reply::text(status, "Too Many Requests"),
             Refusal::Missing | Refusal::NoRoute => ("NotFound", ""),
             Refusal::Locked { .. } | Refusal::VersionMismatch => ("Conflict", ""),

@@ -77,7 +77,7 @@ impl Shape for Rest {
             Refusal::Taken { at } => ("taken", *at),
             Refusal::VersionMismatch => ("version_mismatch", ""),
             Refusal::Throttled => ("too_many_requests", ""),
-            Refusal::Broken | Refusal::Unavailable => ("internal", ""),
+            Refusal::Broken | Refusal::Unavailable | Refusal::NoMethod => ("internal", ""),
         };
         let error = json!({"error": {"code": code, "field": field}});
         Reply::json(refusal.status(), &error)

@@ -1,19 +1,29 @@
-//! SCIM 2.0 with versions: a PATCH is applied as a whole or not at all, `If-Match` is kept, and what is to be removed
-//! may be gone already. Where RFC 7644 leaves a choice, it does as scim2-server does.
+//! SCIM 2.0 in several dialects: a write is applied as a whole or not at all, and `If-Match` is kept where there are
+//! versions.
 
+mod attribute;
+mod dialect;
+mod documents;
 mod patch;
+mod replace;
+#[cfg(test)]
+mod tests;
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use self::attribute::LISTS;
 use super::calls::Op;
 use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_email, is_taken, target};
 
+pub use self::dialect::ScimDialect;
+
 const MEDIA_TYPE: &str = "application/scim+json";
 
-const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
-pub(super) struct Scim;
+pub(super) struct Scim(pub(super) ScimDialect);
 
 fn version(account: &Account) -> String {
     format!("W/\"{}\"", account.version)
@@ -29,7 +39,7 @@ fn scim(status: u16, body: &Value) -> Reply {
 impl Shape for Scim {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
-            Method::PATCH => Op::Write,
+            Method::PATCH | Method::PUT => Op::Write,
             Method::GET => Op::Read,
             _ => return None,
         };
@@ -49,43 +59,37 @@ impl Shape for Scim {
     fn show(&self, user_id: &str, account: &Account) -> Value {
         let mut user = account.fields.clone();
         user.remove("password");
-        user.insert(
-            "schemas".into(),
-            json!(["urn:ietf:params:scim:schemas:core:2.0:User"]),
-        );
-        user.insert("id".into(), user_id.into());
-        user.insert(
-            "meta".into(),
-            json!({"resourceType": "User", "version": version(account)}),
-        );
+        let mut meta = json!({ "resourceType": "User" });
+        if self.0.has_versions() {
+            meta["version"] = version(account).into();
+        }
+        let mut id = user_id.to_owned();
+        if self.0 == ScimDialect::Entra {
+            id = Uuid::new_v5(&Uuid::NAMESPACE_OID, user_id.as_bytes()).to_string();
+            if let Some(active) = user.get_mut("active") {
+                *active = if *active == true { "True" } else { "False" }.into();
+            }
+        }
+        user.insert("schemas".into(), json!([USER_SCHEMA]));
+        user.insert("id".into(), id.into());
+        user.insert("meta".into(), meta);
         user.into()
     }
 
     fn write(&self, write: &Write<'_>, account: &mut Account) -> Result<Value, Refusal> {
-        let body = write.object()?;
-        let asks = body.get("schemas").and_then(Value::as_array);
-        let operations = body.get("Operations").and_then(Value::as_array);
-        let (Some(schemas), Some(operations)) = (asks, operations) else {
-            return Err(Refusal::invalid(
-                "",
-                "invalidSyntax",
-                "schemas and Operations are required",
-            ));
-        };
-        if !schemas.contains(&PATCH_OP.into()) || operations.is_empty() {
-            return Err(Refusal::invalid(
-                "",
-                "invalidSyntax",
-                "no PatchOp with operations",
-            ));
+        let dialect = self.0;
+        let patches = *write.method == Method::PATCH;
+        if patches && !dialect.has_patch() {
+            return Err(Refusal::NoMethod);
         }
-        let known = write.headers.get("if-match");
-        if known.is_some_and(|known| known.as_bytes() != version(account).as_bytes()) {
+        let body = write.object()?;
+        if dialect.has_versions() && !is_version_asked(write.headers, &version(account)) {
             return Err(Refusal::VersionMismatch);
         }
         let mut user = account.fields.clone();
-        for operation in operations {
-            patch::apply(operation, &mut user)?;
+        match patches {
+            true => patch::patch(&body, &mut user, dialect)?,
+            false => replace::replace(&body, &mut user, dialect)?,
         }
         user.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
         check(&user.clone().into())?;
@@ -93,14 +97,19 @@ impl Shape for Scim {
             account.fields = user;
             account.version += 1;
         }
-        Ok(self.show(write.user_id, account))
+        Ok(match patches && dialect == ScimDialect::Entra {
+            true => Value::Null,
+            false => self.show(write.user_id, account),
+        })
     }
 
     fn reply(&self, answer: &Value, account: &Account) -> Reply {
-        Reply {
-            etag: Some(version(account)),
-            ..scim(200, answer)
-        }
+        let mut reply = match answer {
+            Value::Null => Reply::text(204, ""),
+            answer => scim(200, answer),
+        };
+        reply.etag = self.0.has_versions().then(|| version(account));
+        reply
     }
 
     fn refuse(&self, refusal: &Refusal) -> Reply {
@@ -123,23 +132,30 @@ impl Shape for Scim {
     }
 
     fn document(&self, method: &Method, path: &str) -> Option<Reply> {
-        let yes = json!({"supported": true});
-        let no = json!({"supported": false});
-        (*method == Method::GET && path == "/ServiceProviderConfig").then(|| {
-            let config = json!({
-                "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
-                "patch": yes, "etag": yes, "changePassword": yes, "bulk": no, "filter": no, "sort": no,
-            });
-            scim(200, &config)
-        })
+        let document = documents::document(self.0, path).filter(|_| *method == Method::GET)?;
+        Some(scim(200, &document))
     }
+}
+
+/// Whether the write is for this version, or for any.
+fn is_version_asked(headers: &HeaderMap, version: &str) -> bool {
+    let Some(asked) = headers.get("if-match") else {
+        return true;
+    };
+    let mut tags = asked.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag == version)
 }
 
 fn check(user: &Value) -> Result<(), Refusal> {
     let wrong = |at: &'static str| Err(Refusal::invalid(at, "invalidValue", "not allowed"));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let emails = user["emails"].as_array();
-    for email in emails.into_iter().flatten() {
+    for list in LISTS {
+        let entries = user[list].as_array().into_iter().flatten();
+        if entries.filter(|entry| entry["primary"] == true).count() > 1 {
+            return wrong(list);
+        }
+    }
+    for email in user["emails"].as_array().into_iter().flatten() {
         let email = text(&email["value"]);
         if is_taken(&email) {
             return Err(Refusal::Taken { at: "emails" });

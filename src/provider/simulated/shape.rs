@@ -102,6 +102,8 @@ pub(super) enum Refusal {
     Broken,
     Unavailable,
     NoRoute,
+    /// The method is not there.
+    NoMethod,
 }
 
 impl Refusal {
@@ -130,6 +132,7 @@ impl Refusal {
             Self::VersionMismatch => 412,
             Self::Throttled => 429,
             Self::Broken => 500,
+            Self::NoMethod => 501,
             Self::Unavailable => 503,
         }
     }

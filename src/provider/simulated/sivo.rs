@@ -82,7 +82,7 @@ impl Shape for Sivo {
             Refusal::Taken { .. } => "duplicate_exists",
             Refusal::VersionMismatch => "version_mismatch",
             Refusal::Throttled => "too_many_requests",
-            Refusal::Broken | Refusal::Unavailable => "internal",
+            Refusal::Broken | Refusal::Unavailable | Refusal::NoMethod => "internal",
         };
         Reply::json(refusal.status(), &json!({"error": code, "code": code}))
     }

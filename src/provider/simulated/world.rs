@@ -56,7 +56,7 @@ impl World {
                 Kind::Karmo => Box::new(karmo::Karmo),
                 Kind::Sivo => Box::new(sivo::Sivo),
                 Kind::Mattr => Box::new(mattr::Mattr),
-                Kind::Scim => Box::new(scim::Scim),
+                Kind::Scim => Box::new(scim::Scim(settings.scim_dialect)),
                 Kind::Rest => Box::new(rest::Rest),
             },
             retry_after: settings.retry_after,

@@ -116,7 +116,7 @@ impl Shape for Zitadel {
             Refusal::Locked { id, message } => (9, *id, *message),
             Refusal::Invalid { id, message, .. } => (3, *id, *message),
             Refusal::Unavailable => (14, "", "unavailable"),
-            Refusal::VersionMismatch | Refusal::Broken => (13, "", "db connection error"),
+            Refusal::VersionMismatch | Refusal::Broken | Refusal::NoMethod => (13, "", "db connection error"),
         };
         let details = match id {
             "" => json!([]),

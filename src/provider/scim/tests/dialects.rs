@@ -1,7 +1,8 @@
 //! What is found out of a provider from what it refuses.
 
 use super::*;
-use crate::provider::testbed::{Canned, canned_by};
+use crate::provider::simulated::{ScimDialect, Settings};
+use crate::provider::testbed::{Canned, canned_by, simulated_with};
 
 /// A server that gives each request what the function makes of its method, its head and its body.
 async fn serves(answer: fn(&str, &str, &str) -> (u16, Value)) -> Canned {
@@ -141,4 +142,64 @@ async fn a_provider_without_filters_in_paths_gets_the_whole_list() {
             {"value": "h@x.zz", "type": "home", "primary": true},
             {"value": "alex@example.com", "type": "work", "primary": false}]}])
     );
+}
+
+/// Sends the command as the handler does, until the server takes its form.
+async fn found_out(scim: &Scim, command: &UpdateUser, dialect: ScimDialect) {
+    scim.check(command).unwrap();
+    let mut reads = scim.reads_before_write(command);
+    for _ in 0..5 {
+        let current = match reads {
+            true => Some(scim.read(&command.user_id).await.unwrap()),
+            false => None,
+        };
+        match scim.update(command, current.as_ref()).await {
+            Err(error) if error.fault == Fault::ReadFirst => reads = true,
+            ended => return assert_eq!(ended.unwrap().ignored, None, "{dialect}"),
+        }
+    }
+    panic!("{dialect} takes no form of the write");
+}
+
+#[tokio::test]
+async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
+    for dialect in ScimDialect::ALL {
+        for first_user in ["set", "cleared"] {
+            let simulated = simulated_with(Settings {
+                scim_dialect: dialect,
+                ..Settings::new(Kind::Scim)
+            })
+            .await;
+            let scim = adapter(&simulated.base_url(), &json!({}));
+            let (set, clear) = (every_field(), no_field());
+            let of = |user: &str, update: &Value| command(user, update);
+            for user in [first_user, "set", "cleared"] {
+                let (mut first, mut second) = (of(user, &set), of(user, &clear));
+                if user == "cleared" {
+                    (first, second) = (second, first);
+                }
+                // Each is sent twice: the second time, all is as asked already.
+                for (command, other) in [(&first, &second), (&first, &second), (&second, &first)] {
+                    found_out(&scim, command, dialect).await;
+                    assert_eq!(
+                        compared(&scim, command).await,
+                        Comparison::AsAsked,
+                        "{dialect} {user}"
+                    );
+                    assert_eq!(
+                        compared(&scim, other).await,
+                        Comparison::Differs,
+                        "{dialect} {user}"
+                    );
+                }
+                let home = format!("{user}@users.example");
+                let emails = simulated.user(user).unwrap()["fields"]["emails"].clone();
+                let is_home = |entry: &Value| entry["value"] == *home && entry["type"] == "home";
+                assert!(
+                    emails.as_array().unwrap().iter().any(is_home),
+                    "{dialect} {emails}"
+                );
+            }
+        }
+    }
 }

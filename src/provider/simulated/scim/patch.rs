@@ -1,88 +1,148 @@
-//! One operation of a PATCH: on an attribute, on one of `name`, on a list, or on the entries of one type in it.
+//! A PATCH (RFC 7644, section 3.5.2): its operations one after the other, on an attribute, on one of `name`, on a list, or
+//! on the entries of one type in it.
 
 use serde_json::{Map, Value};
 
+use super::attribute::{LISTS, invalid, is_there, put};
+use super::dialect::ScimDialect;
 use crate::provider::simulated::shape::Refusal;
 
-const PLAIN: [&str; 11] = [
-    "userName",
-    "displayName",
-    "nickName",
-    "locale",
-    "externalId",
-    "title",
-    "userType",
-    "preferredLanguage",
-    "timezone",
-    "profileUrl",
-    "password",
-];
+const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 
-const LISTS: [&str; 2] = ["emails", "phoneNumbers"];
-
-fn invalid(id: &'static str, message: &'static str) -> Refusal {
-    Refusal::invalid("Operations", id, message)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Add,
+    Replace,
+    Remove,
 }
 
-pub(super) fn apply(operation: &Value, user: &mut Map<String, Value>) -> Result<(), Refusal> {
-    let Some(path) = operation["path"].as_str() else {
-        return Err(invalid("invalidSyntax", "a path is required"));
+pub(super) fn patch(
+    body: &Map<String, Value>,
+    user: &mut Map<String, Value>,
+    dialect: ScimDialect,
+) -> Result<(), Refusal> {
+    let schemas = body.get("schemas").and_then(Value::as_array);
+    let operations = body.get("Operations").and_then(Value::as_array);
+    let (Some(schemas), Some(operations)) = (schemas, operations) else {
+        return Err(invalid("invalidSyntax", "schemas and Operations are required"));
     };
-    let new = match (operation["op"].as_str(), operation.get("value")) {
-        (Some("remove"), None) => None,
-        (Some("add" | "replace"), Some(value)) => Some(value.clone()),
+    if !schemas.contains(&PATCH_OP.into()) || operations.is_empty() {
+        return Err(invalid("invalidSyntax", "no PatchOp with operations"));
+    }
+    operations
+        .iter()
+        .try_for_each(|operation| apply(operation, user, dialect))
+}
+
+fn op(operation: &Value, dialect: ScimDialect) -> Result<Op, Refusal> {
+    let spelt = operation["op"].as_str().unwrap_or_default();
+    let op = match dialect {
+        ScimDialect::Entra => spelt.to_ascii_lowercase(),
+        _ => spelt.to_owned(),
+    };
+    match &*op {
+        "add" => Ok(Op::Add),
+        "replace" => Ok(Op::Replace),
+        "remove" => Ok(Op::Remove),
+        _ => Err(invalid("invalidSyntax", "op is add, replace or remove")),
+    }
+}
+
+fn apply(operation: &Value, user: &mut Map<String, Value>, dialect: ScimDialect) -> Result<(), Refusal> {
+    let op = op(operation, dialect)?;
+    let new = match (op, operation.get("value")) {
+        (Op::Remove, None) => None,
+        (Op::Add | Op::Replace, Some(value)) => Some(value.clone()),
         _ => {
             return Err(invalid(
                 "invalidSyntax",
-                "op is add or replace with a value, or remove",
+                "add and replace have a value, remove has none",
             ));
         }
     };
-    let adds = operation["op"] == "add";
-    if let Some((list, rest)) = path.split_once("[type eq \"") {
-        let (of_type, sub) = rest
-            .split_once("\"]")
-            .ok_or_else(|| invalid("invalidPath", "no such filter"))?;
-        let entries = entries(user, list)?;
-        return match (new, sub) {
-            (None, "") => {
-                entries.retain(|entry| entry["type"] != of_type);
-                Ok(())
+    let Some(path) = operation["path"].as_str() else {
+        return match new {
+            Some(Value::Object(members)) => {
+                let mut members = members.into_iter();
+                members.try_for_each(|(path, value)| change(op, &path, Some(value), user, dialect))
             }
-            (Some(value @ Value::String(_)), ".value") => set_value(entries, of_type, &value),
-            _ => Err(invalid("invalidPath", "no such path")),
+            Some(_) => Err(invalid("invalidValue", "without a path, the value is an object")),
+            None => Err(invalid("noTarget", "a removal has a path")),
         };
+    };
+    match path.contains('[') {
+        true if dialect == ScimDialect::NoValuePaths => {
+            Err(invalid("invalidPath", "a path may have no filter"))
+        }
+        true => change_entries(path, new, user, dialect),
+        false => change(op, path, new, user, dialect),
     }
-    match (path, new) {
-        (list, Some(Value::Array(added))) if adds && LISTS.contains(&list) => {
-            let entries = entries(user, list)?;
-            // There is one primary entry at most.
+}
+
+fn change(
+    op: Op,
+    path: &str,
+    new: Option<Value>,
+    user: &mut Map<String, Value>,
+    dialect: ScimDialect,
+) -> Result<(), Refusal> {
+    match new {
+        None if dialect == ScimDialect::Strict && !is_there(user, path) => {
+            Err(invalid("noTarget", "there is nothing to remove"))
+        }
+        Some(Value::Array(added)) if op == Op::Add && LISTS.contains(&path) => {
+            let entries = entries(user, path)?;
+            // There is one primary entry at most: the new one.
             if added.iter().any(|entry| entry["primary"] == true) {
                 for entry in entries.iter_mut().filter(|entry| entry["primary"] == true) {
                     entry["primary"] = false.into();
                 }
             }
-            entries.extend(added);
-            Ok(())
+            let all = [std::mem::take(entries), added].concat();
+            put(user, path, Some(all.into()), dialect)
         }
-        ("name.givenName" | "name.familyName", new) => {
-            let name = user.entry("name").or_insert_with(|| Map::new().into());
-            let name = name.as_object_mut().ok_or(Refusal::Broken)?;
-            put(name, path.trim_start_matches("name."), new)
-        }
-        ("active", new @ (None | Some(Value::Bool(_)))) => put(user, path, new),
-        (list, new @ (None | Some(Value::Array(_)))) if LISTS.contains(&list) => put(user, path, new),
-        (plain, new @ (None | Some(Value::String(_)))) if PLAIN.contains(&plain) => put(user, path, new),
-        _ => Err(invalid("invalidPath", "no such attribute, or not of its type")),
+        new => put(user, path, new, dialect),
     }
 }
 
-fn put(object: &mut Map<String, Value>, name: &str, new: Option<Value>) -> Result<(), Refusal> {
-    match new {
-        Some(value) => object.insert(name.into(), value),
-        None => object.remove(name),
+/// At `list[type eq "type"]` or `list[type eq "type"].value`.
+fn change_entries(
+    path: &str,
+    new: Option<Value>,
+    user: &mut Map<String, Value>,
+    dialect: ScimDialect,
+) -> Result<(), Refusal> {
+    let parts = path
+        .split_once("[type eq \"")
+        .and_then(|(list, rest)| Some((list, rest.split_once("\"]")?)));
+    let Some((list, (of_type, sub))) = parts else {
+        return Err(invalid("invalidFilter", "only type is compared, by eq"));
     };
-    Ok(())
+    let entries = entries(user, list)?;
+    let is_found = entries.iter().any(|entry| entry["type"] == of_type);
+    match (new, sub) {
+        (None, "") if !is_found && dialect == ScimDialect::Strict => {
+            Err(invalid("noTarget", "no value matches the path's filter"))
+        }
+        (None, "") => {
+            entries.retain(|entry| entry["type"] != of_type);
+            Ok(())
+        }
+        (Some(value @ Value::String(_)), ".value") if !is_found && dialect == ScimDialect::Entra => {
+            entries.push(serde_json::json!({ "type": of_type, "value": value }));
+            Ok(())
+        }
+        (Some(Value::String(_)), ".value") if !is_found => {
+            Err(invalid("noTarget", "no value matches the path's filter"))
+        }
+        (Some(value @ Value::String(_)), ".value") => {
+            for entry in entries.iter_mut().filter(|entry| entry["type"] == of_type) {
+                entry["value"] = value.clone();
+            }
+            Ok(())
+        }
+        _ => Err(invalid("invalidPath", "no such path")),
+    }
 }
 
 fn entries<'a>(user: &'a mut Map<String, Value>, list: &str) -> Result<&'a mut Vec<Value>, Refusal> {
@@ -91,16 +151,4 @@ fn entries<'a>(user: &'a mut Map<String, Value>, list: &str) -> Result<&'a mut V
     }
     let entries = user.entry(list).or_insert_with(|| Value::Array(Vec::new()));
     entries.as_array_mut().ok_or(Refusal::Broken)
-}
-
-fn set_value(entries: &mut [Value], of_type: &str, value: &Value) -> Result<(), Refusal> {
-    let mut found = false;
-    for entry in entries.iter_mut().filter(|entry| entry["type"] == of_type) {
-        entry["value"] = value.clone();
-        found = true;
-    }
-    match found {
-        true => Ok(()),
-        false => Err(invalid("noTarget", "no value matches the path's filter")),
-    }
 }

@@ -1,0 +1,88 @@
+//! The attributes of a user, and what each may hold.
+
+use serde_json::{Map, Value};
+
+use super::dialect::ScimDialect;
+use crate::provider::simulated::shape::Refusal;
+
+const TEXTS: [&str; 11] = [
+    "userName",
+    "displayName",
+    "nickName",
+    "locale",
+    "externalId",
+    "title",
+    "userType",
+    "preferredLanguage",
+    "timezone",
+    "profileUrl",
+    "password",
+];
+
+pub(super) const LISTS: [&str; 2] = ["emails", "phoneNumbers"];
+
+pub(super) fn invalid(id: &'static str, message: &'static str) -> Refusal {
+    Refusal::invalid("", id, message)
+}
+
+/// Sets the attribute of this path, or removes it.
+pub(super) fn put(
+    user: &mut Map<String, Value>,
+    path: &str,
+    new: Option<Value>,
+    dialect: ScimDialect,
+) -> Result<(), Refusal> {
+    match (path, new) {
+        ("name.givenName" | "name.familyName", new @ (None | Some(Value::String(_)))) => {
+            let name = user.entry("name").or_insert_with(|| Map::new().into());
+            let name = name.as_object_mut().ok_or(Refusal::Broken)?;
+            store(name, path.trim_start_matches("name."), new);
+        }
+        ("name", Some(Value::Object(name))) => {
+            for (part, value) in name {
+                put(user, &format!("name.{part}"), Some(value), dialect)?;
+            }
+        }
+        ("name", None) => store(user, path, None),
+        ("active", new @ (None | Some(Value::Bool(_)))) => store(user, path, new),
+        ("active", Some(Value::String(word))) if dialect == ScimDialect::Entra => match () {
+            () if word.eq_ignore_ascii_case("true") => store(user, path, Some(true.into())),
+            () if word.eq_ignore_ascii_case("false") => store(user, path, Some(false.into())),
+            () => return Err(invalid("invalidValue", "active is true or false")),
+        },
+        (list, Some(Value::Array(entries))) if LISTS.contains(&list) => {
+            let are_objects = entries.iter().all(Value::is_object);
+            match are_objects {
+                true => store(user, path, Some(entries.into())),
+                false => return Err(invalid("invalidValue", "an entry is an object")),
+            }
+        }
+        (list, None) if LISTS.contains(&list) => store(user, path, None),
+        (text, new @ (None | Some(Value::String(_)))) if TEXTS.contains(&text) => store(user, path, new),
+        _ => {
+            return Err(invalid(
+                "invalidPath",
+                "there is no such attribute, or it is not of its type",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn store(object: &mut Map<String, Value>, name: &str, new: Option<Value>) {
+    match new {
+        Some(value) => object.insert(name.into(), value),
+        None => object.remove(name),
+    };
+}
+
+/// Whether there is anything at this path.
+pub(super) fn is_there(user: &Map<String, Value>, path: &str) -> bool {
+    let (name, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(name, rest)| (name, Some(rest)));
+    match (user.get(name), rest) {
+        (found, None) => found.is_some(),
+        (found, Some(rest)) => found.is_some_and(|value| value.get(rest).is_some()),
+    }
+}
