@@ -110,6 +110,7 @@ fn adapter_over(kind: Kind, http: Http) -> Arc<dyn Provider> {
             let config = scim::Config {
                 write: Some(scim::Write::Patch),
                 media_type: Some(scim::MediaType::Scim),
+                entry_members: Some(vec![scim::EntryMember::Type, scim::EntryMember::Primary]),
                 ..scim::Config::default()
             };
             Arc::new(Scim::new(&config, http).unwrap())

@@ -4,6 +4,7 @@ mod check;
 mod compare;
 mod dialect;
 mod error;
+mod list;
 mod patch;
 mod put;
 #[cfg(test)]
@@ -18,12 +19,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::dialect::{Dialect, Refused, SCIM_JSON};
+use self::list::Lists;
 use self::wish::{Attribute, Wish};
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
-use crate::contract::{Failure, Fault, UpdateUser, UserId, Version};
+use crate::contract::{Failure, Fault, Reason, UpdateUser, UserId, Version};
+
+pub use self::list::EntryMember;
 
 const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
@@ -41,6 +45,15 @@ pub struct Config {
     /// it (406, 415); then `json`.
     #[schemars(with = "MediaType")]
     pub media_type: Option<MediaType>,
+    /// Whether the path of an operation may have a filter, such as `emails[type eq "work"]`. Without it, the user is read
+    /// and its list is put as a whole. Default: true, until the provider refuses one (`invalidPath`, `invalidFilter`).
+    #[schemars(with = "bool")]
+    pub path_filters: Option<bool>,
+    /// What an entry of `emails` and `phoneNumbers` has beside its value: `type`, `primary`, both, or none of them (an empty
+    /// list). Others are never sent. Without a `type`, the primary or only entry is meant. Default: both, until the provider
+    /// refuses a write with an entry; then what its `/Schemas` says.
+    #[schemars(with = "Vec<EntryMember>")]
+    pub entry_members: Option<Vec<EntryMember>>,
     /// How an e-mail address or a phone number is written: SCIM keeps lists of them. Default: `entry`.
     pub contacts: Contacts,
     /// The type of the entry that a command's `email` means. Default: `work`.
@@ -89,6 +102,8 @@ impl Default for Config {
         Self {
             write: None,
             media_type: None,
+            path_filters: None,
+            entry_members: None,
             contacts: Contacts::default(),
             email_type: "work".into(),
             phone_type: "work".into(),
@@ -144,16 +159,21 @@ impl Scim {
             ..Form::default()
         };
         let (path, user_id) = (&self.path, &command.user_id);
+        let lists = self.dialect.lists(&self.config);
+        if let Some(current) = current {
+            self.refuse_ambiguous(&lists, wishes, current)?;
+        }
         let mut request = match puts {
-            Some(current) => Request::write(
-                Method::PUT,
-                path,
-                user_id,
-                &put::user(&self.config, wishes, current),
-            )?,
+            Some(current) => {
+                let is_entry = |wish: &Wish<'_>| matches!(wish.attribute, Attribute::Entry { .. });
+                form.has_entry = wishes.iter().any(|wish| is_entry(wish) && wish.value.is_some());
+                let user = put::user(&self.config, &lists, wishes, current);
+                Request::write(Method::PUT, path, user_id, &user)?
+            }
             None => {
-                let patch = patch::patch(&self.config, wishes, current, self.dialect.whole_lists());
+                let patch = patch::patch(&self.config, wishes, current, &lists);
                 form.has_filter = patch.has_filter;
+                form.has_entry = patch.has_entry;
                 form.may_be_done_already = patch.may_be_done_already;
                 Request::write(Method::PATCH, path, user_id, &patch.body)?
             }
@@ -168,6 +188,46 @@ impl Scim {
         }
         request.media_type = media_type;
         Ok((request, form))
+    }
+
+    /// Which of several entries is meant has to be told by something.
+    fn refuse_ambiguous(
+        &self,
+        lists: &Lists,
+        wishes: &[Wish<'_>],
+        current: &User,
+    ) -> Result<(), ProviderError> {
+        let is_refused = |wish: &&Wish<'_>| match wish.attribute {
+            Attribute::Plain(_) => false,
+            Attribute::Entry { list, .. } => {
+                // Where there are types, a new entry has one.
+                (wish.value.is_none() || !lists.members(list).of_type)
+                    && compare::is_ambiguous(self.config.contacts, list, &current.0)
+            }
+        };
+        let Some(wish) = wishes.iter().find(is_refused) else {
+            return Ok(());
+        };
+        let detail = "the user has several such entries, of which none has a type and none is primary, so that nothing tells \
+                      which one is meant; make one of them primary at the provider, or set `contacts = \"list\"` under \
+                      [provider.scim], which replaces them all";
+        Err(ProviderError {
+            pointer: Some(wish.pointer.clone()),
+            ..ProviderError::new(Fault::Command(Reason::Conflict), detail)
+        })
+    }
+
+    /// One request in place of the write, which is made after it.
+    async fn read_schemas(&self) -> ProviderError {
+        let detail = match self.get(Place::Fixed("/Schemas")).await {
+            Ok(answer) => {
+                self.dialect.read_schemas(answer.json().unwrap_or(&Value::Null));
+                "the provider's schemas were read, since it refused an entry"
+            }
+            // It was no write: whatever became of it, nothing was applied.
+            Err(_) => "the provider refused an entry, and its schemas can't be read",
+        };
+        ProviderError::new(Fault::ReadFirst, detail)
     }
 
     async fn get(&self, place: Place<'_>) -> Result<Answer, ProviderError> {
@@ -210,6 +270,10 @@ impl Scim {
             {
                 Fault::ReadFirst
             }
+            // Members of entries that the provider does not have.
+            400 if form.has_entry && error::may_be_a_member(&error) && dialect.may_lack_members(config) => {
+                Fault::ReadFirst
+            }
             // The version was that of our own read: it is read and merged again.
             409 | 412
                 if answer.method == Method::PUT
@@ -228,6 +292,7 @@ impl Scim {
 #[derive(Debug, Clone, Copy, Default)]
 struct Form {
     has_filter: bool,
+    has_entry: bool,
     /// Nothing but a removal, of what may not be there.
     may_be_done_already: bool,
     is_scim: bool,
@@ -257,14 +322,18 @@ impl Provider for Scim {
 
     fn reads_before_write(&self, command: &UpdateUser) -> bool {
         let contacts = self.config.contacts;
-        let needs_entries = self.dialect.needs_entries();
         if self.dialect.puts(&self.config) {
             return true;
         }
         wish::wishes(&self.config, &command.update).iter().any(|wish| {
             let strict = self.config.read_first && patch::needs_target(contacts, wish);
-            let is_entry = matches!(wish.attribute, Attribute::Entry { .. }) && contacts != Contacts::List;
-            strict || is_entry && (needs_entries || wish.value.is_none())
+            let needs_entries = match wish.attribute {
+                Attribute::Plain(_) => false,
+                Attribute::Entry { list, .. } => {
+                    wish.value.is_none() || self.dialect.needs_entries(&self.config, list)
+                }
+            };
+            strict || contacts != Contacts::List && needs_entries
         })
     }
 
@@ -299,6 +368,9 @@ impl Provider for Scim {
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
+        if self.dialect.takes_schemas() {
+            return Err(self.read_schemas().await);
+        }
         let wishes = wish::wishes(&self.config, &command.update);
         let (request, form) = self.request(command, &wishes, current)?;
         let refusal = |answer: &Answer| {

@@ -46,7 +46,7 @@ fn as_asked(contacts: Contacts, wish: &Wish<'_>, user: &Value) -> bool {
     };
     let mut entries = entries(contacts, user, list, of_type).peekable();
     match wish.value.as_ref().and_then(Value::as_str) {
-        None => entries.next().is_none(),
+        None => entries.next().is_none() && !is_ambiguous(contacts, list, user),
         Some(value) => {
             entries.peek().is_some()
                 && entries.all(|entry| {
@@ -93,6 +93,12 @@ pub(super) fn is_untyped(entries: &[Value]) -> bool {
 pub(super) fn meant_untyped(entries: &[Value]) -> Option<usize> {
     let primary = entries.iter().position(|entry| entry["primary"] == true);
     primary.or((entries.len() == 1).then_some(0))
+}
+
+/// Whether there are several entries, and nothing tells which one a command means.
+pub(super) fn is_ambiguous(contacts: Contacts, list: &str, user: &Value) -> bool {
+    let entries = user[list].as_array().filter(|entries| is_untyped(entries));
+    contacts != Contacts::List && entries.is_some_and(|entries| meant_untyped(entries).is_none())
 }
 
 fn is_shown(path: &str, asked: Option<&Value>, shown: &Value) -> bool {

@@ -93,6 +93,15 @@ pub(super) fn speaks_of_path(error: &ProviderError) -> bool {
     matches!(error.code.as_deref(), Some("invalidPath" | "invalidFilter"))
 }
 
+/// The provider does not take a value, or does not know a member.
+pub(super) fn may_be_a_member(error: &ProviderError) -> bool {
+    error.fault == Fault::Command(Reason::Rejected)
+        && matches!(
+            error.code.as_deref(),
+            None | Some("invalidSyntax" | "invalidValue" | "invalidPath")
+        )
+}
+
 pub(super) fn is_version_conflict(error: &ProviderError) -> bool {
     error.fault == Fault::Command(Reason::VersionConflict)
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::compare::{is_there, is_untyped, meant_untyped};
+use super::list::Lists;
 use super::wish::{Attribute, Wish};
 use super::{Config, Contacts, put};
 use crate::provider::User;
@@ -15,6 +16,8 @@ pub(super) struct Patch {
     pub(super) may_be_done_already: bool,
     /// A path in it has a filter.
     pub(super) has_filter: bool,
+    /// An entry is written in it.
+    pub(super) has_entry: bool,
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
@@ -26,16 +29,11 @@ pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
 }
 
 /// Where the user is known, nothing is removed or replaced that is not there.
-pub(super) fn patch(
-    config: &Config,
-    wishes: &[Wish<'_>],
-    current: Option<&User>,
-    whole_lists: bool,
-) -> Patch {
+pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>, lists: &Lists) -> Patch {
     let all = |current| -> Vec<Value> {
         wishes
             .iter()
-            .flat_map(|wish| operations(config.contacts, wish, current, whole_lists))
+            .flat_map(|wish| operations(config.contacts, lists, wish, current))
             .collect()
     };
     let needed = all(current);
@@ -50,17 +48,18 @@ pub(super) fn patch(
     let has_filter = |operation: &Value| operation["path"].as_str().is_some_and(|path| path.contains('['));
     Patch {
         has_filter: operations.iter().any(has_filter),
+        has_entry: operations.iter().any(|operation| operation["value"].is_array()),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
     }
 }
 
-fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>, whole_lists: bool) -> Vec<Value> {
+fn operations(contacts: Contacts, lists: &Lists, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
     if let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current)
         && contacts != Contacts::List
-        && (whole_lists || has_meant_untyped(user, list))
+        && (lists.is_whole(list) || has_meant_untyped(user, list))
     {
-        let entries = put::entries(contacts, user, list, of_type, wish.value.as_ref());
+        let entries = put::entries(contacts, lists, user, list, of_type, wish.value.as_ref());
         return match entries.is_empty() {
             true => removed(is_there(contacts, wish.attribute, user), list),
             false => vec![replace(list, &entries.into())],
@@ -73,7 +72,7 @@ fn operations(contacts: Contacts, wish: &Wish<'_>, current: Option<&User>, whole
         (Attribute::Entry { list, .. }, None) if contacts == Contacts::List => removed(there, list),
         (Attribute::Entry { list, of_type }, None) => removed(there, &of(list, of_type)),
         (Attribute::Entry { list, of_type }, Some(value)) => {
-            let entries = json!([{ "value": value, "type": of_type, "primary": true }]);
+            let entries = json!([lists.members(list).entry(value, of_type, true)]);
             match contacts {
                 Contacts::List => vec![replace(list, &entries)],
                 Contacts::Value if there => vec![replace(&format!("{}.value", of(list, of_type)), value)],
@@ -122,7 +121,7 @@ mod tests {
         let config: Config = serde_json::from_value(config.clone()).unwrap();
         let wishes = wishes(&config, &command.update);
         let current = current.map(|user| User(user.clone()));
-        patch(&config, &wishes, current.as_ref(), false).body["Operations"].clone()
+        patch(&config, &wishes, current.as_ref(), &Lists::USUAL).body["Operations"].clone()
     }
 
     #[test]

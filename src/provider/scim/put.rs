@@ -1,8 +1,9 @@
 //! The whole user with the command's part over it, for providers that have no PATCH.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::compare::{is_of_type, is_untyped, meant_untyped};
+use super::list::Lists;
 use super::wish::{Attribute, Wish};
 use super::{Config, Contacts};
 use crate::provider::User;
@@ -11,14 +12,26 @@ use crate::provider::User;
 const READ_ONLY: [&str; 2] = ["meta", "groups"];
 
 /// What the command does not name stays as it was read.
-pub(super) fn user(config: &Config, wishes: &[Wish<'_>], current: &User) -> Map<String, Value> {
+pub(super) fn user(
+    config: &Config,
+    lists: &Lists,
+    wishes: &[Wish<'_>],
+    current: &User,
+) -> Map<String, Value> {
     let mut user = current.0.as_object().cloned().unwrap_or_default();
     user.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
     for wish in wishes {
         match wish.attribute {
             Attribute::Plain(path) => set(&mut user, path, wish.value.clone()),
             Attribute::Entry { list, of_type } => {
-                let entries = entries(config.contacts, current, list, of_type, wish.value.as_ref());
+                let entries = entries(
+                    config.contacts,
+                    lists,
+                    current,
+                    list,
+                    of_type,
+                    wish.value.as_ref(),
+                );
                 set(&mut user, list, (!entries.is_empty()).then(|| entries.into()));
             }
         }
@@ -29,6 +42,7 @@ pub(super) fn user(config: &Config, wishes: &[Wish<'_>], current: &User) -> Map<
 /// The list as it is to be. An entry that is changed keeps its other members.
 pub(super) fn entries(
     contacts: Contacts,
+    lists: &Lists,
     current: &User,
     list: &str,
     of_type: &str,
@@ -48,7 +62,7 @@ pub(super) fn entries(
         (None, Some(value)) => {
             // There is one primary entry at most.
             let primary = entries.iter().all(|entry| entry["primary"] != true);
-            entries.push(json!({ "value": value, "type": of_type, "primary": primary }));
+            entries.push(lists.members(list).entry(value, of_type, primary));
         }
         (None, None) => {}
     }
@@ -81,6 +95,7 @@ mod tests {
     use super::super::wish::wishes;
     use super::*;
     use crate::provider::testbed::command;
+    use serde_json::json;
 
     #[test]
     fn what_the_command_does_not_name_is_put_as_it_was_read() {
@@ -95,7 +110,12 @@ mod tests {
             "7",
             &json!({"givenName": "Alex", "email": "alex@example.com", "phone": "+61412345678", "nickname": null}),
         );
-        let put = user(&config, &wishes(&config, &command.update), &current);
+        let put = user(
+            &config,
+            &Lists::USUAL,
+            &wishes(&config, &command.update),
+            &current,
+        );
         assert_eq!(
             Value::from(put),
             json!({
@@ -120,7 +140,7 @@ mod tests {
             (json!([{"value": "a@x.zz"}]), json!({})),
         ] {
             let current = User(json!({ "emails": emails }));
-            let put = user(&config, &wishes(&config, &clear.update), &current);
+            let put = user(&config, &Lists::USUAL, &wishes(&config, &clear.update), &current);
             assert_eq!(Value::from(put), left);
         }
     }

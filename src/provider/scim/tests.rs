@@ -255,7 +255,8 @@ const REFUSALS: [Refusal; 12] = [
 #[tokio::test]
 async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
     let server = canned("200 OK", "", "").await;
-    let scim = adapter(&server.base_url, &json!({"write": "patch"}));
+    let known = json!({"write": "patch", "entry_members": ["type", "primary"]});
+    let scim = adapter(&server.base_url, &known);
     let update = json!({"username": "alex", "email": "alex@example.com"});
     for (with_version, status, scim_type, detail, fault, pointer) in REFUSALS {
         let command = match with_version {

@@ -50,7 +50,11 @@ impl Shape for Scim {
         let mut account = Account::default();
         account.set("userName", user_id.into());
         account.set("name", json!({"givenName": "Given", "familyName": "Family"}));
-        let email = json!({"value": format!("{user_id}@users.example"), "type": "home", "primary": true});
+        let mut email = json!({"value": format!("{user_id}@users.example")});
+        if self.0.entry().contains(&"type") {
+            email["type"] = "home".into();
+            email["primary"] = true.into();
+        }
         account.set("emails", json!([email]));
         account.set("active", true.into());
         account

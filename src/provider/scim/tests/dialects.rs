@@ -165,6 +165,7 @@ async fn found_out(scim: &Scim, command: &UpdateUser, dialect: ScimDialect) {
 async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
     for dialect in ScimDialect::ALL {
         for first_user in ["set", "cleared"] {
+            // What is found out with one user is known for the next.
             let simulated = simulated_with(Settings {
                 scim_dialect: dialect,
                 ..Settings::new(Kind::Scim)
@@ -193,13 +194,141 @@ async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
                     );
                 }
                 let home = format!("{user}@users.example");
-                let emails = simulated.user(user).unwrap()["fields"]["emails"].clone();
+                let mut emails = simulated.user(user).unwrap()["fields"]["emails"].clone();
+                if emails.is_null() {
+                    emails = json!([]);
+                }
                 let is_home = |entry: &Value| entry["value"] == *home && entry["type"] == "home";
-                assert!(
-                    emails.as_array().unwrap().iter().any(is_home),
-                    "{dialect} {emails}"
-                );
+                let has_home = emails.as_array().unwrap().iter().any(is_home);
+                // Where there are no types, the only entry is the one that is meant.
+                assert_eq!(has_home, dialect != ScimDialect::ValueOnly, "{dialect} {emails}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_provider_whose_entries_have_a_value_alone_is_found_out_by_its_schemas() {
+    let simulated = simulated_with(Settings {
+        scim_dialect: ScimDialect::ValueOnly,
+        ..Settings::new(Kind::Scim)
+    })
+    .await;
+    let scim = adapter(&simulated.base_url(), &json!({}));
+    let phone = command("u", &json!({"phone": "+61412345678"}));
+    found_out(&scim, &phone, ScimDialect::ValueOnly).await;
+    let fields = simulated.user("u").unwrap()["fields"].clone();
+    assert_eq!(fields["phoneNumbers"], json!([{"value": "+61412345678"}]));
+    // It is known from now on: read, write.
+    let before = simulated.calls().len();
+    found_out(
+        &scim,
+        &command("v", &json!({"phone": "+61412345678"})),
+        ScimDialect::ValueOnly,
+    )
+    .await;
+    assert_eq!(simulated.calls().len() - before, 2);
+    // What is configured is not asked for.
+    let configured = adapter(&simulated.base_url(), &json!({"entry_members": []}));
+    let before = simulated.calls().len();
+    found_out(
+        &configured,
+        &command("w", &json!({"email": "alex@example.com"})),
+        ScimDialect::ValueOnly,
+    )
+    .await;
+    assert_eq!(simulated.calls().len() - before, 2);
+}
+
+#[tokio::test]
+async fn schemas_that_say_nothing_or_can_t_be_read_leave_the_refusal_as_it_is() {
+    for answer in [
+        (404, json!({})),
+        (500, json!({})),
+        (200, json!({"Resources": []})),
+        (200, json!([])),
+    ] {
+        let says = answer.clone();
+        let server = canned_by(move |request| {
+            let (status, body) = match request {
+                get if get.starts_with("GET /Schemas ") => says.clone(),
+                get if get.starts_with("GET ") => (200, json!({"id": "u"})),
+                _ => refused(400, "invalidValue"),
+            };
+            let body = body.to_string();
+            let length = body.len();
+            format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+        })
+        .await;
+        let scim = adapter(&server.base_url, &json!({}));
+        let command = command("u", &json!({"email": "alex@example.com"}));
+        let mut ended = None;
+        for _ in 0..5 {
+            ended = scim.update(&command, None).await.err();
+            if ended
+                .as_ref()
+                .is_some_and(|error| error.fault != Fault::ReadFirst)
+            {
+                break;
+            }
+        }
+        assert_eq!(ended.unwrap().fault, REJECTED, "{answer:?}");
+        let asked = server.requests();
+        let asked = asked
+            .iter()
+            .filter(|request| request.starts_with("GET /Schemas "));
+        assert!((1..=2).contains(&asked.count()), "{answer:?}");
+        // And nobody asks again.
+        let before = server.requests().len();
+        assert_eq!(error(scim.update(&command, None).await).fault, REJECTED);
+        assert_eq!(server.requests().len(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn which_of_several_entries_is_meant_is_not_guessed() {
+    let user = json!({"id": "u", "emails": [{"value": "a@x.zz"}, {"value": "b@x.zz"}]});
+    let server = canned("200 OK", "", &user.to_string()).await;
+    let (set, clear) = (json!({"email": "alex@example.com"}), json!({"email": null}));
+    for (config, update, is_refused) in [
+        (json!({"entry_members": []}), &set, true),
+        (json!({"entry_members": []}), &clear, true),
+        (json!({"entry_members": [], "contacts": "list"}), &set, false),
+        (json!({}), &set, false),
+        (json!({}), &clear, true),
+    ] {
+        let scim = adapter(&server.base_url, &config);
+        let command = command("u", update);
+        let current = scim.read(&command.user_id).await.unwrap();
+        assert_eq!(
+            scim.compare(&command, &current),
+            Comparison::Differs,
+            "{config} {update}"
+        );
+        let ended = scim.update(&command, Some(&current)).await;
+        assert_eq!(ended.is_err(), is_refused, "{config} {update}");
+        if is_refused {
+            let refused = error(ended);
+            let said = (
+                refused.fault,
+                refused.pointer.as_deref(),
+                refused.detail.contains("contacts"),
+            );
+            assert_eq!(said, (CONFLICT, Some("/update/email"), true));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_without_filters_may_be_configured() {
+    let server = canned("204 No Content", "", "").await;
+    let scim = adapter(&server.base_url, &json!({"path_filters": false}));
+    let command = command("u", &json!({"email": "alex@example.com"}));
+    assert!(scim.reads_before_write(&command));
+    scim.update(&command, Some(&User(json!({})))).await.unwrap();
+    assert!(
+        !server.requests()[0].contains("type eq"),
+        "{:?}",
+        server.requests()
+    );
 }

@@ -51,10 +51,18 @@ pub(super) fn put(
             () => return Err(invalid("invalidValue", "active is true or false")),
         },
         (list, Some(Value::Array(entries))) if LISTS.contains(&list) => {
-            let are_objects = entries.iter().all(Value::is_object);
-            match are_objects {
+            let known = |entry: &Value| {
+                let mut members = entry.as_object().into_iter().flat_map(Map::keys);
+                entry.is_object() && members.all(|name| dialect.entry().contains(&name.as_str()))
+            };
+            match entries.iter().all(known) {
                 true => store(user, path, Some(entries.into())),
-                false => return Err(invalid("invalidValue", "an entry is an object")),
+                false => {
+                    return Err(invalid(
+                        "invalidSyntax",
+                        "an entry has a member that there is not",
+                    ));
+                }
             }
         }
         (list, None) if LISTS.contains(&list) => store(user, path, None),

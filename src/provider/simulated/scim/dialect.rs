@@ -17,15 +17,18 @@ pub enum ScimDialect {
     PutOnly,
     /// A path with a filter in it is `invalidPath`.
     NoValuePaths,
+    /// An entry of a list has a value and nothing else, and `/Schemas` says so; canaille does so.
+    ValueOnly,
 }
 
 impl ScimDialect {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Lenient,
         Self::Strict,
         Self::Entra,
         Self::PutOnly,
         Self::NoValuePaths,
+        Self::ValueOnly,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -35,11 +38,20 @@ impl ScimDialect {
             Self::Entra => "entra",
             Self::PutOnly => "put-only",
             Self::NoValuePaths => "no-value-paths",
+            Self::ValueOnly => "value-only",
         }
     }
 
     pub(super) fn has_patch(self) -> bool {
         self != Self::PutOnly
+    }
+
+    /// The members of an entry of a list.
+    pub(super) fn entry(self) -> &'static [&'static str] {
+        match self {
+            Self::ValueOnly => &["value"],
+            _ => &["value", "display", "type", "primary"],
+        }
     }
 
     pub(super) fn has_versions(self) -> bool {

@@ -12,7 +12,7 @@ pub(super) fn document(dialect: ScimDialect, path: &str) -> Option<Value> {
             "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ResourceType"],
             "id": "User", "name": "User", "endpoint": "/Users", "schema": USER_SCHEMA,
         }))),
-        "/Schemas" => Some(list(&user())),
+        "/Schemas" => Some(list(&user(dialect))),
         _ => None,
     }
 }
@@ -33,18 +33,18 @@ fn config(dialect: ScimDialect) -> Value {
     })
 }
 
-fn user() -> Value {
+fn user(dialect: ScimDialect) -> Value {
     let text = |name: &str| json!({ "name": name, "type": "string", "multiValued": false });
     let parts = |name: &str, multi_valued: bool, parts: &[&str]| {
         let parts: Vec<_> = parts.iter().copied().map(text).collect();
         json!({ "name": name, "type": "complex", "multiValued": multi_valued, "subAttributes": parts })
     };
-    let entry = ["value", "display", "type", "primary"];
+    let entry = dialect.entry();
     json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Schema"], "id": USER_SCHEMA, "name": "User",
         "attributes": [
             text("userName"), parts("name", false, &["givenName", "familyName"]),
-            parts("emails", true, &entry), parts("phoneNumbers", true, &entry),
+            parts("emails", true, entry), parts("phoneNumbers", true, entry),
         ],
     })
 }

@@ -74,6 +74,9 @@ fn apply(operation: &Value, user: &mut Map<String, Value>, dialect: ScimDialect)
         true if dialect == ScimDialect::NoValuePaths => {
             Err(invalid("invalidPath", "a path may have no filter"))
         }
+        true if dialect == ScimDialect::ValueOnly => {
+            Err(invalid("invalidFilter", "an entry has nothing to compare"))
+        }
         true => change_entries(path, new, user, dialect),
         false => change(op, path, new, user, dialect),
     }

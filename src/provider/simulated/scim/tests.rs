@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
-use super::ScimDialect::{Entra, Lenient, NoValuePaths, PutOnly, Strict};
+use super::ScimDialect::{Entra, Lenient, NoValuePaths, PutOnly, Strict, ValueOnly};
 use super::*;
 
 /// The reply to a write, and the user after it.
@@ -127,6 +127,18 @@ fn a_put_replaces_the_user_under_its_version() {
         let (reply, _) = write(dialect, &Method::PUT, None, &json!({"userName": "v"}));
         assert_eq!(reply.status, 400, "{dialect}: schemas are required");
     }
+}
+
+#[test]
+fn entries_have_what_the_schemas_say() {
+    let add = json!({"op": "add", "path": "phoneNumbers", "value": [{"value": "1", "type": "work"}]});
+    let bare = json!({"op": "add", "path": "phoneNumbers", "value": [{"value": "1"}]});
+    assert_eq!(patch(ValueOnly, &add).0, 400);
+    assert_eq!(patch(ValueOnly, &bare).0, 200);
+    assert_eq!(patch(Lenient, &add).0, 200);
+    let schemas = documents::document(ValueOnly, "/Schemas").unwrap();
+    let emails = &schemas["Resources"][0]["attributes"][2];
+    assert_eq!(emails["subAttributes"].as_array().unwrap().len(), 1, "{emails}");
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! How the entries of a list are written: which of their members a provider has, and how one of them is reached.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::USER_SCHEMA;
+use super::wish::PHONES;
+
+/// What an entry may have beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryMember {
+    Type,
+    Primary,
+}
+
+/// Which of them there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Members {
+    pub(super) of_type: bool,
+    pub(super) primary: bool,
+}
+
+impl Members {
+    const ALL: Self = Self {
+        of_type: true,
+        primary: true,
+    };
+
+    fn new(members: &[EntryMember]) -> Self {
+        Self {
+            of_type: members.contains(&EntryMember::Type),
+            primary: members.contains(&EntryMember::Primary),
+        }
+    }
+
+    pub(super) fn entry(self, value: &Value, of_type: &str, primary: bool) -> Value {
+        let mut entry = json!({ "value": value });
+        if self.of_type {
+            entry["type"] = of_type.into();
+        }
+        if self.primary {
+            entry["primary"] = primary.into();
+        }
+        entry
+    }
+
+    /// What `/Schemas` says of a list. None: it says nothing.
+    fn told(schemas: &Value, list: &str) -> Option<Self> {
+        let is =
+            |value: &Value, name: &str| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
+        let user = schemas["Resources"].as_array()?.iter();
+        let user = user.clone().find(|schema| is(&schema["id"], USER_SCHEMA))?;
+        let mut attributes = user["attributes"].as_array()?.iter();
+        let attribute = attributes.find(|attribute| is(&attribute["name"], list))?;
+        let parts = attribute["subAttributes"].as_array()?;
+        let has = |name| parts.iter().any(|part| is(&part["name"], name));
+        // Some leave the parts out that they have. Without a value, there would be no entry.
+        has("value").then(|| Self {
+            of_type: has("type"),
+            primary: has("primary"),
+        })
+    }
+}
+
+/// How each list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lists {
+    pub(super) emails: Members,
+    pub(super) phones: Members,
+    /// Whether an entry can be reached by a path with a filter.
+    pub(super) path_filters: bool,
+}
+
+impl Lists {
+    pub(super) const USUAL: Self = Self {
+        emails: Members::ALL,
+        phones: Members::ALL,
+        path_filters: true,
+    };
+
+    pub(super) fn configured(members: &[EntryMember]) -> Self {
+        let members = Members::new(members);
+        Self {
+            emails: members,
+            phones: members,
+            ..Self::USUAL
+        }
+    }
+
+    /// As `/Schemas` has them; what it does not speak of is as usual.
+    pub(super) fn told(schemas: &Value) -> Self {
+        Self {
+            emails: Members::told(schemas, "emails").unwrap_or(Members::ALL),
+            phones: Members::told(schemas, PHONES).unwrap_or(Members::ALL),
+            ..Self::USUAL
+        }
+    }
+
+    pub(super) fn members(&self, list: &str) -> Members {
+        match list {
+            PHONES => self.phones,
+            _ => self.emails,
+        }
+    }
+
+    /// Whether no path leads to an entry of a type: the list is written as a whole, for a user that is known.
+    pub(super) fn is_whole(&self, list: &str) -> bool {
+        !self.path_filters || !self.members(list).of_type
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_schemas_do_not_speak_of_is_as_usual() {
+        let schemas = |emails: Value| {
+            json!({"Resources": [
+                {"id": "urn:ietf:params:scim:schemas:core:2.0:Group", "attributes": []},
+                {"id": USER_SCHEMA, "attributes": [{"name": "userName"}, {"name": "Emails", "subAttributes": emails}]},
+            ]})
+        };
+        for (told, of_type, primary) in [
+            (schemas(json!([{"name": "value"}])), false, false),
+            (schemas(json!([{"name": "value"}, {"name": "Type"}])), true, false),
+            (
+                schemas(json!([{"name": "value"}, {"name": "primary"}])),
+                false,
+                true,
+            ),
+            (schemas(json!([])), true, true),
+            (schemas(json!([{"name": "display"}])), true, true),
+            (schemas(json!(null)), true, true),
+            (json!({"Resources": [{"id": USER_SCHEMA}]}), true, true),
+            (json!({"Resources": 5}), true, true),
+            (json!({}), true, true),
+        ] {
+            let lists = Lists::told(&told);
+            assert_eq!(lists.emails, Members { of_type, primary }, "{told}");
+            assert_eq!(lists.phones, Members::ALL, "{told}");
+        }
+    }
+}
