@@ -77,7 +77,8 @@ pub trait Provider: Send + Sync {
     /// `current` is there when `reads_before_write` asked for it.
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
 
-    /// What the provider says of itself, for `usher check`: one request, or none where it says nothing.
+    /// What the provider says of itself and what follows from the configuration, for `usher check`. Each document that it
+    /// has of itself costs one request of the quota.
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
         Ok(Vec::new())
     }
@@ -161,7 +162,7 @@ pub struct Updated {
 /// What a provider can or can't do, by its own word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
     /// False where no command can be applied.
     pub workable: bool,
 }

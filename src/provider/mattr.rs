@@ -21,7 +21,7 @@ use super::answer::Answer;
 use super::field_map::FieldNames;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
-use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
+use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
 
 /// `[provider.mattr]`
@@ -214,6 +214,23 @@ impl Provider for Mattr {
             .call(request, |answer| self.refusal(answer, Some(command)))
             .await?;
         Ok(Updated::default())
+    }
+
+    async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
+        let detail = match self.mode {
+            ClaimsMode::Merge => {
+                "users are read, merged and put, and MATTR keeps no versions: what somebody else changes of a user between \
+                 the read and the put of it is lost"
+            }
+            ClaimsMode::Replace => {
+                "users are put without a read (`claims_mode = \"replace\"`): where a PUT replaces, claims that a command \
+                 does not name are lost"
+            }
+        };
+        Ok(vec![Remark {
+            detail: detail.into(),
+            workable: true,
+        }])
     }
 
     fn access(&self) -> &dyn Access {

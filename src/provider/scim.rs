@@ -7,6 +7,7 @@ mod error;
 mod list;
 mod patch;
 mod put;
+mod remarks;
 #[cfg(test)]
 mod tests;
 mod wish;
@@ -230,6 +231,15 @@ impl Scim {
         ProviderError::new(Fault::ReadFirst, detail)
     }
 
+    /// What the server says of itself there, in whichever media type it takes.
+    async fn document(&self, path: &'static str) -> Result<Value, ProviderError> {
+        let answer = match self.get(Place::Fixed(path)).await {
+            Err(error) if error.fault == Fault::Again => self.get(Place::Fixed(path)).await,
+            answer => answer,
+        };
+        answer?.object()
+    }
+
     async fn get(&self, place: Place<'_>) -> Result<Answer, ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
         let form = Form {
@@ -400,8 +410,13 @@ impl Provider for Scim {
     }
 
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
-        let answer = self.get(Place::Fixed("/ServiceProviderConfig")).await?;
-        Ok(check::remarks(&self.config, &answer.object()?))
+        let service = self.document("/ServiceProviderConfig").await;
+        let schemas = self.document("/Schemas").await;
+        let types = self.document("/ResourceTypes").await;
+        let mut remarks = remarks::of_service(&self.config, &service);
+        remarks.push(remarks::of_schemas(&self.config, &schemas));
+        remarks.push(remarks::of_resource_types(&types));
+        Ok(remarks)
     }
 
     fn access(&self) -> &dyn Access {

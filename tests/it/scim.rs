@@ -378,8 +378,14 @@ async fn a_check_says_what_a_scim_server_can_do() {
     };
     assert_eq!(of("token")[0]["ok"], true, "{findings:?}");
     let abilities = of("abilities");
-    assert_eq!(abilities.len(), 2, "{findings:?}");
-    for (finding, word) in abilities.iter().zip(["PATCH", "ETag"]) {
+    assert_eq!(abilities.len(), 4, "{findings:?}");
+    let words = [
+        "PATCH",
+        "ETag",
+        "an entry of `emails` has a value",
+        "users are under `/Users`",
+    ];
+    for (finding, word) in abilities.iter().zip(words) {
         assert!(
             finding["ok"] == true && finding["detail"].as_str().unwrap().contains(word),
             "{finding}"

@@ -345,3 +345,20 @@ fn an_id_that_is_no_uuid_is_refused_where_the_configuration_says_so() {
     let lenient = adapter("http://unused.example", &json!({}));
     assert_eq!(lenient.check(&command("u1", &update)), Ok(()));
 }
+
+#[tokio::test]
+async fn what_comes_between_a_read_and_a_put_is_said_to_be_lost() {
+    for (mode, says) in [
+        ("merge", "between the read and the put of it is lost"),
+        ("replace", "without a read"),
+    ] {
+        let config = serde_json::from_value(json!({ "claims_mode": mode })).unwrap();
+        let mattr = Mattr::new(&config, http("http://unused.example", TIMEOUT)).unwrap();
+        let remarks = mattr.remarks().await.unwrap();
+        assert_eq!(remarks.len(), 1);
+        assert!(
+            remarks[0].workable && remarks[0].detail.contains(says),
+            "{remarks:?}"
+        );
+    }
+}

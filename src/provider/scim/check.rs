@@ -1,12 +1,10 @@
-//! What SCIM can't take, and what the provider says that it lacks.
+//! What SCIM can't take.
 
 use reqwest::header::{ETAG, HeaderValue};
-use serde::Deserialize;
 
-use super::{Config, Write};
 use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, Version};
 use crate::provider::answer::Answer;
-use crate::provider::{Kind, ProviderError, Remark, User};
+use crate::provider::{Kind, ProviderError, User};
 
 const NO_VERSION: &str = "is no version that If-Match can carry; send the user's `meta.version` as it was read, such \
                           as W/\"3\"";
@@ -66,55 +64,4 @@ pub(super) fn told_version(answer: &Answer) -> Option<Version> {
 /// The version of a user as read, for a write over it.
 pub(super) fn read_version(user: &User) -> Option<HeaderValue> {
     HeaderValue::from_str(user.0["meta"]["version"].as_str()?).ok()
-}
-
-/// `/ServiceProviderConfig`
-#[derive(Deserialize)]
-pub(super) struct ServiceProviderConfig {
-    #[serde(default)]
-    patch: Feature,
-    #[serde(default)]
-    etag: Feature,
-}
-
-/// What is left out is not known.
-#[derive(Default, Deserialize)]
-struct Feature {
-    #[serde(default)]
-    supported: Option<bool>,
-}
-
-pub(super) fn remarks(config: &Config, provider: &ServiceProviderConfig) -> Vec<Remark> {
-    let (detail, workable) = match (config.write, provider.patch.supported) {
-        (Some(Write::Put), _) => ("users are read and put as a whole (`write = \"put\"`)", true),
-        (_, Some(true)) => ("users can be changed (PATCH)", true),
-        (Some(Write::Patch), Some(false)) => (
-            "the provider says that it has no PATCH, and `write = \"patch\"` under [provider.scim] allows nothing \
-             else; set it to put, or leave it out",
-            false,
-        ),
-        (None, Some(false)) => (
-            "the provider says that it has no PATCH: users are read and put as a whole once it refuses one; with \
-             `write = \"put\"` under [provider.scim] it is never tried",
-            true,
-        ),
-        (_, None) => (
-            "the provider does not say whether it has PATCH; it is tried",
-            true,
-        ),
-    };
-    let etag = match provider.etag.supported {
-        Some(true) => "versions are checked (ETag): a command may carry `expectedVersion`",
-        Some(false) | None => {
-            "the provider does not say that it has ETag: `expectedVersion` is sent, but nothing can be relied on to \
-             check it, so leave it out; and what somebody else changes between a read and a put is lost"
-        }
-    };
-    vec![
-        Remark { detail, workable },
-        Remark {
-            detail: etag,
-            workable: true,
-        },
-    ]
 }

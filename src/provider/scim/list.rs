@@ -46,8 +46,22 @@ impl Members {
         entry
     }
 
+    /// Whether there is nothing in it that the others have not.
+    pub(super) fn fits(self, others: Self) -> bool {
+        (!self.of_type || others.of_type) && (!self.primary || others.primary)
+    }
+
+    pub(super) fn names(self) -> &'static str {
+        match (self.of_type, self.primary) {
+            (true, true) => "a value, `type` and `primary`",
+            (true, false) => "a value and `type`, and no `primary`",
+            (false, true) => "a value and `primary`, and no `type`",
+            (false, false) => "a value alone",
+        }
+    }
+
     /// What `/Schemas` says of a list. None: it says nothing.
-    fn told(schemas: &Value, list: &str) -> Option<Self> {
+    pub(super) fn told(schemas: &Value, list: &str) -> Option<Self> {
         let is =
             |value: &Value, name: &str| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
         let user = schemas["Resources"].as_array()?.iter();

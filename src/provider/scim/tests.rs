@@ -1,6 +1,7 @@
 //! What is SCIM's alone.
 
 mod dialects;
+mod remarks;
 
 use serde_json::json;
 
@@ -364,39 +365,6 @@ fn a_type_that_would_end_the_filter_is_refused() {
         let refused = Scim::new(&config, http("http://unused.example", TIMEOUT)).map(drop);
         assert_eq!(refused.unwrap_err().key, format!("provider.scim.{key}"));
     }
-}
-
-#[tokio::test]
-async fn the_provider_says_what_it_lacks() {
-    let (_simulated, scim) = both(&json!({})).await;
-    let remarks = scim.remarks().await.unwrap();
-    assert!(
-        remarks.len() == 2 && remarks.iter().all(|remark| remark.workable),
-        "{remarks:?}"
-    );
-    let server = canned("200 OK", "", r#"{"patch":{"supported":false}}"#).await;
-    for (config, workable, says) in [
-        (json!({}), true, "no PATCH: users are read and put"),
-        (json!({"write": "patch"}), false, "no PATCH"),
-        (json!({"write": "put"}), true, "put as a whole"),
-    ] {
-        let remarks = adapter(&server.base_url, &config).remarks().await.unwrap();
-        assert_eq!(remarks[0].workable, workable, "{config}");
-        assert!(remarks[0].detail.contains(says), "{remarks:?}");
-        assert!(
-            remarks[1].workable && remarks[1].detail.contains("does not say that it has ETag"),
-            "{remarks:?}"
-        );
-    }
-    server.answer_with("200 OK", r#"{"etag":{"supported":true}}"#);
-    let partial = adapter(&server.base_url, &json!({})).remarks().await.unwrap();
-    assert!(
-        partial[0].workable && partial[0].detail.contains("it is tried"),
-        "{partial:?}"
-    );
-    assert!(server.requests()[0].starts_with("GET /ServiceProviderConfig "));
-    server.answer_with("404 Not Found", "");
-    error(adapter(&server.base_url, &json!({})).remarks().await);
 }
 
 #[tokio::test]
