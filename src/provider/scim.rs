@@ -166,6 +166,7 @@ impl Scim {
         }
         let mut request = match puts {
             Some(current) => {
+                form.is_merged = true;
                 let is_entry = |wish: &Wish<'_>| matches!(wish.attribute, Attribute::Entry { .. });
                 form.has_entry = wishes.iter().any(|wish| is_entry(wish) && wish.value.is_some());
                 let user = put::user(&self.config, &lists, wishes, current);
@@ -175,11 +176,13 @@ impl Scim {
                 let patch = patch::patch(&self.config, wishes, current, &lists);
                 form.has_filter = patch.has_filter;
                 form.has_entry = patch.has_entry;
+                form.is_merged = patch.is_merged;
                 form.may_be_done_already = patch.may_be_done_already;
                 Request::write(Method::PATCH, path, user_id, &patch.body)?
             }
         };
-        let version = match (&command.expected_version, puts) {
+        let read = current.filter(|_| form.is_merged);
+        let version = match (&command.expected_version, read) {
             (Some(version), _) => Some(check::version_header(version)?),
             (None, Some(current)) => check::read_version(current),
             (None, None) => None,
@@ -285,11 +288,7 @@ impl Scim {
                 Fault::ReadFirst
             }
             // The version was that of our own read: it is read and merged again.
-            409 | 412
-                if answer.method == Method::PUT
-                    && !form.is_versioned
-                    && error::is_version_conflict(&error) =>
-            {
+            409 | 412 if form.is_merged && !form.is_versioned && error::is_version_conflict(&error) => {
                 Fault::ReadFirst
             }
             _ => return error,
@@ -303,6 +302,8 @@ impl Scim {
 struct Form {
     has_filter: bool,
     has_entry: bool,
+    /// It has something of the user as it was read.
+    is_merged: bool,
     /// Nothing but a removal, of what may not be there.
     may_be_done_already: bool,
     is_scim: bool,

@@ -1,7 +1,6 @@
 //! What a refusal says beside its class: the code, and by the words of `detail` the field that is meant. Nothing of the
 //! words is passed on.
 
-use reqwest::Method;
 use serde::Deserialize;
 
 use super::Form;
@@ -61,7 +60,7 @@ pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], form: &Form) -> Pro
     let detail = body.detail.unwrap_or_default();
     let mut error = match (answer.class, known) {
         // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
-        (Class::Conflict, None) if (form.is_versioned || answer.method == Method::PUT) && speaks_of_version(&detail) => {
+        (Class::Conflict, None) if (form.is_versioned || form.is_merged) && speaks_of_version(&detail) => {
             answer.refusal_as(Class::VersionConflict)
         }
         // Nothing was applied: a PATCH is, as a whole or not at all. For the user as it is, nothing is removed or

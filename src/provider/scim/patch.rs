@@ -18,6 +18,8 @@ pub(super) struct Patch {
     pub(super) has_filter: bool,
     /// An entry is written in it.
     pub(super) has_entry: bool,
+    /// A list is put in it as it was read, but for what is asked: what came in between would be lost.
+    pub(super) is_merged: bool,
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
@@ -48,6 +50,9 @@ pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>
     let has_filter = |operation: &Value| operation["path"].as_str().is_some_and(|path| path.contains('['));
     Patch {
         has_filter: operations.iter().any(has_filter),
+        is_merged: wishes
+            .iter()
+            .any(|wish| merged(config.contacts, lists, wish, current).is_some()),
         has_entry: operations.iter().any(|operation| operation["value"].is_array()),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
@@ -55,10 +60,7 @@ pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>
 }
 
 fn operations(contacts: Contacts, lists: &Lists, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
-    if let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current)
-        && contacts != Contacts::List
-        && (lists.is_whole(list) || has_meant_untyped(user, list))
-    {
+    if let Some((user, list, of_type)) = merged(contacts, lists, wish, current) {
         let entries = put::entries(contacts, lists, user, list, of_type, wish.value.as_ref());
         return match entries.is_empty() {
             true => removed(is_there(contacts, wish.attribute, user), list),
@@ -87,6 +89,20 @@ fn operations(contacts: Contacts, lists: &Lists, wish: &Wish<'_>, current: Optio
             }
         }
     }
+}
+
+/// The user whose list is put as a whole, and the entry in it that is meant.
+fn merged<'a>(
+    contacts: Contacts,
+    lists: &Lists,
+    wish: &Wish<'a>,
+    current: Option<&'a User>,
+) -> Option<(&'a User, &'static str, &'a str)> {
+    let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current) else {
+        return None;
+    };
+    let is_merged = contacts != Contacts::List && (lists.is_whole(list) || has_meant_untyped(user, list));
+    is_merged.then_some((user, list, of_type))
 }
 
 /// No path leads to an entry without a type: the list is put again, in the form that it has.

@@ -332,3 +332,36 @@ async fn a_path_without_filters_may_be_configured() {
         server.requests()
     );
 }
+
+#[tokio::test]
+async fn a_list_that_is_put_as_a_whole_is_put_over_nobody_elses_change() {
+    for dialect in [
+        ScimDialect::NoValuePaths,
+        ScimDialect::ValueOnly,
+        ScimDialect::PutOnly,
+    ] {
+        let simulated = simulated_with(Settings {
+            scim_dialect: dialect,
+            ..Settings::new(Kind::Scim)
+        })
+        .await;
+        let scim = adapter(&simulated.base_url(), &json!({}));
+        let warm_up = command(
+            "first",
+            &json!({"email": "alex@example.com", "phone": "+61412345678"}),
+        );
+        found_out(&scim, &warm_up, dialect).await;
+        let command = command("u", &json!({"email": "alex@example.com"}));
+        let current = scim.read(&command.user_id).await.unwrap();
+        let other = crate::provider::testbed::command("u", &json!({"nickname": "Al"}));
+        found_out(&scim, &other, dialect).await;
+        let late = error(scim.update(&command, Some(&current)).await);
+        assert_eq!(late.fault, Fault::ReadFirst, "{dialect}");
+        found_out(&scim, &command, dialect).await;
+        assert_eq!(
+            simulated.user("u").unwrap()["fields"]["nickName"],
+            "Al",
+            "{dialect}"
+        );
+    }
+}
