@@ -18,6 +18,7 @@ pub(super) struct Members<'a>(Vec<(String, Member<'a>)>);
 enum Member<'a> {
     Kept(&'a RawValue),
     Set(Value),
+    Text(Box<RawValue>),
     /// An object of which something was changed.
     Within(Members<'a>),
 }
@@ -40,7 +41,7 @@ impl<'a> Members<'a> {
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         match self.get(name)? {
             Member::Kept(text) => Some(text.get()),
-            Member::Set(_) | Member::Within(_) => None,
+            Member::Set(_) | Member::Text(_) | Member::Within(_) => None,
         }
     }
 
@@ -62,12 +63,21 @@ impl<'a> Members<'a> {
 
     /// Sets what stands at the end of a path of names. What is no object on the way gives way to one.
     pub(super) fn set_at(&mut self, path: &[Box<str>], value: Value) -> serde_json::Result<()> {
+        self.put_at(path, Member::Set(value))
+    }
+
+    /// The same, for what is written already.
+    pub(super) fn set_text_at(&mut self, path: &[Box<str>], text: Box<RawValue>) -> serde_json::Result<()> {
+        self.put_at(path, Member::Text(text))
+    }
+
+    fn put_at(&mut self, path: &[Box<str>], member: Member<'a>) -> serde_json::Result<()> {
         match path {
             [] => {}
-            [name] => self.set(name, value),
+            [name] => self.put(name, member),
             [name, rest @ ..] => {
                 let mut within = self.within(name)?.unwrap_or_default();
-                within.set_at(rest, value)?;
+                within.put_at(rest, member)?;
                 self.put(name, Member::Within(within));
             }
         }
@@ -120,7 +130,7 @@ impl<'a> Members<'a> {
             Some(Member::Kept(text)) => {
                 serde_json::from_str::<Value>(text.get()).is_ok_and(|member| member == *value)
             }
-            Some(Member::Within(_)) => false,
+            Some(Member::Text(_) | Member::Within(_)) => false,
         }
     }
 }

@@ -8,6 +8,7 @@ mod list;
 mod patch;
 mod put;
 mod remarks;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod wish;
@@ -17,10 +18,11 @@ use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use self::dialect::{Dialect, Refused, SCIM_JSON};
 use self::list::Lists;
+use self::shown::Shown;
 use self::wish::{Attribute, Wish};
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
@@ -149,7 +151,7 @@ impl Scim {
         &'a self,
         command: &'a UpdateUser,
         wishes: &[Wish<'_>],
-        current: Option<&User>,
+        current: Option<&Shown<'_>>,
     ) -> Result<(Request<'a>, Form), ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
         let puts = current.filter(|_| self.dialect.puts(&self.config));
@@ -169,7 +171,7 @@ impl Scim {
                 form.is_merged = true;
                 let is_entry = |wish: &Wish<'_>| matches!(wish.attribute, Attribute::Entry { .. });
                 form.has_entry = wishes.iter().any(|wish| is_entry(wish) && wish.value.is_some());
-                let user = put::user(&self.config, &lists, wishes, current);
+                let user = put::user(&self.config, &lists, wishes, current)?;
                 Request::write(Method::PUT, path, user_id, &user)?
             }
             None => {
@@ -184,7 +186,7 @@ impl Scim {
         let read = current.filter(|_| form.is_merged);
         let version = match (&command.expected_version, read) {
             (Some(version), _) => Some(check::version_header(version)?),
-            (None, Some(current)) => check::read_version(current),
+            (None, Some(current)) => check::read_version(&current.value),
             (None, None) => None,
         };
         if let Some(version) = version {
@@ -199,14 +201,14 @@ impl Scim {
         &self,
         lists: &Lists,
         wishes: &[Wish<'_>],
-        current: &User,
+        current: &Shown<'_>,
     ) -> Result<(), ProviderError> {
         let is_refused = |wish: &&Wish<'_>| match wish.attribute {
             Attribute::Plain(_) => false,
             Attribute::Entry { list, .. } => {
                 // Where there are types, a new entry has one.
                 (wish.value.is_none() || !lists.members(list).of_type)
-                    && compare::is_ambiguous(self.config.contacts, list, &current.0)
+                    && compare::is_ambiguous(self.config.contacts, list, &current.value)
             }
         };
         let Some(wish) = wishes.iter().find(is_refused) else {
@@ -359,31 +361,33 @@ impl Provider for Scim {
     }
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
-        compare::compare(&self.config, command, user)
+        compare::compare(&self.config, command, &Shown::of(user).value)
     }
 
     /// Each change of a user moves its version on, where the provider keeps versions.
     fn untouched(&self, before: &User, after: &User) -> bool {
-        before.is_marked_as(after, check::VERSION_AT)
+        let shown = |user| User(Shown::of(user).value);
+        shown(before).is_marked_as(&shown(after), check::VERSION_AT)
     }
 
     fn version(&self, user: &User) -> Option<Version> {
-        check::shown_version(user)
+        check::shown_version(&Shown::of(user).value)
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let answer = self.get(Place::User(&self.path, user_id)).await?;
-        let user = answer.object::<Map<String, Value>>()?.into();
-        self.dialect.saw(&user);
-        Ok(User(user))
+        let user = shown::read(&answer)?;
+        self.dialect.saw(&Shown::of(&user).value);
+        Ok(user)
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
         if self.dialect.takes_schemas() {
             return Err(self.read_schemas().await);
         }
+        let current = current.map(Shown::of);
         let wishes = wish::wishes(&self.config, &command.update);
-        let (request, form) = self.request(command, &wishes, current)?;
+        let (request, form) = self.request(command, &wishes, current.as_ref())?;
         let refusal = |answer: &Answer| {
             let error = error::of_write(answer, &wishes, &form);
             self.other_form(answer, error, form)
@@ -405,7 +409,7 @@ impl Provider for Scim {
         self.dialect.saw(user);
         Ok(Updated {
             ignored: compare::first_that_differs(&self.config, command, user),
-            version: check::shown_version(&User(user.clone())),
+            version: check::shown_version(user),
             ..Updated::default()
         })
     }

@@ -1,10 +1,11 @@
 //! What SCIM can't take.
 
 use reqwest::header::{ETAG, HeaderValue};
+use serde_json::Value;
 
 use crate::contract::{Change, Failure, Fault, Field, Reason, UpdateUser, Version};
 use crate::provider::answer::Answer;
-use crate::provider::{Kind, ProviderError, User};
+use crate::provider::{Kind, ProviderError};
 
 const NO_VERSION: &str = "is no version that If-Match can carry; send the user's `meta.version` as it was read, such \
                           as W/\"3\"";
@@ -50,9 +51,9 @@ fn carried(version: &Version) -> Option<HeaderValue> {
 }
 
 /// The version that a user shows, where If-Match can carry it.
-pub(super) fn shown_version(user: &User) -> Option<Version> {
-    user.version_at(VERSION_AT)
-        .filter(|version| carried(version).is_some())
+pub(super) fn shown_version(user: &Value) -> Option<Version> {
+    let version = Version::parse(user.pointer(VERSION_AT)?.as_str()?);
+    version.filter(|version| carried(version).is_some())
 }
 
 /// The version in the header of an answer that shows no user. That of a body is not asked: servers make one of the bytes.
@@ -62,6 +63,6 @@ pub(super) fn told_version(answer: &Answer) -> Option<Version> {
 }
 
 /// The version of a user as read, for a write over it.
-pub(super) fn read_version(user: &User) -> Option<HeaderValue> {
-    HeaderValue::from_str(user.0["meta"]["version"].as_str()?).ok()
+pub(super) fn read_version(user: &Value) -> Option<HeaderValue> {
+    HeaderValue::from_str(user["meta"]["version"].as_str()?).ok()
 }

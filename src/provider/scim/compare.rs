@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::wish::{Attribute, PASSWORD, PHONES, Wish, sets_password, wishes};
 use super::{Config, Contacts};
 use crate::contract::UpdateUser;
+use crate::provider::Comparison;
 use crate::provider::equal::{Case, Form, same};
-use crate::provider::{Comparison, User};
 
-pub(super) fn compare(config: &Config, command: &UpdateUser, user: &User) -> Comparison {
-    if first_that_differs(config, command, &user.0).is_some() {
+pub(super) fn compare(config: &Config, command: &UpdateUser, user: &Value) -> Comparison {
+    if first_that_differs(config, command, user).is_some() {
         return Comparison::Differs;
     }
     if !sets_password(&command.update) {
@@ -17,7 +17,7 @@ pub(super) fn compare(config: &Config, command: &UpdateUser, user: &User) -> Com
     }
     // A user that still has the version that the command expects was not written since.
     let version = command.expected_version.as_ref();
-    match version.is_some_and(|version| user.0["meta"]["version"] == version.as_str()) {
+    match version.is_some_and(|version| user["meta"]["version"] == version.as_str()) {
         true => Comparison::Differs,
         false => Comparison::Unreadable,
     }
@@ -32,10 +32,10 @@ pub(super) fn first_that_differs(config: &Config, command: &UpdateUser, user: &V
 }
 
 /// Whether there is anything to remove or to replace.
-pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &User) -> bool {
+pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &Value) -> bool {
     match attribute {
-        Attribute::Plain(path) => !plain(&user.0, path).is_null(),
-        Attribute::Entry { list, of_type } => entries(contacts, &user.0, list, of_type).next().is_some(),
+        Attribute::Plain(path) => !plain(user, path).is_null(),
+        Attribute::Entry { list, of_type } => entries(contacts, user, list, of_type).next().is_some(),
     }
 }
 

@@ -17,12 +17,12 @@ pub enum EntryMember {
 
 /// Which of them there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Members {
+pub(super) struct EntryMembers {
     pub(super) of_type: bool,
     pub(super) primary: bool,
 }
 
-impl Members {
+impl EntryMembers {
     const ALL: Self = Self {
         of_type: true,
         primary: true,
@@ -81,21 +81,21 @@ impl Members {
 /// How each list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lists {
-    pub(super) emails: Members,
-    pub(super) phones: Members,
+    pub(super) emails: EntryMembers,
+    pub(super) phones: EntryMembers,
     /// Whether an entry can be reached by a path with a filter.
     pub(super) path_filters: bool,
 }
 
 impl Lists {
     pub(super) const USUAL: Self = Self {
-        emails: Members::ALL,
-        phones: Members::ALL,
+        emails: EntryMembers::ALL,
+        phones: EntryMembers::ALL,
         path_filters: true,
     };
 
     pub(super) fn configured(members: &[EntryMember]) -> Self {
-        let members = Members::new(members);
+        let members = EntryMembers::new(members);
         Self {
             emails: members,
             phones: members,
@@ -106,13 +106,13 @@ impl Lists {
     /// As `/Schemas` has them; what it does not speak of is as usual.
     pub(super) fn told(schemas: &Value) -> Self {
         Self {
-            emails: Members::told(schemas, "emails").unwrap_or(Members::ALL),
-            phones: Members::told(schemas, PHONES).unwrap_or(Members::ALL),
+            emails: EntryMembers::told(schemas, "emails").unwrap_or(EntryMembers::ALL),
+            phones: EntryMembers::told(schemas, PHONES).unwrap_or(EntryMembers::ALL),
             ..Self::USUAL
         }
     }
 
-    pub(super) fn members(&self, list: &str) -> Members {
+    pub(super) fn members(&self, list: &str) -> EntryMembers {
         match list {
             PHONES => self.phones,
             _ => self.emails,
@@ -153,8 +153,8 @@ mod tests {
             (json!({}), true, true),
         ] {
             let lists = Lists::told(&told);
-            assert_eq!(lists.emails, Members { of_type, primary }, "{told}");
-            assert_eq!(lists.phones, Members::ALL, "{told}");
+            assert_eq!(lists.emails, EntryMembers { of_type, primary }, "{told}");
+            assert_eq!(lists.phones, EntryMembers::ALL, "{told}");
         }
     }
 }

@@ -1,17 +1,18 @@
 //! The operations that make a user as a command asks.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::compare::{is_there, is_untyped, meant_untyped};
 use super::list::Lists;
+use super::shown::Shown;
 use super::wish::{Attribute, Wish};
 use super::{Config, Contacts, put};
-use crate::provider::User;
 
 const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 
 pub(super) struct Patch {
-    pub(super) body: Value,
+    pub(super) body: Body,
     /// It removes, and nothing else, and there may be nothing to remove: then `noTarget` says that all is as asked.
     pub(super) may_be_done_already: bool,
     /// A path in it has a filter.
@@ -20,6 +21,36 @@ pub(super) struct Patch {
     pub(super) has_entry: bool,
     /// A list is put in it as it was read, but for what is asked: what came in between would be lost.
     pub(super) is_merged: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Body {
+    schemas: [&'static str; 1],
+    #[serde(rename = "Operations")]
+    operations: Vec<Operation>,
+}
+
+#[derive(Serialize)]
+struct Operation {
+    op: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+}
+
+impl Operation {
+    /// Texts and booleans under texts: there is nothing in a value that JSON could not hold.
+    fn new(op: &'static str, path: &str, value: &impl Serialize) -> Self {
+        Self {
+            op,
+            path: path.into(),
+            value: to_raw_value(value).ok(),
+        }
+    }
+
+    fn replace(path: &str, value: &impl Serialize) -> Self {
+        Self::new("replace", path, value)
+    }
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
@@ -31,59 +62,77 @@ pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
 }
 
 /// Where the user is known, nothing is removed or replaced that is not there.
-pub(super) fn patch(config: &Config, wishes: &[Wish<'_>], current: Option<&User>, lists: &Lists) -> Patch {
-    let all = |current| -> Vec<Value> {
+pub(super) fn patch(
+    config: &Config,
+    wishes: &[Wish<'_>],
+    current: Option<&Shown<'_>>,
+    lists: &Lists,
+) -> Patch {
+    let contacts = config.contacts;
+    let all = |forced| -> Vec<Operation> {
         wishes
             .iter()
-            .flat_map(|wish| operations(config.contacts, lists, wish, current))
+            .flat_map(|wish| operations(contacts, lists, wish, current, forced))
             .collect()
     };
-    let needed = all(current);
+    let needed = all(false);
     // Everything is clear already. The provider still has to be asked: about the version, about the user.
     let nothing_there = needed.is_empty();
-    let operations = if nothing_there { all(None) } else { needed };
+    let operations = if nothing_there { all(true) } else { needed };
     // Beside the type that is asked for there may be entries without one.
     let is_plain = wishes
         .iter()
         .all(|wish| matches!(wish.attribute, Attribute::Plain(_)));
-    let only_removes = operations.iter().all(|operation| operation["op"] == "remove");
-    let has_filter = |operation: &Value| operation["path"].as_str().is_some_and(|path| path.contains('['));
+    let is_merged = |wish| merged(contacts, lists, wish, current).is_some();
+    let sets_entry =
+        |wish: &Wish<'_>| wish.value.is_some() && matches!(wish.attribute, Attribute::Entry { .. });
+    let only_removes = operations.iter().all(|operation| operation.op == "remove");
     Patch {
-        has_filter: operations.iter().any(has_filter),
-        is_merged: wishes
-            .iter()
-            .any(|wish| merged(config.contacts, lists, wish, current).is_some()),
-        has_entry: operations.iter().any(|operation| operation["value"].is_array()),
+        has_filter: operations.iter().any(|operation| operation.path.contains('[')),
+        has_entry: wishes.iter().any(sets_entry),
+        is_merged: wishes.iter().any(is_merged),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
-        body: json!({ "schemas": [PATCH_OP], "Operations": operations }),
+        body: Body {
+            schemas: [PATCH_OP],
+            operations,
+        },
     }
 }
 
-fn operations(contacts: Contacts, lists: &Lists, wish: &Wish<'_>, current: Option<&User>) -> Vec<Value> {
+/// `forced`: what is not there is removed, too.
+fn operations(
+    contacts: Contacts,
+    lists: &Lists,
+    wish: &Wish<'_>,
+    current: Option<&Shown<'_>>,
+    forced: bool,
+) -> Vec<Operation> {
+    let there = forced || current.is_none_or(|user| is_there(contacts, wish.attribute, &user.value));
     if let Some((user, list, of_type)) = merged(contacts, lists, wish, current) {
         let entries = put::entries(contacts, lists, user, list, of_type, wish.value.as_ref());
         return match entries.is_empty() {
-            true => removed(is_there(contacts, wish.attribute, user), list),
-            false => vec![replace(list, &entries.into())],
+            true => removed(there, list),
+            false => vec![Operation::replace(list, &entries)],
         };
     }
-    let there = current.is_none_or(|user| is_there(contacts, wish.attribute, user));
     match (wish.attribute, &wish.value) {
-        (Attribute::Plain(path), Some(value)) => vec![replace(path, value)],
+        (Attribute::Plain(path), Some(value)) => vec![Operation::replace(path, value)],
         (Attribute::Plain(path), None) => removed(there, path),
         (Attribute::Entry { list, .. }, None) if contacts == Contacts::List => removed(there, list),
         (Attribute::Entry { list, of_type }, None) => removed(there, &of(list, of_type)),
         (Attribute::Entry { list, of_type }, Some(value)) => {
-            let entries = json!([lists.members(list).entry(value, of_type, true)]);
+            let entries = [lists.members(list).entry(value, of_type, true)];
             match contacts {
-                Contacts::List => vec![replace(list, &entries)],
-                Contacts::Value if there => vec![replace(&format!("{}.value", of(list, of_type)), value)],
+                Contacts::List => vec![Operation::replace(list, &entries)],
+                Contacts::Value if there => {
+                    vec![Operation::replace(&format!("{}.value", of(list, of_type)), value)]
+                }
                 Contacts::Value | Contacts::Entry => {
                     let mut operations = match contacts {
                         Contacts::Entry => removed(there, &of(list, of_type)),
                         _ => Vec::new(),
                     };
-                    operations.push(json!({ "op": "add", "path": list, "value": entries }));
+                    operations.push(Operation::new("add", list, &entries));
                     operations
                 }
             }
@@ -96,8 +145,8 @@ fn merged<'a>(
     contacts: Contacts,
     lists: &Lists,
     wish: &Wish<'a>,
-    current: Option<&'a User>,
-) -> Option<(&'a User, &'static str, &'a str)> {
+    current: Option<&'a Shown<'a>>,
+) -> Option<(&'a Shown<'a>, &'static str, &'a str)> {
     let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current) else {
         return None;
     };
@@ -106,8 +155,8 @@ fn merged<'a>(
 }
 
 /// No path leads to an entry without a type: the list is put again, in the form that it has.
-fn has_meant_untyped(user: &User, list: &str) -> bool {
-    let entries = user.0[list].as_array().filter(|entries| is_untyped(entries));
+fn has_meant_untyped(user: &Shown<'_>, list: &str) -> bool {
+    let entries = user.value[list].as_array().filter(|entries| is_untyped(entries));
     entries.is_some_and(|entries| meant_untyped(entries).is_some())
 }
 
@@ -115,29 +164,32 @@ fn of(list: &str, of_type: &str) -> String {
     format!("{list}[type eq \"{of_type}\"]")
 }
 
-fn replace(path: &str, value: &Value) -> Value {
-    json!({ "op": "replace", "path": path, "value": value })
-}
-
-fn removed(there: bool, path: &str) -> Vec<Value> {
-    match there {
-        true => vec![json!({ "op": "remove", "path": path })],
-        false => Vec::new(),
-    }
+fn removed(there: bool, path: &str) -> Vec<Operation> {
+    let operation = Operation {
+        op: "remove",
+        path: path.into(),
+        value: None,
+    };
+    there.then_some(operation).into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::super::wish::wishes;
     use super::*;
     use crate::contract::UpdateUser;
+    use crate::provider::User;
     use crate::provider::testbed::command;
 
     fn operations(config: &Value, command: &UpdateUser, current: Option<&Value>) -> Value {
         let config: Config = serde_json::from_value(config.clone()).unwrap();
         let wishes = wishes(&config, &command.update);
-        let current = current.map(|user| User(user.clone()));
-        patch(&config, &wishes, current.as_ref(), &Lists::USUAL).body["Operations"].clone()
+        let current = current.map(|user| User(user.to_string().into()));
+        let current = current.as_ref().map(Shown::of);
+        let patch = patch(&config, &wishes, current.as_ref(), &Lists::USUAL);
+        serde_json::to_value(patch.body).unwrap()["Operations"].clone()
     }
 
     #[test]

@@ -1,147 +1,166 @@
 //! The whole user with the command's part over it, for providers that have no PATCH.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::compare::{is_of_type, is_untyped, meant_untyped};
 use super::list::Lists;
+use super::shown::Shown;
 use super::wish::{Attribute, Wish};
 use super::{Config, Contacts};
-use crate::provider::User;
+use crate::provider::ProviderError;
+use crate::provider::members::Members;
 
 /// What a provider shows and does not take (RFC 7643, section 3.1 and 4.1.2).
 const READ_ONLY: [&str; 2] = ["meta", "groups"];
 
-/// What the command does not name stays as it was read.
-pub(super) fn user(
+/// What the command does not name stays as it was read, byte by byte and in its order.
+pub(super) fn user<'a>(
     config: &Config,
     lists: &Lists,
     wishes: &[Wish<'_>],
-    current: &User,
-) -> Map<String, Value> {
-    let mut user = current.0.as_object().cloned().unwrap_or_default();
-    user.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
-    for wish in wishes {
-        match wish.attribute {
-            Attribute::Plain(path) => set(&mut user, path, wish.value.clone()),
-            Attribute::Entry { list, of_type } => {
-                let entries = entries(
-                    config.contacts,
-                    lists,
-                    current,
-                    list,
-                    of_type,
-                    wish.value.as_ref(),
-                );
-                set(&mut user, list, (!entries.is_empty()).then(|| entries.into()));
-            }
-        }
+    current: &Shown<'a>,
+) -> Result<Members<'a>, ProviderError> {
+    let mut user = current.members()?;
+    for name in READ_ONLY {
+        user.remove(name);
     }
-    user
+    for wish in wishes {
+        let (path, text) = match wish.attribute {
+            Attribute::Plain(path) => (path, wish.value.as_ref().map(to_raw_value)),
+            Attribute::Entry { list, of_type } => {
+                let value = wish.value.as_ref();
+                let entries = entries(config.contacts, lists, current, list, of_type, value);
+                (list, (!entries.is_empty()).then(|| to_raw_value(&entries)))
+            }
+        };
+        let path: Vec<Box<str>> = path.split('.').map(Box::from).collect();
+        let set = match text {
+            Some(text) => text.and_then(|text| user.set_text_at(&path, text)),
+            None => user.remove_at(&path),
+        };
+        set.map_err(|_| super::shown::not_put_back())?;
+    }
+    Ok(user)
+}
+
+/// One entry of a list as it is to be.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Entry<'a> {
+    Kept(&'a RawValue),
+    Changed(Members<'a>),
+    New(Value),
 }
 
 /// The list as it is to be. An entry that is changed keeps its other members.
-pub(super) fn entries(
+pub(super) fn entries<'a>(
     contacts: Contacts,
     lists: &Lists,
-    current: &User,
+    current: &Shown<'a>,
     list: &str,
     of_type: &str,
     value: Option<&Value>,
-) -> Vec<Value> {
-    let mut entries = match contacts {
-        Contacts::List => Vec::new(),
-        Contacts::Entry | Contacts::Value => current.0[list].as_array().cloned().unwrap_or_default(),
+) -> Vec<Entry<'a>> {
+    let (shown, texts) = match (contacts, current.value[list].as_array()) {
+        (Contacts::Entry | Contacts::Value, Some(shown)) => (shown.as_slice(), current.entries(list)),
+        _ => (&[][..], Vec::new()),
     };
-    let meant = match is_untyped(&entries) {
-        true => meant_untyped(&entries),
-        false => entries.iter().position(|entry| is_of_type(entry, of_type)),
+    let meant = match is_untyped(shown) {
+        true => meant_untyped(shown),
+        false => shown.iter().position(|entry| is_of_type(entry, of_type)),
     };
-    match (meant, value) {
-        (Some(meant), Some(value)) => entries[meant]["value"] = value.clone(),
-        (Some(meant), None) => drop(entries.remove(meant)),
-        (None, Some(value)) => {
-            // There is one primary entry at most.
-            let primary = entries.iter().all(|entry| entry["primary"] != true);
-            entries.push(lists.members(list).entry(value, of_type, primary));
+    let mut entries: Vec<_> = texts.into_iter().map(Entry::Kept).collect();
+    let new = |primary| value.map(|value| Entry::New(lists.members(list).entry(value, of_type, primary)));
+    match meant {
+        Some(meant) => {
+            let changed = value.and_then(|value| changed(&entries[meant], value));
+            // What is no object can't be changed.
+            let replacement = changed.or_else(|| new(true));
+            entries.splice(meant..=meant, replacement);
         }
-        (None, None) => {}
+        None => {
+            // There is one primary entry at most.
+            let primary = shown.iter().all(|entry| entry["primary"] != true);
+            entries.extend(new(primary));
+        }
     }
     entries
 }
 
-/// At a path of one or two names.
-fn set(user: &mut Map<String, Value>, path: &str, value: Option<Value>) {
-    let (object, name) = match path.split_once('.') {
-        None => (user, path),
-        Some((outer, name)) => {
-            let outer = user.entry(outer).or_insert_with(|| Map::new().into());
-            if !outer.is_object() {
-                *outer = Map::new().into();
-            }
-            match outer.as_object_mut() {
-                Some(object) => (object, name),
-                None => return,
-            }
-        }
+fn changed<'a>(entry: &Entry<'a>, value: &Value) -> Option<Entry<'a>> {
+    let Entry::Kept(text) = *entry else {
+        return None;
     };
-    match value {
-        Some(value) => object.insert(name.into(), value),
-        None => object.remove(name),
-    };
+    let mut members = Members::parse(text.get()).ok()?;
+    members.set("value", value.clone());
+    Some(Entry::Changed(members))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::wish::wishes;
-    use super::*;
-    use crate::provider::testbed::command;
     use serde_json::json;
 
-    #[test]
-    fn what_the_command_does_not_name_is_put_as_it_was_read() {
+    use super::super::wish::wishes;
+    use super::*;
+    use crate::contract::UpdateUser;
+    use crate::provider::User;
+    use crate::provider::testbed::command;
+
+    fn put(command: &UpdateUser, current: &str) -> String {
         let config = Config::default();
-        let current = User(json!({
-            "schemas": ["s"], "id": "7", "userName": "u", "name": {"givenName": "A", "middleName": "M"},
-            "emails": [{"value": "old@example.com", "type": "work", "primary": true, "display": "W"},
-                       {"value": "home@example.com", "type": "home"}],
-            "nickName": "Al", "urn:x": {"floor": 3}, "groups": [{"value": "g"}], "meta": {"version": "1"},
-        }));
+        let current = User(current.into());
+        let user = user(
+            &config,
+            &Lists::USUAL,
+            &wishes(&config, &command.update),
+            &Shown::of(&current),
+        );
+        serde_json::to_string(&user.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_the_command_does_not_name_is_put_byte_by_byte_and_in_its_order() {
+        let current = r#"{"userName":"u","urn:x":{"n":12345678901234567890123,"f":1.50, "e":1e999},"schemas":["s"],
+            "name":{"middleName":"M","givenName":"A"},"nickName":"Al","groups":[{"value":"g"}],
+            "emails":[{"value":"old@example.com","type":"work","primary":true,"n":1.0000000000000000001},
+                      {"n":98765432109876543210, "value":"home@example.com","type":"home"}],
+            "id":"7","meta":{"version":"1"}}"#;
         let command = command(
             "7",
             &json!({"givenName": "Alex", "email": "alex@example.com", "phone": "+61412345678", "nickname": null}),
         );
-        let put = user(
-            &config,
-            &Lists::USUAL,
-            &wishes(&config, &command.update),
-            &current,
-        );
-        assert_eq!(
-            Value::from(put),
-            json!({
-                "schemas": ["s"], "id": "7", "userName": "u", "name": {"givenName": "Alex", "middleName": "M"},
-                "emails": [{"value": "alex@example.com", "type": "work", "primary": true, "display": "W"},
-                           {"value": "home@example.com", "type": "home"}],
-                "phoneNumbers": [{"value": "+61412345678", "type": "work", "primary": true}],
-                "urn:x": {"floor": 3},
-            })
-        );
+        let expected =
+            r#"{"userName":"u","urn:x":{"n":12345678901234567890123,"f":1.50, "e":1e999},"schemas":["s"],"#
+                .to_owned()
+                + r#""name":{"middleName":"M","givenName":"Alex"},"#
+                + r#""emails":[{"value":"alex@example.com","type":"work","primary":true,"n":1.0000000000000000001},"#
+                + "{\"n\":98765432109876543210, \"value\":\"home@example.com\",\"type\":\"home\"}],"
+                + r#""id":"7","phoneNumbers":[{"primary":true,"type":"work","value":"+61412345678"}]}"#;
+        assert_eq!(put(&command, current), expected);
     }
 
     #[test]
     fn a_cleared_entry_leaves_the_others_and_an_empty_list_goes() {
-        let config = Config::default();
         let clear = command("7", &json!({"email": null}));
         for (emails, left) in [
             (
-                json!([{"value": "a@x.zz", "type": "work"}, {"value": "b@x.zz", "type": "home"}]),
-                json!({"emails": [{"value": "b@x.zz", "type": "home"}]}),
+                r#"[{"value":"a@x.zz","type":"work"},{"value":"b@x.zz","type":"home"}]"#,
+                r#"{"emails":[{"value":"b@x.zz","type":"home"}]}"#,
             ),
-            (json!([{"value": "a@x.zz"}]), json!({})),
+            (r#"[{"value":"a@x.zz"}]"#, "{}"),
         ] {
-            let current = User(json!({ "emails": emails }));
-            let put = user(&config, &Lists::USUAL, &wishes(&config, &clear.update), &current);
-            assert_eq!(Value::from(put), left);
+            assert_eq!(put(&clear, &format!(r#"{{"emails":{emails}}}"#)), left);
         }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_object_gives_way_to_one() {
+        let set = command("7", &json!({"email": "alex@example.com"}));
+        assert_eq!(
+            put(&set, r#"{"emails":["old@example.com"]}"#),
+            r#"{"emails":[{"primary":true,"type":"work","value":"alex@example.com"}]}"#
+        );
     }
 }

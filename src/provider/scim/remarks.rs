@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::list::{Lists, Members};
+use super::list::{EntryMembers, Lists};
 use super::wish::PHONES;
 use super::{Config, Contacts, EntryMember, USER_SCHEMA, Write};
 use crate::provider::{ProviderError, Remark};
@@ -112,7 +112,7 @@ pub(super) fn of_schemas(config: &Config, document: &Document) -> Remark {
     };
     let told: Vec<_> = ["emails", PHONES]
         .into_iter()
-        .map(|list| match Members::told(schemas, list) {
+        .map(|list| match EntryMembers::told(schemas, list) {
             Some(members) => format!("an entry of `{list}` has {}", members.names()),
             None => format!("nothing is said of the entries of `{list}`"),
         })

@@ -325,7 +325,7 @@ async fn a_path_without_filters_may_be_configured() {
     let scim = adapter(&server.base_url, &json!({"path_filters": false}));
     let command = command("u", &json!({"email": "alex@example.com"}));
     assert!(scim.reads_before_write(&command));
-    scim.update(&command, Some(&User(json!({})))).await.unwrap();
+    scim.update(&command, Some(&User("{}".into()))).await.unwrap();
     assert!(
         !server.requests()[0].contains("type eq"),
         "{:?}",
@@ -362,6 +362,55 @@ async fn a_list_that_is_put_as_a_whole_is_put_over_nobody_elses_change() {
             simulated.user("u").unwrap()["fields"]["nickName"],
             "Al",
             "{dialect}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_cleared_alone_in_each_dialect() {
+    for dialect in ScimDialect::ALL {
+        let simulated = simulated_with(Settings {
+            scim_dialect: dialect,
+            ..Settings::new(Kind::Scim)
+        })
+        .await;
+        let scim = adapter(&simulated.base_url(), &json!({}));
+        for update in [json!({"phone": null}), json!({"nickname": null})] {
+            for user in ["u", "v"] {
+                let before = scim.read(&command(user, &update).user_id).await.unwrap();
+                found_out(&scim, &command(user, &update), dialect).await;
+                let after = scim.read(&command(user, &update).user_id).await.unwrap();
+                assert!(before == after, "{dialect} {update}");
+            }
+        }
+        // No entry has the type that is meant.
+        if dialect != ScimDialect::ValueOnly {
+            found_out(&scim, &command("u", &json!({"email": null})), dialect).await;
+            let emails = simulated.user("u").unwrap()["fields"]["emails"].clone();
+            assert_eq!(emails[0]["type"], "home", "{dialect} {emails}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_user_in_thousands_of_groups_little_is_kept() {
+    let groups: Vec<_> = (0..9_000)
+        .map(|n| json!({"value": format!("018f6f1e-3b1c-7c5e-9d1a-{n:012}"), "display": "A group", "type": "direct"}))
+        .collect();
+    let user =
+        json!({"id": "u", "userName": "alex", "groups": groups, "meta": {"version": "W/\"1\""}}).to_string();
+    assert!(user.len() > 500_000);
+    let server = canned("200 OK", "", &user).await;
+    for config in [json!({}), json!({"write": "put"})] {
+        let scim = adapter(&server.base_url, &config);
+        let read = scim
+            .read(&command("u", &json!({"nickname": "Al"})).user_id)
+            .await
+            .unwrap();
+        let kept = read.0.as_str().unwrap();
+        assert_eq!(
+            kept, r#"{"id":"u","meta":{"version":"W/\"1\""},"userName":"alex"}"#,
+            "{config}"
         );
     }
 }
