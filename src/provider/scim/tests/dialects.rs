@@ -414,3 +414,43 @@ async fn of_a_user_in_thousands_of_groups_little_is_kept() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_the_command_does_not_name_is_put_byte_by_byte_and_in_its_order() {
+    let user = r#"{"userName":"u","urn:x":{"n":12345678901234567890123,"f":1.50, "e":1e999},"schemas":["s"],
+        "name":{"middleName":"M","givenName":"A"},"nickName":"Al","groups":[{"value":"g"}],
+        "emails":[{"value":"old@example.com","type":"work","primary":true,"n":1.0000000000000000001},
+                  {"n":98765432109876543210, "value":"home@example.com","type":"home"}],
+        "id":"7","meta":{"version":"1"}}"#;
+    let server = canned("200 OK", "", user).await;
+    let scim = adapter(&server.base_url, &json!({"write": "put"}));
+    let command = command(
+        "7",
+        &json!({"givenName": "Alex", "email": "alex@example.com", "phone": "+61412345678", "nickname": null}),
+    );
+    let current = scim.read(&command.user_id).await.unwrap();
+    scim.update(&command, Some(&current)).await.unwrap();
+    let put = server.requests().pop().unwrap();
+    let expected = [
+        r#"{"userName":"u","urn:x":{"n":12345678901234567890123,"f":1.50, "e":1e999},"schemas":["s"],"#,
+        r#""name":{"middleName":"M","givenName":"Alex"},"#,
+        r#""emails":[{"value":"alex@example.com","type":"work","primary":true,"n":1.0000000000000000001},"#,
+        r#"{"n":98765432109876543210, "value":"home@example.com","type":"home"}],"#,
+        r#""id":"7","phoneNumbers":[{"primary":true,"type":"work","value":"+61412345678"}]}"#,
+    ];
+    assert_eq!(put.split_once("\r\n\r\n").unwrap().1, expected.concat());
+}
+
+#[tokio::test]
+async fn a_list_that_a_patch_puts_as_a_whole_keeps_what_is_not_named_byte_by_byte() {
+    let user =
+        r#"{"id":"7","emails":[{"n":98765432109876543210, "value":"home@example.com","type":"home"}]}"#;
+    let server = canned("200 OK", "", user).await;
+    let scim = adapter(&server.base_url, &json!({"path_filters": false}));
+    let command = command("7", &json!({"email": "alex@example.com"}));
+    let current = scim.read(&command.user_id).await.unwrap();
+    scim.update(&command, Some(&current)).await.unwrap();
+    let sent = server.requests().pop().unwrap();
+    let kept = r#"[{"n":98765432109876543210, "value":"home@example.com","type":"home"},"#;
+    assert!(sent.contains(kept), "{sent}");
+}
