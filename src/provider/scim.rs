@@ -159,10 +159,11 @@ impl Scim {
             is_scim: media_type == SCIM_JSON,
             is_known: current.is_some(),
             is_versioned: command.expected_version.is_some(),
+            lists: self.dialect.lists(&self.config),
             ..Form::default()
         };
         let (path, user_id) = (&self.path, &command.user_id);
-        let lists = self.dialect.lists(&self.config);
+        let lists = form.lists;
         if let Some(current) = current {
             self.refuse_ambiguous(&lists, wishes, current)?;
         }
@@ -227,11 +228,26 @@ impl Scim {
     async fn read_schemas(&self) -> ProviderError {
         let detail = match self.get(Place::Fixed("/Schemas")).await {
             Ok(answer) => {
-                self.dialect.read_schemas(answer.json().unwrap_or(&Value::Null));
+                self.dialect.read_schemas(answer.json());
                 "the provider's schemas were read, since it refused an entry"
             }
+            // Whatever else is asked now ends so, too.
+            Err(error)
+                if matches!(
+                    error.fault,
+                    Fault::Throttled { .. }
+                        | Fault::Credentials
+                        | Fault::CredentialsRenewed
+                        | Fault::Unreachable
+                ) =>
+            {
+                return error;
+            }
             // It was no write: whatever became of it, nothing was applied.
-            Err(_) => "the provider refused an entry, and its schemas can't be read",
+            Err(_) => {
+                self.dialect.read_schemas(None);
+                "the provider refused an entry, and its schemas can't be read"
+            }
         };
         ProviderError::new(Fault::ReadFirst, detail)
     }
@@ -286,7 +302,10 @@ impl Scim {
                 Fault::ReadFirst
             }
             // Members of entries that the provider does not have.
-            400 if form.has_entry && error::may_be_a_member(&error) && dialect.may_lack_members(config) => {
+            400 if form.has_entry
+                && error::may_be_a_member(&error)
+                && dialect.may_lack_members(config, &form.lists) =>
+            {
                 Fault::ReadFirst
             }
             // The version was that of our own read: it is read and merged again.
@@ -304,6 +323,7 @@ impl Scim {
 struct Form {
     has_filter: bool,
     has_entry: bool,
+    lists: Lists,
     /// It has something of the user as it was read.
     is_merged: bool,
     /// Nothing but a removal, of what may not be there.
@@ -382,7 +402,7 @@ impl Provider for Scim {
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
-        if self.dialect.takes_schemas() {
+        if let Some(_reading) = self.dialect.takes_schemas() {
             return Err(self.read_schemas().await);
         }
         let current = current.map(Shown::of);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use reqwest::header::HeaderValue;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::compare::is_untyped;
 use super::list::Lists;
@@ -17,7 +18,7 @@ use super::{Config, MediaType, Write};
 pub(super) const SCIM_JSON: HeaderValue = HeaderValue::from_static("application/scim+json");
 
 /// What can't be read twice is taken to say nothing.
-const SCHEMAS_ASKED_MAX: u8 = 2;
+const SCHEMAS_UNREAD_MAX: u8 = 2;
 
 #[derive(Default)]
 pub(super) struct Dialect {
@@ -29,9 +30,11 @@ pub(super) struct Dialect {
     whole_lists: AtomicBool,
     /// How the lists are written by `/Schemas`. It is read once something is refused that may be due to it.
     lists: OnceLock<Lists>,
-    /// How often it was asked for.
-    schemas_asked: AtomicU8,
     wants_schemas: AtomicBool,
+    /// Whoever holds it reads them.
+    reading_schemas: Mutex<()>,
+    /// How often they could not be read.
+    schemas_unread: AtomicU8,
     /// A user was seen whose entries have no types: a path with a type leads to none of them.
     untyped: AtomicBool,
 }
@@ -73,25 +76,35 @@ impl Dialect {
         }
     }
 
-    /// Something was refused that members of entries may be the reason of, which the provider does not have. Whether
-    /// `/Schemas` may tell more of it.
-    pub(super) fn may_lack_members(&self, config: &Config) -> bool {
-        let is_open = config.entry_members.is_none()
-            && self.lists.get().is_none()
-            && self.schemas_asked.load(Ordering::Relaxed) < SCHEMAS_ASKED_MAX;
-        self.wants_schemas.store(is_open, Ordering::Relaxed);
-        is_open
+    /// A write was refused that was made so, and members that the provider does not have may be the reason. Whether it may
+    /// be made in another form.
+    pub(super) fn may_lack_members(&self, config: &Config, made: &Lists) -> bool {
+        match (&config.entry_members, self.lists.get()) {
+            (Some(_), _) => false,
+            // It was on its way when they were read.
+            (None, Some(_)) => !self.lists(config).has_members_of(made),
+            (None, None) => {
+                self.wants_schemas.store(true, Ordering::Relaxed);
+                true
+            }
+        }
     }
 
-    /// Whether `/Schemas` is to be read now, by whoever asks.
-    pub(super) fn takes_schemas(&self) -> bool {
-        let takes = self.wants_schemas.swap(false, Ordering::Relaxed);
-        self.schemas_asked.fetch_add(u8::from(takes), Ordering::Relaxed);
-        takes
+    /// Whether `/Schemas` is to be read now, by who asks, and by nobody else meanwhile.
+    pub(super) fn takes_schemas(&self) -> Option<MutexGuard<'_, ()>> {
+        let wants = || self.wants_schemas.load(Ordering::Relaxed) && self.lists.get().is_none();
+        let reading = wants().then(|| self.reading_schemas.try_lock().ok())?;
+        reading.filter(|_| wants())
     }
 
-    pub(super) fn read_schemas(&self, schemas: &Value) {
-        let _ = self.lists.set(Lists::told(schemas));
+    /// None: they can't be read.
+    pub(super) fn read_schemas(&self, schemas: Option<&Value>) {
+        let lists = match schemas {
+            Some(schemas) => Lists::told(schemas),
+            None if self.schemas_unread.fetch_add(1, Ordering::Relaxed) + 1 < SCHEMAS_UNREAD_MAX => return,
+            None => Lists::USUAL,
+        };
+        let _ = self.lists.set(lists);
     }
 
     /// A user was shown.

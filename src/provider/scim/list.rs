@@ -87,6 +87,12 @@ pub(super) struct Lists {
     pub(super) path_filters: bool,
 }
 
+impl Default for Lists {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}
+
 impl Lists {
     pub(super) const USUAL: Self = Self {
         emails: EntryMembers::ALL,
@@ -117,6 +123,10 @@ impl Lists {
             PHONES => self.phones,
             _ => self.emails,
         }
+    }
+
+    pub(super) fn has_members_of(&self, other: &Self) -> bool {
+        (self.emails, self.phones) == (other.emails, other.phones)
     }
 
     /// Whether no path leads to an entry of a type: the list is written as a whole, for a user that is known.

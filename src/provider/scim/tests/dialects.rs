@@ -1,5 +1,7 @@
 //! What is found out of a provider from what it refuses.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::provider::simulated::{ScimDialect, Settings};
 use crate::provider::testbed::{Canned, canned_by, simulated_with};
@@ -453,4 +455,27 @@ async fn a_list_that_a_patch_puts_as_a_whole_keeps_what_is_not_named_byte_by_byt
     let sent = server.requests().pop().unwrap();
     let kept = r#"[{"n":98765432109876543210, "value":"home@example.com","type":"home"},"#;
     assert!(sent.contains(kept), "{sent}");
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_when_the_schemas_were_read_is_made_again_in_the_new_form() {
+    let simulated = simulated_with(Settings {
+        scim_dialect: ScimDialect::ValueOnly,
+        ..Settings::new(Kind::Scim)
+    })
+    .await;
+    let scim = Arc::new(adapter(&simulated.base_url(), &json!({})));
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let scim = Arc::clone(&scim);
+        let command = command(&format!("u{n}"), &json!({"phone": "+61412345678"}));
+        all.spawn(async move { found_out(&scim, &command, ScimDialect::ValueOnly).await });
+    }
+    for ended in all.join_all().await {
+        assert_eq!(ended, ());
+    }
+    for n in 0..40 {
+        let fields = simulated.user(&format!("u{n}")).unwrap()["fields"].clone();
+        assert_eq!(fields["phoneNumbers"], json!([{"value": "+61412345678"}]));
+    }
 }
