@@ -65,7 +65,8 @@ pub struct Config {
     pub phone_type: String,
     /// Whether the user is read before a write that changes an entry or clears anything: for providers that refuse
     /// (`noTarget`) to replace or remove what is not there, most of whose users have no such entry. It costs a second
-    /// call for each command; without it, a command that is refused so costs two more. Default: false.
+    /// call for each command; without it, a command that is refused so costs two more. Default: false: the first 20 users
+    /// whose entries change are read, and all others as soon as one was seen with an entry that has no type.
     pub read_first: bool,
 }
 
@@ -206,18 +207,20 @@ impl Scim {
     ) -> Result<(), ProviderError> {
         let is_refused = |wish: &&Wish<'_>| match wish.attribute {
             Attribute::Plain(_) => false,
-            Attribute::Entry { list, .. } => {
+            Attribute::Entry { list, of_type } => {
+                let (contacts, user) = (self.config.contacts, &current.value);
                 // Where there are types, a new entry has one.
                 (wish.value.is_none() || !lists.members(list).of_type)
-                    && compare::is_ambiguous(self.config.contacts, list, &current.value)
+                    && compare::is_ambiguous(contacts, list, user)
+                    || wish.value.is_none() && compare::leaves_untyped(contacts, list, of_type, user)
             }
         };
         let Some(wish) = wishes.iter().find(is_refused) else {
             return Ok(());
         };
-        let detail = "the user has several such entries, of which none has a type and none is primary, so that nothing tells \
-                      which one is meant; make one of them primary at the provider, or set `contacts = \"list\"` under \
-                      [provider.scim], which replaces them all";
+        let detail = "the user has several such entries, and some have no type, so that nothing tells which of them are \
+                      meant; give them types at the provider, or set `contacts = \"list\"` under [provider.scim], which \
+                      replaces them all";
         Err(ProviderError {
             pointer: Some(wish.pointer.clone()),
             ..ProviderError::new(Fault::Command(Reason::Conflict), detail)

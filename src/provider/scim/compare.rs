@@ -95,6 +95,18 @@ pub(super) fn meant_untyped(entries: &[Value]) -> Option<usize> {
     primary.or((entries.len() == 1).then_some(0))
 }
 
+/// Whether a clear would leave nothing but entries without a type: after it, one of them would be taken for the user's
+/// address, and cleared by the next look.
+pub(super) fn leaves_untyped(contacts: Contacts, list: &str, of_type: &str, user: &Value) -> bool {
+    let all = user[list].as_array().map_or(&[][..], Vec::as_slice);
+    let meant: Vec<_> = entries(contacts, user, list, of_type).collect();
+    let mut left = all.iter().filter(|entry| !meant.contains(entry)).peekable();
+    contacts != Contacts::List
+        && !meant.is_empty()
+        && left.peek().is_some()
+        && left.all(|entry| entry["type"].is_null())
+}
+
 /// Whether there are several entries, and nothing tells which one a command means.
 pub(super) fn is_ambiguous(contacts: Contacts, list: &str, user: &Value) -> bool {
     let entries = user[list].as_array().filter(|entries| is_untyped(entries));

@@ -4,13 +4,12 @@
 //! made in that form, and so are all after it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::compare::is_untyped;
 use super::list::Lists;
 use super::wish::PHONES;
 use super::{Config, MediaType, Write};
@@ -19,6 +18,9 @@ pub(super) const SCIM_JSON: HeaderValue = HeaderValue::from_static("application/
 
 /// What can't be read twice is taken to say nothing.
 const SCHEMAS_UNREAD_MAX: u8 = 2;
+
+/// So many users are read before an entry is written blind.
+const TYPED_MIN: u32 = 20;
 
 #[derive(Default)]
 pub(super) struct Dialect {
@@ -35,8 +37,10 @@ pub(super) struct Dialect {
     reading_schemas: Mutex<()>,
     /// How often they could not be read.
     schemas_unread: AtomicU8,
-    /// A user was seen whose entries have no types: a path with a type leads to none of them.
+    /// A user was seen with an entry that has no type: no path leads to it.
     untyped: AtomicBool,
+    /// Users that were seen, as long as none of them had such an entry.
+    typed: AtomicU32,
 }
 
 impl Dialect {
@@ -58,9 +62,12 @@ impl Dialect {
         }
     }
 
-    /// Whether the entries of a list can be changed for a known user only.
+    /// Whether the entries of a list can be changed for a known user only. A blind write would leave an entry without a
+    /// type beside the new one, and nobody would know: so users are read until it is likely that all entries have types.
     pub(super) fn needs_entries(&self, config: &Config, list: &str) -> bool {
-        self.untyped.load(Ordering::Relaxed) || self.lists(config).is_whole(list)
+        self.untyped.load(Ordering::Relaxed)
+            || self.typed.load(Ordering::Relaxed) < TYPED_MIN
+            || self.lists(config).is_whole(list)
     }
 
     pub(super) fn lists(&self, config: &Config) -> Lists {
@@ -110,10 +117,15 @@ impl Dialect {
     /// A user was shown.
     pub(super) fn saw(&self, user: &Value) {
         let lists = ["emails", PHONES];
-        let mut entries = lists.into_iter().filter_map(|list| user[list].as_array());
-        if entries.any(|entries| is_untyped(entries)) {
+        let mut entries = lists
+            .into_iter()
+            .filter_map(|list| user[list].as_array())
+            .flatten();
+        if entries.any(|entry| entry["type"].is_null()) {
             self.untyped.store(true, Ordering::Relaxed);
         }
+        // A sum that wraps would take more users than there are.
+        self.typed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request in the usual form was refused so. Whether it can be made in the other one.
