@@ -11,6 +11,7 @@ pub mod decode;
 pub mod event;
 pub mod extension;
 pub mod failure;
+pub mod json;
 pub mod lifecycle;
 pub mod notice;
 pub mod outcome;
@@ -21,6 +22,7 @@ pub use checked::{BatchId, Email, Locale, Phone, ProviderName, Secret, Text, Use
 pub use command::{Change, CommandId, Field, TrafficClass, Update, UpdateUser};
 pub use decode::{BODY_BYTES_MAX, Ident, decode, shown_key, without_marks};
 pub use failure::{Failure, Fault, Reason};
+pub use json::Json;
 pub use notice::{Learned, Notice, RunId, WorkerId};
 pub use outcome::Outcome;
 pub use quota::QuotaTold;

@@ -184,6 +184,14 @@ checked_string!(
 );
 
 checked_string!(
+    /// A text of which no more is known than that it is not empty. The body's size bounds it.
+    Filled,
+    expected: "1 or more characters (an empty string does not clear a field)",
+    check: |text| !text.is_empty(),
+    schema: { "type": "string", "minLength": 1 }
+);
+
+checked_string!(
     /// An e-mail address. The form is checked; whether it exists is the provider's to say.
     Email,
     expected: "an e-mail address of at most 200 characters, such as name@example.com",
@@ -220,7 +228,7 @@ checked_string!(
 );
 
 public!(ProviderName, UserId, BatchId, Version);
-personal!(Text, Email, Phone, Locale);
+personal!(Text, Filled, Email, Phone, Locale);
 
 /// A password, a hash or a code: kept from every print, and wiped from memory when it is dropped.
 #[derive(Clone)]

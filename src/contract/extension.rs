@@ -1,14 +1,19 @@
 //! What one provider kind alone has, under `update.<kind>`.
 
+mod sivo;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 
 use super::checked::{Secret, Text, deserialize_with};
 use super::command::{Change, change, present, present_object};
+use super::json::Json;
+
+pub use sivo::{SivoField, SivoUpdate};
 
 /// Names of the members that are there, as events give them.
 macro_rules! present_names {
@@ -253,31 +258,11 @@ impl TryFrom<PasswordMembers> for Password {
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
-pub struct SivoUpdate {
-    /// Anything about the user that is yours to name. Null clears it.
-    #[serde(deserialize_with = "change")]
-    #[schemars(with = "Option<Map<String, Value>>")]
-    pub metadata: Option<Change<Map<String, Value>>>,
-    /// The lists that the user is on. Null clears them.
-    #[serde(deserialize_with = "change")]
-    #[schemars(with = "Option<Vec<Text>>")]
-    pub lists: Option<Change<Vec<Text>>>,
-}
-
-impl SivoUpdate {
-    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
-        present_names!(self, "sivo", metadata => "metadata", lists => "lists")
-    }
-}
-
-#[derive(Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[schemars(extend("minProperties" = 1))]
 pub struct MattrUpdate {
     /// Claims to set, by name; null clears one.
     #[serde(deserialize_with = "present")]
-    #[schemars(with = "Map<String, Value>")]
-    pub claims: Option<Map<String, Value>>,
+    #[schemars(with = "BTreeMap<String, Json>")]
+    pub claims: Option<BTreeMap<String, Json>>,
     /// The login that the user is linked to. Refused where the provider is not set up to link users.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "AuthenticationProvider")]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answers::Class;
@@ -74,6 +76,20 @@ impl Answer {
             Some(user @ Value::Object(_)) => user.take(),
             _ => object.into(),
         }))
+    }
+
+    /// The same as its text, whose numbers a value would round.
+    pub(super) fn user_as_written(&self) -> Result<User, ProviderError> {
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            user: Option<&'a RawValue>,
+        }
+        let text: Box<RawValue> = self.object()?;
+        let named = serde_json::from_str::<Named<'_>>(text.get()).ok();
+        let user = named.and_then(|named| named.user).map(RawValue::get);
+        let user = user.filter(|user| user.starts_with('{'));
+        Ok(User(user.unwrap_or(text.get()).into()))
     }
 
     fn unreadable(&self) -> ProviderError {

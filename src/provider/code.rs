@@ -4,17 +4,23 @@
 //! Some providers put free words where a code belongs, the refused value among them. A `Code` can only be made here,
 //! so the adapters of all kinds pass the same check.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::answer::Answer;
 
 /// A shorter value is in many codes by chance.
 const VALUE_CHARS_MIN: usize = 4;
+
+/// How deep what was sent is looked through.
+const DEPTH_MAX: u32 = 128;
 
 /// Goes into events, headers and logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,22 +105,38 @@ impl Private {
             Sent::Nothing => false,
             Sent::Unknown => true,
             // Were it no JSON, nothing could be told from it.
-            Sent::Values(sent) => serde_json::from_slice(sent).map_or(true, |sent| repeats(&code, &sent)),
+            Sent::Values(sent) => {
+                serde_json::from_slice(sent).map_or(true, |sent: &RawValue| repeats(&code, sent, DEPTH_MAX))
+            }
         }
     }
 }
 
-/// Whether the code is one of the values, a part of one, or holds one. The names of members may be a publisher's
-/// data too; but a code may speak of a member.
-fn repeats(code: &str, sent: &Value) -> bool {
-    match sent {
-        Value::Null | Value::Bool(_) => false,
-        Value::Number(number) => overlap(code, &number.to_string()),
-        Value::String(text) => overlap(code, text),
-        Value::Array(items) => items.iter().any(|item| repeats(code, item)),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| bare(name).contains(code) || repeats(code, value)),
+/// Whether the code is one of the values, a part of one, or holds one: numbers as they are written. The names of members
+/// may be a publisher's data too; but a code may speak of a member. What can't be read may be anything.
+fn repeats(code: &str, sent: &RawValue, depth: u32) -> bool {
+    let text = sent.get();
+    let Some(depth) = depth.checked_sub(1) else {
+        return true;
+    };
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let repeated = |(name, value): (&String, &&RawValue)| {
+                bare(name).contains(code) || repeats(code, value, depth)
+            };
+            let members = serde_json::from_str::<HashMap<String, &RawValue>>(text);
+            members.map_or(true, |members| members.iter().any(repeated))
+        }
+        Some(b'[') => {
+            let items = serde_json::from_str::<Vec<&RawValue>>(text);
+            items.map_or(true, |items| items.iter().any(|item| repeats(code, item, depth)))
+        }
+        Some(b'"') => {
+            let value = serde_json::from_str::<Cow<'_, str>>(text);
+            value.map_or(true, |value| overlap(code, &value))
+        }
+        Some(b't' | b'f' | b'n') => false,
+        _ => overlap(code, text),
     }
 }
 
@@ -200,6 +222,9 @@ mod tests {
             let repeated = answer(Some(&sent), "t0ken").formed_code("12345678", eight_digits);
             assert_eq!(repeated, None, "{sent}");
         }
+        let mut long = answer(None, "t0ken");
+        long.private.sent = Sent::Values(Bytes::from_static(br#"{"n":[99999999999999999912345678]}"#));
+        assert_eq!(long.formed_code("12345678", eight_digits), None, "of many digits");
         let chance = json!({"nickname": "Val", "value": true, "n": 1});
         assert!(
             answer(Some(&chance), "t0ken")

@@ -149,7 +149,7 @@ fn some_fields() -> Value {
 /// A user of whom nothing is shown, in the form in which the kind's adapter reads one.
 fn blank_user(kind: Kind) -> User {
     match kind {
-        Kind::Mattr | Kind::Scim | Kind::Rest => User("{}".into()),
+        Kind::Sivo | Kind::Mattr | Kind::Scim | Kind::Rest => User("{}".into()),
         _ => User(json!({})),
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::equal::same_json;
+
 /// An object's members in their order. No name stands twice.
 #[derive(Default)]
 pub(super) struct Members<'a>(Vec<(String, Member<'a>)>);
@@ -45,9 +47,20 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// What was read under a name. Absent is as good as null; what no value can hold is like none.
+    pub(super) fn value(&self, name: &str) -> Value {
+        let text = self.text(name).unwrap_or("null");
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
     /// In its old place, or at the end.
     pub(super) fn set(&mut self, name: &str, value: Value) {
         self.put(name, Member::Set(value));
+    }
+
+    /// The same, as it was written.
+    pub(super) fn set_raw(&mut self, name: &str, value: &'a RawValue) {
+        self.put(name, Member::Kept(value));
     }
 
     fn put(&mut self, name: &str, member: Member<'a>) {
@@ -131,6 +144,15 @@ impl<'a> Members<'a> {
                 serde_json::from_str::<Value>(text.get()).is_ok_and(|member| member == *value)
             }
             Some(Member::Text(_) | Member::Within(_)) => false,
+        }
+    }
+
+    /// The same for a value as it was written.
+    pub(super) fn has_raw(&self, name: &str, value: &RawValue) -> bool {
+        match self.get(name) {
+            None => value.get() == "null",
+            Some(Member::Kept(text)) => same_json(value, text),
+            Some(Member::Set(_) | Member::Within(_)) => false,
         }
     }
 }

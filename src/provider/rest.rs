@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::code::text;
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, optional_path};
+use super::token::Carried;
 use super::{Access, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId, Version};
 
@@ -60,9 +61,11 @@ impl Rest {
                 .try_for_each(|text| layout::check_pointer(key, text))?;
         }
         Ok(Self {
-            http: http
-                .of(Kind::Rest, Vec::new())?
-                .carrying(headers::carried(config)?),
+            http: http.of(Kind::Rest, Vec::new())?.carrying(Carried::of(
+                Kind::Rest,
+                &config.credential_header,
+                &config.credential_scheme,
+            )?),
             method: config.method.into(),
             path: PathTemplate::parse("provider.rest.path", &config.path)?,
             read_path,

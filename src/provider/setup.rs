@@ -10,6 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::UserId;
 
+/// What the worker says itself, and what belongs to the connection.
+pub(super) const OWN: [&str; 14] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
 /// A setting that can't be worked with: which one, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {detail}")]

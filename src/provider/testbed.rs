@@ -54,6 +54,14 @@ pub(super) fn command(user: &str, update: &Value) -> UpdateUser {
     command_with(user, update, &json!({}))
 }
 
+/// A command whose update, and members beside the required ones, are this very text: a value would round its numbers.
+pub(super) fn command_as_written(update: &str, more: &str) -> UpdateUser {
+    let command = format!(
+        r#"{{"id":"018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e","provider":"p","userId":"u","update":{update}{more}}}"#
+    );
+    decode(command.as_bytes()).unwrap()
+}
+
 pub(super) async fn simulated(kind: Kind) -> Simulated {
     simulated_with(simulated::Settings::new(kind)).await
 }

@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use self::file::Watched;
 pub use self::file::open_to_others;
 use self::oauth2::OAuth2;
-use super::{SetupError, TokenState};
+use super::setup::OWN;
+use super::{Kind, SetupError, TokenState};
 
 /// Where the token comes from.
 #[derive(Debug, Clone)]
@@ -46,11 +47,24 @@ impl Default for Carried {
 }
 
 impl Carried {
-    pub(super) fn new(header: HeaderName, scheme: &str) -> Self {
-        Self {
+    /// As the table of the kind has it under `credential_header` and `credential_scheme`.
+    pub(super) fn of(kind: Kind, header: &str, scheme: &str) -> Result<Self, SetupError> {
+        let key = |name: &str| format!("provider.{kind}.{name}");
+        let header = HeaderName::try_from(header).ok();
+        let header = header.filter(|header| *header == AUTHORIZATION || !OWN.contains(&header.as_str()));
+        let header = header.ok_or_else(|| {
+            let detail =
+                "must be the name of an HTTP header that carries nothing else, such as authorization";
+            SetupError::new(key("credential_header"), detail)
+        })?;
+        if !scheme.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let detail = "must be one word, such as Bearer or SSWS, or empty";
+            return Err(SetupError::new(key("credential_scheme"), detail));
+        }
+        Ok(Self {
             header,
             scheme: scheme.into(),
-        }
+        })
     }
 
     pub(super) fn header(&self) -> &HeaderName {
@@ -212,7 +226,10 @@ mod tests {
             ("SSWS", "SSWS hunter2"),
             ("", "hunter2"),
         ] {
-            let value = Carried::new(AUTHORIZATION, scheme).value(&token).unwrap();
+            let value = Carried::of(Kind::Rest, "authorization", scheme)
+                .unwrap()
+                .value(&token)
+                .unwrap();
             assert_eq!(value, expected);
             assert!(value.is_sensitive(), "{scheme}");
         }

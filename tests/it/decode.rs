@@ -62,7 +62,10 @@ fn marked() -> Vec<u8> {
                 "phoneVerification": { "returnCode": {} },
                 "password": { "password": text("!"), "changeRequired": true, "verificationCode": text("") },
             },
-            "sivo": { "metadata": { "a": [MARKED_NUMBER, text(""), null] }, "lists": [text("")] },
+            "sivo": {
+                "metadata": { "a": [MARKED_NUMBER, text(""), null] }, "lists": [text("")], "sessionId": text(""),
+                "newUser": true, "lastVisit": "2026-11-21T10:00:00Z", "mfaDevices": [{ "a": text("") }], "team": null,
+            },
             "mattr": {
                 "claims": { "b": MARKED_NUMBER, "M4rk3r@key": { "c": text("") } },
                 "authenticationProvider": { "providerId": text(""), "subjectId": text("") },

@@ -118,6 +118,16 @@ fn secrets_are_marked_in_the_schemas() {
         command["$defs"]["ScimUpdate"]["properties"]["password"]["x-sensitive"],
         true
     );
+    for secret in [
+        "sessionId",
+        "sessions",
+        "mfaDevices",
+        "oauthAccounts",
+        "verifiedCredentials",
+    ] {
+        let own = &command["$defs"]["SivoUpdate"]["properties"][secret];
+        assert_eq!(own["x-sensitive"], true, "{secret}");
+    }
     let config = usher::config::schema().to_value();
     for secret in [
         "/$defs/Admin/properties/token",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::shown::Shown;
 use super::{Clearable, Config};
 use crate::contract::extension::{AuthenticationProvider, MattrUpdate};
-use crate::contract::{Failure, Field, Reason, Update, shown_key};
+use crate::contract::{Failure, Field, Json, Reason, Update, shown_key};
 use crate::provider::field_map::FieldMap;
 use crate::provider::members::Members;
 use crate::provider::{Kind, SetupError};
@@ -50,7 +50,7 @@ pub(super) struct Claims {
 }
 
 /// The free-form claims of a command.
-fn free(update: &Update) -> impl Iterator<Item = (&String, &Value)> {
+fn free(update: &Update) -> impl Iterator<Item = (&String, &Json)> {
     let claims = update.mattr.as_ref().and_then(|mattr| mattr.claims.as_ref());
     claims.into_iter().flatten()
 }
@@ -111,7 +111,7 @@ impl Claims {
     }
 
     /// What is put: the command's part over the user as read, where it was.
-    pub(super) fn body<'a>(&self, update: &Update, current: Option<Shown<'a>>) -> Body<'a> {
+    pub(super) fn body<'a>(&self, update: &'a Update, current: Option<Shown<'a>>) -> Body<'a> {
         let current = current.unwrap_or_default();
         let mut named = current.claims.is_some();
         let mut claims = current.claims.unwrap_or_default();
@@ -124,9 +124,9 @@ impl Claims {
         }
         for (name, value) in free(update) {
             named = true;
-            match value {
-                Value::Null => claims.remove(name),
-                value => claims.set(name, value.clone()),
+            match value.is_null() {
+                true => claims.remove(name),
+                false => claims.set_raw(name, value.raw()),
             }
         }
         let mut provider = current.authentication_provider.unwrap_or_default();
@@ -149,11 +149,15 @@ impl Claims {
             Some(members) => members.has(name, value),
             None => value.is_null(),
         };
+        let has_raw = |name: &str, value: &Json| match &user.claims {
+            Some(claims) => claims.has_raw(name, value.raw()),
+            None => value.is_null(),
+        };
         let claims = self.fields.changes(update);
         claims
             .into_iter()
             .all(|(name, value)| has(&user.claims, name, &Value::from(value)))
-            && free(update).all(|(name, value)| has(&user.claims, name, value))
+            && free(update).all(|(name, value)| has_raw(name, value))
             && authentication_provider(update).is_none_or(|asked| {
                 provider_members(asked)
                     .all(|(name, value)| has(&user.authentication_provider, name, &value.into()))

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::simulated::Simulated;
-use super::super::testbed::{TIMEOUT, canned, command, error, http, simulated};
+use super::super::testbed::{TIMEOUT, canned, command, command_as_written, error, http, simulated};
 use super::*;
 
 fn adapter(base_url: &str, config: &Value) -> Mattr {
@@ -360,5 +360,35 @@ async fn what_comes_between_a_read_and_a_put_is_said_to_be_lost() {
             remarks[0].workable && remarks[0].detail.contains(says),
             "{remarks:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn claims_travel_as_they_were_written() {
+    let command = command_as_written(
+        r#"{"mattr":{"claims":{"level":1.10,"id":123456789012345678901234567890,"more":{"n":12345678901234567890,"list":[1e400, -0]},"tier":null}}}"#,
+        "",
+    );
+    for (mode, put) in [
+        (
+            "merge",
+            r#"{"claims":{"id":123456789012345678901234567890,"kept":1.0,"level":1.10,"more":{"n":12345678901234567890,"list":[1e400, -0]}}}"#,
+        ),
+        (
+            "replace",
+            r#"{"claims":{"id":123456789012345678901234567890,"level":1.10,"more":{"n":12345678901234567890,"list":[1e400, -0]}}}"#,
+        ),
+    ] {
+        let read = r#"{"claims":{"id":7,"kept":1.0,"tier":"gold"}}"#;
+        let server = canned("200 OK", "", read).await;
+        let mattr = adapter(
+            &server.base_url,
+            &json!({"claims_mode": mode, "clearable": ["claims"]}),
+        );
+        mattr.check(&command).unwrap();
+        let user = mattr.read(&command.user_id).await.unwrap();
+        mattr.update(&command, Some(&user)).await.unwrap();
+        let sent = server.requests().pop().unwrap();
+        assert_eq!(sent.split_once("\r\n\r\n").unwrap().1, put, "{mode}");
     }
 }

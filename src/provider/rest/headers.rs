@@ -4,26 +4,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::config::Config;
 use crate::contract::UpdateUser;
-use crate::provider::setup::{SetupError, header_name};
-use crate::provider::token::Carried;
-
-/// What the worker says itself, and what belongs to the connection.
-const OWN: [&str; 14] = [
-    "accept",
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
+use crate::provider::setup::{OWN, SetupError, header_name};
 
 pub(super) struct Headers {
     fixed: HeaderMap,
@@ -97,23 +78,4 @@ fn optional(key: &'static str, text: &str) -> Result<Option<HeaderName>, SetupEr
         "" => Ok(None),
         text => header_name(key, text).map(Some),
     }
-}
-
-/// How the token stands in a request.
-pub(super) fn carried(config: &Config) -> Result<Carried, SetupError> {
-    let header = header_name("provider.rest.credential_header", &config.credential_header)?;
-    if header.as_str() != "authorization" && OWN.contains(&header.as_str()) {
-        return Err(SetupError::new(
-            "provider.rest.credential_header",
-            "names a header that carries something else; name another, such as authorization",
-        ));
-    }
-    let scheme = &config.credential_scheme;
-    if !scheme.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(SetupError::new(
-            "provider.rest.credential_scheme",
-            "must be one word, such as Bearer or SSWS, or empty",
-        ));
-    }
-    Ok(Carried::new(header, scheme))
 }

@@ -88,21 +88,80 @@ impl Shape for Sivo {
     }
 }
 
+/// Sivo's own fields that are texts, moments, booleans, and lists of objects.
+const OWN_TEXTS: [&str; 20] = [
+    "projectEnvironmentId",
+    "lastVerifiedCredentialId",
+    "sessionId",
+    "firstVisit",
+    "lastVisit",
+    "country",
+    "jobTitle",
+    "tShirtSize",
+    "team",
+    "mfaBackupCodeAcknowledgement",
+    "btcWallet",
+    "kdaWallet",
+    "ltcWallet",
+    "ckbWallet",
+    "kasWallet",
+    "dogeWallet",
+    "scope",
+    "walletPublicKey",
+    "wallet",
+    "chain",
+];
+const MOMENTS: [&str; 2] = ["firstVisit", "lastVisit"];
+const FLAGS: [&str; 5] = [
+    "newUser",
+    "policiesConsent",
+    "emailNotification",
+    "discordNotification",
+    "newsletterNotification",
+];
+const OBJECTS: [&str; 7] = [
+    "verifiedCredentials",
+    "missingFields",
+    "sessions",
+    "wallets",
+    "chainalysisChecks",
+    "oauthAccounts",
+    "mfaDevices",
+];
+const NEVER_NULL: [&str; 7] = [
+    "projectEnvironmentId",
+    "verifiedCredentials",
+    "lastVerifiedCredentialId",
+    "sessionId",
+    "newUser",
+    "firstVisit",
+    "lastVisit",
+];
+
 fn check(name: &str, value: &Value) -> Result<(), Refusal> {
     let wrong = |message| Err(Refusal::invalid("", "", message));
-    match (name, value) {
-        ("metadata", Value::Null | Value::Object(_)) | ("lists", Value::Null) => Ok(()),
-        ("lists", Value::Array(lists)) if lists.iter().all(Value::is_string) => Ok(()),
-        (name, Value::Null) if TEXTS.contains(&name) => Ok(()),
-        (name, Value::String(text)) if TEXTS.contains(&name) => match name {
+    let known = [&TEXTS[..], &OWN_TEXTS, &FLAGS, &OBJECTS, &["metadata", "lists"]]
+        .iter()
+        .any(|names| names.contains(&name));
+    match value {
+        _ if !known => wrong("no such field"),
+        Value::Null if !NEVER_NULL.contains(&name) => Ok(()),
+        Value::Object(_) if name == "metadata" => Ok(()),
+        Value::Bool(_) if FLAGS.contains(&name) => Ok(()),
+        Value::Array(lists) if name == "lists" && lists.iter().all(Value::is_string) => Ok(()),
+        Value::Array(items) if OBJECTS.contains(&name) && items.iter().all(Value::is_object) => Ok(()),
+        Value::String(text) if TEXTS.contains(&name) || OWN_TEXTS.contains(&name) => match name {
             _ if text.is_empty() => wrong("must not be empty"),
             "username" if is_taken(text) => Err(Refusal::Taken { at: "username" }),
             "email" if is_taken(text) => Err(Refusal::Taken { at: "email" }),
             "email" if !is_email(text) => wrong("must be an e-mail address"),
             "phoneNumber" if !is_e164(text) => wrong("must be in E.164 form"),
             "firstName" if text == "rejected" => wrong("not allowed"),
+            name if MOMENTS.contains(&name) && text.parse::<Timestamp>().is_err() => {
+                wrong("must be a date-time")
+            }
             _ => Ok(()),
         },
-        _ => wrong("no such field, or not of its type"),
+        _ => wrong("not of the field's type"),
     }
 }

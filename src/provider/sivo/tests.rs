@@ -1,9 +1,11 @@
 //! What is Sivo's alone.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::simulated::STARTING_VERSION;
-use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
+use super::super::testbed::{
+    TIMEOUT, canned, command, command_as_written, command_with, error, http, simulated, user_id,
+};
 use super::*;
 
 fn adapter(base_url: &str) -> Sivo {
@@ -71,12 +73,37 @@ async fn the_version_travels_as_it_stands_under_the_configured_header() {
     );
     assert!(request.starts_with("PATCH /users/u "), "{request}");
 
-    let bad = Config {
-        version_header: "If Match".into(),
+    for (key, value) in [
+        ("version_header", "If Match"),
+        ("version_header", "authorization"),
+        ("version_header", "host"),
+        ("credential_header", "content-type"),
+        ("credential_scheme", "Token token"),
+    ] {
+        let bad: Config = serde_json::from_value(json!({ key: value })).unwrap();
+        let refused = Sivo::new(&bad, http("http://unused.example", TIMEOUT)).map(drop);
+        assert_eq!(
+            refused.unwrap_err().key,
+            format!("provider.sivo.{key}"),
+            "{value}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_token_travels_under_the_configured_header() {
+    let server = canned("200 OK", "", "").await;
+    let config = Config {
+        credential_header: "X-Api-Key".into(),
+        credential_scheme: String::new(),
         ..Config::default()
     };
-    let refused = Sivo::new(&bad, http("http://unused.example", TIMEOUT)).map(drop);
-    assert_eq!(refused.unwrap_err().key, "provider.sivo.version_header");
+    let sivo = Sivo::new(&config, http(&server.base_url, TIMEOUT)).unwrap();
+    let command = versioned(&json!({"nickname": "Al"}), STARTING_VERSION);
+    sivo.update(&command, None).await.unwrap();
+    let request = &server.requests()[0];
+    assert!(request.contains("x-api-key: t0ken\r\n"), "{request}");
+    assert!(!request.contains("authorization"), "{request}");
 }
 
 #[tokio::test]
@@ -123,4 +150,154 @@ async fn a_user_that_stands_under_a_name_is_found() {
         adapter("http://unused.example").compare(&command, &user),
         Comparison::AsAsked
     );
+}
+
+/// What a write sends.
+async fn sent(sivo: impl Fn(&str) -> Sivo, command: &UpdateUser) -> String {
+    let server = canned("200 OK", "", "").await;
+    let sivo = sivo(&server.base_url);
+    sivo.check(command).unwrap();
+    sivo.update(command, None).await.unwrap();
+    let request = server.requests().pop().unwrap();
+    request.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+const AT: &str = r#","expectedVersion":"2026-01-01T00:00:00Z""#;
+
+#[tokio::test]
+async fn metadata_travels_as_it_was_written() {
+    let metadata = r#"{"z":12345678901234567890,"id":123456789012345678901234567890,"price":1.10,
+        "a":[1e400, -0,{"y":1.0,"x ":"\u00e9\/"}],"b":null}"#;
+    let command = command_as_written(&format!(r#"{{"sivo":{{"metadata":{metadata}}}}}"#), AT);
+    assert_eq!(
+        sent(adapter, &command).await,
+        format!(r#"{{"metadata":{metadata}}}"#)
+    );
+}
+
+#[tokio::test]
+async fn long_numbers_of_metadata_are_compared_to_the_last_digit() {
+    let command = command_as_written(
+        r#"{"sivo":{"metadata":{"id":123456789012345678901234567890,"price":1.10}}}"#,
+        AT,
+    );
+    for (metadata, comparison) in [
+        (
+            r#"{"price":1.1,"id":123456789012345678901234567890}"#,
+            Comparison::AsAsked,
+        ),
+        (
+            r#"{"price":1.1,"id":123456789012345678901234567891}"#,
+            Comparison::Differs,
+        ),
+        (r#"{"price":1.1,"id":1.2345678901234568e29}"#, Comparison::Differs),
+        (r#"{"price":1.1}"#, Comparison::Differs),
+        ("null", Comparison::Differs),
+    ] {
+        for body in [
+            format!(r#"{{"metadata":{metadata}}}"#),
+            format!(r#"{{"user":{{"metadata":{metadata}}}}}"#),
+        ] {
+            let server = canned("200 OK", "", &body).await;
+            let sivo = adapter(&server.base_url);
+            let user = sivo.read(&user_id("u")).await.unwrap();
+            assert_eq!(sivo.compare(&command, &user), comparison, "{body}");
+        }
+    }
+}
+
+/// A value of each field's type.
+fn every_own_field() -> Value {
+    json!({
+        "projectEnvironmentId": "e", "verifiedCredentials": [{"id": "c"}], "lastVerifiedCredentialId": "c",
+        "sessionId": "s", "newUser": false, "firstVisit": "2026-01-01T00:00:00Z",
+        "lastVisit": "2026-01-01T00:00:00.123+10:00", "country": "AU", "jobTitle": "x".repeat(300),
+        "policiesConsent": true, "tShirtSize": "M", "team": "a", "metadata": {"a": {"b": null}},
+        "mfaBackupCodeAcknowledgement": "pending", "btcWallet": "b", "kdaWallet": "k", "ltcWallet": "l",
+        "ckbWallet": "c", "kasWallet": "k", "dogeWallet": "d", "emailNotification": true,
+        "discordNotification": false, "newsletterNotification": true, "lists": ["x"], "scope": "s",
+        "missingFields": [], "walletPublicKey": "p", "wallet": "w", "chain": "c", "sessions": [{}],
+        "wallets": [{"id": 1.5}], "chainalysisChecks": [], "oauthAccounts": [{"a": []}], "mfaDevices": [],
+    })
+}
+
+#[tokio::test]
+async fn every_field_of_the_page_is_set_cleared_and_compared_where_it_is_writable() {
+    let simulated = simulated(Kind::Sivo).await;
+    let config = Config {
+        writable: SivoField::ALL.into(),
+        ..Config::default()
+    };
+    let sivo = Sivo::new(&config, http(&simulated.base_url(), TIMEOUT)).unwrap();
+    let all = every_own_field();
+    assert_eq!(all.as_object().unwrap().len(), SivoField::ALL.len());
+    let set = versioned(&json!({ "sivo": all }), STARTING_VERSION);
+    let nullable = json!({
+        "sivo": all.as_object().unwrap().keys()
+            .filter(|name| !NEVER_NULL.contains(&name.as_str()))
+            .map(|name| (name.clone(), Value::Null))
+            .collect::<serde_json::Map<_, _>>()
+    });
+    let clear = versioned(&nullable, "2026-01-01T00:00:01.000Z");
+    for (command, other) in [(&set, &clear), (&clear, &set)] {
+        sivo.check(command).unwrap();
+        sivo.update(command, None).await.unwrap();
+        let user = sivo.read(&user_id("u")).await.unwrap();
+        assert_eq!(sivo.compare(command, &user), Comparison::AsAsked);
+        assert_eq!(sivo.compare(other, &user), Comparison::Differs);
+    }
+    assert_eq!(set.update.field_names().len(), 34);
+    assert!(set.update.field_names().contains(&"sivo.tShirtSize"));
+}
+
+/// By Sivo's page.
+const NEVER_NULL: [&str; 7] = [
+    "projectEnvironmentId",
+    "verifiedCredentials",
+    "lastVerifiedCredentialId",
+    "sessionId",
+    "newUser",
+    "firstVisit",
+    "lastVisit",
+];
+
+#[test]
+fn what_is_not_listed_as_writable_is_refused_by_name() {
+    let sivo = adapter("http://unused.example");
+    for (name, value) in every_own_field().as_object().unwrap() {
+        let checked = sivo.check(&versioned(&json!({"sivo": { name: value }}), STARTING_VERSION));
+        if ["metadata", "lists"].contains(&name.as_str()) {
+            assert_eq!(checked, Ok(()), "{name}");
+            continue;
+        }
+        let failure = checked.unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer),
+            (Reason::UnsupportedField, Some(format!("/update/sivo/{name}")))
+        );
+        assert!(
+            failure
+                .detail
+                .contains(&format!("`{name}` under `writable` in [provider.sivo]")),
+            "{}",
+            failure.detail
+        );
+    }
+}
+
+#[test]
+fn one_member_for_two_fields_is_refused() {
+    let config = Config {
+        writable: vec![SivoField::Team],
+        fields: serde_json::from_value(json!({"displayName": "team"})).unwrap(),
+        ..Config::default()
+    };
+    let sivo = Sivo::new(&config, http("http://unused.example", TIMEOUT)).unwrap();
+    let both = versioned(
+        &json!({"displayName": "a", "sivo": {"team": "b"}}),
+        STARTING_VERSION,
+    );
+    let failure = sivo.check(&both).unwrap_err();
+    assert_eq!(failure.pointer.as_deref(), Some("/update/sivo/team"));
+    assert!(failure.detail.contains("`displayName`"), "{}", failure.detail);
 }

@@ -16,7 +16,7 @@ const fn invalid(file: &'static str, pointer: &'static str) -> Refusal {
     (file, Reason::Invalid, Some(pointer), true)
 }
 
-const REFUSED: [Refusal; 40] = [
+const REFUSED: [Refusal; 44] = [
     ("broken-json", Reason::Undecodable, None, false),
     ("two-commands-in-one-body", Reason::Undecodable, None, false),
     // To JSON Schema, which sees the last alone, it stands there once.
@@ -61,6 +61,10 @@ const REFUSED: [Refusal; 40] = [
     ),
     invalid("zitadel-gender-that-is-not-known", "/update/zitadel/gender"),
     invalid("sivo-list-is-a-number", "/update/sivo/lists/1"),
+    invalid("sivo-new-user-is-null", "/update/sivo/newUser"),
+    invalid("sivo-sessions-hold-a-text", "/update/sivo/sessions/0"),
+    invalid("sivo-visit-without-a-zone", "/update/sivo/lastVisit"),
+    invalid("sivo-empty-country", "/update/sivo/country"),
     invalid(
         "mattr-authentication-provider-without-subject",
         "/update/mattr/authenticationProvider/subjectId",
