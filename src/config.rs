@@ -172,10 +172,12 @@ fn timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-/// `[provider.auth]`: exactly one of the three.
+/// `[provider.auth]`: exactly one of the four.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(extend("oneOf" = [{ "required": ["token_file"] }, { "required": ["token"] }, { "required": ["oauth2"] }]))]
+#[schemars(extend("oneOf" = [
+    { "required": ["token_file"] }, { "required": ["token"] }, { "required": ["oauth2"] }, { "required": ["token_command"] }
+]))]
 pub struct Auth {
     /// A file with the bearer token; read again when it changes.
     #[schemars(with = "String", extend("examples" = ["/run/secrets/zitadel"]))]
@@ -186,6 +188,16 @@ pub struct Auth {
     /// A token that the worker fetches itself, by OAuth 2.0 client credentials.
     #[schemars(with = "oauth2::Config")]
     pub oauth2: Option<oauth2::Config>,
+    /// A program and its arguments, run without a shell and with the worker's environment. It prints JSON with a bearer
+    /// token and the seconds that it serves, `{"token": "...", "expires_in": 900}` (`access_token` will do; without
+    /// `expires_in` one hour is assumed), at most 64 KiB, within `provider.timeout`, and ends with status 0. It is run
+    /// again before the token expires, and when the token is refused. Nothing else that it prints is told.
+    #[schemars(
+        with = "Vec<String>",
+        length(min = 1),
+        extend("examples" = [["/usr/local/bin/karmo-token", "--audience", "pouch-services"]])
+    )]
+    pub token_command: Option<Vec<String>>,
 }
 
 /// `[admin]`

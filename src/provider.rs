@@ -92,7 +92,7 @@ pub trait Provider: Send + Sync {
 pub trait Access: Send + Sync {
     fn token(&self) -> TokenState;
 
-    /// Fetches a token: one HTTP request, which costs a permit like any other. An error while `token` is not
+    /// Fetches a token: one HTTP request, or a run of the program that prints one, which costs a permit like any other. An error while `token` is not
     /// `Missing` is no reason to stop: the token that is held still serves.
     async fn fetch_token(&self) -> Result<(), ProviderError>;
 

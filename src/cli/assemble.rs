@@ -37,10 +37,14 @@ pub fn rehearsed(config: &config::Provider) -> anyhow::Result<(Arc<dyn Provider>
 
 fn settings(config: &config::Provider) -> http::Settings {
     let auth = &config.auth;
-    let token = match (&auth.oauth2, &auth.token) {
-        (Some(oauth2), _) => Source::OAuth2(oauth2.clone()),
-        (None, Some(token)) => Source::Value(token.clone()),
-        (None, None) => Source::File(auth.token_file.clone().unwrap_or_default()),
+    let token = match (&auth.oauth2, &auth.token, &auth.token_command) {
+        (Some(oauth2), ..) => Source::OAuth2(oauth2.clone()),
+        (None, Some(token), _) => Source::Value(token.clone()),
+        (None, None, Some(command)) => Source::Program {
+            command: command.clone(),
+            time_max: config.timeout,
+        },
+        (None, None, None) => Source::File(auth.token_file.clone().unwrap_or_default()),
     };
     http::Settings {
         base_url: config.base_url.clone(),

@@ -118,7 +118,11 @@ async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
         return reach(config, provider).await;
     }
     let Err(error) = provider.access().fetch_token().await else {
-        let mut findings = vec![Finding::ok("token", "is fetched from token_url")];
+        let had = match config.provider.auth.token_command {
+            Some(_) => "is printed by the program of token_command",
+            None => "is fetched from token_url",
+        };
+        let mut findings = vec![Finding::ok("token", had)];
         findings.extend(reach(config, provider).await);
         return findings;
     };

@@ -28,6 +28,8 @@ use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, QuotaTold, Reason, UserId};
 
+pub(super) use self::no_answer::lacks_descriptors;
+
 /// What is read of an answer to a write, and of a refusal.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -300,6 +302,9 @@ impl Access for Http {
     }
 
     async fn fetch_token(&self) -> Result<(), ProviderError> {
+        if let Some(program) = self.token.program() {
+            return program.fetch().await;
+        }
         let Some(oauth2) = self.token.oauth2() else {
             return Ok(());
         };

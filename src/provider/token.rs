@@ -5,8 +5,10 @@
 mod fetched;
 mod file;
 pub mod oauth2;
+mod program;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::file::Watched;
 pub use self::file::open_to_others;
 use self::oauth2::OAuth2;
+use self::program::Program;
 use super::setup::OWN;
 use super::{Kind, SetupError, TokenState};
 
@@ -25,6 +28,11 @@ pub enum Source {
     File(PathBuf),
     /// Fetched, and fetched again before it expires.
     OAuth2(oauth2::Config),
+    /// Printed by a program, and again before it expires.
+    Program {
+        command: Vec<String>,
+        time_max: Duration,
+    },
 }
 
 /// The word before the token, as it is kept.
@@ -94,6 +102,7 @@ pub(super) enum Token {
     Fixed(HeaderValue),
     File(Watched<HeaderValue>),
     Fetched(Box<OAuth2>),
+    Printed(Box<Program>),
 }
 
 impl Token {
@@ -110,6 +119,9 @@ impl Token {
                 Self::File(file)
             }
             Source::OAuth2(config) => Self::Fetched(Box::new(OAuth2::new(config)?)),
+            Source::Program { command, time_max } => {
+                Self::Printed(Box::new(Program::new(command, time_max)?))
+            }
         })
     }
 
@@ -117,6 +129,7 @@ impl Token {
         match self {
             Self::Fixed(_) | Self::File(_) => TokenState::Ready,
             Self::Fetched(oauth2) => oauth2.state(),
+            Self::Printed(program) => program.state(),
         }
     }
 
@@ -126,13 +139,16 @@ impl Token {
             Self::Fixed(header) => Some(header.clone()),
             Self::File(file) => Some(file.current()),
             Self::Fetched(oauth2) => oauth2.header(),
+            Self::Printed(program) => program.header(),
         }
     }
 
     /// The provider let this token in.
     pub(super) fn accepted(&self, header: &HeaderValue) {
-        if let Self::Fetched(oauth2) = self {
-            oauth2.accepted(header);
+        match self {
+            Self::Fixed(_) | Self::File(_) => {}
+            Self::Fetched(oauth2) => oauth2.accepted(header),
+            Self::Printed(program) => program.accepted(header),
         }
     }
 
@@ -142,13 +158,14 @@ impl Token {
             Self::Fixed(_) => false,
             Self::File(file) => file.read_again() != header,
             Self::Fetched(oauth2) => oauth2.refused(header),
+            Self::Printed(program) => program.refused(header),
         }
     }
 
     /// Waits until other credentials are found.
     pub(super) async fn changed(&self) {
         match self {
-            Self::Fixed(_) => std::future::pending().await,
+            Self::Fixed(_) | Self::Printed(_) => std::future::pending().await,
             Self::File(file) => file.changed().await,
             Self::Fetched(oauth2) => oauth2.changed().await,
         }
@@ -163,8 +180,15 @@ impl Token {
 
     pub(super) fn oauth2(&self) -> Option<&OAuth2> {
         match self {
-            Self::Fixed(_) | Self::File(_) => None,
+            Self::Fixed(_) | Self::File(_) | Self::Printed(_) => None,
             Self::Fetched(oauth2) => Some(oauth2),
+        }
+    }
+
+    pub(super) fn program(&self) -> Option<&Program> {
+        match self {
+            Self::Fixed(_) | Self::File(_) | Self::Fetched(_) => None,
+            Self::Printed(program) => Some(program),
         }
     }
 }

@@ -47,6 +47,7 @@ fn rest(key: &str) -> Value {
             "token_url": "https://a.example/token", "client_id": "usher", "client_secret_file": "/s",
         } }),
         "provider.auth.token" => json!({}),
+        "provider.auth.token_command" => json!({ "token_command": ["/bin/other"] }),
         _ => json!({ "token_file": "/run/secrets/zitadel" }),
     };
     let mut rest = json!({ "provider": {
@@ -79,6 +80,7 @@ fn known(key: &str) -> Vec<Value> {
         "provider.auth.oauth2" => vec![json!({
             "token_url": "https://b.example/token", "client_id": "other", "client_secret_file": "/s",
         })],
+        "provider.auth.token_command" => vec![json!(["/bin/token"]), json!(["mint", "--for", "a, b"])],
         "provider" => vec![with(&rest(key)["provider"], "name", &json!("karmo-au"))],
         // A quota is one of the four.
         "provider.rate.burst" => vec![],

@@ -108,7 +108,7 @@ fn is_unprocessed(cause: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether this process, or its machine, may open no more files (EMFILE, ENFILE).
-pub(super) fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
+pub(in crate::provider) fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     causes(error)

@@ -22,6 +22,7 @@ use crate::contract::Fault;
 use crate::provider::answer::Answer;
 use crate::provider::{ProviderError, SetupError, TokenState};
 
+pub(super) use answer::lifetime;
 pub use config::{Body, ClientIn, Config};
 
 /// What `application/x-www-form-urlencoded` leaves as it is; a space becomes a plus.

@@ -59,7 +59,7 @@ const ADAPTERS: [&str; 11] = [
 ];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 19] = [
+const HOMES: [(&str, &[&str]); 20] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
@@ -77,6 +77,7 @@ const HOMES: [(&str, &[&str]); 19] = [
     ("regex", &["src/provider/answers"]),
     ("icu_normalizer", &["src/provider/equal.rs"]),
     ("h2", &["src/provider/http"]),
+    ("rustix", &["src/provider/token/program.rs"]),
     ("strsim", &["src/config"]),
     ("tracing_subscriber", &["src/telemetry"]),
 ];

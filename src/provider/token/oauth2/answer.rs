@@ -80,7 +80,7 @@ pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
 }
 
 /// A number of seconds, or a text with one.
-fn lifetime(expires_in: &Value) -> Option<Duration> {
+pub(in crate::provider::token) fn lifetime(expires_in: &Value) -> Option<Duration> {
     let seconds = match expires_in {
         Value::Null => return Some(LIFETIME_ASSUMED),
         Value::Number(number) => number.as_f64()?,

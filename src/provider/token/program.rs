@@ -1,0 +1,206 @@
+//! A token that a program prints, for providers whose tokens are had in a way that is no business of the worker's, such
+//! as a request that a cloud's own key signs.
+//!
+//! The program is bounded in time and in what it prints. Nothing that it prints is told but the token, in a header.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+use super::bearer;
+use super::fetched::{Fetched, Verdict};
+use super::oauth2::lifetime;
+use crate::contract::Fault;
+use crate::provider::http::lacks_descriptors;
+use crate::provider::{ProviderError, SetupError, TokenState};
+
+/// What prints more prints no token.
+const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Runs the program and keeps the token in use.
+pub(in crate::provider) struct Program {
+    name: String,
+    arguments: Vec<String>,
+    time_max: Duration,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    fetched: Fetched,
+    /// Whether the last run failed: what is tried every few seconds is logged once.
+    failing: bool,
+}
+
+#[derive(Deserialize)]
+struct Printed {
+    #[serde(alias = "access_token")]
+    token: SecretString,
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Program {
+    pub(super) fn new(command: Vec<String>, time_max: Duration) -> Result<Self, SetupError> {
+        let mut command = command.into_iter();
+        let name = command.next().filter(|name| !name.is_empty()).ok_or_else(|| {
+            let detail = "must name a program, and then its arguments, each a text of its own";
+            SetupError::new("provider.auth.token_command", detail)
+        })?;
+        Ok(Self {
+            name,
+            arguments: command.collect(),
+            time_max,
+            held: Mutex::default(),
+        })
+    }
+
+    pub(super) fn state(&self) -> TokenState {
+        self.held().fetched.state()
+    }
+
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        self.held().fetched.header()
+    }
+
+    pub(super) fn accepted(&self, header: &HeaderValue) {
+        self.held().fetched.accepted(header);
+    }
+
+    /// True where the call can be made again, with another token.
+    pub(super) fn refused(&self, header: &HeaderValue) -> bool {
+        self.held().fetched.refused(header) == Verdict::Renew
+    }
+
+    /// Runs the program once. Where it gives no token, the one that is held stays in use while it serves.
+    pub(in crate::provider) async fn fetch(&self) -> Result<(), ProviderError> {
+        let asked_at = Instant::now();
+        let granted = match timeout(self.time_max, self.run()).await {
+            Ok(printed) => printed.and_then(|printed| self.granted(&printed)),
+            Err(_) => Err(self.error(format_args!(
+                "did not end within {:?} (provider.timeout) and was stopped",
+                self.time_max
+            ))),
+        };
+        let mut held = self.held();
+        match granted {
+            Ok((header, lifetime)) => {
+                held.fetched.keep(header, lifetime, asked_at);
+                held.failing = false;
+                tracing::debug!(token.serves_s = lifetime.as_secs(), "token: printed");
+                Ok(())
+            }
+            Err(error) => {
+                let serves = held.fetched.fetch_failed();
+                if !std::mem::replace(&mut held.failing, true) {
+                    tracing::warn!(%error, token.serves = serves, "token: none is printed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What the program prints, where it ends well.
+    async fn run(&self) -> Result<Vec<u8>, ProviderError> {
+        let mut command = Command::new(&self.name);
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut running = Running(command.spawn().map_err(|error| self.not_started(&error))?);
+        let lost = |error: io::Error| self.error(format_args!("can't be read ({error})"));
+        let mut printed = Vec::new();
+        if let Some(output) = running.0.stdout.take() {
+            let mut output = output.take(OUTPUT_BYTES_MAX + 1);
+            output.read_to_end(&mut printed).await.map_err(lost)?;
+        }
+        if printed.len() as u64 > OUTPUT_BYTES_MAX {
+            return Err(self.error(format_args!(
+                "printed more than 64 KiB and was stopped; let it print the JSON with the token alone"
+            )));
+        }
+        let status = running.0.wait().await.map_err(lost)?;
+        match status.success() {
+            true => Ok(printed),
+            false => Err(self.error(format_args!(
+                "failed ({status}); run it by hand as the worker's user to see why"
+            ))),
+        }
+    }
+
+    fn granted(&self, printed: &[u8]) -> Result<(HeaderValue, Duration), ProviderError> {
+        // serde would take an array for a struct, too.
+        let is_object = printed.trim_ascii_start().first() == Some(&b'{');
+        let printed = is_object.then(|| serde_json::from_slice::<Printed>(printed).ok());
+        let printed = printed.flatten().ok_or_else(|| {
+            self.error(format_args!(
+                "printed something else than JSON such as {{\"token\": \"...\", \"expires_in\": 900}}; let it print that \
+                 alone"
+            ))
+        })?;
+        let lifetime = lifetime(&printed.expires_in).ok_or_else(|| {
+            self.error(format_args!(
+                "printed an expires_in that is no number of seconds above nought; correct it"
+            ))
+        })?;
+        let header = bearer(printed.token.expose_secret()).map_err(|_| {
+            self.error(format_args!(
+                "printed a token that an HTTP header can't carry; let it print the token alone"
+            ))
+        })?;
+        Ok((header, lifetime))
+    }
+
+    fn not_started(&self, error: &io::Error) -> ProviderError {
+        let fault = match lacks_descriptors(error) {
+            true => Fault::Worker,
+            false => Fault::Credentials,
+        };
+        let told = self.error(format_args!(
+            "can't be started ({error}); correct its path, or its rights for the worker's user"
+        ));
+        ProviderError { fault, ..told }
+    }
+
+    /// Its arguments may be secrets.
+    fn error(&self, what: std::fmt::Arguments<'_>) -> ProviderError {
+        let name = &self.name;
+        ProviderError::new(
+            Fault::Credentials,
+            format!("the program `{name}` of token_command {what}"),
+        )
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program that was started. One that has not ended when it is dropped is killed, with all that it started.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has an id until it was waited for, so the id is nobody else's.
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            // An error says that nobody is there any more.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
