@@ -107,8 +107,9 @@ pub struct Provider {
     #[serde(default)]
     pub merge: Merge,
     /// What becomes of a command that the provider answers with a success, and with the user without what was asked:
-    /// fail (the user is read, and the command rejected where it still is not as asked) or warn (it succeeds, and the log
-    /// says so). Only answers of SCIM are compared. Default: fail.
+    /// fail (the user is read where that is possible, and the command rejected where it still is not as asked) or warn (it
+    /// succeeds, and the log says so). Answers of SCIM and of Karmo are compared; at Karmo not the e-mail address, since its
+    /// answer has the verified one. Default: fail.
     #[serde(default)]
     pub on_ignored: OnIgnored,
     /// How long a call that was given up may still take effect: the user's next call waits for it. Default: 2s.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::answers::{Class, Rule};
 use super::code::text;
+use super::equal::{Case, Form, same};
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
@@ -23,6 +24,9 @@ const FIELDS: [(Field, &str); 4] = [
     (Field::GivenName, "firstName"),
     (Field::FamilyName, "lastName"),
 ];
+
+/// Where the code is looked for after the configured member.
+const SECOND_CODE_MEMBER: &str = "errorCode";
 
 /// How deep an error's body is looked through for pointers.
 const DEPTH_MAX: u32 = 8;
@@ -50,7 +54,8 @@ pub struct Config {
     /// `code`. Karmo's page describes the code, but not under which name it stands.
     pub error_code_member: String,
     /// The 8-digit codes by which Karmo says that the access-management provider is not configured for this environment:
-    /// the provider is paused then, and no command is at fault. Default: none, because no list of the codes is known.
+    /// the provider is paused then, and no command is at fault, whatever the status is and wherever the code stands.
+    /// Default: none, because no list of the codes is known. Where a status alone says it, `[[provider.answers]]` does.
     pub not_configured_codes: Vec<String>,
 }
 
@@ -79,9 +84,17 @@ pub struct Karmo {
 
 /// The rules that the configuration of the kind alone makes.
 pub fn rules(config: &Config) -> Vec<Rule> {
-    let member = format!("/{}", config.error_code_member);
-    let rule = |code: &String| Rule::body_says(&member, code, Class::Configuration);
-    config.not_configured_codes.iter().map(rule).collect()
+    let as_token = config.error_code_member.replace('~', "~0").replace('/', "~1");
+    let members = [as_token.as_str(), SECOND_CODE_MEMBER].map(|member| format!("/**/{member}"));
+    let mut rules = Vec::new();
+    for code in &config.not_configured_codes {
+        rules.extend(
+            members
+                .each_ref()
+                .map(|member| Rule::body_says(member, code, Class::Configuration)),
+        );
+    }
+    rules
 }
 
 impl Karmo {
@@ -103,31 +116,64 @@ impl Karmo {
         let Some(body) = answer.json() else {
             return error;
         };
-        error.code = [self.error_code_member.as_str(), "errorCode"]
+        error.code = [self.error_code_member.as_str(), SECOND_CODE_MEMBER]
             .into_iter()
-            .find_map(|name| answer.formed_code(&text(member(body, name, DEPTH_MAX)?)?, eight_digits));
+            .find_map(|name| code(body, name, DEPTH_MAX))
+            .and_then(|code| answer.formed_code(&code, eight_digits));
         if let (Fault::Command(_), Some(update)) = (error.fault, update) {
-            error.pointer = self.field_named(body, update, DEPTH_MAX).map(Field::pointer);
+            let mut named = Vec::new();
+            self.fields_named(body, update, DEPTH_MAX, &mut named);
+            let pointers: Vec<_> = named.into_iter().map(Field::pointer).collect();
+            if pointers.len() > 1 {
+                let places = pointers.join(", ");
+                error.detail = format!("{}; the provider names {places}", error.detail).into();
+            }
+            error.pointer = pointers.into_iter().next();
         }
         error
     }
 
-    /// The first text in an error's body that points to a field of the command.
-    fn field_named(&self, body: &Value, update: &Update, depth: u32) -> Option<Field> {
-        let depth = depth.checked_sub(1)?;
+    /// The fields of the command that texts in an error's body point to.
+    fn fields_named(&self, body: &Value, update: &Update, depth: u32, named: &mut Vec<Field>) {
+        let Some(depth) = depth.checked_sub(1) else { return };
         match body {
-            Value::String(text) => self
-                .fields
-                .field(pointed_to(text)?)
-                .filter(|field| update.shared(*field).is_some()),
-            Value::Array(items) => items
-                .iter()
-                .find_map(|item| self.field_named(item, update, depth)),
-            Value::Object(members) => members
-                .values()
-                .find_map(|member| self.field_named(member, update, depth)),
-            _ => None,
+            Value::String(text) => {
+                let field = pointed_to(text).and_then(|name| self.fields.field(name));
+                let field = field.filter(|field| update.shared(*field).is_some() && !named.contains(field));
+                named.extend(field);
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.fields_named(item, update, depth, named);
+                }
+            }
+            Value::Object(members) => {
+                for member in members.values() {
+                    self.fields_named(member, update, depth, named);
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// Where in the command the first field stands that the answer's user has otherwise. A member that is not there says
+    /// nothing, since the names of an answer are not known. The address in an answer is the verified one, so it stays the
+    /// former one until the user has verified the new one.
+    fn ignored(&self, update: &Update, answer: &Answer) -> Option<String> {
+        let answer = answer.json()?;
+        let user = answer
+            .get("user")
+            .filter(|user| user.is_object())
+            .unwrap_or(answer);
+        let differs = |(field, name): &(Field, &str)| {
+            let (Some(asked), Some(shown)) = (update.shared(*field), user.get(*name)) else {
+                return false;
+            };
+            let shown = shown.as_str().unwrap_or_default();
+            !same(Form::of(*field), Case::Exact, asked.unwrap_or_default(), shown)
+        };
+        let mut compared = self.fields.names().filter(|(field, _)| *field != Field::Email);
+        compared.find(differs).map(|(field, _)| field.pointer())
     }
 }
 
@@ -142,15 +188,16 @@ fn pointed_to(text: &str) -> Option<&str> {
     }
 }
 
-/// The first member of this name, at any depth.
-fn member<'a>(body: &'a Value, name: &str, depth: u32) -> Option<&'a Value> {
+/// The first code that is a member of this name, at any depth.
+fn code(body: &Value, name: &str, depth: u32) -> Option<String> {
     let depth = depth.checked_sub(1)?;
     match body {
         Value::Object(members) => members
             .get(name)
-            .filter(|value| !value.is_object() && !value.is_array())
-            .or_else(|| members.values().find_map(|value| member(value, name, depth))),
-        Value::Array(items) => items.iter().find_map(|item| member(item, name, depth)),
+            .and_then(text)
+            .filter(|code| eight_digits(code))
+            .or_else(|| members.values().find_map(|value| code(value, name, depth))),
+        Value::Array(items) => items.iter().find_map(|item| code(item, name, depth)),
         _ => None,
     }
 }
@@ -214,8 +261,11 @@ impl Provider for Karmo {
         let body = self.fields.members(&command.update);
         let request = Request::write(self.method.into(), &self.path, &command.user_id, &body)?;
         let refusal = |answer: &Answer| self.refusal(answer, Some(&command.update));
-        self.http.call(request, refusal).await?;
-        Ok(Updated::default())
+        let answer = self.http.call(request, refusal).await?;
+        Ok(Updated {
+            ignored: self.ignored(&command.update, &answer),
+            ..Updated::default()
+        })
     }
 
     fn access(&self) -> &dyn Access {

@@ -200,6 +200,8 @@ async fn a_success_that_shows_the_user_without_what_was_asked_is_looked_up() {
     let shows_old = Scripted::in_turn([Answer::ApplyAndShowOld]);
     assert_eq!(one(&shows_old).await.0, "SUCCESS 1");
     assert_eq!(shows_old.writes().len(), 1);
+    let unreadable = Scripted::in_turn([Answer::Ignore]).unreadable();
+    assert_eq!(one(&unreadable).await.0, "rejected 1", "there is nothing to look up");
 }
 
 #[tokio::test(start_paused = true)]

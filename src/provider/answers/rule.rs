@@ -60,7 +60,8 @@ struct Written {
     #[serde(default)]
     #[schemars(with = "bool")]
     json: Option<bool>,
-    /// A JSON pointer into the body: there is something, and not null.
+    /// A JSON pointer into the body: there is something, and not null. `/**/` stands for any number of levels, once: there
+    /// is such a thing at one of them.
     #[serde(default)]
     #[schemars(with = "String", extend("examples" = ["/error/code"]))]
     pointer: Option<String>,
@@ -112,6 +113,14 @@ impl TryFrom<Written> for Rule {
             return Err(
                 "`pointer` and `status_at` are JSON pointers, which start with a slash, such as /error/code",
             );
+        }
+        let any_levels = |pointer: &Option<String>| {
+            pointer
+                .as_ref()
+                .map_or(0, |pointer| pointer.matches(ANY_LEVELS).count())
+        };
+        if any_levels(&written.pointer) > 1 || any_levels(&written.status_at) > 0 {
+            return Err("`/**/` may stand once in `pointer`, and not in `status_at`");
         }
         if written.retry_after.is_some() && written.class != Some(Class::Throttled) {
             return Err("`retry_after` goes with the class `throttled` only");
@@ -194,10 +203,16 @@ impl Rule {
         {
             return false;
         }
-        let found = answer.json().and_then(|body| body.pointer(pointer));
-        let Some(found) = found.filter(|value| !value.is_null()) else {
-            return false;
-        };
+        let mut found = Vec::new();
+        if let Some(body) = answer.json() {
+            places(body, pointer, &mut found);
+        }
+        found
+            .into_iter()
+            .any(|value| !value.is_null() && self.is_asked_for(value))
+    }
+
+    fn is_asked_for(&self, found: &Value) -> bool {
         let text = scalar(found);
         self.equals
             .as_ref()
@@ -213,6 +228,33 @@ impl Rule {
         let value = answer.json()?.pointer(self.status_at.as_deref()?)?;
         let status = scalar(value)?.parse().ok()?;
         (100..=999).contains(&status).then_some(status)
+    }
+}
+
+/// Stands for any number of levels in a pointer, none among them.
+const ANY_LEVELS: &str = "/**/";
+
+/// What stands at the pointer, which has the levels that are left open once at most.
+fn places<'a>(body: &'a Value, pointer: &str, found: &mut Vec<&'a Value>) {
+    match pointer.split_once(ANY_LEVELS) {
+        None => found.extend(body.pointer(pointer)),
+        Some((above, below)) => {
+            if let Some(at) = body.pointer(above) {
+                at_any_level(at, &format!("/{below}"), found);
+            }
+        }
+    }
+}
+
+/// No deeper than serde_json reads.
+fn at_any_level<'a>(at: &'a Value, pointer: &str, found: &mut Vec<&'a Value>) {
+    found.extend(at.pointer(pointer));
+    match at {
+        Value::Object(members) => members
+            .values()
+            .for_each(|member| at_any_level(member, pointer, found)),
+        Value::Array(items) => items.iter().for_each(|item| at_any_level(item, pointer, found)),
+        _ => {}
     }
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use super::super::http::Settings;
 use super::super::testbed::{TIMEOUT, canned, command, error, http, simulated, user_id};
+use super::super::token::Source;
 use super::*;
 use crate::contract::Reason;
 
@@ -120,5 +122,150 @@ async fn only_what_is_surely_a_code_or_a_field_is_passed_on() {
             "{body}"
         );
         assert_eq!(refused.fault, Fault::Command(Reason::Rejected));
+    }
+}
+
+/// Karmo's words for a body's place: its pages do not show where the code stands.
+const CODE_PLACES: [&str; 6] = [
+    r#"{"code":"40917364"}"#,
+    r#"{"code":40917364}"#,
+    r#"{"error":{"code":"40917364","metadata":{}}}"#,
+    r#"{"errors":[{"detail":"x"},{"detail":"y","code":"40917364"}]}"#,
+    r#"{"code":"BAD_REQUEST","error":{"details":[{"errorCode":"40917364"}]}}"#,
+    r#"{"error":{"code":{"value":1},"inner":{"code":"40917364"}}}"#,
+];
+
+#[tokio::test]
+async fn what_is_not_configured_at_karmo_is_no_commands_fault_under_any_status() {
+    let listed = Config {
+        not_configured_codes: vec!["11111111".into(), "40917364".into()],
+        ..Config::default()
+    };
+    for status in [400, 403, 404, 409, 412, 422, 424, 500, 501, 503] {
+        for body in CODE_PLACES {
+            let server = canned(&format!("{status} X"), "", body).await;
+            let update = async |config: &Config| {
+                let karmo = adapter(&server.base_url, config);
+                error(
+                    karmo
+                        .update(&command("u", &json!({"email": "alex@example.com"})), None)
+                        .await,
+                )
+            };
+            let refused = update(&listed).await;
+            assert_eq!(
+                (refused.fault, refused.status),
+                (Fault::Configuration, Some(status)),
+                "{status} {body}"
+            );
+            assert_eq!(refused.code.as_deref(), Some("40917364"), "{status} {body}");
+            let another = update(&Config::default()).await;
+            assert_eq!(
+                another.fault == Fault::Configuration,
+                status == 501,
+                "{status} {body}: {another:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_eight_digit_code_and_the_status_serve_in_the_configurations_rules() {
+    for (rule, status, fault) in [
+        (
+            json!({"pointer": "/**/code", "equals": "40917364", "class": "configuration"}),
+            422,
+            Fault::Configuration,
+        ),
+        (
+            json!({"status": 503, "class": "configuration"}),
+            503,
+            Fault::Configuration,
+        ),
+        (
+            json!({"pointer": "/**/code", "matches": "^4091", "class": "conflict"}),
+            500,
+            Fault::Command(Reason::Conflict),
+        ),
+        (
+            json!({"pointer": "/**/code", "equals": "40917365", "class": "conflict"}),
+            422,
+            Fault::Command(Reason::Rejected),
+        ),
+        (
+            json!({"pointer": "/error/**/code", "equals": "40917364", "class": "conflict"}),
+            422,
+            Fault::Command(Reason::Conflict),
+        ),
+        (
+            json!({"pointer": "/errors/**/code", "equals": "40917364", "class": "conflict"}),
+            422,
+            Fault::Command(Reason::Rejected),
+        ),
+    ] {
+        let body = r#"{"code":"BAD","error":{"more":[{"code":"40917364"}]}}"#;
+        let server = canned(&format!("{status} X"), "", body).await;
+        let http = Http::new(Settings {
+            base_url: server.base_url.clone(),
+            timeout: TIMEOUT,
+            token: Source::Value("t0ken".into()),
+            concurrency: 1,
+            answers: vec![serde_json::from_value(rule.clone()).unwrap()],
+        });
+        let karmo = Karmo::new(&Config::default(), http.unwrap()).unwrap();
+        let refused = error(
+            karmo
+                .update(&command("u", &json!({"givenName": "Alex"})), None)
+                .await,
+        );
+        assert_eq!(refused.fault, fault, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn all_places_that_an_error_names_are_told() {
+    let body = r#"{"code":"40917364","metadata":{"limit":"/lastName"},"errors":[
+        {"detail":"alex is no name","pointer":"/firstName"},{"detail":"x","pointer":"/mobileNumber"},
+        {"detail":"again","pointer":"/firstName"},{"detail":"not sent","pointer":"/email"}]}"#;
+    let server = canned("422 Unprocessable Entity", "", body).await;
+    let karmo = adapter(&server.base_url, &Config::default());
+    let update = json!({"givenName": "Alex", "phone": "+61412345678"});
+    let refused = error(karmo.update(&command("u", &update), None).await);
+    assert_eq!(refused.pointer.as_deref(), Some("/update/givenName"));
+    assert!(
+        refused
+            .detail
+            .ends_with("; the provider names /update/givenName, /update/phone"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_user_that_is_answered_without_what_was_asked_is_told_but_for_its_address() {
+    let asked = json!({
+        "email": "alex@example.com", "phone": "+61412345678", "givenName": "Zo\u{eb}", "familyName": null,
+    });
+    for (body, ignored) in [
+        ("", None),
+        ("{}", None),
+        (r#"{"id":"u","email":"before@example.com"}"#, None),
+        (
+            r#"{"firstName":"Zoe\u0308","mobileNumber":"+61 412 345 678","lastName":null}"#,
+            None,
+        ),
+        (r#"{"user":{"firstName":"Zo\u00eb","lastName":""}}"#, None),
+        (r#"{"firstName":"Alexa"}"#, Some("/update/givenName")),
+        (r#"{"user":{"mobileNumber":null}}"#, Some("/update/phone")),
+        (r#"{"lastName":"Taylor"}"#, Some("/update/familyName")),
+        (r#"["Alexa"]"#, None),
+    ] {
+        let server = canned("200 OK", "", body).await;
+        let config = Config {
+            clearable: vec![Field::FamilyName],
+            ..Config::default()
+        };
+        let karmo = adapter(&server.base_url, &config);
+        let updated = karmo.update(&command("u", &asked), None).await.unwrap();
+        assert_eq!(updated.ignored.as_deref(), ignored, "{body}");
     }
 }
