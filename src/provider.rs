@@ -77,6 +77,21 @@ pub trait Provider: Send + Sync {
     /// `current` is there when `reads_before_write` asked for it.
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
 
+    /// How many calls a write takes, one after the other. Each of several may be repeated by itself.
+    fn calls_of_write(&self, _: &UpdateUser) -> usize {
+        1
+    }
+
+    /// The next call of a write that takes several, when so many of them were successes.
+    async fn update_further(
+        &self,
+        command: &UpdateUser,
+        current: Option<&User>,
+        _done: usize,
+    ) -> Result<Updated, ProviderError> {
+        self.update(command, current).await
+    }
+
     /// What the provider says of itself and what follows from the configuration, for `usher check`. Each document that it
     /// has of itself costs one request of the quota.
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
@@ -125,11 +140,6 @@ impl User {
     fn is_marked_as(&self, other: &Self, pointer: &str) -> bool {
         let mark = self.0.pointer(pointer).and_then(Value::as_str);
         mark.is_some() && mark == other.0.pointer(pointer).and_then(Value::as_str)
-    }
-
-    /// The text there, as a version.
-    fn version_at(&self, pointer: &str) -> Option<Version> {
-        Version::parse(self.0.pointer(pointer)?.as_str()?)
     }
 }
 

@@ -152,7 +152,7 @@ impl<'a> Members<'a> {
         match self.get(name) {
             None => value.get() == "null",
             Some(Member::Kept(text)) => same_json(value, text),
-            Some(Member::Set(_) | Member::Within(_)) => false,
+            Some(Member::Set(_) | Member::Text(_) | Member::Within(_)) => false,
         }
     }
 }

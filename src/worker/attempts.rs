@@ -151,6 +151,7 @@ impl Caller {
             not_taken_up: 0,
             unprocessed: 0,
             unfit: 0,
+            done: 0,
             looks: 0,
             written_at: Instant::now(),
             codes: Codes::default(),
@@ -205,6 +206,8 @@ struct Attempts<'a> {
     unprocessed: u32,
     /// Writes that did not fit the user.
     unfit: u32,
+    /// Calls of the write that were successes.
+    done: usize,
     /// Reads that failed after the last attempt.
     looks: u32,
     /// When a write that may have been applied ended. One of another delivery: when this one began.
@@ -283,7 +286,7 @@ impl Attempts<'_> {
     fn expired(&self) -> Option<Failure> {
         let expires_at = self.command.expires_at?;
         // Whether a write was applied is looked up first, where that can be done.
-        let open = self.sent == Sent::Unanswered && !self.provider().reads();
+        let open = self.done > 0 || (self.sent == Sent::Unanswered && !self.provider().reads());
         (!open && self.caller.clock.now() >= expires_at).then(|| {
             let detail = "its time had passed before the first call; publish it again with a later expiresAt";
             Failure::new(Reason::Expired, detail).at("/expiresAt")
@@ -332,13 +335,20 @@ impl Attempts<'_> {
     async fn write(&mut self, permit: Permit, current: Option<&User>) -> Option<Next> {
         self.first_attempt_at.get_or_insert(self.caller.clock.now());
         let start = Instant::now();
-        let call = self.provider().update(self.command, current);
+        let call = match self.done {
+            0 => self.provider().update(self.command, current),
+            done => self.provider().update_further(self.command, current, done),
+        };
         let answer = self.timed("write", call).await;
         permit.tell(self.provider());
         let error = match answer {
             Ok(updated) => {
                 self.log_call("write", Ok(()), start, Duration::ZERO);
                 permit.report(&self.command.user_id, Call::Write, Ok(()), &mut self.trouble);
+                self.done += 1;
+                if self.done < self.provider().calls_of_write(self.command) {
+                    return Some(self.go_on(current));
+                }
                 self.attempts += 1;
                 self.codes = updated.codes;
                 return Some(self.after_success(updated.ignored, updated.version, current));

@@ -201,7 +201,11 @@ async fn a_success_that_shows_the_user_without_what_was_asked_is_looked_up() {
     assert_eq!(one(&shows_old).await.0, "SUCCESS 1");
     assert_eq!(shows_old.writes().len(), 1);
     let unreadable = Scripted::in_turn([Answer::Ignore]).unreadable();
-    assert_eq!(one(&unreadable).await.0, "rejected 1", "there is nothing to look up");
+    assert_eq!(
+        one(&unreadable).await.0,
+        "rejected 1",
+        "there is nothing to look up"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,4 +274,21 @@ async fn a_user_that_was_as_asked_before_a_write_without_an_answer_is_as_asked_a
 async fn what_an_earlier_try_of_the_command_changed_is_told_as_changed() {
     let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Broken)]).reading_first();
     assert_eq!(one(&provider).await.0, "SUCCESS 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_of_two_calls_is_one_attempt_and_a_failure_of_the_second_is_looked_up() {
+    let both = Scripted::always(Answer::Ok).in_parts(2);
+    assert_eq!(one(&both).await.0, "SUCCESS 1");
+    assert_eq!(both.writes().len(), 2);
+    let throttled = Scripted::in_turn([Answer::Ok, Answer::Fail(Fault::Throttled { retry_after: None })]);
+    let throttled = throttled.in_parts(2);
+    assert_eq!(one(&throttled).await.0, "SUCCESS 1");
+    assert_eq!(throttled.writes().len(), 3, "the first one is not made again");
+    let rejected = Scripted::in_turn([Answer::Ignore, Answer::Fail(Fault::Command(Reason::Rejected))]);
+    let rejected = rejected.in_parts(2);
+    assert_eq!(one(&rejected).await.0, "rejected 1");
+    let applied = Scripted::in_turn([Answer::Ok, Answer::ApplyAnd(Fault::Command(Reason::NotFound))]);
+    let applied = applied.in_parts(2);
+    assert_eq!(one(&applied).await.0, "SUCCESS 1", "it is as asked");
 }

@@ -79,6 +79,7 @@ struct State {
     before: BTreeMap<String, (Instant, BTreeMap<&'static str, String>)>,
     reads_first: bool,
     versioned: bool,
+    parts: usize,
     harmless: bool,
     credentials_change: bool,
     outlives: bool,
@@ -100,6 +101,7 @@ impl Scripted {
             before: BTreeMap::new(),
             reads_first: false,
             versioned: false,
+            parts: 1,
             harmless: true,
             credentials_change: false,
             outlives: false,
@@ -133,6 +135,12 @@ impl Scripted {
     /// Sending a command twice does harm from now on.
     pub fn harmful(self) -> Self {
         self.lock().harmless = false;
+        self
+    }
+
+    /// Each write takes so many calls from now on.
+    pub fn in_parts(self, parts: usize) -> Self {
+        self.lock().parts = parts;
         self
     }
 
@@ -349,6 +357,10 @@ impl Provider for Scripted {
 
     fn reads_before_write(&self, _: &UpdateUser) -> bool {
         self.lock().reads_first
+    }
+
+    fn calls_of_write(&self, _: &UpdateUser) -> usize {
+        self.lock().parts
     }
 
     fn merges_updates(&self) -> bool {

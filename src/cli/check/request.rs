@@ -22,6 +22,9 @@ struct Shown {
     read: Option<Unsent>,
     /// None where it depends on the user that is read.
     write: Option<Unsent>,
+    /// Where the write takes a second call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    further: Option<Unsent>,
 }
 
 pub(super) async fn show(context: &Context, file: &Path, json: bool) -> anyhow::Result<Exit> {
@@ -65,10 +68,15 @@ async fn rehearse(
     let mut shown = Shown {
         read: None,
         write: None,
+        further: None,
     };
+    let several = provider.calls_of_write(command) > 1;
     if !provider.reads_before_write(command) {
         provider.update(command, None).await.map_err(exit::usage)?;
         shown.write = rehearsal.requests().pop();
+        if several && provider.update_further(command, None, 1).await.is_ok() {
+            shown.further = rehearsal.requests().pop();
+        }
         return Ok(shown);
     }
     let nobody = provider.read(&command.user_id).await;
@@ -78,6 +86,9 @@ async fn rehearse(
         && provider.update(command, Some(&nobody)).await.is_ok()
     {
         shown.write = rehearsal.requests().pop();
+        if several && provider.update_further(command, Some(&nobody), 1).await.is_ok() {
+            shown.further = rehearsal.requests().pop();
+        }
     }
     Ok(shown)
 }
@@ -94,6 +105,10 @@ fn text(shown: &Shown) -> String {
     }
     if let Some(write) = &shown.write {
         text.push_str(&request(write));
+    }
+    if let Some(further) = &shown.further {
+        text.push_str("\nAnd after it:\n\n");
+        text.push_str(&request(further));
     }
     text
 }

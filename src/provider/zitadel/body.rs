@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Api, Config, Verification as ByDefault};
+use super::{Api, Verification as ByDefault};
 use crate::contract::extension::{
     Gender, NewPassword, Nothing, Password, PasswordProof, SendCode, Verification,
 };
-use crate::contract::{Fault, Field, Reason, Update, UpdateUser};
+use crate::contract::{Fault, Field, Reason, Update};
 use crate::provider::{ProviderError, User};
 
 #[derive(Serialize)]
@@ -120,14 +120,14 @@ struct Hashed<'a> {
 }
 
 pub(super) fn body<'a>(
-    config: &Config,
-    command: &'a UpdateUser,
+    api: Api,
+    verification: ByDefault,
+    update: &'a Update,
     current: Option<&'a User>,
 ) -> Result<Body<'a>, ProviderError> {
-    let update = &command.update;
     let username = set(update, Field::Username);
-    let mut human = human(config.verification, update);
-    Ok(match config.api {
+    let mut human = human(verification, update);
+    Ok(match api {
         Api::Put => {
             if let Some(profile) = &mut human.profile {
                 let current = current.map(|user| &user.0["human"]["profile"]);

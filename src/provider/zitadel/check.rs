@@ -1,7 +1,7 @@
 //! What Zitadel can't take or can't clear, and where its bounds are narrower than the command's.
 
-use super::Api;
-use crate::contract::extension::{Gender, PasswordProof, ZitadelUpdate};
+use super::{Api, plan};
+use crate::contract::extension::{PasswordProof, ZitadelUpdate};
 use crate::contract::{Failure, Field, Reason, Update, UpdateUser};
 use crate::provider::Kind;
 
@@ -13,9 +13,12 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
     Kind::Zitadel.refuse_version(command)?;
     let update = &command.update;
     for (field, value) in update.shared_changes() {
-        if value.is_none() && field != clearable(api) {
-            return Err(not_clearable(api, field));
+        if value.is_none() && !matches!(field, Field::Nickname | Field::Phone) {
+            return Err(not_clearable(field));
         }
+    }
+    if plan::parts(api, update).len() > 1 && !is_harmless_to_repeat(update) {
+        return Err(not_beside_what_goes_out_once(api, update));
     }
     if let Some(Some(locale)) = update.shared(Field::Locale)
         && locale.len() > LOCALE_CHARS_MAX
@@ -25,39 +28,38 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
         return Err(invalid(Field::Locale.pointer(), detail));
     }
     match &update.zitadel {
-        Some(zitadel) if api == Api::Patch && zitadel.gender == Some(Gender::Unspecified) => Err(Failure::new(
-            Reason::UnsupportedField,
-            "Zitadel's PATCH can't take a gender back; with `api = \"put\"` it could; send another one or leave it out",
-        )
-        .at("/update/zitadel/gender")),
         Some(zitadel) => check_own(update, zitadel),
         None => Ok(()),
     }
 }
 
-/// The one field that each call can clear.
-fn clearable(api: Api) -> Field {
-    match api {
-        Api::Put => Field::Nickname,
-        Api::Patch => Field::Phone,
-    }
+/// The same address again sends no second code, and equal values write nothing. A proof of the password can be given once
+/// only, and a code is returned once only.
+pub(super) fn is_harmless_to_repeat(update: &Update) -> bool {
+    update.zitadel.as_ref().is_none_or(|zitadel| {
+        let password = zitadel.password.as_ref();
+        !zitadel.returns_code() && password.is_none_or(|password| password.proof.is_none())
+    })
 }
 
-fn not_clearable(api: Api, field: Field) -> Failure {
-    let clearable = clearable(api).name();
-    let mend = match (api, field) {
-        (Api::Put, Field::Phone) => "; with `api = \"patch\"` it could",
-        (Api::Patch, Field::Nickname) => "; with `api = \"put\"` it could",
-        _ => "",
-    };
+fn not_clearable(field: Field) -> Failure {
     let name = field.name();
-    Failure::new(
-        Reason::UnsupportedField,
-        format!(
-            "Zitadel can't clear `{name}` this way, `{clearable}` alone{mend}; set it to a value or leave it out"
-        ),
-    )
-    .at(field.pointer())
+    let detail = format!(
+        "Zitadel can't clear `{name}`, `nickname` and `phone` alone; set it to a value or leave it out"
+    );
+    Failure::new(Reason::UnsupportedField, detail).at(field.pointer())
+}
+
+/// Were the second call lost, nobody could tell whether the first may be made again.
+fn not_beside_what_goes_out_once(api: Api, update: &Update) -> Failure {
+    let pointer = match api {
+        Api::Put => Field::Phone.pointer(),
+        Api::Patch if plan::takes_gender_back(update) => "/update/zitadel/gender".into(),
+        Api::Patch => Field::Nickname.pointer(),
+    };
+    let detail = "Zitadel takes this in a call of its own, and beside it are a proof of the password or codes to be returned, \
+                  which go out in one call alone; send it in a command of its own";
+    Failure::new(Reason::UnsupportedField, detail).at(pointer)
 }
 
 fn check_own(update: &Update, zitadel: &ZitadelUpdate) -> Result<(), Failure> {

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::super::simulated::{STARTING_PASSWORD, Simulated};
 use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
 use super::*;
-use crate::contract::{Fault, Reason};
 
 fn adapter(base_url: &str, api: Api) -> Zitadel {
     adapter_with(base_url, api, Verification::Provider)
@@ -28,7 +27,11 @@ async fn apply(zitadel: &Zitadel, command: &UpdateUser) -> Result<Updated, Provi
         true => Some(zitadel.read(&command.user_id).await?),
         false => None,
     };
-    zitadel.update(command, current.as_ref()).await
+    let mut updated = zitadel.update(command, current.as_ref()).await?;
+    for done in 1..zitadel.calls_of_write(command) {
+        updated = zitadel.update_further(command, current.as_ref(), done).await?;
+    }
+    Ok(updated)
 }
 
 async fn compared(zitadel: &Zitadel, command: &UpdateUser) -> Comparison {
@@ -111,50 +114,105 @@ async fn only_a_put_of_part_of_a_profile_reads_before_it_writes() {
 }
 
 #[tokio::test]
-async fn a_put_clears_a_nickname_and_a_patch_clears_a_phone() {
+async fn each_api_clears_and_takes_back_all_that_the_two_can_in_as_few_calls() {
     let (simulated, put) = both().await;
     let patch = adapter(&simulated.base_url(), Api::Patch);
-    apply(&put, &command("u", &everything())).await.unwrap();
-    let (nickname, phone) = (
-        command("u", &json!({"nickname": null})),
-        command("u", &json!({"phone": null})),
-    );
-    apply(&put, &nickname).await.unwrap();
-    apply(&patch, &phone).await.unwrap();
-    assert_eq!(compared(&put, &nickname).await, Comparison::AsAsked);
-    assert_eq!(compared(&put, &phone).await, Comparison::AsAsked);
-    for (zitadel, cleared) in [(put, phone), (patch, nickname)] {
-        let failure = zitadel.check(&cleared).unwrap_err();
-        assert_eq!(failure.reason, Reason::UnsupportedField);
-        assert!(failure.detail.contains("it could"), "{failure}");
+    let all = json!({
+        "givenName": "Alexa", "email": "new@example.com", "nickname": null, "phone": null,
+        "zitadel": {"gender": "unspecified"},
+    });
+    for (update, by_put, by_patch) in [
+        (json!({"phone": null}), &["PATCH"][..], &["PATCH"][..]),
+        (json!({"nickname": null}), &["PUT"], &["PUT"]),
+        (json!({"zitadel": {"gender": "unspecified"}}), &["PUT"], &["PUT"]),
+        (
+            json!({"nickname": null, "phone": null}),
+            &["PUT", "PATCH"],
+            &["PATCH", "PUT"],
+        ),
+        (
+            json!({"locale": "en", "phone": null}),
+            &["PUT", "PATCH"],
+            &["PATCH"],
+        ),
+        (
+            json!({"locale": "en", "nickname": null}),
+            &["PUT"],
+            &["PATCH", "PUT"],
+        ),
+        (all, &["PUT", "PATCH"], &["PATCH", "PUT"]),
+    ] {
+        let command = command("u", &update);
+        for (zitadel, methods) in [(&put, by_put), (&patch, by_patch)] {
+            apply(&put, &super::super::testbed::command("u", &everything()))
+                .await
+                .unwrap();
+            let before = simulated.calls().len();
+            apply(zitadel, &command).await.unwrap();
+            let writes: Vec<_> = simulated.calls()[before..]
+                .iter()
+                .map(|call| call.method.clone())
+                .filter(|method| method != "GET")
+                .collect();
+            assert_eq!(writes, methods, "{update}");
+            assert_eq!(compared(zitadel, &command).await, Comparison::AsAsked, "{update}");
+            let family = &simulated.user("u").unwrap()["fields"]["familyName"];
+            assert_eq!(family, "Taylor", "{update}");
+        }
     }
+    let failure = put.check(&command("u", &json!({"email": null}))).unwrap_err();
+    assert_eq!(failure.reason, Reason::UnsupportedField);
 }
 
 #[tokio::test]
-async fn a_put_takes_a_gender_back_and_a_patch_is_refused_by_name() {
-    let (simulated, put) = both().await;
-    let unspecified = command("u", &json!({"zitadel": {"gender": "unspecified"}}));
-    assert_eq!(
-        compared(&put, &unspecified).await,
-        Comparison::AsAsked,
-        "none was set"
+async fn a_server_without_the_second_call_is_not_blamed_on_the_user_alone() {
+    let server = canned(
+        "404 Not Found",
+        "",
+        r#"{"code":5,"message":"Not Found","details":[]}"#,
+    )
+    .await;
+    let zitadel = adapter(&server.base_url, Api::Put);
+    let refused = error(zitadel.update(&command("u", &json!({"phone": null})), None).await);
+    assert_eq!(refused.fault, Fault::Command(Reason::NotFound));
+    assert!(refused.detail.contains("no PATCH yet"), "{refused}");
+    let configured = error(
+        zitadel
+            .update(&command("u", &json!({"username": "a"})), None)
+            .await,
     );
-    apply(&put, &command("u", &everything())).await.unwrap();
-    assert_eq!(compared(&put, &unspecified).await, Comparison::Differs);
-    apply(&put, &unspecified).await.unwrap();
-    assert_eq!(
-        simulated.user("u").unwrap()["fields"]["gender"],
-        "GENDER_UNSPECIFIED"
-    );
-    assert_eq!(compared(&put, &unspecified).await, Comparison::AsAsked);
+    assert!(!configured.detail.contains("PATCH"), "{configured}");
+}
 
-    let patch = adapter("http://unused.example", Api::Patch);
-    let failure = patch.check(&unspecified).unwrap_err();
-    assert_eq!(
-        (failure.reason, failure.pointer.as_deref()),
-        (Reason::UnsupportedField, Some("/update/zitadel/gender"))
-    );
-    assert!(failure.detail.contains("`api = \"put\"`"), "{failure}");
+#[test]
+fn what_takes_a_second_call_is_refused_beside_what_goes_out_once() {
+    let code = json!({"emailVerification": {"returnCode": {}}});
+    let password = json!({"password": {"password": "hunter2", "currentPassword": "Passw0rd!"}});
+    for (api, update, pointer) in [
+        (
+            Api::Put,
+            json!({"email": "a@b.example", "phone": null, "zitadel": code}),
+            "/update/phone",
+        ),
+        (
+            Api::Put,
+            json!({"phone": null, "zitadel": password}),
+            "/update/phone",
+        ),
+        (
+            Api::Patch,
+            json!({"nickname": null, "zitadel": password}),
+            "/update/nickname",
+        ),
+    ] {
+        let zitadel = adapter("http://unused.example", api);
+        let failure = zitadel.check(&command("u", &update)).unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.pointer.as_deref()),
+            (Reason::UnsupportedField, Some(pointer))
+        );
+        assert!(failure.detail.contains("a command of its own"), "{failure}");
+    }
 }
 
 #[tokio::test]

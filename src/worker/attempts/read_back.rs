@@ -80,6 +80,18 @@ impl Attempts<'_> {
         self.next(state::unread(self.sent, self.facts()), Some(failure))
     }
 
+    /// The first calls of a write were applied: what becomes of the next one is no longer what becomes of the command.
+    pub(super) fn go_on(&mut self, current: Option<&User>) -> Next {
+        let changed = !current.is_some_and(|user| self.is_as_asked(user));
+        let sent = if changed { Sent::Answered } else { Sent::Earlier };
+        (self.sent, self.written_at) = (self.sent.max(sent), Instant::now());
+        Next::Step(Step::Write(current.cloned()))
+    }
+
+    fn is_as_asked(&self, user: &User) -> bool {
+        self.provider().compare(self.command, user) == Comparison::AsAsked
+    }
+
     /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
     pub(super) fn after_success(
         &mut self,
@@ -88,10 +100,9 @@ impl Attempts<'_> {
         current: Option<&User>,
     ) -> Next {
         let Some(pointer) = ignored else {
-            let as_asked = |user| self.provider().compare(self.command, user) == Comparison::AsAsked;
             return Next::End(Outcome::Success {
                 // What was found as asked may be this command's own earlier try.
-                changed: self.sent.by_this_delivery() || !current.is_some_and(as_asked),
+                changed: self.sent.by_this_delivery() || !current.is_some_and(|user| self.is_as_asked(user)),
                 version,
             });
         };

@@ -1,0 +1,69 @@
+//! Which calls a command takes. PATCH alone clears a phone; PUT alone clears a nickname and takes a gender back: what the
+//! configured call can't do goes out in a second one, after the rest.
+
+use super::{Api, body};
+use crate::contract::extension::{Gender, ZitadelUpdate};
+use crate::contract::{Change, Field, Update};
+
+/// One call, and what it writes.
+pub(super) struct Part {
+    pub(super) api: Api,
+    pub(super) update: Update,
+}
+
+impl Part {
+    /// Whether it needs the names of the user as it is.
+    pub(super) fn needs_user(&self) -> bool {
+        let named = |field| self.update.shared(field).is_some();
+        self.api == Api::Put
+            && body::has_profile(&self.update)
+            && !(named(Field::GivenName) && named(Field::FamilyName))
+    }
+}
+
+/// One call, or two.
+pub(super) fn parts(api: Api, update: &Update) -> Vec<Part> {
+    let (mut main, mut other) = (update.clone(), Update::default());
+    match api {
+        Api::Put => {
+            if main.phone == Some(Change::Clear) {
+                other.phone = main.phone.take();
+            }
+        }
+        Api::Patch => {
+            if main.nickname == Some(Change::Clear) {
+                other.nickname = main.nickname.take();
+            }
+            if takes_gender_back(update) {
+                let gender = main.zitadel.as_mut().and_then(|own| own.gender.take());
+                other.zitadel = Some(ZitadelUpdate {
+                    gender,
+                    ..ZitadelUpdate::default()
+                });
+            }
+            if !other.field_names().is_empty() {
+                // The names that were read before the first call may be former ones.
+                other.given_name = main.given_name.clone();
+                other.family_name = main.family_name.clone();
+            }
+        }
+    }
+    let another = match api {
+        Api::Put => Api::Patch,
+        Api::Patch => Api::Put,
+    };
+    let mut parts = vec![
+        Part { api, update: main },
+        Part {
+            api: another,
+            update: other,
+        },
+    ];
+    parts.retain(|part| !part.update.field_names().is_empty());
+    parts
+}
+
+pub(super) fn takes_gender_back(update: &Update) -> bool {
+    let gender = update.zitadel.as_ref().and_then(|own| own.gender);
+    gender == Some(Gender::Unspecified)
+}
