@@ -25,4 +25,4 @@ pub use failure::{Failure, Fault, Reason};
 pub use json::Json;
 pub use notice::{Learned, Notice, RunId, WorkerId};
 pub use outcome::Outcome;
-pub use quota::QuotaTold;
+pub use quota::RateLimitHint;

@@ -34,7 +34,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::contract::{Failure, Fault, QuotaTold, Reason, Secret, UpdateUser, UserId, Version};
+use crate::contract::{Failure, Fault, RateLimitHint, Reason, Secret, UpdateUser, UserId, Version};
 
 pub use code::Code;
 pub use kind::Kind;
@@ -55,7 +55,7 @@ pub trait Provider: Send + Sync {
     fn reads_before_write(&self, command: &UpdateUser) -> bool;
 
     /// Whether sending the same command twice does no harm.
-    fn harmless_to_repeat(&self, command: &UpdateUser) -> bool;
+    fn is_idempotent(&self, command: &UpdateUser) -> bool;
 
     /// Whether updates of a user come to the same as one with the last value of each field.
     fn merges_updates(&self) -> bool;
@@ -116,7 +116,7 @@ pub trait Access: Send + Sync {
     async fn credentials_changed(&self);
 
     /// What the latest answer that spoke of the quota told of it; it is told once.
-    fn quota_told(&self) -> Option<QuotaTold>;
+    fn rate_limit_hint(&self) -> Option<RateLimitHint>;
 }
 
 /// Whether a call can be made with the token that is held.
@@ -152,7 +152,7 @@ impl fmt::Debug for User {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// Every field of the command that can be read is as asked, and all can be read.
-    AsAsked,
+    Matches,
     /// A field differs: the command has not been applied, or something came after it.
     Differs,
     /// What can be read is as asked, but something cannot be read (a password).

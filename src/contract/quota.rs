@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Read from the headers of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QuotaTold {
+pub struct RateLimitHint {
     /// So many calls in each window of this length.
     pub limit: Option<(u64, Duration)>,
     /// Calls that are left in the present window.

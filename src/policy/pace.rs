@@ -17,7 +17,7 @@ use self::rate::Quotas;
 use self::slots::Slots;
 use super::retry::Schedule;
 use crate::clock::Clock;
-use crate::contract::{Learned, QuotaTold};
+use crate::contract::{Learned, RateLimitHint};
 
 pub use rate::{Rate, Rates};
 
@@ -116,7 +116,7 @@ impl Pace {
     }
 
     /// This worker has these partitions of so many from now on, and may use that much of the whole.
-    pub fn set_part(&mut self, held: &[u16], of: u16) {
+    pub fn set_quota_share(&mut self, held: &[u16], of: u16) {
         let part = held.len() as f64 / f64::from(of.max(1));
         let slots = Slots::new(held, of);
         if part != self.part || slots != self.slots {
@@ -299,7 +299,7 @@ impl Pace {
     }
 
     /// What the provider's headers tell.
-    pub fn told(&mut self, told: QuotaTold, now: Instant) {
+    pub fn told(&mut self, told: RateLimitHint, now: Instant) {
         self.course.told(told, now);
     }
 

@@ -195,10 +195,10 @@ async fn what_is_written_reads_back_as_asked() {
         assert!(updated.codes.is_empty());
         assert_eq!(
             compared(&*provider, &command).await,
-            Comparison::AsAsked,
+            Comparison::Matches,
             "{subject}"
         );
-        assert!(provider.harmless_to_repeat(&command));
+        assert!(provider.is_idempotent(&command));
         assert_eq!(simulated.user("a/b").unwrap()["writes"], 1);
         assert!(simulated.calls().iter().all(|call| call.user == "a/b"));
     }
@@ -252,7 +252,7 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_happened_once() {
         );
         assert_eq!(
             compared(&*provider, &command).await,
-            Comparison::AsAsked,
+            Comparison::Matches,
             "{subject}"
         );
         assert_eq!(simulated.user("vanishing").unwrap()["writes"], 1, "{subject}");
@@ -283,7 +283,7 @@ async fn a_write_that_is_applied_before_a_503_is_broken_and_happened_once() {
         simulated.set_faults(Faults::default());
         assert_eq!(
             compared(&*provider, &command).await,
-            Comparison::AsAsked,
+            Comparison::Matches,
             "{subject}"
         );
         assert_eq!(simulated.user("u").unwrap()["writes"], 1, "{subject}");
@@ -332,7 +332,7 @@ async fn what_each_form_of_header_says_of_the_quota_is_understood() {
         let provider = adapter(Kind::Zitadel, &simulated.base_url(), TIMEOUT);
         for (user, remaining) in [("u", 9), ("missing", 8), ("broken", 7)] {
             let _ = provider.read(&user_id(user)).await;
-            let told = provider.access().quota_told().unwrap();
+            let told = provider.access().rate_limit_hint().unwrap();
             assert_eq!((told.limit, told.remaining), (limit, Some(remaining)), "{form:?}");
             // A date has whole seconds, and so have moments.
             let reset = told.reset.unwrap();
@@ -354,7 +354,7 @@ async fn wrong_headers_of_the_quota_say_nothing() {
     let provider = adapter(Kind::Zitadel, &simulated.base_url(), TIMEOUT);
     for _ in 0..8 {
         provider.read(&user_id("u")).await.unwrap();
-        assert_eq!(provider.access().quota_told(), None);
+        assert_eq!(provider.access().rate_limit_hint(), None);
     }
 }
 

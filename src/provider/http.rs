@@ -26,7 +26,7 @@ use super::token::{Carried, Source, Token};
 use super::told::{Told, wait_asked};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
-use crate::contract::{Fault, QuotaTold, Reason, UserId};
+use crate::contract::{Fault, RateLimitHint, Reason, UserId};
 
 pub(super) use self::no_answer::lacks_descriptors;
 
@@ -326,7 +326,7 @@ impl Access for Http {
         self.token.changed().await;
     }
 
-    fn quota_told(&self) -> Option<QuotaTold> {
+    fn rate_limit_hint(&self) -> Option<RateLimitHint> {
         self.told.take()
     }
 }

@@ -227,7 +227,7 @@ impl Provider for Karmo {
     }
 
     /// The fields are set to the same values; nothing is sent to the user.
-    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+    fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
@@ -237,7 +237,7 @@ impl Provider for Karmo {
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         match self.fields.as_asked(&command.update, &user.0) {
-            true => Comparison::AsAsked,
+            true => Comparison::Matches,
             false => Comparison::Differs,
         }
     }

@@ -167,7 +167,7 @@ impl Provider for Mattr {
     }
 
     /// The same whole is put again.
-    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+    fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
@@ -179,7 +179,7 @@ impl Provider for Mattr {
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         let as_asked = |user| self.claims.as_asked(&command.update, &user);
         match Shown::of(user).is_ok_and(as_asked) {
-            true => Comparison::AsAsked,
+            true => Comparison::Matches,
             false => Comparison::Differs,
         }
     }

@@ -154,7 +154,7 @@ impl Provider for Rest {
     }
 
     /// The fields are set to the same values.
-    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+    fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
@@ -165,7 +165,7 @@ impl Provider for Rest {
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
         match self.layout.as_asked(&command.update, user) {
-            true => Comparison::AsAsked,
+            true => Comparison::Matches,
             false => Comparison::Differs,
         }
     }

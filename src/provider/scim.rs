@@ -23,7 +23,7 @@ use serde_json::Value;
 use self::dialect::{Dialect, Refused, SCIM_JSON};
 use self::list::Lists;
 use self::shown::Shown;
-use self::wish::{Attribute, Wish};
+use self::wish::{Attribute, Desired};
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
@@ -151,7 +151,7 @@ impl Scim {
     fn request<'a>(
         &'a self,
         command: &'a UpdateUser,
-        wishes: &[Wish<'_>],
+        wishes: &[Desired<'_>],
         current: Option<&Shown<'_>>,
     ) -> Result<(Request<'a>, Form), ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
@@ -171,7 +171,7 @@ impl Scim {
         let mut request = match puts {
             Some(current) => {
                 form.is_merged = true;
-                let is_entry = |wish: &Wish<'_>| matches!(wish.attribute, Attribute::Entry { .. });
+                let is_entry = |wish: &Desired<'_>| matches!(wish.attribute, Attribute::Entry { .. });
                 form.has_entry = wishes.iter().any(|wish| is_entry(wish) && wish.value.is_some());
                 let user = put::user(&self.config, &lists, wishes, current)?;
                 Request::write(Method::PUT, path, user_id, &user)?
@@ -202,10 +202,10 @@ impl Scim {
     fn refuse_ambiguous(
         &self,
         lists: &Lists,
-        wishes: &[Wish<'_>],
+        wishes: &[Desired<'_>],
         current: &Shown<'_>,
     ) -> Result<(), ProviderError> {
-        let is_refused = |wish: &&Wish<'_>| match wish.attribute {
+        let is_refused = |wish: &&Desired<'_>| match wish.attribute {
             Attribute::Plain(_) => false,
             Attribute::Entry { list, of_type } => {
                 let (contacts, user) = (self.config.contacts, &current.value);
@@ -375,7 +375,7 @@ impl Provider for Scim {
 
     /// Values are set, not added to. But a password can't be read back: after a write that was not answered, a
     /// version that has moved on can't be told from somebody else's change.
-    fn harmless_to_repeat(&self, command: &UpdateUser) -> bool {
+    fn is_idempotent(&self, command: &UpdateUser) -> bool {
         command.expected_version.is_none() || !wish::sets_password(&command.update)
     }
 

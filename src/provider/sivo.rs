@@ -219,7 +219,7 @@ impl Provider for Sivo {
     }
 
     /// The first write moves the version on, so that a second one is refused.
-    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+    fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
@@ -236,7 +236,7 @@ impl Provider for Sivo {
                 && own(update).all(|(field, value)| user.has_raw(field.name(), value.raw()))
         };
         match shown(user).is_some_and(as_asked) {
-            true => Comparison::AsAsked,
+            true => Comparison::Matches,
             false => Comparison::Differs,
         }
     }

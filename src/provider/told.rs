@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::list::Item;
 use crate::clock::Clock;
-use crate::contract::QuotaTold;
+use crate::contract::RateLimitHint;
 
 /// A longer time than this is taken for a mistake: a wait, a window, or how far a moment lies away.
 const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -52,26 +52,26 @@ const TRIPLES: [[&str; 3]; 3] = [
 
 /// What was told last of the quota, until somebody asks for it.
 #[derive(Default)]
-pub(super) struct Told(Mutex<Option<(QuotaTold, Instant)>>);
+pub(super) struct Told(Mutex<Option<(RateLimitHint, Instant)>>);
 
 impl Told {
     /// An answer that says nothing of the quota takes nothing back of what the one before it said.
     pub(super) fn hear(&self, headers: &HeaderMap, clock: &Clock) {
         let told = Headers { headers, clock }.quota();
-        if told != QuotaTold::default() {
+        if told != RateLimitHint::default() {
             *self.lock() = Some((told, Instant::now()));
         }
     }
 
-    pub(super) fn take(&self) -> Option<QuotaTold> {
+    pub(super) fn take(&self) -> Option<RateLimitHint> {
         let (told, at) = self.lock().take()?;
-        Some(QuotaTold {
+        Some(RateLimitHint {
             reset: told.reset.map(|reset| reset.saturating_sub(at.elapsed())),
             ..told
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(QuotaTold, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(RateLimitHint, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,10 +125,10 @@ impl<'a> Headers<'a> {
         }
     }
 
-    fn quota(&self) -> QuotaTold {
+    fn quota(&self) -> RateLimitHint {
         TRIPLES
             .into_iter()
-            .fold(self.lists(), |told, [limit, remaining, reset]| QuotaTold {
+            .fold(self.lists(), |told, [limit, remaining, reset]| RateLimitHint {
                 limit: told.limit.or_else(|| self.limit(limit)),
                 remaining: told.remaining.or_else(|| calls(self.text(remaining)?)),
                 reset: told.reset.or_else(|| self.reset(self.text(reset)?)),
@@ -136,7 +136,7 @@ impl<'a> Headers<'a> {
     }
 
     /// What the two lists say: the policy of which the least is left for its time.
-    fn lists(&self) -> QuotaTold {
+    fn lists(&self) -> RateLimitHint {
         let other_unit = |name| {
             self.items(POLICIES)
                 .any(|policy| policy.head == name && !policy.counts_calls())
@@ -151,7 +151,7 @@ impl<'a> Headers<'a> {
             .as_ref()
             .and_then(|left| policies().find(|policy| policy.head == left.policy))
             .and_then(limit_of);
-        QuotaTold {
+        RateLimitHint {
             limit: of_the_same_name.or_else(|| strictest(policies().filter_map(limit_of))),
             // Between the older drafts and this form, `RateLimit` held the triple: `limit=100, remaining=9, reset=3`.
             remaining: match &left {

@@ -154,8 +154,8 @@ impl Provider for Zitadel {
 
     /// The same address again sends no second code, and equal values write nothing. A proof of the password can be
     /// given once only, and a code is returned once only.
-    fn harmless_to_repeat(&self, command: &UpdateUser) -> bool {
-        check::is_harmless_to_repeat(&command.update)
+    fn is_idempotent(&self, command: &UpdateUser) -> bool {
+        check::is_idempotent(&command.update)
     }
 
     fn calls_of_write(&self, command: &UpdateUser) -> usize {

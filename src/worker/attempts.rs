@@ -261,7 +261,7 @@ impl Attempts<'_> {
     }
 
     fn is_idempotent(&self) -> bool {
-        self.provider().harmless_to_repeat(self.command)
+        self.provider().is_idempotent(self.command)
     }
 
     fn first_step(&self) -> Step {
@@ -302,7 +302,7 @@ impl Attempts<'_> {
         };
         let unchanged = self.caller.calls.skip_unchanged
             && !self.sent.maybe_applied()
-            && self.provider().compare(self.command, &user) == Comparison::AsAsked;
+            && self.provider().compare(self.command, &user) == Comparison::Matches;
         if unchanged {
             return Some(Next::End(Outcome::Success {
                 changed: false,

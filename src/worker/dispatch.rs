@@ -344,7 +344,7 @@ impl Worker {
         let held = leases.clone();
         self.moved(|progress| progress.held = held);
         if let Some(fleet) = &self.fleet {
-            self.runner.caller.gate.set_part(&leases, self.partitions);
+            self.runner.caller.gate.set_quota_share(&leases, self.partitions);
             fleet.holds(leases);
         }
     }

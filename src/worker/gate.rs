@@ -206,8 +206,8 @@ impl Gate {
     }
 
     /// This worker's partitions, of so many: its part of the fleet, and so of the quota.
-    pub fn set_part(&self, held: &[Partition], of: Partition) {
-        self.lock().pace.set_part(held, of);
+    pub fn set_quota_share(&self, held: &[Partition], of: Partition) {
+        self.lock().pace.set_quota_share(held, of);
         self.changed.notify_one();
     }
 
@@ -267,7 +267,7 @@ impl Permit {
 
     /// Says what the answer's headers told of the quota.
     pub fn tell(&self, provider: &dyn Provider) {
-        if let Some(told) = provider.access().quota_told() {
+        if let Some(told) = provider.access().rate_limit_hint() {
             self.gate.lock().pace.told(told, Instant::now());
         }
     }

@@ -39,14 +39,14 @@ pub enum Part {
 
 /// The runs at a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Begun {
+pub struct OpenRuns {
     /// Those that did not end in order: whoever had them died, or has them still.
     pub open: Vec<RunId>,
     /// One that ended in order had called the provider.
     pub called: bool,
 }
 
-impl Begun {
+impl OpenRuns {
     /// The workers that did not end their runs.
     pub fn workers(&self) -> usize {
         let mut workers: Vec<_> = self.open.iter().map(|run| &run.worker).collect();
@@ -109,7 +109,7 @@ struct State {
 /// By the event's id. There are many: what most of them are takes no room of its own.
 #[derive(Debug)]
 enum Seen {
-    Begun(Box<Begun>),
+    OpenRuns(Box<OpenRuns>),
     Succeeded {
         changed: bool,
         attempts: u32,
@@ -244,10 +244,10 @@ impl Ledger {
         lost && state.acks_lost.remove(&ident.key).is_some()
     }
 
-    pub fn begun(&self, ident: &Ident) -> Begun {
+    pub fn begun(&self, ident: &Ident) -> OpenRuns {
         match self.state().seen.get(&EventType::Start.id(ident)) {
-            Some(Seen::Begun(begun)) => (**begun).clone(),
-            _ => Begun::default(),
+            Some(Seen::OpenRuns(begun)) => (**begun).clone(),
+            _ => OpenRuns::default(),
         }
     }
 
@@ -434,12 +434,12 @@ impl State {
         oldest.or_else(|| self.oldest_first.pop_front())
     }
 
-    fn runs(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut Begun> {
+    fn runs(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut OpenRuns> {
         if !self.seen.contains_key(&id) {
-            self.insert(id, Seen::Begun(Box::default()), time, part);
+            self.insert(id, Seen::OpenRuns(Box::default()), time, part);
         }
         match self.seen.get_mut(&id) {
-            Some(Seen::Begun(begun)) => Some(begun),
+            Some(Seen::OpenRuns(begun)) => Some(begun),
             _ => None,
         }
     }
@@ -487,7 +487,7 @@ impl State {
 fn user_of(seen: &Seen) -> Option<u64> {
     match seen {
         Seen::Succeeded { version, .. } => version.as_ref().map(|known| known.user),
-        Seen::Begun(_) | Seen::Failed => None,
+        Seen::OpenRuns(_) | Seen::Failed => None,
     }
 }
 

@@ -197,7 +197,7 @@ impl Setup {
             sight,
         };
         // No lease, no call.
-        gate.set_part(&[], self.partitions);
+        gate.set_quota_share(&[], self.partitions);
         let (id, publisher) = (self.id.clone(), self.publisher.clone());
         let fleet = Fleet::new(
             id,

@@ -156,7 +156,7 @@ fn meddler(gate: Arc<Gate>, mut rng: fastrand::Rng) -> Task {
         for _ in 0..20 {
             match rng.usize(..5) {
                 0 => gate.resume(),
-                1 => gate.set_part(&[0], 1),
+                1 => gate.set_quota_share(&[0], 1),
                 2 => drop(gate.to_tell()),
                 3 => drop(gate.pause()),
                 _ => gate.retry_allowed().await,

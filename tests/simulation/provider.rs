@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use usher::contract::{Failure, Fault, Field, QuotaTold, Reason, UpdateUser, UserId, Version};
+use usher::contract::{Failure, Fault, Field, RateLimitHint, Reason, UpdateUser, UserId, Version};
 use usher::provider::{Access, Comparison, Provider, ProviderError, TokenState, Updated, User};
 
 /// What the provider does with a call.
@@ -367,7 +367,7 @@ impl Provider for Scripted {
         true
     }
 
-    fn harmless_to_repeat(&self, _: &UpdateUser) -> bool {
+    fn is_idempotent(&self, _: &UpdateUser) -> bool {
         self.lock().harmless
     }
 
@@ -378,7 +378,7 @@ impl Provider for Scripted {
             .all(|(field, value)| user.0.get(field.name()).and_then(Value::as_str) == value);
         match (as_asked, self.lock().harmless) {
             (false, _) => Comparison::Differs,
-            (true, true) => Comparison::AsAsked,
+            (true, true) => Comparison::Matches,
             (true, false) => Comparison::Unreadable,
         }
     }
@@ -437,7 +437,7 @@ impl Access for Scripted {
         }
     }
 
-    fn quota_told(&self) -> Option<QuotaTold> {
+    fn rate_limit_hint(&self) -> Option<RateLimitHint> {
         None
     }
 }

@@ -42,7 +42,7 @@ impl Workers {
             .zip(leases)
             .map(|(n, leases)| {
                 let gate = gate_for(rates.clone(), concurrency(calls), clock, seed * 100 + n);
-                gate.set_part(leases, u16::try_from(partitions).unwrap());
+                gate.set_quota_share(leases, u16::try_from(partitions).unwrap());
                 gate
             })
             .collect();

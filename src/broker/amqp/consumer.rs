@@ -25,7 +25,7 @@ use super::error::ConnectError;
 use super::first::First;
 use super::inbox::Inbox;
 use super::line::Line;
-use super::pulse::Pulse;
+use super::pulse::LeaseWatchdog;
 use super::supervisor::{Supervisor, Use};
 use super::watch;
 use crate::broker::held::HeldBytes;
@@ -142,7 +142,7 @@ impl Use for Consuming {
             consuming: self,
             connection: &connection,
             config: &supervisor.config,
-            pulse: Arc::new(Pulse::new(supervisor.config.heartbeat)),
+            pulse: Arc::new(LeaseWatchdog::new(supervisor.config.heartbeat)),
             ruined: Mutex::default(),
             ruin: Notify::new(),
         };
@@ -222,7 +222,7 @@ struct Connected<'c> {
     consuming: &'c Consuming,
     connection: &'c Connection,
     config: &'c Config,
-    pulse: Arc<Pulse>,
+    pulse: Arc<LeaseWatchdog>,
     /// Why the connection has to go: a channel was not closed as asked.
     ruined: Mutex<Option<String>>,
     ruin: Notify,

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::inbox::Inbox;
-use super::pulse::Pulse;
+use super::pulse::LeaseWatchdog;
 use super::received::Received;
 use crate::broker::held::{Held, HeldBytes};
 use crate::broker::in_flight::InFlight;
@@ -31,7 +31,7 @@ type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 /// It holds lapin's consumers: not to be dropped before its channels or its connection are closed.
 pub(super) struct Epoch {
     pub(super) partition: Partition,
-    pulse: Arc<Pulse>,
+    pulse: Arc<LeaseWatchdog>,
     ended: CancellationToken,
     _ends_when_dropped: DropGuard,
     channels: Vec<Arc<Channel>>,
@@ -55,7 +55,7 @@ pub(super) enum Forwarded {
 impl Epoch {
     pub(super) fn new(
         partition: Partition,
-        pulse: Arc<Pulse>,
+        pulse: Arc<LeaseWatchdog>,
         held: Arc<HeldBytes>,
         body_bytes_max: usize,
     ) -> Self {
@@ -210,7 +210,7 @@ struct AmqpAcker {
     /// The epoch has.
     ended: CancellationToken,
     /// Of its connection.
-    pulse: Arc<Pulse>,
+    pulse: Arc<LeaseWatchdog>,
     /// lapin's own acker would go to it by two more tasks for each ack.
     channel: Arc<Channel>,
     tag: u64,

@@ -11,13 +11,13 @@ use crate::broker::{Arrival, Delivery, Lease, Partition};
 pub(super) struct Inbox {
     arrivals: Mutex<VecDeque<Arrival>>,
     arrived: Notify,
-    wishes: watch::Sender<Vec<Wish>>,
+    wishes: watch::Sender<Vec<Desired>>,
     leases: Mutex<Leases>,
 }
 
 /// What the worker wants of a partition.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wish {
+pub(super) struct Desired {
     pub(super) wanted: bool,
     /// Counts releases: one that is followed by a claim at once is seen all the same.
     pub(super) releases: u64,
@@ -40,7 +40,7 @@ impl Inbox {
         Self {
             arrivals: Mutex::default(),
             arrived: Notify::new(),
-            wishes: watch::Sender::new(vec![Wish::default(); count]),
+            wishes: watch::Sender::new(vec![Desired::default(); count]),
             leases: Mutex::new(Leases {
                 held: vec![None; count],
                 made: 0,
@@ -68,7 +68,7 @@ impl Inbox {
         }
     }
 
-    fn wish(&self, partition: Partition, change: impl FnOnce(&mut Wish)) {
+    fn wish(&self, partition: Partition, change: impl FnOnce(&mut Desired)) {
         self.wishes.send_modify(|wishes| {
             if let Some(wish) = wishes.get_mut(usize::from(partition)) {
                 change(wish);
@@ -92,7 +92,7 @@ impl Inbox {
     }
 
     /// Waits until the wish is like that, and answers with it.
-    pub(super) async fn wished(&self, partition: Partition, like: impl Fn(&Wish) -> bool) -> Wish {
+    pub(super) async fn wished(&self, partition: Partition, like: impl Fn(&Desired) -> bool) -> Desired {
         let mut wishes = self.wishes.subscribe();
         let found = wishes.wait_for(|wishes| wishes.get(usize::from(partition)).is_some_and(&like));
         // The sender lives as long as this does.

@@ -15,7 +15,7 @@ const BEATS_PER_HEARTBEAT: u32 = 8;
 
 /// Of one connection. Two clocks keep it: the monotonic one stands still while a virtual machine is paused, and the
 /// wall clock may be set. A leap of either counts as a freeze; a new connection starts from what both say then.
-pub(super) struct Pulse {
+pub(super) struct LeaseWatchdog {
     began: Instant,
     wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Milliseconds after the beginning.
@@ -26,7 +26,7 @@ pub(super) struct Pulse {
     every: Duration,
 }
 
-impl Pulse {
+impl LeaseWatchdog {
     pub(super) fn new(heartbeat: Duration) -> Self {
         Self::with_wall(heartbeat, || Clock::System.now())
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frozen_process_trusts_its_leases_no_more_from_the_moment_it_wakes() {
-        let pulse = Pulse::new(HEARTBEAT);
+        let pulse = LeaseWatchdog::new(HEARTBEAT);
         let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
         assert!(kept.is_err() && pulse.beats());
         // Nobody kept it: that is what a frozen process is like.
@@ -116,7 +116,7 @@ mod tests {
         (wall, set)
     }
 
-    async fn beats_on(pulse: &Pulse) -> bool {
+    async fn beats_on(pulse: &LeaseWatchdog) -> bool {
         let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
         kept.is_err() && pulse.beats()
     }
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_was_paused_trusts_its_leases_no_more_though_its_own_clock_stood_still() {
         let (wall, set) = wall();
-        let pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+        let pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
         assert!(beats_on(&pulse).await);
         // Within what is trusted, a leap is none.
         set.store(13_000, Ordering::Release);
@@ -134,7 +134,7 @@ mod tests {
         pulse.keep().await;
         assert!(!pulse.beats(), "for good");
         // The next connection is as good as any.
-        assert!(beats_on(&Pulse::with_wall(HEARTBEAT, wall)).await);
+        assert!(beats_on(&LeaseWatchdog::with_wall(HEARTBEAT, wall)).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -142,12 +142,12 @@ mod tests {
         for by in [5 * HOUR_MS, -5 * HOUR_MS] {
             let (wall, set) = wall();
             let mut connections = 1;
-            let mut pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+            let mut pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
             assert!(beats_on(&pulse).await);
             set.store(by, Ordering::Release);
             while !beats_on(&pulse).await {
                 connections += 1;
-                pulse = Pulse::with_wall(HEARTBEAT, wall.clone());
+                pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
             }
             assert!(connections <= 2, "{by}: {connections} connections");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::learned::{BELOW, LEAST, MOST, growth};
-use crate::contract::QuotaTold;
+use crate::contract::RateLimitHint;
 
 /// The quota that is told is not exceeded for so many seconds of use; after that it is put to the test, as a plateau is.
 const HELD: f64 = 60.0;
@@ -32,7 +32,7 @@ pub(super) struct Headers {
 
 impl Headers {
     /// Takes in what came while calls went out at this pace.
-    pub(super) fn told(&mut self, told: QuotaTold, share: f64, pace: f64, now: Instant) {
+    pub(super) fn told(&mut self, told: RateLimitHint, share: f64, pace: f64, now: Instant) {
         if let Some((calls, window)) = told.limit.filter(|(_, window)| !window.is_zero()) {
             let quota = (calls as f64 / window.as_secs_f64() * BELOW).clamp(LEAST, MOST) * share;
             let same = self.quota.filter(|(before, _)| *before == quota);

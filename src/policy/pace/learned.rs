@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::headers::Headers;
-use crate::contract::{Learned, QuotaTold};
+use crate::contract::{Learned, RateLimitHint};
 
 /// Where the search begins, in calls per second: slow enough for any provider to bear it for a second, and eight seconds
 /// from a thousand.
@@ -270,7 +270,7 @@ impl Course {
     }
 
     /// Evidence from an answer's headers.
-    pub(super) fn told(&mut self, told: QuotaTold, now: Instant) {
+    pub(super) fn told(&mut self, told: RateLimitHint, now: Instant) {
         let pace = self.ago(0.0);
         self.headers.told(told, self.share, pace, now);
     }

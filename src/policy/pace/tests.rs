@@ -167,7 +167,7 @@ fn a_rate_is_one_quota_or_a_list_and_each_names_one_window() {
 }
 
 /// Calls for `seconds`, and is told this with each answer: how many in the last ten.
-async fn led_by(pace: &mut Pace, seconds: u64, told: QuotaTold) -> usize {
+async fn led_by(pace: &mut Pace, seconds: u64, told: RateLimitHint) -> usize {
     let end = Instant::now() + Duration::from_secs(seconds);
     let late = end - Duration::from_secs(10);
     let mut taken = 0;
@@ -186,9 +186,9 @@ async fn led_by(pace: &mut Pace, seconds: u64, told: QuotaTold) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn headers_that_tell_the_quota_lead_to_it_without_a_throttled_call() {
-    let told = QuotaTold {
+    let told = RateLimitHint {
         limit: Some((3000, Duration::from_secs(60))),
-        ..QuotaTold::default()
+        ..RateLimitHint::default()
     };
     let found = led_by(&mut pace_of(Rates::default(), 1.0), 40, told).await;
     assert!((450..=500).contains(&found), "{found}");
@@ -200,10 +200,10 @@ async fn headers_that_tell_the_quota_lead_to_it_without_a_throttled_call() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_left_of_a_long_window_is_spread_over_it() {
-    let told = QuotaTold {
+    let told = RateLimitHint {
         remaining: Some(600),
         reset: Some(Duration::from_secs(30)),
-        ..QuotaTold::default()
+        ..RateLimitHint::default()
     };
     let taken = led_by(&mut pace(50), 20, told).await;
     assert!((195..=205).contains(&taken), "{taken}");
@@ -211,7 +211,7 @@ async fn what_is_left_of_a_long_window_is_spread_over_it() {
 
 #[tokio::test(start_paused = true)]
 async fn wrong_headers_neither_stop_nor_flood_anything() {
-    let told = |calls, window, remaining, reset| QuotaTold {
+    let told = |calls, window, remaining, reset| RateLimitHint {
         limit: Some((calls, Duration::from_secs(window))),
         remaining: Some(remaining),
         reset: Some(Duration::from_secs(reset)),
@@ -266,7 +266,7 @@ async fn a_wait_counts_once_whoever_looks_and_not_beyond_a_second() {
 async fn workers_with_parts_of_a_small_quota_use_it_evenly() {
     let mut workers = [vec![0], vec![1], vec![2, 3]].map(|held| {
         let mut pace = pace(5);
-        pace.set_part(&held, 4);
+        pace.set_quota_share(&held, 4);
         pace
     });
     let mut taken = Vec::new();

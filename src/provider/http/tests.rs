@@ -169,12 +169,12 @@ async fn an_answer_of_any_status_tells_of_the_quota_once() {
     ] {
         let server = canned(status, "ratelimit: \"d\";r=7;t=20\r\n", "{}").await;
         let http = http(&server.base_url, TIMEOUT);
-        assert_eq!(http.quota_told(), None);
+        assert_eq!(http.rate_limit_hint(), None);
         send_with(&http).await.unwrap();
-        let told = http.quota_told().unwrap();
+        let told = http.rate_limit_hint().unwrap();
         assert_eq!((told.limit, told.remaining), (None, Some(7)), "{status}");
         assert!(told.reset.unwrap() > Duration::from_secs(10));
-        assert_eq!(http.quota_told(), None);
+        assert_eq!(http.rate_limit_hint(), None);
     }
 }
 

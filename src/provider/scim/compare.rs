@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::wish::{Attribute, PASSWORD, PHONES, Wish, sets_password, wishes};
+use super::wish::{Attribute, PASSWORD, PHONES, Desired, sets_password, wishes};
 use super::{Config, Contacts};
 use crate::contract::UpdateUser;
 use crate::provider::Comparison;
@@ -13,7 +13,7 @@ pub(super) fn compare(config: &Config, command: &UpdateUser, user: &Value) -> Co
         return Comparison::Differs;
     }
     if !sets_password(&command.update) {
-        return Comparison::AsAsked;
+        return Comparison::Matches;
     }
     // A user that still has the version that the command expects was not written since.
     let version = command.expected_version.as_ref();
@@ -39,7 +39,7 @@ pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &Valu
     }
 }
 
-fn as_asked(contacts: Contacts, wish: &Wish<'_>, user: &Value) -> bool {
+fn as_asked(contacts: Contacts, wish: &Desired<'_>, user: &Value) -> bool {
     let (list, of_type) = match wish.attribute {
         Attribute::Plain(path) => return is_shown(path, wish.value.as_ref(), plain(user, path)),
         Attribute::Entry { list, of_type } => (list, of_type),

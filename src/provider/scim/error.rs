@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::Form;
-use super::wish::Wish;
+use super::wish::Desired;
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
@@ -54,7 +54,7 @@ pub(super) fn of_read(answer: &Answer) -> ProviderError {
     error
 }
 
-pub(super) fn of_write(answer: &Answer, wishes: &[Wish<'_>], form: &Form) -> ProviderError {
+pub(super) fn of_write(answer: &Answer, wishes: &[Desired<'_>], form: &Form) -> ProviderError {
     let body = Body::of(answer);
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
@@ -114,7 +114,7 @@ fn speaks_of_version(detail: &str) -> bool {
 
 /// The one field of the command whose attribute is named; or, where a code says that it is a value's fault, the only
 /// one that there is.
-fn field_meant(wishes: &[Wish<'_>], detail: &str, has_code: bool) -> Option<String> {
+fn field_meant(wishes: &[Desired<'_>], detail: &str, has_code: bool) -> Option<String> {
     let words: Vec<_> = detail.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let mut named = wishes
         .iter()

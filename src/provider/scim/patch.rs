@@ -6,7 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::compare::{is_there, is_untyped, meant_untyped};
 use super::list::Lists;
 use super::shown::Shown;
-use super::wish::{Attribute, Wish};
+use super::wish::{Attribute, Desired};
 use super::{Config, Contacts, put};
 
 const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -54,7 +54,7 @@ impl Operation {
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
-pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
+pub(super) fn needs_target(contacts: Contacts, wish: &Desired<'_>) -> bool {
     match wish.attribute {
         Attribute::Entry { .. } => contacts != Contacts::List || wish.value.is_none(),
         Attribute::Plain(_) => wish.value.is_none(),
@@ -64,7 +64,7 @@ pub(super) fn needs_target(contacts: Contacts, wish: &Wish<'_>) -> bool {
 /// Where the user is known, nothing is removed or replaced that is not there.
 pub(super) fn patch(
     config: &Config,
-    wishes: &[Wish<'_>],
+    wishes: &[Desired<'_>],
     current: Option<&Shown<'_>>,
     lists: &Lists,
 ) -> Patch {
@@ -85,7 +85,7 @@ pub(super) fn patch(
         .all(|wish| matches!(wish.attribute, Attribute::Plain(_)));
     let is_merged = |wish| merged(contacts, lists, wish, current).is_some();
     let sets_entry =
-        |wish: &Wish<'_>| wish.value.is_some() && matches!(wish.attribute, Attribute::Entry { .. });
+        |wish: &Desired<'_>| wish.value.is_some() && matches!(wish.attribute, Attribute::Entry { .. });
     let only_removes = operations.iter().all(|operation| operation.op == "remove");
     Patch {
         has_filter: operations.iter().any(|operation| operation.path.contains('[')),
@@ -103,7 +103,7 @@ pub(super) fn patch(
 fn operations(
     contacts: Contacts,
     lists: &Lists,
-    wish: &Wish<'_>,
+    wish: &Desired<'_>,
     current: Option<&Shown<'_>>,
     forced: bool,
 ) -> Vec<Operation> {
@@ -144,7 +144,7 @@ fn operations(
 fn merged<'a>(
     contacts: Contacts,
     lists: &Lists,
-    wish: &Wish<'a>,
+    wish: &Desired<'a>,
     current: Option<&'a Shown<'a>>,
 ) -> Option<(&'a Shown<'a>, &'static str, &'a str)> {
     let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current) else {

@@ -7,7 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::compare::{is_of_type, is_untyped, meant_untyped};
 use super::list::Lists;
 use super::shown::Shown;
-use super::wish::{Attribute, Wish};
+use super::wish::{Attribute, Desired};
 use super::{Config, Contacts};
 use crate::provider::ProviderError;
 use crate::provider::members::Members;
@@ -19,7 +19,7 @@ const READ_ONLY: [&str; 2] = ["meta", "groups"];
 pub(super) fn user<'a>(
     config: &Config,
     lists: &Lists,
-    wishes: &[Wish<'_>],
+    wishes: &[Desired<'_>],
     current: &Shown<'a>,
 ) -> Result<Members<'a>, ProviderError> {
     let mut user = current.members()?;

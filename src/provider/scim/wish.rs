@@ -7,7 +7,7 @@ use crate::contract::extension::ScimUpdate;
 use crate::contract::{Change, Field, Text, Update};
 
 /// One attribute as the command wants it. It holds values: never printed.
-pub(super) struct Wish<'a> {
+pub(super) struct Desired<'a> {
     /// Where it stands in the command.
     pub(super) pointer: String,
     pub(super) attribute: Attribute<'a>,
@@ -37,8 +37,8 @@ pub(super) const PHONES: &str = "phoneNumbers";
 
 pub(super) const PASSWORD: Attribute<'_> = Attribute::Plain("password");
 
-pub(super) fn wishes<'a>(config: &'a Config, update: &Update) -> Vec<Wish<'a>> {
-    let shared = update.shared_changes().map(|(field, value)| Wish {
+pub(super) fn wishes<'a>(config: &'a Config, update: &Update) -> Vec<Desired<'a>> {
+    let shared = update.shared_changes().map(|(field, value)| Desired {
         pointer: field.pointer(),
         attribute: attribute(config, field),
         value: value.map(Value::from),
@@ -72,7 +72,7 @@ fn attribute(config: &Config, field: Field) -> Attribute<'_> {
 }
 
 /// Their names in the command are SCIM's own.
-fn own<'a>(own: &ScimUpdate) -> impl Iterator<Item = Wish<'a>> {
+fn own<'a>(own: &ScimUpdate) -> impl Iterator<Item = Desired<'a>> {
     let text = |change: &Option<Change<Text>>| {
         change
             .as_ref()
@@ -97,7 +97,7 @@ fn own<'a>(own: &ScimUpdate) -> impl Iterator<Item = Wish<'a>> {
     ]
     .into_iter()
     .filter_map(|(attribute, change)| {
-        change.map(|value| Wish {
+        change.map(|value| Desired {
             pointer: format!("/update/scim/{}", attribute.name()),
             attribute,
             value,

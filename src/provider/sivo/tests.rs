@@ -136,7 +136,7 @@ async fn metadata_and_lists_are_set_cleared_and_compared() {
         sivo.check(command).unwrap();
         sivo.update(command, None).await.unwrap();
         let user = sivo.read(&user_id("u")).await.unwrap();
-        assert_eq!(sivo.compare(command, &user), Comparison::AsAsked);
+        assert_eq!(sivo.compare(command, &user), Comparison::Matches);
         assert_eq!(sivo.compare(other, &user), Comparison::Differs);
     }
 }
@@ -148,7 +148,7 @@ async fn a_user_that_stands_under_a_name_is_found() {
     let command = versioned(&json!({"nickname": "Al"}), "v");
     assert_eq!(
         adapter("http://unused.example").compare(&command, &user),
-        Comparison::AsAsked
+        Comparison::Matches
     );
 }
 
@@ -184,7 +184,7 @@ async fn long_numbers_of_metadata_are_compared_to_the_last_digit() {
     for (metadata, comparison) in [
         (
             r#"{"price":1.1,"id":123456789012345678901234567890}"#,
-            Comparison::AsAsked,
+            Comparison::Matches,
         ),
         (
             r#"{"price":1.1,"id":123456789012345678901234567891}"#,
@@ -243,7 +243,7 @@ async fn every_field_of_the_page_is_set_cleared_and_compared_where_it_is_writabl
         sivo.check(command).unwrap();
         sivo.update(command, None).await.unwrap();
         let user = sivo.read(&user_id("u")).await.unwrap();
-        assert_eq!(sivo.compare(command, &user), Comparison::AsAsked);
+        assert_eq!(sivo.compare(command, &user), Comparison::Matches);
         assert_eq!(sivo.compare(other, &user), Comparison::Differs);
     }
     assert_eq!(set.update.field_names().len(), 34);

@@ -30,14 +30,14 @@ fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
     wait_asked(&map(headers), &clock())
 }
 
-fn told(headers: &[(&'static str, &str)]) -> QuotaTold {
+fn told(headers: &[(&'static str, &str)]) -> RateLimitHint {
     let (headers, clock) = (&map(headers), &clock());
     Headers { headers, clock }.quota()
 }
 
 /// So many calls in so many seconds, so many left, for so many seconds.
-fn quota(limit: Option<(u64, u64)>, remaining: Option<u64>, reset: Option<u64>) -> QuotaTold {
-    QuotaTold {
+fn quota(limit: Option<(u64, u64)>, remaining: Option<u64>, reset: Option<u64>) -> RateLimitHint {
+    RateLimitHint {
         limit: limit.map(|(calls, window)| (calls, Duration::from_secs(window))),
         remaining,
         reset: reset.map(Duration::from_secs),
@@ -214,7 +214,7 @@ async fn vendors_resets_are_seconds_or_moments_by_their_size() {
         quota(None, None, Some(5)),
         "moments are the provider's own"
     );
-    assert_eq!(told(&[("x-ratelimit-reset", "999999999")]), QuotaTold::default());
+    assert_eq!(told(&[("x-ratelimit-reset", "999999999")]), RateLimitHint::default());
     assert_eq!(told(&[("x-ratelimit-reset", "1795255199")]).reset, seconds(0));
     assert_eq!(
         told(&[("x-ratelimit-reset", "1000000000")]).reset,
@@ -240,14 +240,14 @@ async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
     ] {
         assert_eq!(
             told(&[absurd, present[1], present[2]]),
-            QuotaTold { limit: None, ..whole },
+            RateLimitHint { limit: None, ..whole },
             "{absurd:?}"
         );
     }
     for absurd in ["-1", "10000001", "nine", "9.5", "", "18446744073709551616"] {
         assert_eq!(
             told(&[present[0], ("x-ratelimit-remaining", absurd), present[2]]),
-            QuotaTold {
+            RateLimitHint {
                 remaining: None,
                 ..whole
             },

@@ -17,7 +17,7 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
             return Err(not_clearable(field));
         }
     }
-    if plan::parts(api, update).len() > 1 && !is_harmless_to_repeat(update) {
+    if plan::parts(api, update).len() > 1 && !is_idempotent(update) {
         return Err(not_beside_what_goes_out_once(api, update));
     }
     if let Some(Some(locale)) = update.shared(Field::Locale)
@@ -35,7 +35,7 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
 
 /// The same address again sends no second code, and equal values write nothing. A proof of the password can be given once
 /// only, and a code is returned once only.
-pub(super) fn is_harmless_to_repeat(update: &Update) -> bool {
+pub(super) fn is_idempotent(update: &Update) -> bool {
     update.zitadel.as_ref().is_none_or(|zitadel| {
         let password = zitadel.password.as_ref();
         !zitadel.returns_code() && password.is_none_or(|password| password.proof.is_none())

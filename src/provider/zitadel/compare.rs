@@ -35,7 +35,7 @@ pub(super) fn compare(default: ByDefault, command: &UpdateUser, user: &User) -> 
     } else if own.is_some_and(|own| own.password.is_some() || own.returns_code()) {
         Comparison::Unreadable
     } else {
-        Comparison::AsAsked
+        Comparison::Matches
     }
 }
 

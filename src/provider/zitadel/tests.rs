@@ -54,7 +54,7 @@ async fn every_field_is_written_and_read_back_as_asked() {
         let command = command(user, &everything());
         assert_eq!(compared(&zitadel, &command).await, Comparison::Differs);
         apply(&zitadel, &command).await.unwrap();
-        assert_eq!(compared(&zitadel, &command).await, Comparison::AsAsked);
+        assert_eq!(compared(&zitadel, &command).await, Comparison::Matches);
         let fields = &simulated.user(user).unwrap()["fields"];
         assert_eq!(fields["gender"], "GENDER_DIVERSE");
         assert_eq!(fields["phoneVerified"], true);
@@ -155,7 +155,7 @@ async fn each_api_clears_and_takes_back_all_that_the_two_can_in_as_few_calls() {
                 .filter(|method| method != "GET")
                 .collect();
             assert_eq!(writes, methods, "{update}");
-            assert_eq!(compared(zitadel, &command).await, Comparison::AsAsked, "{update}");
+            assert_eq!(compared(zitadel, &command).await, Comparison::Matches, "{update}");
             let family = &simulated.user("u").unwrap()["fields"]["familyName"];
             assert_eq!(family, "Taylor", "{update}");
         }
@@ -314,7 +314,7 @@ async fn codes_come_back_once_and_only_where_they_were_asked_for() {
     assert!(format!("{codes:?}").contains("redacted"));
     assert!(apply(&zitadel, &command).await.unwrap().codes.is_empty());
     assert_eq!(compared(&zitadel, &command).await, Comparison::Unreadable);
-    assert!(!zitadel.harmless_to_repeat(&command));
+    assert!(!zitadel.is_idempotent(&command));
     let user = simulated.user("u").unwrap();
     assert_eq!((&user["mails"], &user["texts"]), (&json!(0), &json!(0)));
 }
@@ -331,7 +331,7 @@ async fn the_configured_verification_holds_where_the_command_names_none() {
         (&user["mails"], &user["texts"], &user["version"]),
         (&json!(1), &json!(1), &json!(1))
     );
-    assert!(zitadel.harmless_to_repeat(&plain));
+    assert!(zitadel.is_idempotent(&plain));
 
     let verified = adapter_with(&simulated.base_url(), Api::Put, Verification::Verified);
     assert_eq!(
@@ -340,7 +340,7 @@ async fn the_configured_verification_holds_where_the_command_names_none() {
         "as asked, but not verified"
     );
     apply(&verified, &plain).await.unwrap();
-    assert_eq!(compared(&verified, &plain).await, Comparison::AsAsked);
+    assert_eq!(compared(&verified, &plain).await, Comparison::Matches);
     assert_eq!(simulated.user("sent").unwrap()["mails"], 1);
 
     let asked = adapter_with(&simulated.base_url(), Api::Patch, Verification::SendCode);
@@ -355,21 +355,21 @@ async fn a_password_cannot_be_read_and_a_proof_works_once() {
     let proven = with(json!({"password": "hunter2", "currentPassword": STARTING_PASSWORD}));
     apply(&zitadel, &proven).await.unwrap();
     assert_eq!(compared(&zitadel, &proven).await, Comparison::Unreadable);
-    assert!(!zitadel.harmless_to_repeat(&proven));
+    assert!(!zitadel.is_idempotent(&proven));
     let again = error(apply(&zitadel, &proven).await);
     assert_eq!(again.fault, Fault::Command(Reason::Rejected));
     assert!(again.detail.contains("COMMAND-3M0fs"), "{again}");
 
     let permitted = with(json!({"hash": "$2y$12$hunter2", "changeRequired": true}));
     apply(&zitadel, &permitted).await.unwrap();
-    assert!(zitadel.harmless_to_repeat(&permitted));
+    assert!(zitadel.is_idempotent(&permitted));
     assert_eq!(simulated.user("u").unwrap()["fields"]["changeRequired"], true);
     let other = with(json!({"password": "hunter2", "verificationCode": "000000"}));
     assert_eq!(
         error(apply(&zitadel, &other).await).fault,
         Fault::Command(Reason::Conflict)
     );
-    assert!(!zitadel.harmless_to_repeat(&other));
+    assert!(!zitadel.is_idempotent(&other));
 }
 
 #[tokio::test]

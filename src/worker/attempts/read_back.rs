@@ -89,7 +89,7 @@ impl Attempts<'_> {
     }
 
     fn is_as_asked(&self, user: &User) -> bool {
-        self.provider().compare(self.command, user) == Comparison::AsAsked
+        self.provider().compare(self.command, user) == Comparison::Matches
     }
 
     /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.

@@ -122,7 +122,7 @@ pub(super) fn after_write(sent: Sent, write: Write, facts: Facts) -> Action {
 
 pub(super) fn after_look(sent: Sent, look: Look, facts: Facts) -> AfterLook {
     match look.shows {
-        Comparison::AsAsked => AfterLook::Succeed,
+        Comparison::Matches => AfterLook::Succeed,
         Comparison::Differs if look.lags && sent.maybe_applied() => AfterLook::LookAgain,
         Comparison::Unreadable if !facts.idempotent => AfterLook::GiveUp,
         Comparison::Differs | Comparison::Unreadable if look.failed => AfterLook::Fail,
@@ -223,16 +223,16 @@ mod tests {
     #[test]
     fn what_follows_from_a_look_is_listed_whole() {
         use AfterLook::{Fail, GiveUp, LookAgain, Succeed, Write};
-        use Comparison::{AsAsked, Differs, Unreadable};
+        use Comparison::{Matches, Differs, Unreadable};
         // (shows, untouched, lags, failed): idempotent and not, where nothing was sent; the same where something may be.
         let table = [
             (
-                (AsAsked, false, true, true),
+                (Matches, false, true, true),
                 [Succeed, Succeed],
                 [Succeed, Succeed],
             ),
             (
-                (AsAsked, false, false, false),
+                (Matches, false, false, false),
                 [Succeed, Succeed],
                 [Succeed, Succeed],
             ),

@@ -234,7 +234,7 @@ fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
 #[test]
 fn a_turn_is_open_until_it_is_handed_back() {
     let ledger = ledger(10);
-    assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
+    assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
     ledger.read(start(1, "a/1", &[]), Part::End);
     ledger.read(start(1, "a/1", &[]), Part::End);
     ledger.read(start(1, "a/2", &[]), Part::End);
@@ -328,7 +328,7 @@ fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
     ledger.begin(&ident(1, 0), run("me", 7), at(1));
     ledger.begin(&ident(2, 0), run("me", 8), at(1));
     ledger.settle(&ident(1, 0), &success(), BODY, at(2));
-    assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
+    assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
     assert_eq!(next(&ledger, 1, 0, BODY), (1, Some(false)));
     assert_eq!(ledger.begun(&ident(2, 0)).open, [run("me", 8)]);
 }
@@ -343,7 +343,7 @@ async fn a_barrier_of_our_own_is_waited_for_and_settles_nothing() {
     assert!(futures_util::poll!(&mut waiting).is_pending());
     ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]), Part::End);
     waiting.await;
-    assert_eq!(ledger.begun(&ident(1, 0)), Begun::default());
+    assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
     assert!(ledger.latest().is_none());
 }
 
@@ -413,7 +413,7 @@ fn known_of_all(ledger: &Ledger) -> Vec<(u32, Option<bool>, Vec<String>, bool)> 
         let (run, succeeded) = next(ledger, n, 0, BODY);
         let begun = match run {
             0 => ledger.begun(&ident(n, 0)),
-            _ => Begun::default(),
+            _ => OpenRuns::default(),
         };
         let mut open: Vec<_> = begun.open.iter().map(RunId::to_string).collect();
         open.sort();

@@ -7,7 +7,7 @@ use super::Runner;
 use crate::broker::{Delivery, Header};
 use crate::contract::{Ident, RunId};
 use crate::worker::fleet::Fleet;
-use crate::worker::ledger::{Begun, Succeeded};
+use crate::worker::ledger::{OpenRuns, Succeeded};
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
@@ -19,13 +19,13 @@ impl Runner {
         ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Box<Succeeded>>> {
+    ) -> Option<Result<OpenRuns, Box<Succeeded>>> {
         if delivery.redelivered {
             return self.history_elsewhere(ident, delivery, leave).await;
         }
         Some(match self.ledger.next_run(ident, &delivery.body) {
             Some(succeeded) => Err(succeeded),
-            None => Ok(Begun::default()),
+            None => Ok(OpenRuns::default()),
         })
     }
 
@@ -35,7 +35,7 @@ impl Runner {
         ident: &mut Ident,
         delivery: &Delivery,
         leave: &CancellationToken,
-    ) -> Option<Result<Begun, Box<Succeeded>>> {
+    ) -> Option<Result<OpenRuns, Box<Succeeded>>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
@@ -87,7 +87,7 @@ impl Runner {
         ident: &mut Ident,
         delivery: &Delivery,
         run: &RunId,
-    ) -> Result<Begun, Box<Succeeded>> {
+    ) -> Result<OpenRuns, Box<Succeeded>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Err(succeeded);
         }
@@ -97,7 +97,7 @@ impl Runner {
     }
 
     /// How many workers died while they ran the command, as far as the log and the broker can tell.
-    pub(super) fn crashes(&self, history: &Begun, delivery: &Delivery) -> u32 {
+    pub(super) fn crashes(&self, history: &OpenRuns, delivery: &Delivery) -> u32 {
         let died = u32::try_from(history.workers()).unwrap_or(u32::MAX);
         // The broker counts every delivery, including those that were only prefetched: an upper bound.
         let counted = ["x-acquired-count", "x-delivery-count"]

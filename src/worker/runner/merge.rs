@@ -95,7 +95,7 @@ impl Runner {
             && command.expires_at.is_none()
             && command.update.is_shared()
             && self.caller.provider.merges_updates()
-            && self.caller.provider.harmless_to_repeat(command)
+            && self.caller.provider.is_idempotent(command)
     }
 
     pub(super) async fn take_merged(

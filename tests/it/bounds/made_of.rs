@@ -155,7 +155,7 @@ fn reckon(pace: &pace::Settings, retry: &retry::Config) {
     }
     let mut pace = pace::Pace::new(pace);
     for (held, of) in [(&[0][..], 1), (&[7], 256), (&[0, 1], 4)] {
-        pace.set_part(held, of);
+        pace.set_quota_share(held, of);
         let mut now = Instant::now();
         for _ in 0..100 {
             match pace.take(now) {
