@@ -30,7 +30,7 @@ use crate::metrics;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
 use crate::worker::waits::Waits;
-use crate::worker::watchdog::Still;
+use crate::worker::watchdog::Stall;
 use crate::worker::{self, Progress, Shutdown};
 
 pub use access::Access;
@@ -46,7 +46,7 @@ pub struct Worker {
     fleet: Option<Arc<Fleet>>,
     consuming: watch::Receiver<Link>,
     publishing: watch::Receiver<Link>,
-    still: watch::Receiver<Option<Still>>,
+    still: watch::Receiver<Option<Stall>>,
     waits: Arc<Waits>,
     started_at: Instant,
     shutdown: Shutdown,

@@ -17,16 +17,16 @@ pub mod death;
 pub mod headers;
 mod held;
 mod in_flight;
+mod listener_status;
 pub mod memory;
 pub mod properties;
-mod sight;
 pub mod topology;
 
 pub use config::Config;
 pub use death::Death;
 pub use headers::Added;
+pub use listener_status::{ListenerStatus, Ready};
 pub use properties::{Header, Properties};
-pub use sight::{Ready, Sight};
 pub use topology::Topology;
 
 /// What a consumer holds at most, so that the process stays small whatever is sent.
@@ -212,7 +212,7 @@ pub trait Consumer: Send {
 
 /// What a listener hears.
 #[derive(Debug)]
-pub enum Heard {
+pub enum FleetMessage {
     /// From another worker of the fleet, or from this one.
     Notice(Bytes),
     /// The outcome log is read anew, for this wish: what is in it may come once more, and none of its older part came.
@@ -247,12 +247,12 @@ pub struct Extent {
 /// no other listener does. It reconnects by itself, and ends when it is dropped.
 #[async_trait]
 pub trait Listener: Send {
-    async fn next(&mut self) -> Heard;
+    async fn next(&mut self) -> FleetMessage;
 
     /// Reads so much of the outcome log, its end first, and then what is new; `None`: no more.
     fn follow(&mut self, wanted: Option<Extent>);
 
-    fn sight(&self) -> Sight;
+    fn status(&self) -> ListenerStatus;
 }
 
 /// Publishes, and answers when the broker has taken responsibility.

@@ -16,6 +16,7 @@ pub mod kind;
 pub mod mattr;
 mod members;
 pub mod proxy;
+mod rate_limit;
 pub mod rehearsal;
 pub mod rest;
 pub mod scim;
@@ -25,7 +26,6 @@ pub mod sivo;
 #[cfg(test)]
 mod testbed;
 pub mod token;
-mod told;
 pub mod zitadel;
 
 use std::borrow::Cow;

@@ -29,5 +29,5 @@ pub mod watchdog;
 pub use dispatch::Worker;
 pub use progress::Progress;
 pub use runner::Merge;
-pub use setup::{Company, Config, Setup};
+pub use setup::{Config, FleetSetup, Setup};
 pub use shutdown::{Shutdown, Stopped};

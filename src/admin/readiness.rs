@@ -11,7 +11,7 @@ use crate::broker::{Link, Partition};
 use crate::worker::Progress;
 use crate::worker::gate::Pause;
 use crate::worker::waits::Wait;
-use crate::worker::watchdog::Still;
+use crate::worker::watchdog::Stall;
 
 /// Throttling is how a quota is used to the full; but not for so long.
 const LONG_PAUSE: Duration = Duration::from_secs(10 * 60);
@@ -62,7 +62,7 @@ pub(super) struct Seen {
     pub(super) holder_unknown: Vec<Partition>,
     /// `None`: there are none.
     pub(super) others: Option<Others>,
-    pub(super) still: Option<Still>,
+    pub(super) still: Option<Stall>,
     /// In hand, by what they wait for.
     pub(super) waiting: [(Wait, usize); Wait::ALL.len()],
     /// Since the worker started.
@@ -356,7 +356,7 @@ mod tests {
         for what in [Standstill::Stalled, Standstill::WindowFull] {
             let still = |seen: &mut Seen| {
                 let (since, why) = (seen.now, String::new());
-                seen.still = Some(Still { what, since, why });
+                seen.still = Some(Stall { what, since, why });
             };
             assert_eq!(readiness(still), (false, what.as_str()));
         }

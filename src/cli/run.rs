@@ -12,7 +12,7 @@ use usher::config;
 use usher::contract::{BODY_BYTES_MAX, WorkerId};
 use usher::telemetry;
 use usher::worker::fleet::LOG_END_MAX;
-use usher::worker::{Company, Progress, Setup, Shutdown, Stopped, Worker};
+use usher::worker::{FleetSetup, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
 use super::{Context, assemble, signals, surroundings};
@@ -44,7 +44,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let (consuming, publishing) = (consumer.link(), publisher.link());
     let worker = Worker::new(Setup {
         id: WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48))),
-        fleet: Some(Company {
+        fleet: Some(FleetSetup {
             listener,
             exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
             ledger_window: config.broker.ledger_window,

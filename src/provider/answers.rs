@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
-use super::told::wait_asked;
+use super::rate_limit::wait_asked;
 use super::{Kind, SetupError};
 use crate::clock::Clock;
 

@@ -20,10 +20,10 @@ use super::answer::Answer;
 use super::answers::{Class, Rule, Table};
 use super::code::{Private, Sent};
 use super::proxy;
+use super::rate_limit::{RateLimitHints, wait_asked};
 use super::rehearsal::{HIDDEN, Rehearsal};
 use super::setup::PathTemplate;
 use super::token::{Carried, Source, Token};
-use super::told::{Told, wait_asked};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, RateLimitHint, Reason, UserId};
@@ -68,7 +68,7 @@ pub struct Http {
     base: Box<str>,
     token: Token,
     carried: Carried,
-    told: Told,
+    told: RateLimitHints,
     answers: Table,
     clock: Clock,
     /// Where it is, nothing is sent.
@@ -150,7 +150,7 @@ impl Http {
             base: base.as_str().trim_end_matches('/').into(),
             token,
             carried: Carried::default(),
-            told: Told::default(),
+            told: RateLimitHints::default(),
             answers: Table::new(settings.answers)?,
             clock: Clock::System,
             rehearsal: None,

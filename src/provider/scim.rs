@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod desired;
 mod dialect;
 mod error;
 mod list;
@@ -11,7 +12,6 @@ mod remarks;
 mod shown;
 #[cfg(test)]
 mod tests;
-mod wish;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -20,10 +20,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::desired::{Attribute, Desired};
 use self::dialect::{Dialect, Refused, SCIM_JSON};
 use self::list::Lists;
 use self::shown::Shown;
-use self::wish::{Attribute, Desired};
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
@@ -151,7 +151,7 @@ impl Scim {
     fn request<'a>(
         &'a self,
         command: &'a UpdateUser,
-        wishes: &[Desired<'_>],
+        desired: &[Desired<'_>],
         current: Option<&Shown<'_>>,
     ) -> Result<(Request<'a>, Form), ProviderError> {
         let media_type = self.dialect.media_type(&self.config);
@@ -166,18 +166,20 @@ impl Scim {
         let (path, user_id) = (&self.path, &command.user_id);
         let lists = form.lists;
         if let Some(current) = current {
-            self.refuse_ambiguous(&lists, wishes, current)?;
+            self.refuse_ambiguous(&lists, desired, current)?;
         }
         let mut request = match puts {
             Some(current) => {
                 form.is_merged = true;
-                let is_entry = |wish: &Desired<'_>| matches!(wish.attribute, Attribute::Entry { .. });
-                form.has_entry = wishes.iter().any(|wish| is_entry(wish) && wish.value.is_some());
-                let user = put::user(&self.config, &lists, wishes, current)?;
+                let is_entry = |desired: &Desired<'_>| matches!(desired.attribute, Attribute::Entry { .. });
+                form.has_entry = desired
+                    .iter()
+                    .any(|desired| is_entry(desired) && desired.value.is_some());
+                let user = put::user(&self.config, &lists, desired, current)?;
                 Request::write(Method::PUT, path, user_id, &user)?
             }
             None => {
-                let patch = patch::patch(&self.config, wishes, current, &lists);
+                let patch = patch::patch(&self.config, desired, current, &lists);
                 form.has_filter = patch.has_filter;
                 form.has_entry = patch.has_entry;
                 form.is_merged = patch.is_merged;
@@ -202,27 +204,27 @@ impl Scim {
     fn refuse_ambiguous(
         &self,
         lists: &Lists,
-        wishes: &[Desired<'_>],
+        desired: &[Desired<'_>],
         current: &Shown<'_>,
     ) -> Result<(), ProviderError> {
-        let is_refused = |wish: &&Desired<'_>| match wish.attribute {
+        let is_refused = |desired: &&Desired<'_>| match desired.attribute {
             Attribute::Plain(_) => false,
             Attribute::Entry { list, of_type } => {
                 let (contacts, user) = (self.config.contacts, &current.value);
                 // Where there are types, a new entry has one.
-                (wish.value.is_none() || !lists.members(list).of_type)
+                (desired.value.is_none() || !lists.members(list).of_type)
                     && compare::is_ambiguous(contacts, list, user)
-                    || wish.value.is_none() && compare::leaves_untyped(contacts, list, of_type, user)
+                    || desired.value.is_none() && compare::leaves_untyped(contacts, list, of_type, user)
             }
         };
-        let Some(wish) = wishes.iter().find(is_refused) else {
+        let Some(desired) = desired.iter().find(is_refused) else {
             return Ok(());
         };
         let detail = "the user has several such entries, and some have no type, so that nothing tells which of them are \
                       meant; give them types at the provider, or set `contacts = \"list\"` under [provider.scim], which \
                       replaces them all";
         Err(ProviderError {
-            pointer: Some(wish.pointer.clone()),
+            pointer: Some(desired.pointer.clone()),
             ..ProviderError::new(Fault::Command(Reason::Conflict), detail)
         })
     }
@@ -361,22 +363,24 @@ impl Provider for Scim {
         if self.dialect.puts(&self.config) {
             return true;
         }
-        wish::wishes(&self.config, &command.update).iter().any(|wish| {
-            let strict = self.config.read_first && patch::needs_target(contacts, wish);
-            let needs_entries = match wish.attribute {
-                Attribute::Plain(_) => false,
-                Attribute::Entry { list, .. } => {
-                    wish.value.is_none() || self.dialect.needs_entries(&self.config, list)
-                }
-            };
-            strict || contacts != Contacts::List && needs_entries
-        })
+        desired::desired(&self.config, &command.update)
+            .iter()
+            .any(|desired| {
+                let strict = self.config.read_first && patch::needs_target(contacts, desired);
+                let needs_entries = match desired.attribute {
+                    Attribute::Plain(_) => false,
+                    Attribute::Entry { list, .. } => {
+                        desired.value.is_none() || self.dialect.needs_entries(&self.config, list)
+                    }
+                };
+                strict || contacts != Contacts::List && needs_entries
+            })
     }
 
     /// Values are set, not added to. But a password can't be read back: after a write that was not answered, a
     /// version that has moved on can't be told from somebody else's change.
     fn is_idempotent(&self, command: &UpdateUser) -> bool {
-        command.expected_version.is_none() || !wish::sets_password(&command.update)
+        command.expected_version.is_none() || !desired::sets_password(&command.update)
     }
 
     fn merges_updates(&self) -> bool {
@@ -409,10 +413,10 @@ impl Provider for Scim {
             return Err(self.read_schemas().await);
         }
         let current = current.map(Shown::of);
-        let wishes = wish::wishes(&self.config, &command.update);
-        let (request, form) = self.request(command, &wishes, current.as_ref())?;
+        let desired = desired::desired(&self.config, &command.update);
+        let (request, form) = self.request(command, &desired, current.as_ref())?;
         let refusal = |answer: &Answer| {
-            let error = error::of_write(answer, &wishes, &form);
+            let error = error::of_write(answer, &desired, &form);
             self.other_form(answer, error, form)
         };
         let answer = match self.http.call(request, refusal).await {

@@ -19,7 +19,7 @@ use super::reconciler::ReconcilerTask;
 use super::runner::{End, Finished, Runner, run_received};
 use super::shutdown::{Shutdown, Stopped};
 use super::waits::{Wait, Waits};
-use super::watchdog::Still;
+use super::watchdog::Stall;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
 
@@ -72,7 +72,7 @@ pub struct Worker {
     pub(super) stop_by: Option<Instant>,
     pub(super) hold_max: Duration,
     pub(super) progress: watch::Sender<Progress>,
-    pub(super) still: watch::Receiver<Option<Still>>,
+    pub(super) still: watch::Receiver<Option<Stall>>,
     /// What runs beside the commands, for as long as the worker does.
     pub(super) keepers: Background,
 }
@@ -83,7 +83,7 @@ impl Worker {
     }
 
     /// What stands still, as the watchdog says.
-    pub fn still(&self) -> watch::Receiver<Option<Still>> {
+    pub fn still(&self) -> watch::Receiver<Option<Stall>> {
         self.still.clone()
     }
 

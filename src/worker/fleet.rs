@@ -18,7 +18,7 @@ use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
-use crate::broker::{Delivery, Link, Message, Partition, Properties, Publisher, Ready, Sight};
+use crate::broker::{Delivery, Link, ListenerStatus, Message, Partition, Properties, Publisher, Ready};
 use crate::clock::Clock;
 use crate::contract::{Notice, ProviderName, WorkerId};
 use crate::policy::balance::Balance;
@@ -43,7 +43,7 @@ pub struct Settings {
     pub ledger_window: Duration,
     /// The number of its events that are read before the first command is taken.
     pub log_end_max: usize,
-    pub sight: Sight,
+    pub listener_status: ListenerStatus,
 }
 
 pub struct Fleet {
@@ -180,16 +180,16 @@ impl Fleet {
 
     /// Whether notices are heard.
     pub fn link(&self) -> Link {
-        self.settings.sight.link.borrow().clone()
+        self.settings.listener_status.link.borrow().clone()
     }
 
     /// Why the outcome log can't be read.
     pub fn log_trouble(&self) -> Option<String> {
-        self.settings.sight.log_trouble.borrow().clone()
+        self.settings.listener_status.log_trouble.borrow().clone()
     }
 
     pub(super) fn ready(&self) -> Ready {
-        self.settings.sight.ready.clone()
+        self.settings.listener_status.ready.clone()
     }
 
     /// Partitions whose lease no known worker has held for a while.

@@ -30,7 +30,7 @@ use crate::contract::{CommandId, Ident, Outcome, RunId, UserId, Version, WorkerI
 
 /// Which part of the outcome log an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum LogPart {
     /// The end, which is read in order and goes on with what is new.
     End,
     /// What was before it, also in order.
@@ -260,13 +260,13 @@ impl Ledger {
     /// A run of this worker's own.
     pub fn begin(&self, ident: &Ident, run: RunId, now: Timestamp) {
         let id = EventType::Start.id(ident);
-        self.state().begin(id, run, now, Part::End);
+        self.state().begin(id, run, now, LogPart::End);
     }
 
     /// It ended in order, without an outcome.
     pub fn hand_back(&self, ident: &Ident, run: &RunId, called: bool, now: Timestamp) {
         let id = EventType::Start.id(ident);
-        self.state().hand_back(id, run, called, now, Part::End);
+        self.state().hand_back(id, run, called, now, LogPart::End);
     }
 
     pub fn settle(&self, ident: &Ident, settlement: &Settlement, body: &[u8], now: Timestamp) {
@@ -284,7 +284,7 @@ impl Ledger {
         };
         let id = settlement.outcome.event_type().id(ident);
         let mut state = self.state();
-        state.insert(id, seen, now, Part::End);
+        state.insert(id, seen, now, LogPart::End);
         // Nobody asks for the runs of a command that has its outcome.
         state.seen.remove(&EventType::Start.id(ident));
     }
@@ -322,7 +322,7 @@ impl Ledger {
     }
 
     /// Takes in an event from the outcome log.
-    pub fn read(&self, message: Message, part: Part) {
+    pub fn read(&self, message: Message, part: LogPart) {
         let Some(logged) = Logged::read(&message.properties, &message.body) else {
             return;
         };
@@ -347,7 +347,7 @@ impl Ledger {
             What::Failed => Some(Seen::Failed),
         };
         let mut state = self.state();
-        if state.cut && (part == Part::Earlier || state.earlier.is_none()) {
+        if state.cut && (part == LogPart::Earlier || state.earlier.is_none()) {
             state.cut = false;
             state.complete_since = state.complete_since.max(Some(time));
         }
@@ -368,7 +368,7 @@ impl Ledger {
                 }
             }
         }
-        if part == Part::End || state.latest.is_none() {
+        if part == LogPart::End || state.latest.is_none() {
             state.latest = Some(message);
         }
         drop(state);
@@ -400,7 +400,7 @@ impl Ledger {
 }
 
 impl State {
-    fn insert(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: Part) {
+    fn insert(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: LogPart) {
         let user = user_of(&seen);
         if self.seen.insert(id, seen).is_some() {
             return;
@@ -409,7 +409,7 @@ impl State {
             self.versions.told(user, id, time, part);
         }
         match &mut self.earlier {
-            Some(earlier) if part == Part::Earlier => earlier.oldest_first.push_back((id, time)),
+            Some(earlier) if part == LogPart::Earlier => earlier.oldest_first.push_back((id, time)),
             _ => self.oldest_first.push_back((id, time)),
         }
         while let Some((oldest, time)) = self.one_too_many() {
@@ -434,7 +434,7 @@ impl State {
         oldest.or_else(|| self.oldest_first.pop_front())
     }
 
-    fn runs(&mut self, id: Uuid, time: Timestamp, part: Part) -> Option<&mut OpenRuns> {
+    fn runs(&mut self, id: Uuid, time: Timestamp, part: LogPart) -> Option<&mut OpenRuns> {
         if !self.seen.contains_key(&id) {
             self.insert(id, Seen::OpenRuns(Box::default()), time, part);
         }
@@ -444,8 +444,8 @@ impl State {
         }
     }
 
-    fn begin(&mut self, id: Uuid, run: RunId, time: Timestamp, part: Part) {
-        if part == Part::Earlier
+    fn begin(&mut self, id: Uuid, run: RunId, time: Timestamp, part: LogPart) {
+        if part == LogPart::Earlier
             && self
                 .earlier
                 .as_ref()
@@ -461,7 +461,7 @@ impl State {
         }
     }
 
-    fn hand_back(&mut self, id: Uuid, run: &RunId, called: bool, time: Timestamp, part: Part) {
+    fn hand_back(&mut self, id: Uuid, run: &RunId, called: bool, time: Timestamp, part: LogPart) {
         let Some(begun) = self.runs(id, time, part) else {
             return;
         };
@@ -476,7 +476,7 @@ impl State {
     }
 
     /// As the log tells it. What is known from here says more.
-    fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: Part) {
+    fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: LogPart) {
         if !self.seen.contains_key(&id) {
             self.insert(id, seen, time, part);
         }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::fleet::Fleet;
 use super::gate::{Gate, Pause};
-use super::ledger::Part;
+use super::ledger::LogPart;
 use crate::broker::topology::OUTCOMES;
 use crate::broker::{Message, Properties, Publisher};
 use crate::clock::Clock;
@@ -72,11 +72,11 @@ impl Lifecycle {
     }
 
     /// Takes in an event from the outcome log.
-    pub(super) fn read(&self, body: &[u8], part: Part) {
+    pub(super) fn read(&self, body: &[u8], part: LogPart) {
         match part {
-            Part::Earlier if self.latest.load(Ordering::Acquire) => return,
-            Part::Earlier => {}
-            Part::End => self.latest.store(true, Ordering::Release),
+            LogPart::Earlier if self.latest.load(Ordering::Acquire) => return,
+            LogPart::Earlier => {}
+            LogPart::End => self.latest.store(true, Ordering::Release),
         }
         let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body) else {
             return;

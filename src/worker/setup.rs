@@ -26,7 +26,7 @@ use super::runner::{Claims, Runner, Slots, Suspicion};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
 use super::unroutable;
-use super::watchdog::{Still, Watchdog};
+use super::watchdog::{Stall, Watchdog};
 use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
@@ -98,7 +98,7 @@ pub struct Setup {
     pub consumer: Box<dyn Consumer>,
     pub publisher: Arc<dyn Publisher>,
     /// `None`: there are no other workers, and there were none before.
-    pub fleet: Option<Company>,
+    pub fleet: Option<FleetSetup>,
     pub partitions: u16,
     pub provider: Arc<dyn Provider>,
     pub provider_name: ProviderName,
@@ -112,7 +112,7 @@ pub struct Setup {
 }
 
 /// Where the other workers are heard of.
-pub struct Company {
+pub struct FleetSetup {
     pub listener: Box<dyn Listener>,
     /// The exchange for notices.
     pub exchange: String,
@@ -131,11 +131,11 @@ impl Worker {
         let credentials = gate.clone().watch_credentials(setup.provider.clone());
         keepers.spawn("credentials", credentials);
         let ledger = Arc::new(Ledger::new(setup.id.clone(), setup.config.ledger_commands_max));
-        let company = setup.fleet.take();
-        let ledger_window = company
+        let fleet_setup = setup.fleet.take();
+        let ledger_window = fleet_setup
             .as_ref()
-            .map_or(Duration::ZERO, |company| company.ledger_window);
-        let fleet = company.map(|company| setup.join(company, &gate, &ledger, &mut keepers));
+            .map_or(Duration::ZERO, |fleet_setup| fleet_setup.ledger_window);
+        let fleet = fleet_setup.map(|fleet_setup| setup.join(fleet_setup, &gate, &ledger, &mut keepers));
         let runner = Arc::new(setup.runner(gate, ledger, fleet.clone(), ledger_window));
         let letters = fleet.clone().map(|fleet| {
             keepers.spawn("token", keep_token(runner.clone()));
@@ -181,20 +181,20 @@ impl Setup {
     /// The worker becomes one of a fleet.
     fn join(
         &self,
-        company: Company,
+        fleet_setup: FleetSetup,
         gate: &Arc<Gate>,
         ledger: &Arc<Ledger>,
         keepers: &mut Background,
     ) -> Arc<Fleet> {
-        let sight = company.listener.sight();
-        let unroutable = unroutable::watch(sight.unroutable.clone());
+        let listener_status = fleet_setup.listener.status();
+        let unroutable = unroutable::watch(listener_status.unroutable.clone());
         let settings = fleet::Settings {
             provider: self.provider_name.clone(),
             partitions: self.partitions,
-            exchange: company.exchange,
-            ledger_window: company.ledger_window,
-            log_end_max: company.log_end_max,
-            sight,
+            exchange: fleet_setup.exchange,
+            ledger_window: fleet_setup.ledger_window,
+            log_end_max: fleet_setup.log_end_max,
+            listener_status,
         };
         // No lease, no call.
         gate.set_quota_share(&[], self.partitions);
@@ -215,7 +215,7 @@ impl Setup {
         keepers.spawn("notices", fleet.clone().tell());
         // It ends with the listener, whose end is told elsewhere.
         keepers.spawn("unroutable", unroutable.then(|()| pending()));
-        keepers.spawn("fleet", fleet.clone().listen(company.listener));
+        keepers.spawn("fleet", fleet.clone().listen(fleet_setup.listener));
         fleet
     }
 
@@ -223,7 +223,7 @@ impl Setup {
         &self,
         runner: &Runner,
         progress: &watch::Sender<Progress>,
-    ) -> (Watchdog, watch::Receiver<Option<Still>>) {
+    ) -> (Watchdog, watch::Receiver<Option<Stall>>) {
         let (told, still) = watch::channel(None);
         let watchdog = Watchdog {
             gate: runner.caller.gate.clone(),

@@ -37,7 +37,7 @@ impl Standstill {
 
 /// What stands still, since when, and what each command in hand waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Still {
+pub struct Stall {
     pub what: Standstill,
     pub since: Instant,
     pub why: String,
@@ -52,7 +52,7 @@ pub(super) struct Watchdog {
     pub(super) publishing: watch::Receiver<Link>,
     pub(super) consuming: watch::Receiver<Link>,
     pub(super) stalled_after: Duration,
-    pub(super) told: watch::Sender<Option<Still>>,
+    pub(super) told: watch::Sender<Option<Stall>>,
 }
 
 /// What it looks at.
@@ -105,7 +105,7 @@ impl Watchdog {
         }
     }
 
-    fn tell(&self, still: Option<Still>) {
+    fn tell(&self, still: Option<Stall>) {
         let before = self.told.borrow().as_ref().map(|still| still.what);
         match (&still, before) {
             (Some(still), before) if before != Some(still.what) => tracing::error!(
@@ -133,7 +133,7 @@ impl Seen {
         self.counts[wait as usize].1
     }
 
-    fn still(&self, busy_since: Instant, now: Instant) -> Option<Still> {
+    fn still(&self, busy_since: Instant, now: Instant) -> Option<Stall> {
         let for_ = |at: Instant| now.saturating_duration_since(at.max(busy_since));
         let since = |span: Duration| now - span;
         let nobody_may_call = self.of(Wait::Permit) + self.of(Wait::Answer) == 0;
@@ -152,7 +152,7 @@ impl Seen {
             .then(|| self.as_(Standstill::Stalled, since(unsettled_for)))
     }
 
-    fn as_(&self, what: Standstill, since: Instant) -> Still {
+    fn as_(&self, what: Standstill, since: Instant) -> Stall {
         let mut why = format!(
             "{} commands in hand, with room for {},",
             self.in_hand(),
@@ -164,6 +164,6 @@ impl Seen {
             let _ = write!(why, "{before}{}: {count}", wait.as_str());
         }
         let _ = write!(why, "; {} more are ready in the queues", self.ready);
-        Still { what, since, why }
+        Stall { what, since, why }
     }
 }

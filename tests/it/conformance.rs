@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{
-    Death, Delivery, Header, Heard, Limits, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
+    Death, Delivery, FleetMessage, Header, Limits, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
 };
 
 use crate::bench::{Bench, promises};
@@ -53,7 +53,7 @@ async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order
     }
     assert_eq!(ids(&take(&mut consumer, 2).await), ["0", "1"]);
     let given_up = loop {
-        if let Heard::GivenUp(delivery) = listener.next().await {
+        if let FleetMessage::GivenUp(delivery) = listener.next().await {
             break delivery;
         }
     };
@@ -341,7 +341,7 @@ async fn a_closed_publisher_has_its_confirms(bench: &dyn Bench) {
 
 async fn what_no_queue_takes_is_counted_for_as_long_as_it_lies_there(bench: &dyn Bench) {
     let listener = bench.listener().await;
-    let unroutable = listener.sight().unroutable;
+    let unroutable = listener.status().unroutable;
     let publisher = bench.publisher().await;
     let counted = async |messages: u64| {
         eventually("the count", async || {

@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, GIVEN_UP};
-use usher::broker::{Delivery, Heard, Listener};
+use usher::broker::{Delivery, FleetMessage, Listener};
 use usher::provider::Kind;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ promises!(
 async fn given_up(listener: &mut Box<dyn Listener>) -> Delivery {
     let heard = async {
         loop {
-            if let Heard::GivenUp(delivery) = listener.next().await {
+            if let FleetMessage::GivenUp(delivery) = listener.next().await {
                 return delivery;
             }
         }

@@ -238,7 +238,7 @@ fn the_top_level_holds_what_is_meant_to_be_there() {
 
 /// The files that a delivery meets, from frame to ack, each of which uses the next.
 const PATH: [(&str, &str); 5] = [
-    ("broker/amqp/consumer.rs", "Delivery"),
+    ("broker/amqp/consumer.rs", "Arrival"),
     ("worker/dispatch.rs", "runner::"),
     ("worker/runner.rs", "attempts::"),
     ("worker/attempts.rs", "Outcome"),

@@ -22,8 +22,8 @@ use usher::provider::Provider;
 use usher::worker::attempts::{Calls, OnIgnored};
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
-use usher::worker::watchdog::Still;
-use usher::worker::{Company, Config, Merge, Progress, Setup, Shutdown, Stopped, Worker, gate};
+use usher::worker::watchdog::Stall;
+use usher::worker::{Config, FleetSetup, Merge, Progress, Setup, Shutdown, Stopped, Worker, gate};
 
 use crate::commands::PROVIDER;
 use crate::provider::Scripted;
@@ -65,7 +65,7 @@ pub struct Running {
     pub gate: Arc<Gate>,
     pub progress: watch::Receiver<Progress>,
     pub fleet: Option<Arc<Fleet>>,
-    pub still: watch::Receiver<Option<Still>>,
+    pub still: watch::Receiver<Option<Stall>>,
 }
 
 impl Running {
@@ -136,8 +136,8 @@ impl World {
         self.broker.publish(message).unwrap();
     }
 
-    fn company(&self) -> Company {
-        Company {
+    fn fleet_setup(&self) -> FleetSetup {
+        FleetSetup {
             listener: self.broker.listener(),
             exchange: topology(self.partitions).fleet_exchange(),
             ledger_window: Duration::from_secs(900),
@@ -150,7 +150,7 @@ impl World {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
         let worker = Worker::new(Setup {
             id: WorkerId::new(format!("w{number}")),
-            fleet: self.fleet.then(|| self.company()),
+            fleet: self.fleet.then(|| self.fleet_setup()),
             partitions: self.partitions,
             consumer: self.broker.consumer(self.prefetch),
             publisher: self.broker.publisher(),

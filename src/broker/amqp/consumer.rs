@@ -24,8 +24,8 @@ use super::epoch::{Epoch, Forwarded};
 use super::error::ConnectError;
 use super::first::First;
 use super::inbox::Inbox;
+use super::lease_watchdog::LeaseWatchdog;
 use super::line::Line;
-use super::pulse::LeaseWatchdog;
 use super::supervisor::{Supervisor, Use};
 use super::watch;
 use crate::broker::held::HeldBytes;
@@ -142,7 +142,7 @@ impl Use for Consuming {
             consuming: self,
             connection: &connection,
             config: &supervisor.config,
-            pulse: Arc::new(LeaseWatchdog::new(supervisor.config.heartbeat)),
+            lease_watchdog: Arc::new(LeaseWatchdog::new(supervisor.config.heartbeat)),
             ruined: Mutex::default(),
             ruin: Notify::new(),
         };
@@ -166,7 +166,7 @@ impl Use for Consuming {
                 }
             }
         };
-        used.pulse.stop();
+        used.lease_watchdog.stop();
         connection::close(&connection, supervisor.config.close_timeout).await;
         drop(tended);
         for partition in partitions {
@@ -222,7 +222,7 @@ struct Connected<'c> {
     consuming: &'c Consuming,
     connection: &'c Connection,
     config: &'c Config,
-    pulse: Arc<LeaseWatchdog>,
+    lease_watchdog: Arc<LeaseWatchdog>,
     /// Why the connection has to go: a channel was not closed as asked.
     ruined: Mutex<Option<String>>,
     ruin: Notify,
@@ -242,7 +242,7 @@ impl Connected<'_> {
     async fn end(&self) -> String {
         tokio::select! {
             reason = loss(self.connection) => reason,
-            () = self.pulse.keep() => "the process was frozen: its leases may be somebody else's".to_owned(),
+            () = self.lease_watchdog.keep() => "the process was frozen: its leases may be somebody else's".to_owned(),
             () = self.ruin.notified() => {
                 let reason = self.ruined.lock().unwrap_or_else(PoisonError::into_inner).take();
                 reason.unwrap_or_default()
@@ -331,7 +331,7 @@ impl Connected<'_> {
     async fn one_epoch(&self, partition: Partition, releases: u64, line: &mut Line) -> Ended {
         let consuming = self.consuming;
         let (held, body_bytes_max) = (consuming.held.clone(), consuming.body_bytes_max);
-        let mut epoch = Epoch::new(partition, self.pulse.clone(), held, body_bytes_max);
+        let mut epoch = Epoch::new(partition, self.lease_watchdog.clone(), held, body_bytes_max);
         let ended = tokio::select! {
             ended = self.consume(&mut epoch, releases) => ended,
             reason = line.keep(self.config.hold_max) => Ended::Lost(reason),

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::inbox::Inbox;
-use super::pulse::LeaseWatchdog;
+use super::lease_watchdog::LeaseWatchdog;
 use super::received::Received;
 use crate::broker::held::{Held, HeldBytes};
 use crate::broker::in_flight::InFlight;
@@ -31,7 +31,7 @@ type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 /// It holds lapin's consumers: not to be dropped before its channels or its connection are closed.
 pub(super) struct Epoch {
     pub(super) partition: Partition,
-    pulse: Arc<LeaseWatchdog>,
+    lease_watchdog: Arc<LeaseWatchdog>,
     ended: CancellationToken,
     _ends_when_dropped: DropGuard,
     channels: Vec<Arc<Channel>>,
@@ -55,14 +55,14 @@ pub(super) enum Forwarded {
 impl Epoch {
     pub(super) fn new(
         partition: Partition,
-        pulse: Arc<LeaseWatchdog>,
+        lease_watchdog: Arc<LeaseWatchdog>,
         held: Arc<HeldBytes>,
         body_bytes_max: usize,
     ) -> Self {
         let ended = CancellationToken::new();
         Self {
             partition,
-            pulse,
+            lease_watchdog,
             _ends_when_dropped: ended.clone().drop_guard(),
             ended,
             channels: Vec::new(),
@@ -147,7 +147,7 @@ impl Epoch {
         let acker = AmqpAcker {
             _held: self.held.hold(delivery.data.len(), &self.in_flight)?,
             ended: self.ended.clone(),
-            pulse: self.pulse.clone(),
+            lease_watchdog: self.lease_watchdog.clone(),
             channel: self.channels[index].clone(),
             tag: delivery.delivery_tag,
         };
@@ -210,7 +210,7 @@ struct AmqpAcker {
     /// The epoch has.
     ended: CancellationToken,
     /// Of its connection.
-    pulse: Arc<LeaseWatchdog>,
+    lease_watchdog: Arc<LeaseWatchdog>,
     /// lapin's own acker would go to it by two more tasks for each ack.
     channel: Arc<Channel>,
     tag: u64,
@@ -219,7 +219,7 @@ struct AmqpAcker {
 #[async_trait]
 impl Acker for AmqpAcker {
     fn usable(&self) -> bool {
-        !self.ended.is_cancelled() && self.pulse.beats() && self.channel.status().connected()
+        !self.ended.is_cancelled() && self.lease_watchdog.is_trusted() && self.channel.status().connected()
     }
 
     /// lapin lets an ack wait for ever when the connection ends at that moment.

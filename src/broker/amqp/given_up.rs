@@ -14,10 +14,10 @@ use super::listener::AGAIN;
 use super::received::Received;
 use super::trouble::Trouble;
 use crate::broker::topology::GIVEN_UP;
-use crate::broker::{Acker, Config, Delivery, Heard};
+use crate::broker::{Acker, Config, Delivery, FleetMessage};
 
 /// One worker at a time gets them, as the queue has a single active consumer. Ends when nobody listens any more.
-pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<Heard>) {
+pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<FleetMessage>) {
     let mut trouble = Trouble::new("user.dead-letters.by-broker can't be consumed");
     loop {
         match take_until_ended(connection, config, hear, &mut trouble).await {
@@ -33,7 +33,7 @@ pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::
 async fn take_until_ended(
     connection: &Connection,
     config: &Config,
-    hear: &mpsc::Sender<Heard>,
+    hear: &mpsc::Sender<FleetMessage>,
     trouble: &mut Trouble<'_>,
 ) -> lapin::Result<bool> {
     let channel = connection.create_channel().await?;
@@ -54,7 +54,7 @@ async fn take_until_ended(
             ceiling: config.confirm_timeout,
         });
         let letter = Delivery::new(message, redelivered, (0, false), acker);
-        if hear.send(Heard::GivenUp(letter)).await.is_err() {
+        if hear.send(FleetMessage::GivenUp(letter)).await.is_err() {
             return Ok(true);
         }
     }

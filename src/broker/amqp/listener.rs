@@ -23,7 +23,7 @@ use super::log::Log;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use super::terms::table;
-use crate::broker::{Config, Extent, Heard, Listener, Sight, Topology};
+use crate::broker::{Config, Extent, FleetMessage, Listener, ListenerStatus, Topology};
 
 /// What was heard and not yet taken in.
 const HEARD_MAX: usize = 1000;
@@ -42,9 +42,9 @@ const NOTICES_BYTES_MAX: i64 = 1 << 20;
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct AmqpListener {
-    heard: mpsc::Receiver<Heard>,
+    heard: mpsc::Receiver<FleetMessage>,
     follow: watch::Sender<Option<Extent>>,
-    sight: Sight,
+    listener_status: ListenerStatus,
     _stop: DropGuard,
 }
 
@@ -62,7 +62,7 @@ impl AmqpListener {
         let topology = Topology::new(provider, config);
         let supervisor = Supervisor::new("listener", config, stop.clone());
         let ready = depths.ready.subscribe();
-        let sight = Sight {
+        let listener_status = ListenerStatus {
             link: supervisor.link.subscribe(),
             log_trouble: log_trouble.subscribe(),
             unroutable: depths.unroutable.subscribe(),
@@ -79,7 +79,7 @@ impl AmqpListener {
         let listener = Self {
             heard,
             follow,
-            sight,
+            listener_status,
             _stop: stop.drop_guard(),
         };
         connection::runtime()?.spawn(supervisor.run(first, purpose));
@@ -92,7 +92,7 @@ impl AmqpListener {
 
 #[async_trait]
 impl Listener for AmqpListener {
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> FleetMessage {
         match self.heard.recv().await {
             Some(heard) => heard,
             // The supervisor ends only when it is told to.
@@ -104,8 +104,8 @@ impl Listener for AmqpListener {
         self.follow.send_replace(wanted);
     }
 
-    fn sight(&self) -> Sight {
-        self.sight.clone()
+    fn status(&self) -> ListenerStatus {
+        self.listener_status.clone()
     }
 }
 
@@ -113,7 +113,7 @@ impl Listener for AmqpListener {
 struct Listening {
     /// Its exchange.
     fleet: String,
-    hear: mpsc::Sender<Heard>,
+    hear: mpsc::Sender<FleetMessage>,
     log: Log,
     depths: Depths,
     topology: Topology,
@@ -208,7 +208,8 @@ impl Listening {
             };
             match notice {
                 Some(Ok(notice)) => {
-                    let heard = Heard::Notice(Received::from(notice).within(BODY_BYTES_MAX).message.body);
+                    let heard =
+                        FleetMessage::Notice(Received::from(notice).within(BODY_BYTES_MAX).message.body);
                     if self.hear.send(heard).await.is_err() {
                         return "closed".to_owned();
                     }

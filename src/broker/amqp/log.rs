@@ -15,7 +15,7 @@ use self::part::{Part, Point, offset_of_first};
 use self::place::Place;
 use super::listener::AGAIN;
 use super::trouble::Trouble;
-use crate::broker::{Extent, Heard};
+use crate::broker::{Extent, FleetMessage};
 
 /// The last message of a log that holds any comes within this: in 10 ms, mostly.
 const LAST_WITHIN: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const LAST_WITHIN: Duration = Duration::from_millis(500);
 const FIRST_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) struct Log {
-    hear: mpsc::Sender<Heard>,
+    hear: mpsc::Sender<FleetMessage>,
     wanted: watch::Receiver<Option<Extent>>,
     /// Kept over a lost connection.
     place: Mutex<Option<Place>>,
@@ -46,7 +46,7 @@ enum Read {
 
 impl Log {
     pub(super) fn new(
-        hear: mpsc::Sender<Heard>,
+        hear: mpsc::Sender<FleetMessage>,
         wanted: watch::Receiver<Option<Extent>>,
         trouble: watch::Sender<Option<String>>,
     ) -> Self {
@@ -112,7 +112,7 @@ impl Log {
             Some(place) => place,
             None => {
                 let found = place_for(connection, wish).await?;
-                if self.hear.send(Heard::Begins(wish)).await.is_err() {
+                if self.hear.send(FleetMessage::Begins(wish)).await.is_err() {
                     return Ok(Read::Unheard);
                 }
                 *self.place() = found;
@@ -139,7 +139,7 @@ impl Log {
     ) -> lapin::Result<Read> {
         let mut silent = Part::open(connection, Point::Time(wish.since)).await?;
         trouble.is_over();
-        for heard in [Heard::Present, Heard::Complete] {
+        for heard in [FleetMessage::Present, FleetMessage::Complete] {
             if self.hear.send(heard).await.is_err() {
                 return Ok(Read::Unheard);
             }
@@ -157,12 +157,12 @@ impl Log {
                 return Ok(Read::Anew);
             }
             next = offset + 1;
-            if self.hear.send(Heard::Logged(message)).await.is_err() {
+            if self.hear.send(FleetMessage::Logged(message)).await.is_err() {
                 return Ok(Read::Unheard);
             }
             if present.is_some_and(|last| offset >= last) {
                 present = None;
-                if self.hear.send(Heard::Present).await.is_err() {
+                if self.hear.send(FleetMessage::Present).await.is_err() {
                     return Ok(Read::Unheard);
                 }
                 self.reached.notify_one();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::state::{ListenerId, State};
 use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{Extent, Heard, Listener, Message, Sight};
+use crate::broker::{Extent, FleetMessage, Listener, ListenerStatus, Message};
 use async_trait::async_trait;
 
 pub(super) struct MemoryListener {
@@ -49,16 +49,16 @@ impl MemoryListener {
         }
     }
 
-    fn heard(&mut self) -> Option<Heard> {
+    fn heard(&mut self) -> Option<FleetMessage> {
         let mut state = self.shared.state();
         if let Some(notice) = state.hear(self.id) {
-            return Some(Heard::Notice(notice));
+            return Some(FleetMessage::Notice(notice));
         }
         if state.faults.down.is_some() {
             return None;
         }
         if let Some(handed) = state.given_up(self.id) {
-            return Some(Heard::GivenUp(handed.into_delivery(&self.shared)));
+            return Some(FleetMessage::GivenUp(handed.into_delivery(&self.shared)));
         }
         let wish = self.wish?;
         if state.faults.log_refused {
@@ -68,7 +68,7 @@ impl MemoryListener {
             Some(reading) if !reading.is_over(&mut state) => reading.heard(&mut state),
             _ => {
                 self.reading = Some(Reading::new(wish, &state));
-                Some(Heard::Begins(wish))
+                Some(FleetMessage::Begins(wish))
             }
         }
     }
@@ -100,35 +100,35 @@ impl Reading {
         self.connection != state.faults.connection || self.silent && speaks(state)
     }
 
-    fn heard(&mut self, state: &mut State) -> Option<Heard> {
+    fn heard(&mut self, state: &mut State) -> Option<FleetMessage> {
         if self
             .present
             .is_some_and(|count| self.silent || self.next >= count)
         {
             self.present = None;
-            return Some(Heard::Present);
+            return Some(FleetMessage::Present);
         }
         if self.silent {
-            return self.earlier.take().map(|_| Heard::Complete);
+            return self.earlier.take().map(|_| FleetMessage::Complete);
         }
         if state.faults.log_held {
             return None;
         }
         if let Some(message) = logged(state, self.next) {
             self.next += 1;
-            return Some(Heard::Logged(message));
+            return Some(FleetMessage::Logged(message));
         }
         let earlier = self.earlier.as_mut().filter(|_| !state.faults.earlier_held)?;
         if std::mem::take(&mut earlier.cut) {
-            return Some(Heard::Cut);
+            return Some(FleetMessage::Cut);
         }
         if earlier.next >= earlier.end {
             self.earlier = None;
-            return Some(Heard::Complete);
+            return Some(FleetMessage::Complete);
         }
         let message = logged(state, earlier.next)?;
         earlier.next += 1;
-        Some(Heard::Earlier(message))
+        Some(FleetMessage::Earlier(message))
     }
 }
 
@@ -138,7 +138,7 @@ fn logged(state: &mut State, n: usize) -> Option<Message> {
 
 #[async_trait]
 impl Listener for MemoryListener {
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> FleetMessage {
         loop {
             let shared = self.shared.clone();
             let mut changed = pin!(shared.deliverable.notified());
@@ -155,9 +155,9 @@ impl Listener for MemoryListener {
         self.reading = None;
     }
 
-    fn sight(&self) -> Sight {
+    fn status(&self) -> ListenerStatus {
         let shared = self.shared.clone();
-        Sight {
+        ListenerStatus {
             link: shared.consume_link.subscribe(),
             log_trouble: shared.log_trouble.subscribe(),
             unroutable: shared.unroutable.subscribe(),

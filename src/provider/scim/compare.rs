@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::wish::{Attribute, PASSWORD, PHONES, Desired, sets_password, wishes};
+use super::desired::{Attribute, Desired, PASSWORD, PHONES, desired, sets_password};
 use super::{Config, Contacts};
 use crate::contract::UpdateUser;
 use crate::provider::Comparison;
@@ -25,10 +25,10 @@ pub(super) fn compare(config: &Config, command: &UpdateUser, user: &Value) -> Co
 
 /// Where in the command the first thing stands that the user has not as it is asked.
 pub(super) fn first_that_differs(config: &Config, command: &UpdateUser, user: &Value) -> Option<String> {
-    wishes(config, &command.update)
+    desired(config, &command.update)
         .into_iter()
-        .find(|wish| wish.attribute != PASSWORD && !as_asked(config.contacts, wish, user))
-        .map(|wish| wish.pointer)
+        .find(|desired| desired.attribute != PASSWORD && !as_asked(config.contacts, desired, user))
+        .map(|desired| desired.pointer)
 }
 
 /// Whether there is anything to remove or to replace.
@@ -39,13 +39,13 @@ pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &Valu
     }
 }
 
-fn as_asked(contacts: Contacts, wish: &Desired<'_>, user: &Value) -> bool {
-    let (list, of_type) = match wish.attribute {
-        Attribute::Plain(path) => return is_shown(path, wish.value.as_ref(), plain(user, path)),
+fn as_asked(contacts: Contacts, desired: &Desired<'_>, user: &Value) -> bool {
+    let (list, of_type) = match desired.attribute {
+        Attribute::Plain(path) => return is_shown(path, desired.value.as_ref(), plain(user, path)),
         Attribute::Entry { list, of_type } => (list, of_type),
     };
     let mut entries = entries(contacts, user, list, of_type).peekable();
-    match wish.value.as_ref().and_then(Value::as_str) {
+    match desired.value.as_ref().and_then(Value::as_str) {
         None => entries.next().is_none() && !is_ambiguous(contacts, list, user),
         Some(value) => {
             entries.peek().is_some()

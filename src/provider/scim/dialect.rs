@@ -10,8 +10,8 @@ use reqwest::header::HeaderValue;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::desired::PHONES;
 use super::list::Lists;
-use super::wish::PHONES;
 use super::{Config, MediaType, Write};
 
 pub(super) const SCIM_JSON: HeaderValue = HeaderValue::from_static("application/scim+json");

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::Form;
-use super::wish::Desired;
+use super::desired::Desired;
 use crate::contract::{Fault, Reason};
 use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
@@ -54,7 +54,7 @@ pub(super) fn of_read(answer: &Answer) -> ProviderError {
     error
 }
 
-pub(super) fn of_write(answer: &Answer, wishes: &[Desired<'_>], form: &Form) -> ProviderError {
+pub(super) fn of_write(answer: &Answer, desired: &[Desired<'_>], form: &Form) -> ProviderError {
     let body = Body::of(answer);
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) fn of_write(answer: &Answer, wishes: &[Desired<'_>], form: &Form) -> 
         _ => answer.refusal(),
     };
     if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
-        error.pointer = field_meant(wishes, &detail, known.is_some());
+        error.pointer = field_meant(desired, &detail, known.is_some());
     }
     error.code = known.and_then(|known| answer.listed_code(known, &SCIM_TYPES));
     error
@@ -114,14 +114,14 @@ fn speaks_of_version(detail: &str) -> bool {
 
 /// The one field of the command whose attribute is named; or, where a code says that it is a value's fault, the only
 /// one that there is.
-fn field_meant(wishes: &[Desired<'_>], detail: &str, has_code: bool) -> Option<String> {
+fn field_meant(desired: &[Desired<'_>], detail: &str, has_code: bool) -> Option<String> {
     let words: Vec<_> = detail.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    let mut named = wishes
+    let mut named = desired
         .iter()
-        .filter(|wish| words.contains(&wish.attribute.name()));
-    match (named.next(), named.next(), wishes) {
-        (Some(wish), None, _) => Some(wish.pointer.clone()),
-        (None, _, [wish]) if has_code => Some(wish.pointer.clone()),
+        .filter(|desired| words.contains(&desired.attribute.name()));
+    match (named.next(), named.next(), desired) {
+        (Some(desired), None, _) => Some(desired.pointer.clone()),
+        (None, _, [desired]) if has_code => Some(desired.pointer.clone()),
         _ => None,
     }
 }

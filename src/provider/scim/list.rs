@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::USER_SCHEMA;
-use super::wish::PHONES;
+use super::desired::PHONES;
 
 /// What an entry may have beside its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

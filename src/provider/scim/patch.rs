@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::compare::{is_there, is_untyped, meant_untyped};
+use super::desired::{Attribute, Desired};
 use super::list::Lists;
 use super::shown::Shown;
-use super::wish::{Attribute, Desired};
 use super::{Config, Contacts, put};
 
 const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -54,25 +54,25 @@ impl Operation {
 }
 
 /// Whether a strict provider refuses the operation where its target is not there.
-pub(super) fn needs_target(contacts: Contacts, wish: &Desired<'_>) -> bool {
-    match wish.attribute {
-        Attribute::Entry { .. } => contacts != Contacts::List || wish.value.is_none(),
-        Attribute::Plain(_) => wish.value.is_none(),
+pub(super) fn needs_target(contacts: Contacts, desired: &Desired<'_>) -> bool {
+    match desired.attribute {
+        Attribute::Entry { .. } => contacts != Contacts::List || desired.value.is_none(),
+        Attribute::Plain(_) => desired.value.is_none(),
     }
 }
 
 /// Where the user is known, nothing is removed or replaced that is not there.
 pub(super) fn patch(
     config: &Config,
-    wishes: &[Desired<'_>],
+    desired: &[Desired<'_>],
     current: Option<&Shown<'_>>,
     lists: &Lists,
 ) -> Patch {
     let contacts = config.contacts;
     let all = |forced| -> Vec<Operation> {
-        wishes
+        desired
             .iter()
-            .flat_map(|wish| operations(contacts, lists, wish, current, forced))
+            .flat_map(|desired| operations(contacts, lists, desired, current, forced))
             .collect()
     };
     let needed = all(false);
@@ -80,17 +80,18 @@ pub(super) fn patch(
     let nothing_there = needed.is_empty();
     let operations = if nothing_there { all(true) } else { needed };
     // Beside the type that is asked for there may be entries without one.
-    let is_plain = wishes
+    let is_plain = desired
         .iter()
-        .all(|wish| matches!(wish.attribute, Attribute::Plain(_)));
-    let is_merged = |wish| merged(contacts, lists, wish, current).is_some();
-    let sets_entry =
-        |wish: &Desired<'_>| wish.value.is_some() && matches!(wish.attribute, Attribute::Entry { .. });
+        .all(|desired| matches!(desired.attribute, Attribute::Plain(_)));
+    let is_merged = |desired| merged(contacts, lists, desired, current).is_some();
+    let sets_entry = |desired: &Desired<'_>| {
+        desired.value.is_some() && matches!(desired.attribute, Attribute::Entry { .. })
+    };
     let only_removes = operations.iter().all(|operation| operation.op == "remove");
     Patch {
         has_filter: operations.iter().any(|operation| operation.path.contains('[')),
-        has_entry: wishes.iter().any(sets_entry),
-        is_merged: wishes.iter().any(is_merged),
+        has_entry: desired.iter().any(sets_entry),
+        is_merged: desired.iter().any(is_merged),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: Body {
             schemas: [PATCH_OP],
@@ -103,19 +104,19 @@ pub(super) fn patch(
 fn operations(
     contacts: Contacts,
     lists: &Lists,
-    wish: &Desired<'_>,
+    desired: &Desired<'_>,
     current: Option<&Shown<'_>>,
     forced: bool,
 ) -> Vec<Operation> {
-    let there = forced || current.is_none_or(|user| is_there(contacts, wish.attribute, &user.value));
-    if let Some((user, list, of_type)) = merged(contacts, lists, wish, current) {
-        let entries = put::entries(contacts, lists, user, list, of_type, wish.value.as_ref());
+    let there = forced || current.is_none_or(|user| is_there(contacts, desired.attribute, &user.value));
+    if let Some((user, list, of_type)) = merged(contacts, lists, desired, current) {
+        let entries = put::entries(contacts, lists, user, list, of_type, desired.value.as_ref());
         return match entries.is_empty() {
             true => removed(there, list),
             false => vec![Operation::replace(list, &entries)],
         };
     }
-    match (wish.attribute, &wish.value) {
+    match (desired.attribute, &desired.value) {
         (Attribute::Plain(path), Some(value)) => vec![Operation::replace(path, value)],
         (Attribute::Plain(path), None) => removed(there, path),
         (Attribute::Entry { list, .. }, None) if contacts == Contacts::List => removed(there, list),
@@ -144,10 +145,10 @@ fn operations(
 fn merged<'a>(
     contacts: Contacts,
     lists: &Lists,
-    wish: &Desired<'a>,
+    desired: &Desired<'a>,
     current: Option<&'a Shown<'a>>,
 ) -> Option<(&'a Shown<'a>, &'static str, &'a str)> {
-    let (Attribute::Entry { list, of_type }, Some(user)) = (wish.attribute, current) else {
+    let (Attribute::Entry { list, of_type }, Some(user)) = (desired.attribute, current) else {
         return None;
     };
     let is_merged = contacts != Contacts::List && (lists.is_whole(list) || has_meant_untyped(user, list));
@@ -177,7 +178,7 @@ fn removed(there: bool, path: &str) -> Vec<Operation> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::wish::wishes;
+    use super::super::desired::desired;
     use super::*;
     use crate::contract::UpdateUser;
     use crate::provider::User;
@@ -185,10 +186,10 @@ mod tests {
 
     fn operations(config: &Value, command: &UpdateUser, current: Option<&Value>) -> Value {
         let config: Config = serde_json::from_value(config.clone()).unwrap();
-        let wishes = wishes(&config, &command.update);
+        let desired = desired(&config, &command.update);
         let current = current.map(|user| User(user.to_string().into()));
         let current = current.as_ref().map(Shown::of);
-        let patch = patch(&config, &wishes, current.as_ref(), &Lists::USUAL);
+        let patch = patch(&config, &desired, current.as_ref(), &Lists::USUAL);
         serde_json::to_value(patch.body).unwrap()["Operations"].clone()
     }
 

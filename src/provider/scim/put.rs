@@ -5,9 +5,9 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::compare::{is_of_type, is_untyped, meant_untyped};
+use super::desired::{Attribute, Desired};
 use super::list::Lists;
 use super::shown::Shown;
-use super::wish::{Attribute, Desired};
 use super::{Config, Contacts};
 use crate::provider::ProviderError;
 use crate::provider::members::Members;
@@ -19,18 +19,18 @@ const READ_ONLY: [&str; 2] = ["meta", "groups"];
 pub(super) fn user<'a>(
     config: &Config,
     lists: &Lists,
-    wishes: &[Desired<'_>],
+    desired: &[Desired<'_>],
     current: &Shown<'a>,
 ) -> Result<Members<'a>, ProviderError> {
     let mut user = current.members()?;
     for name in READ_ONLY {
         user.remove(name);
     }
-    for wish in wishes {
-        let (path, text) = match wish.attribute {
-            Attribute::Plain(path) => (path, wish.value.as_ref().map(to_raw_value)),
+    for desired in desired {
+        let (path, text) = match desired.attribute {
+            Attribute::Plain(path) => (path, desired.value.as_ref().map(to_raw_value)),
             Attribute::Entry { list, of_type } => {
-                let value = wish.value.as_ref();
+                let value = desired.value.as_ref();
                 let entries = entries(config.contacts, lists, current, list, of_type, value);
                 (list, (!entries.is_empty()).then(|| to_raw_value(&entries)))
             }
@@ -102,7 +102,7 @@ fn changed<'a>(entry: &Entry<'a>, value: &Value) -> Option<Entry<'a>> {
 mod tests {
     use serde_json::json;
 
-    use super::super::wish::wishes;
+    use super::super::desired::desired;
     use super::*;
     use crate::contract::UpdateUser;
     use crate::provider::User;
@@ -114,7 +114,7 @@ mod tests {
         let user = user(
             &config,
             &Lists::USUAL,
-            &wishes(&config, &command.update),
+            &desired(&config, &command.update),
             &Shown::of(&current),
         );
         serde_json::to_string(&user.unwrap()).unwrap()

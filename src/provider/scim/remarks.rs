@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
+use super::desired::PHONES;
 use super::list::{EntryMembers, Lists};
-use super::wish::PHONES;
 use super::{Config, Contacts, EntryMember, USER_SCHEMA, Write};
 use crate::provider::{ProviderError, Remark};
 

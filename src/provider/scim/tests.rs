@@ -1,6 +1,7 @@
 //! What is SCIM's alone.
 
 mod dialects;
+mod entries;
 mod remarks;
 
 use serde_json::json;

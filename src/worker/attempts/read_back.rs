@@ -10,7 +10,7 @@ use crate::provider::{Comparison, User};
 use crate::worker::waits::Wait;
 
 /// Reads after the last attempt that are tried to see whether the command was applied.
-const LOOKS_MAX: u32 = 5;
+const LOOKS_MAX: u32 = 10;
 
 impl Attempts<'_> {
     pub(super) async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn what_follows_from_a_look_is_listed_whole() {
         use AfterLook::{Fail, GiveUp, LookAgain, Succeed, Write};
-        use Comparison::{Matches, Differs, Unreadable};
+        use Comparison::{Differs, Matches, Unreadable};
         // (shows, untouched, lags, failed): idempotent and not, where nothing was sent; the same where something may be.
         let table = [
             (

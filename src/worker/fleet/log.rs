@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{AllProviders, Fleet, Read};
-use crate::broker::{Extent, Heard, Listener, Message};
-use crate::worker::ledger::Part;
+use crate::broker::{Extent, FleetMessage, Listener, Message};
+use crate::worker::ledger::LogPart;
 use crate::worker::lifecycle::Lifecycle;
 
 /// What happened so shortly before the log was left is read again when it is followed once more: clocks
@@ -92,11 +92,11 @@ impl Fleet {
         self.read.send_replace(Read::Nothing);
     }
 
-    fn take_in(&self, heard: Heard, following: &mut Following) {
+    fn take_in(&self, heard: FleetMessage, following: &mut Following) {
         match heard {
-            Heard::Notice(notice) => self.hear(&notice),
-            Heard::GivenUp(delivery) => self.gave_up(delivery),
-            Heard::Begins(wish) => {
+            FleetMessage::Notice(notice) => self.hear(&notice),
+            FleetMessage::GivenUp(delivery) => self.gave_up(delivery),
+            FleetMessage::Begins(wish) => {
                 following.begun = following.wish == Some(wish);
                 if following.begun {
                     self.begins();
@@ -105,15 +105,15 @@ impl Fleet {
             }
             // What is left of an earlier reading says nothing of this one.
             _ if !following.begun => {}
-            Heard::Logged(message) => self.read(message, Part::End),
-            Heard::Earlier(message) => self.read(message, Part::Earlier),
-            Heard::Cut => self.ledger.is_cut(),
-            Heard::Present => {
+            FleetMessage::Logged(message) => self.read(message, LogPart::End),
+            FleetMessage::Earlier(message) => self.read(message, LogPart::Earlier),
+            FleetMessage::Cut => self.ledger.is_cut(),
+            FleetMessage::Present => {
                 self.read.send_replace(Read::ToPresent);
                 self.caught_up
                     .send_if_modified(|caught_up| !std::mem::replace(caught_up, true));
             }
-            Heard::Complete => {
+            FleetMessage::Complete => {
                 self.ledger.is_read();
                 self.read.send_replace(Read::All);
             }
@@ -135,7 +135,7 @@ impl Fleet {
         left.max(window)
     }
 
-    fn read(&self, message: Message, part: Part) {
+    fn read(&self, message: Message, part: LogPart) {
         // user.update.<what>.<provider>
         let Some((what, provider)) = message.routing_key.rsplit_once('.') else {
             return;

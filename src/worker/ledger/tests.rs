@@ -112,8 +112,8 @@ fn it_remembers_the_latest_and_says_since_when_it_is_complete() {
 #[test]
 fn what_others_settled_is_known_from_the_log() {
     let ledger = ledger(10);
-    ledger.read(terminal(1, &failure()), Part::End);
-    ledger.read(terminal(2, &success()), Part::End);
+    ledger.read(terminal(1, &failure()), LogPart::End);
+    ledger.read(terminal(2, &success()), LogPart::End);
     assert_eq!(next(&ledger, 1, 0, BODY), (1, None), "its next redrive");
     let mut second = ident(2, 0);
     let succeeded = ledger.next_run(&mut second, BODY).unwrap();
@@ -152,18 +152,18 @@ fn the_version_of_a_user_is_that_of_its_latest_success_however_the_log_is_read()
     let ledger = ledger(2);
     assert_eq!(version(&ledger), None);
     ledger.begins();
-    ledger.read(told_at(3, "3", 30), Part::End);
-    ledger.read(told_at(1, "1", 10), Part::Earlier);
-    ledger.read(told_at(2, "2", 20), Part::Earlier);
+    ledger.read(told_at(3, "3", 30), LogPart::End);
+    ledger.read(told_at(1, "1", 10), LogPart::Earlier);
+    ledger.read(told_at(2, "2", 20), LogPart::Earlier);
     ledger.is_read();
     assert_eq!(version(&ledger).as_deref(), Some("3"));
     // Told again, and by a worker whose clock is behind.
-    ledger.read(told_at(1, "1", 40), Part::End);
+    ledger.read(told_at(1, "1", 40), LogPart::End);
     assert_eq!(version(&ledger).as_deref(), Some("3"));
-    ledger.read(told_at(4, "4", 25), Part::End);
+    ledger.read(told_at(4, "4", 25), LogPart::End);
     assert_eq!(version(&ledger).as_deref(), Some("4"));
     for n in 5..9 {
-        ledger.read(terminal(n, &success()), Part::End);
+        ledger.read(terminal(n, &success()), LogPart::End);
     }
     assert_eq!(version(&ledger), None, "it is forgotten with its success");
 }
@@ -171,7 +171,7 @@ fn the_version_of_a_user_is_that_of_its_latest_success_however_the_log_is_read()
 #[test]
 fn a_success_is_told_again_with_its_version() {
     let ledger = ledger(2);
-    ledger.read(told_at(1, "W/\"1\"", 10), Part::End);
+    ledger.read(told_at(1, "W/\"1\"", 10), LogPart::End);
     let succeeded = ledger.next_run(&mut ident(1, 0), BODY).unwrap();
     assert_eq!(succeeded.settlement, told("W/\"1\""));
 }
@@ -207,7 +207,7 @@ fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
     named.fields = vec!["email", "phone"];
     let provider = ProviderName::parse("sivo").unwrap();
     let succeeded = Event::terminal(&provider, &named, false, &success(), at(2));
-    ledger.read(logged(&succeeded, &[]), Part::End);
+    ledger.read(logged(&succeeded, &[]), LogPart::End);
     let other_body = |fields: &[&'static str]| {
         let mut ident = ident(1, 0);
         ident.fields = fields.to_vec();
@@ -217,7 +217,7 @@ fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
     assert!(other_body(&["email"]));
     // Reading one's own events back loses nothing.
     ledger.settle(&ident(2, 0), &success(), BODY, at(1));
-    ledger.read(terminal(2, &success()), Part::End);
+    ledger.read(terminal(2, &success()), LogPart::End);
     assert_eq!(next(&ledger, 2, 0, b"other"), (1, Some(true)));
 }
 
@@ -235,14 +235,14 @@ fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
 fn a_turn_is_open_until_it_is_handed_back() {
     let ledger = ledger(10);
     assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
-    ledger.read(start(1, "a/1", &[]), Part::End);
-    ledger.read(start(1, "a/1", &[]), Part::End);
-    ledger.read(start(1, "a/2", &[]), Part::End);
+    ledger.read(start(1, "a/1", &[]), LogPart::End);
+    ledger.read(start(1, "a/1", &[]), LogPart::End);
+    ledger.read(start(1, "a/2", &[]), LogPart::End);
     ledger.begin(&ident(1, 0), run("me", 7), at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!(begun.open, [run("a", 1), run("a", 2), run("me", 7)]);
     assert_eq!((begun.workers(), begun.called), (2, false));
-    ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]), Part::End);
+    ledger.read(start(1, "a/1", &[(HANDED_BACK, "untouched")]), LogPart::End);
     ledger.hand_back(&ident(1, 0), &run("me", 7), true, at(1));
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!((begun.open.len(), begun.called), (1, true));
@@ -252,11 +252,11 @@ fn a_turn_is_open_until_it_is_handed_back() {
 fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing() {
     let ledger = ledger(10);
     ledger.begins();
-    ledger.read(start(1, "a/1", &[(HANDED_BACK, "called")]), Part::End);
+    ledger.read(start(1, "a/1", &[(HANDED_BACK, "called")]), LogPart::End);
     ledger.settle(&ident(2, 0), &success(), BODY, at(3));
-    ledger.read(start(1, "a/1", &[]), Part::Earlier);
-    ledger.read(start(1, "b/1", &[]), Part::Earlier);
-    ledger.read(terminal(2, &success()), Part::Earlier);
+    ledger.read(start(1, "a/1", &[]), LogPart::Earlier);
+    ledger.read(start(1, "b/1", &[]), LogPart::Earlier);
+    ledger.read(terminal(2, &success()), LogPart::Earlier);
     let begun = ledger.begun(&ident(1, 0));
     assert_eq!((begun.open, begun.called), (vec![run("b", 1)], true));
     assert_eq!(
@@ -273,7 +273,7 @@ fn hand_backs_that_wait_for_their_start_are_no_more_than_the_ledger_holds() {
     let ledger = ledger(3);
     ledger.begins();
     for n in 0..100 {
-        ledger.read(start(n, "a/1", &[(HANDED_BACK, "called")]), Part::End);
+        ledger.read(start(n, "a/1", &[(HANDED_BACK, "called")]), LogPart::End);
     }
     let state = ledger.state();
     assert_eq!(state.earlier.as_ref().unwrap().ended.len(), 6);
@@ -286,13 +286,13 @@ fn nothing_is_complete_before_the_older_part_is_read_nor_where_it_is_cut() {
     ledger.reads_since(at(1));
     for cut in [false, true] {
         ledger.begins();
-        ledger.read(terminal(1, &success()), Part::End);
+        ledger.read(terminal(1, &success()), LogPart::End);
         assert!(!ledger.is_complete_since(at(9)));
         if cut {
             ledger.is_cut();
         }
         // The event's time is another second.
-        ledger.read(start(2, "a/1", &[]), Part::Earlier);
+        ledger.read(start(2, "a/1", &[]), LogPart::Earlier);
         ledger.is_read();
         assert!(ledger.is_complete_since(at(1)));
         assert!(!ledger.is_complete_since(at(0)));
@@ -306,14 +306,14 @@ fn what_is_older_is_given_up_first_in_whatever_order_it_was_read() {
     let ledger = ledger(3);
     ledger.begins();
     for n in [7, 8] {
-        ledger.read(terminal(n, &success()), Part::End);
+        ledger.read(terminal(n, &success()), LogPart::End);
     }
     for n in 1..=6 {
-        ledger.read(terminal(n, &success()), Part::Earlier);
+        ledger.read(terminal(n, &success()), LogPart::Earlier);
     }
     let known = |ledger: &Ledger| -> Vec<_> { (1..=12).filter(|n| knows(ledger, *n)).collect() };
     assert_eq!(known(&ledger), [3, 4, 5, 6, 7, 8]);
-    ledger.read(terminal(9, &success()), Part::End);
+    ledger.read(terminal(9, &success()), LogPart::End);
     assert_eq!(known(&ledger), [4, 5, 6, 7, 8, 9]);
     ledger.is_read();
     for n in 10..=12 {
@@ -337,11 +337,11 @@ fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
 async fn a_barrier_of_our_own_is_waited_for_and_settles_nothing() {
     let ledger = ledger(10);
     let event = start(1, "a/1", &[(BARRIER, "another/9")]);
-    ledger.read(event, Part::End);
+    ledger.read(event, LogPart::End);
     let waiting = ledger.barrier(2);
     let mut waiting = std::pin::pin!(waiting);
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]), Part::End);
+    ledger.read(start(1, "a/1", &[(BARRIER, "me/2")]), LogPart::End);
     waiting.await;
     assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
     assert!(ledger.latest().is_none());
@@ -430,7 +430,7 @@ fn whatever_comes_first_of_the_logs_parts_and_ones_own_acts_the_same_is_known_in
         let story = story(&mut rng);
         let in_order = ledger(100);
         for event in &story {
-            in_order.read(as_logged(event), Part::End);
+            in_order.read(as_logged(event), LogPart::End);
         }
         // This worker began with the end of the log: what it did itself is all there.
         let first_own = story
@@ -451,11 +451,11 @@ fn whatever_comes_first_of_the_logs_parts_and_ones_own_acts_the_same_is_known_in
             let may_read = own.get(done).is_none_or(|(place, _)| read_end < *place);
             match rng.u8(..3) {
                 0 if read_earlier < earlier.len() => {
-                    mixed.read(as_logged(&earlier[read_earlier]), Part::Earlier);
+                    mixed.read(as_logged(&earlier[read_earlier]), LogPart::Earlier);
                     read_earlier += 1;
                 }
                 1 if read_end < end.len() && may_read => {
-                    mixed.read(as_logged(&end[read_end]), Part::End);
+                    mixed.read(as_logged(&end[read_end]), LogPart::End);
                     read_end += 1;
                 }
                 2 if done < own.len() => {

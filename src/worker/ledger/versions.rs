@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Part;
+use super::LogPart;
 use crate::contract::Version;
 
 /// What a success told, kept with it.
@@ -26,9 +26,9 @@ impl Versions {
     }
 
     /// The log's end is read in order, and clocks differ; its older part is read after what is newer.
-    pub(super) fn told(&mut self, user: u64, id: Uuid, time: Timestamp, part: Part) {
+    pub(super) fn told(&mut self, user: u64, id: Uuid, time: Timestamp, part: LogPart) {
         let known = self.0.entry(user).or_insert((id, time));
-        if part == Part::End || known.1 <= time {
+        if part == LogPart::End || known.1 <= time {
             *known = (id, time);
         }
     }

@@ -19,7 +19,7 @@ use usher::provider::karmo::Karmo;
 use usher::provider::token::Source;
 use usher::worker::attempts::Calls;
 use usher::worker::fleet::LOG_END_MAX;
-use usher::worker::{Company, Setup, Shutdown, Worker, gate};
+use usher::worker::{FleetSetup, Setup, Shutdown, Worker, gate};
 
 use super::{Bounds, Key, complete, keys};
 
@@ -120,7 +120,7 @@ async fn make_use_of(config: &Config) {
         id: WorkerId::new("w"),
         consumer: broker.consumer(config.broker.prefetch()),
         publisher: broker.publisher_with(config.broker.confirm_timeout),
-        fleet: Some(Company {
+        fleet: Some(FleetSetup {
             listener: broker.listener(),
             exchange: topology.fleet_exchange(),
             ledger_window: config.broker.ledger_window,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use usher::broker::topology::OUTCOMES;
-use usher::broker::{Extent, Heard, Listener, Publisher};
+use usher::broker::{Extent, FleetMessage, Listener, Publisher};
 
 use crate::bench::{Bench, promises};
 use crate::support::{message, moment, numbers};
@@ -34,18 +34,18 @@ struct Heards {
 }
 
 impl Heards {
-    fn take(&mut self, heard: Heard) {
+    fn take(&mut self, heard: FleetMessage) {
         match heard {
-            Heard::Begins(_) => *self = Self::default(),
-            Heard::Logged(message) => self.end.push(text(&message.body)),
-            Heard::Earlier(message) => {
+            FleetMessage::Begins(_) => *self = Self::default(),
+            FleetMessage::Logged(message) => self.end.push(text(&message.body)),
+            FleetMessage::Earlier(message) => {
                 self.too_soon += usize::from(!self.present);
                 self.earlier.push(text(&message.body));
             }
-            Heard::Cut => self.cut = true,
-            Heard::Present => self.present = true,
-            Heard::Complete => self.complete = true,
-            Heard::Notice(_) | Heard::GivenUp(_) => {}
+            FleetMessage::Cut => self.cut = true,
+            FleetMessage::Present => self.present = true,
+            FleetMessage::Complete => self.complete = true,
+            FleetMessage::Notice(_) | FleetMessage::GivenUp(_) => {}
         }
     }
 
@@ -187,7 +187,7 @@ async fn an_outcome_log_that_is_read_on_another_connection_leaves_nothing_out(be
         while !heard.complete {
             // What comes may come twice.
             match listener.next().await {
-                Heard::Begins(_) => {}
+                FleetMessage::Begins(_) => {}
                 other => heard.take(other),
             }
         }

@@ -55,7 +55,7 @@ impl Bench {
             exchange: topology.fleet_exchange(),
             ledger_window: WINDOW,
             log_end_max: END_MAX,
-            sight: broker.listener().sight(),
+            listener_status: broker.listener().status(),
         };
         let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
         let publisher = broker.publisher();

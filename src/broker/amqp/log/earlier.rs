@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::part::{Part, Point};
 use super::place::Earlier;
 use super::{Log, Read};
-use crate::broker::{Heard, Message};
+use crate::broker::{FleetMessage, Message};
 
 /// A log that has reached the present and gives nothing since the time that is wanted within this holds nothing since
 /// then. Where it gives something after all, it is read anew.
@@ -44,7 +44,7 @@ impl Log {
             if offset < earlier.start {
                 part.close().await;
                 part = Part::open(connection, Point::Offset(earlier.start)).await?;
-                if self.hear.send(Heard::Cut).await.is_err() {
+                if self.hear.send(FleetMessage::Cut).await.is_err() {
                     return Ok(Read::Unheard);
                 }
             } else {
@@ -77,7 +77,7 @@ impl Log {
                 part.close().await;
                 return self.complete().await;
             }
-            if self.hear.send(Heard::Earlier(message)).await.is_err() {
+            if self.hear.send(FleetMessage::Earlier(message)).await.is_err() {
                 return Ok(Read::Unheard);
             }
             self.moved(|place| {
@@ -91,7 +91,7 @@ impl Log {
     }
 
     async fn nothing_earlier(&self, mut part: Part, earlier: Earlier) -> lapin::Result<Read> {
-        if self.hear.send(Heard::Complete).await.is_err() {
+        if self.hear.send(FleetMessage::Complete).await.is_err() {
             return Ok(Read::Unheard);
         }
         match part.next().await? {
@@ -106,7 +106,7 @@ impl Log {
     }
 
     async fn complete(&self) -> lapin::Result<Read> {
-        if self.hear.send(Heard::Complete).await.is_err() {
+        if self.hear.send(FleetMessage::Complete).await.is_err() {
             return Ok(Read::Unheard);
         }
         self.moved(|place| place.earlier = None);

@@ -52,9 +52,9 @@ const TRIPLES: [[&str; 3]; 3] = [
 
 /// What was told last of the quota, until somebody asks for it.
 #[derive(Default)]
-pub(super) struct Told(Mutex<Option<(RateLimitHint, Instant)>>);
+pub(super) struct RateLimitHints(Mutex<Option<(RateLimitHint, Instant)>>);
 
-impl Told {
+impl RateLimitHints {
     /// An answer that says nothing of the quota takes nothing back of what the one before it said.
     pub(super) fn hear(&self, headers: &HeaderMap, clock: &Clock) {
         let told = Headers { headers, clock }.quota();

@@ -33,7 +33,7 @@ impl LeaseWatchdog {
 
     fn with_wall(heartbeat: Duration, wall: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let heartbeat = heartbeat.max(Duration::from_secs(1));
-        let pulse = Self {
+        let lease_watchdog = Self {
             began: Instant::now(),
             wall: Box::new(wall),
             trusted_until_ms: AtomicU64::new(0),
@@ -41,8 +41,8 @@ impl LeaseWatchdog {
             trusted_for: heartbeat.mul_f64(TRUSTED_HEARTBEATS),
             every: heartbeat / BEATS_PER_HEARTBEAT,
         };
-        pulse.trust(Instant::now());
-        pulse
+        lease_watchdog.trust(Instant::now());
+        lease_watchdog
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -59,7 +59,7 @@ impl LeaseWatchdog {
     }
 
     /// Whether what the connection brought may still be ours.
-    pub(super) fn beats(&self) -> bool {
+    pub(super) fn is_trusted(&self) -> bool {
         self.ms(Instant::now()) < self.trusted_until_ms.load(Ordering::Acquire)
             && (self.wall)().as_millisecond() < self.trusted_until_wall_ms.load(Ordering::Acquire)
     }
@@ -75,7 +75,7 @@ impl LeaseWatchdog {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if !self.beats() {
+            if !self.is_trusted() {
                 return;
             }
             self.trust(Instant::now());
@@ -94,14 +94,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frozen_process_trusts_its_leases_no_more_from_the_moment_it_wakes() {
-        let pulse = LeaseWatchdog::new(HEARTBEAT);
-        let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
-        assert!(kept.is_err() && pulse.beats());
+        let lease_watchdog = LeaseWatchdog::new(HEARTBEAT);
+        let kept = tokio::time::timeout(Duration::from_secs(100), lease_watchdog.keep()).await;
+        assert!(kept.is_err() && lease_watchdog.is_trusted());
         // Nobody kept it: that is what a frozen process is like.
         tokio::time::advance(Duration::from_secs(16)).await;
-        assert!(!pulse.beats());
-        pulse.keep().await;
-        assert!(!pulse.beats());
+        assert!(!lease_watchdog.is_trusted());
+        lease_watchdog.keep().await;
+        assert!(!lease_watchdog.is_trusted());
     }
 
     /// A wall clock that runs with tokio's, and how far it was set, in milliseconds.
@@ -116,23 +116,23 @@ mod tests {
         (wall, set)
     }
 
-    async fn beats_on(pulse: &LeaseWatchdog) -> bool {
-        let kept = tokio::time::timeout(Duration::from_secs(100), pulse.keep()).await;
-        kept.is_err() && pulse.beats()
+    async fn beats_on(lease_watchdog: &LeaseWatchdog) -> bool {
+        let kept = tokio::time::timeout(Duration::from_secs(100), lease_watchdog.keep()).await;
+        kept.is_err() && lease_watchdog.is_trusted()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_was_paused_trusts_its_leases_no_more_though_its_own_clock_stood_still() {
         let (wall, set) = wall();
-        let pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
-        assert!(beats_on(&pulse).await);
+        let lease_watchdog = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
+        assert!(beats_on(&lease_watchdog).await);
         // Within what is trusted, a leap is none.
         set.store(13_000, Ordering::Release);
-        assert!(beats_on(&pulse).await);
+        assert!(beats_on(&lease_watchdog).await);
         set.store(13_000 + 16_000, Ordering::Release);
-        assert!(!pulse.beats(), "at once, before any call");
-        pulse.keep().await;
-        assert!(!pulse.beats(), "for good");
+        assert!(!lease_watchdog.is_trusted(), "at once, before any call");
+        lease_watchdog.keep().await;
+        assert!(!lease_watchdog.is_trusted(), "for good");
         // The next connection is as good as any.
         assert!(beats_on(&LeaseWatchdog::with_wall(HEARTBEAT, wall)).await);
     }
@@ -142,12 +142,12 @@ mod tests {
         for by in [5 * HOUR_MS, -5 * HOUR_MS] {
             let (wall, set) = wall();
             let mut connections = 1;
-            let mut pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
-            assert!(beats_on(&pulse).await);
+            let mut lease_watchdog = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
+            assert!(beats_on(&lease_watchdog).await);
             set.store(by, Ordering::Release);
-            while !beats_on(&pulse).await {
+            while !beats_on(&lease_watchdog).await {
                 connections += 1;
-                pulse = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
+                lease_watchdog = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
             }
             assert!(connections <= 2, "{by}: {connections} connections");
         }

@@ -37,7 +37,7 @@ pub(super) const PHONES: &str = "phoneNumbers";
 
 pub(super) const PASSWORD: Attribute<'_> = Attribute::Plain("password");
 
-pub(super) fn wishes<'a>(config: &'a Config, update: &Update) -> Vec<Desired<'a>> {
+pub(super) fn desired<'a>(config: &'a Config, update: &Update) -> Vec<Desired<'a>> {
     let shared = update.shared_changes().map(|(field, value)| Desired {
         pointer: field.pointer(),
         attribute: attribute(config, field),

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::Link;
 
 #[derive(Clone)]
-pub struct Sight {
+pub struct ListenerStatus {
     /// Whether notices are heard.
     pub link: watch::Receiver<Link>,
     /// Why the outcome log can't be read, in the broker's words.
@@ -21,9 +21,9 @@ pub struct Sight {
 /// How many commands of each partition are ready to be delivered; fewer numbers than partitions: not known.
 pub type Ready = Arc<dyn Fn() -> Vec<u64> + Send + Sync>;
 
-impl fmt::Debug for Sight {
+impl fmt::Debug for ListenerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sight")
+        f.debug_struct("ListenerStatus")
             .field("link", &self.link)
             .field("log_trouble", &self.log_trouble)
             .finish_non_exhaustive()

@@ -214,7 +214,10 @@ async fn vendors_resets_are_seconds_or_moments_by_their_size() {
         quota(None, None, Some(5)),
         "moments are the provider's own"
     );
-    assert_eq!(told(&[("x-ratelimit-reset", "999999999")]), RateLimitHint::default());
+    assert_eq!(
+        told(&[("x-ratelimit-reset", "999999999")]),
+        RateLimitHint::default()
+    );
     assert_eq!(told(&[("x-ratelimit-reset", "1795255199")]).reset, seconds(0));
     assert_eq!(
         told(&[("x-ratelimit-reset", "1000000000")]).reset,
@@ -265,7 +268,7 @@ async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_told_once_and_the_reset_comes_nearer_until_then() {
-    let told = Told::default();
+    let told = RateLimitHints::default();
     assert_eq!(told.take(), None);
     told.hear(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
     told.hear(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
