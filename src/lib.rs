@@ -18,7 +18,8 @@
 //!
 //! - `config`, `admin`, `telemetry`: what an operator meets
 //! - `worker`: the application
-//! - `provider`: the port to an identity provider, an adapter for each kind, and a simulation of each
+//! - `simulator`: a provider of each kind, over HTTP, for trials, tests and benchmarks
+//! - `provider`: the port to an identity provider, and an adapter for each kind
 //! - `policy`: decisions without I/O
 //! - `metrics`: names, units and labels
 //! - `broker`: the port to a broker; RabbitMQ, and one in memory
@@ -32,5 +33,6 @@ pub mod contract;
 pub mod metrics;
 pub mod policy;
 pub mod provider;
+pub mod simulator;
 pub mod telemetry;
 pub mod worker;

@@ -21,10 +21,9 @@ pub mod rehearsal;
 pub mod rest;
 pub mod scim;
 pub mod setup;
-pub mod simulated;
 pub mod sivo;
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 pub mod token;
 pub mod zitadel;
 

@@ -16,8 +16,8 @@ use usher::clock::Clock;
 use usher::config::Config;
 use usher::contract::WorkerId;
 use usher::provider::Kind;
-use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{self, Faults, Settings, Simulated};
+use usher::simulator::quota::QuotaKind;
+use usher::simulator::{self, Faults, Settings, Simulated};
 use usher::telemetry::{self, BoxMakeWriter};
 use usher::worker::{Setup, Shutdown, Stopped, Worker};
 
@@ -163,7 +163,7 @@ async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
         },
         ..Settings::new(kind)
     };
-    simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+    simulator::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .map_err(exit::usage)
 }

@@ -5,10 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use usher::provider::Kind;
-use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{
-    self, Client, Faults, QuotaHeaders, RetryAfterStyle, ScimDialect, Settings,
-};
+use usher::simulator::quota::QuotaKind;
+use usher::simulator::{self, Client, Faults, QuotaHeaders, RetryAfterStyle, ScimDialect, Settings};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -185,7 +183,7 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
     }
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
-    let simulated = simulated::start(args.settings(), args.listen)
+    let simulated = simulator::start(args.settings(), args.listen)
         .await
         .map_err(|error| {
             exit::usage(format_args!(

@@ -15,13 +15,13 @@ use super::karmo::{self, Karmo};
 use super::mattr::{self, Mattr};
 use super::rest::{self, Rest};
 use super::scim::{self, Scim};
-use super::simulated::quota::QuotaKind;
-use super::simulated::{Faults, QuotaHeaders, STARTING_VERSION, ScimDialect, Settings, Simulated};
 use super::sivo::{self, Sivo};
 use super::testbed::{TIMEOUT, canned, command_with, error, http, simulated_with, user_id};
 use super::zitadel::{self, Zitadel};
 use super::{Comparison, Kind, Provider, ProviderError, Updated, User};
 use crate::contract::{Fault, Reason, UpdateUser};
+use crate::simulator::quota::QuotaKind;
+use crate::simulator::{Faults, QuotaHeaders, STARTING_VERSION, ScimDialect, Settings, Simulated};
 
 /// A code that the configuration lists, for the kinds of which no list is known.
 const CONFIGURED: &str = "quota_of_names";

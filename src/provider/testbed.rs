@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::http::{Http, Settings};
-use super::simulated::{self, Simulated};
 use super::token::Source;
 use super::{Kind, ProviderError};
 use crate::contract::{UpdateUser, UserId, decode};
+use crate::simulator::{self, Simulated};
 
 /// Long enough for a loaded machine, where no test waits for it to pass.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,12 +62,12 @@ pub(super) fn command_as_written(update: &str, more: &str) -> UpdateUser {
     decode(command.as_bytes()).unwrap()
 }
 
-pub(super) async fn simulated(kind: Kind) -> Simulated {
-    simulated_with(simulated::Settings::new(kind)).await
+pub(crate) async fn simulated(kind: Kind) -> Simulated {
+    simulated_with(simulator::Settings::new(kind)).await
 }
 
-pub(super) async fn simulated_with(settings: simulated::Settings) -> Simulated {
-    simulated::start(settings, ([127, 0, 0, 1], 0).into())
+pub(crate) async fn simulated_with(settings: simulator::Settings) -> Simulated {
+    simulator::start(settings, ([127, 0, 0, 1], 0).into())
         .await
         .unwrap()
 }

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Simulated};
+use usher::simulator::{self, Simulated};
 
 use crate::process::{Folder, Settings};
 
@@ -105,11 +105,11 @@ async fn the_mixed_example_shows_every_refusal_that_zitadel_can_give() {
 
 /// A provider that takes its time, and the settings to reach it.
 pub async fn slow_provider() -> (Simulated, Settings) {
-    let slow = simulated::Settings {
+    let slow = simulator::Settings {
         latency: Duration::from_millis(50),
-        ..simulated::Settings::new(Kind::Zitadel)
+        ..simulator::Settings::new(Kind::Zitadel)
     };
-    let provider = simulated::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
+    let provider = simulator::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap();
     let settings = Settings::default()
@@ -312,11 +312,11 @@ async fn a_file_with_a_bad_line_is_not_published_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_descriptors_says_so_and_blames_nobody_else() {
     let folder = Folder::new();
-    let slow = simulated::Settings {
+    let slow = simulator::Settings {
         latency: Duration::from_millis(300),
-        ..simulated::Settings::new(Kind::Zitadel)
+        ..simulator::Settings::new(Kind::Zitadel)
     };
-    let provider = simulated::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
+    let provider = simulator::start(slow, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap();
     let settings = Settings::default()

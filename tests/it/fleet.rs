@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 use usher::provider::Kind;
-use usher::provider::simulated::Op;
+use usher::simulator::Op;
 
 use crate::node::Node;
 use crate::process::{Process, Settings};

@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
 use usher::broker::topology::{COMMANDS, DEAD_LETTERS};
 use usher::provider::Kind;
-use usher::provider::simulated::Faults;
+use usher::simulator::Faults;
 
 use self::echo::Echo;
 use crate::node::Node;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Faults, STARTING_VERSION};
+use usher::simulator::{self, Faults, STARTING_VERSION};
 
 use crate::apply::lines;
 use crate::process::{Folder, Settings};
@@ -190,7 +190,7 @@ fn commands(kind: Kind) -> String {
 }
 
 async fn outcomes_agree_with_what_the_provider_did(kind: Kind, seed: u64) {
-    let provider = simulated::start(simulated::Settings::new(kind), (Ipv4Addr::LOCALHOST, 0).into())
+    let provider = simulator::start(simulator::Settings::new(kind), (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap();
     // Some answers come after the time-out.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use usher::provider::Kind;
-use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{self, CallEnd, Client, Op, Simulated};
+use usher::simulator::quota::QuotaKind;
+use usher::simulator::{self, CallEnd, Client, Op, Simulated};
 
 use crate::process::{Folder, Settings};
 use crate::support::eventually;
@@ -16,7 +16,7 @@ const SECRET: &str = "s3cret+of the client";
 
 /// A provider whose tokens serve for so long.
 async fn provider(token_lifetime: Duration) -> Simulated {
-    let settings = simulated::Settings {
+    let settings = simulator::Settings {
         quota: Some(QuotaKind::Bucket {
             per_second: 100,
             burst: 10,
@@ -27,9 +27,9 @@ async fn provider(token_lifetime: Duration) -> Simulated {
             secret: SECRET.to_owned(),
         }),
         token_lifetime,
-        ..simulated::Settings::new(Kind::Zitadel)
+        ..simulator::Settings::new(Kind::Zitadel)
     };
-    simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+    simulator::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap()
 }

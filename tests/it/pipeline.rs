@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use usher::provider::Kind;
-use usher::provider::simulated::Faults;
+use usher::simulator::Faults;
 
 use crate::node::Node;
 use crate::scene::Scene;

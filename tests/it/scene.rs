@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, DEAD_LETTERS, OUTCOME_LOG};
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Op, Simulated};
+use usher::simulator::{self, Op, Simulated};
 use uuid::Uuid;
 
 use crate::process::Settings;
@@ -54,13 +54,13 @@ impl Scene {
     }
 
     pub async fn with_latency(latency: Duration, kind: Kind, url: String, commands: u64, users: u64) -> Self {
-        let settings = simulated::Settings {
+        let settings = simulator::Settings {
             latency,
             token: Some(TOKEN.to_owned()),
             seed: 7,
-            ..simulated::Settings::new(kind)
+            ..simulator::Settings::new(kind)
         };
-        let provider = simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+        let provider = simulator::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
             .await
             .unwrap();
         Self {
@@ -112,7 +112,7 @@ impl Scene {
             });
             if self.kind == Kind::Sivo {
                 // The simulated version begins with 2026 and moves on by a second with each write.
-                let start: jiff::Timestamp = simulated::STARTING_VERSION.parse().unwrap();
+                let start: jiff::Timestamp = simulator::STARTING_VERSION.parse().unwrap();
                 let version = start + Duration::from_secs(n / self.users);
                 command["expectedVersion"] = format!("{version:.3}").into();
             }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Simulated};
+use usher::simulator::{self, Simulated};
 
 use crate::process::Settings;
 
@@ -87,8 +87,8 @@ fn after_a_read() -> Vec<Case> {
 }
 
 async fn provider(kind: Kind) -> Simulated {
-    let settings = simulated::Settings::new(kind);
-    simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+    let settings = simulator::Settings::new(kind);
+    simulator::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap()
 }

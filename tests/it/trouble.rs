@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use usher::provider::Kind;
-use usher::provider::simulated::{self, Faults, Simulated};
+use usher::simulator::{self, Faults, Simulated};
 
 use crate::node::Node;
 use crate::process::{Folder, Settings};
@@ -18,14 +18,14 @@ use crate::support::{eventually, readiness};
 const TOKEN: &str = "the-first-token";
 
 async fn provider(faults: Faults) -> Simulated {
-    let settings = simulated::Settings {
+    let settings = simulator::Settings {
         latency: Duration::from_millis(5),
         faults,
         seed: 3,
-        ..simulated::Settings::new(Kind::Zitadel)
+        ..simulator::Settings::new(Kind::Zitadel)
     };
     let addr = (Ipv4Addr::LOCALHOST, 0).into();
-    simulated::start(settings, addr).await.unwrap()
+    simulator::start(settings, addr).await.unwrap()
 }
 
 fn settings(provider: &Simulated) -> Settings {

@@ -12,7 +12,7 @@ use usher::policy::guard;
 use usher::policy::pace::{self, Rates};
 use usher::policy::retry;
 use usher::provider::ProviderError;
-use usher::provider::simulated::quota::{Quota, QuotaKind};
+use usher::simulator::quota::{Quota, QuotaKind};
 use usher::worker::gate::{Gate, Settings};
 
 use crate::seeds::{number, runtime};

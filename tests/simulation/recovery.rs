@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use usher::contract::{Fault, Learned, Notice, WorkerId};
 use usher::policy::pace::Rates;
-use usher::provider::simulated::quota::QuotaKind;
+use usher::simulator::quota::QuotaKind;
 use usher::worker::gate::Gate;
 
 use crate::pace::{Provider, Says};

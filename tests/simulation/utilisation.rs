@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use usher::policy::pace::Rates;
-use usher::provider::simulated::quota::QuotaKind;
+use usher::simulator::quota::QuotaKind;
 
 use crate::pace::{Provider, Says};
 use crate::seeds::runtime;

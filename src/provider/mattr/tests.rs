@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::simulated::Simulated;
 use super::super::testbed::{TIMEOUT, canned, command, command_as_written, error, http, simulated};
 use super::*;
+use crate::simulator::Simulated;
 
 fn adapter(base_url: &str, config: &Value) -> Mattr {
     let config: Config = serde_json::from_value(config.clone()).unwrap();

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::provider::http::Settings;
-use crate::provider::simulated::Op;
 use crate::provider::testbed::{
     TIMEOUT, canned, command, command_with, error, http, scratch_file, simulated, user_id,
 };
 use crate::provider::token::Source;
+use crate::simulator::Op;
 
 /// As it is read from a file, with the two keys that the kind needs.
 fn config(more: &Value) -> Config {

@@ -6,10 +6,10 @@ mod remarks;
 
 use serde_json::json;
 
-use super::super::simulated::Simulated;
 use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated};
 use super::*;
 use crate::contract::{Fault, Reason};
+use crate::simulator::Simulated;
 
 const ERROR: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
 

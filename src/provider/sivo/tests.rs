@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::simulated::STARTING_VERSION;
 use super::super::testbed::{
     TIMEOUT, canned, command, command_as_written, command_with, error, http, simulated, user_id,
 };
 use super::*;
+use crate::simulator::STARTING_VERSION;
 
 fn adapter(base_url: &str) -> Sivo {
     let config = Config {

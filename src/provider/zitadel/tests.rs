@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::simulated::{STARTING_PASSWORD, Simulated};
 use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http, simulated, user_id};
 use super::*;
+use crate::simulator::{STARTING_PASSWORD, Simulated};
 
 fn adapter(base_url: &str, api: Api) -> Zitadel {
     adapter_with(base_url, api, Verification::Provider)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use usher::provider::simulated::Simulated;
+use usher::simulator::Simulated;
 
 use super::brokers::Brokers;
 use super::fleet::Fleet;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use usher::provider::simulated::{Call, CallEnd, Op};
+use usher::simulator::{Call, CallEnd, Op};
 
 use super::breaking::Broken;
 use super::command::{Command, number_in, user_of};

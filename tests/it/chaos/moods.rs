@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use usher::provider::simulated::{Faults, Simulated};
+use usher::simulator::{Faults, Simulated};
 
 use super::plan::Break;
 

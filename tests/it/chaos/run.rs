@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use usher::broker::topology::UNROUTABLE;
-use usher::provider::simulated::quota::QuotaKind;
-use usher::provider::simulated::{self, Simulated};
+use usher::simulator::quota::QuotaKind;
+use usher::simulator::{self, Simulated};
 
 use super::board::Board;
 use super::breaking::Breaker;
@@ -128,7 +128,7 @@ async fn gather(options: &Options, urls: &Arc<[String]>, provider: &Simulated, b
 
 /// Its log of calls has room for all of them.
 async fn provider(options: &Options) -> Simulated {
-    let settings = simulated::Settings {
+    let settings = simulator::Settings {
         quota: Some(QuotaKind::Sliding {
             calls: bears(options.rate),
             window: Duration::from_secs(1),
@@ -136,9 +136,9 @@ async fn provider(options: &Options) -> Simulated {
         latency: Duration::from_millis(15),
         seed: options.seed,
         calls_max: usize::try_from(u64::from(options.rate) * (options.seconds + 600) * 2).unwrap(),
-        ..simulated::Settings::new(options.kind)
+        ..simulator::Settings::new(options.kind)
     };
-    simulated::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
+    simulator::start(settings, (Ipv4Addr::LOCALHOST, 0).into())
         .await
         .unwrap()
 }

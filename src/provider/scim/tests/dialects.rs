@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::provider::simulated::{ScimDialect, Settings};
 use crate::provider::testbed::{Canned, canned_by, simulated_with};
+use crate::simulator::{ScimDialect, Settings};
 
 /// A server that gives each request what the function makes of its method, its head and its body.
 async fn serves(answer: fn(&str, &str, &str) -> (u16, Value)) -> Canned {

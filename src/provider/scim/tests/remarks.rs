@@ -1,8 +1,8 @@
 //! What `usher check` says of a server, by what the server says of itself.
 
 use super::*;
-use crate::provider::simulated::{ScimDialect, Settings};
 use crate::provider::testbed::{canned_by, simulated_with};
+use crate::simulator::{ScimDialect, Settings};
 
 const NONE: (u16, &str) = (404, "");
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::json;
 
-use super::super::http::{Http, Settings as HttpSettings};
-use super::super::testbed::{simulated, simulated_with};
-use super::super::token::Source;
 use super::*;
+use crate::provider::http::{Http, Settings as HttpSettings};
+use crate::provider::testbed::{simulated, simulated_with};
+use crate::provider::token::Source;
 
 /// A plain client. The adapters' own is made first, for the TLS provider that it installs.
 fn client() -> Client {

@@ -7,23 +7,23 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::{World, bearer};
-use crate::provider::simulated::calls::{Call, CallEnd, Op, Trouble};
-use crate::provider::simulated::headers::Header;
-use crate::provider::simulated::quota::Quota;
-use crate::provider::simulated::shape::Target;
+use crate::simulator::calls::{Call, CallEnd, Op, Trouble};
+use crate::simulator::headers::Header;
+use crate::simulator::quota::Quota;
+use crate::simulator::shape::Target;
 
 /// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
-pub(in crate::provider::simulated) struct Turn {
+pub(in crate::simulator) struct Turn {
     world: Arc<World>,
     seq: u64,
     user: String,
     headers: Vec<Header>,
     end: CallEnd,
-    pub(in crate::provider::simulated) applied: bool,
+    pub(in crate::simulator) applied: bool,
 }
 
 impl Turn {
-    pub(in crate::provider::simulated) fn begin(
+    pub(in crate::simulator) fn begin(
         world: &Arc<World>,
         target: &Target<'_>,
         parts: &Parts,
@@ -80,11 +80,11 @@ impl Turn {
     }
 
     /// What the answer says of the quota, as it stands after this call.
-    pub(in crate::provider::simulated) fn take_headers(&mut self) -> Vec<Header> {
+    pub(in crate::simulator) fn take_headers(&mut self) -> Vec<Header> {
         mem::take(&mut self.headers)
     }
 
-    pub(in crate::provider::simulated) fn answered(mut self, status: u16) {
+    pub(in crate::simulator) fn answered(mut self, status: u16) {
         self.end = CallEnd::Answered(status);
     }
 }

@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::quota::QuotaKind;
 use self::world::World;
-use super::Kind;
+use crate::provider::Kind;
 
 pub use self::calls::{Call, CallEnd, Op, Summary, Trouble};
 pub use self::headers::{QuotaHeaders, RetryAfterStyle};
