@@ -91,13 +91,13 @@ impl Zitadel {
         })
     }
 
-    fn parts(&self, command: &UpdateUser) -> Vec<Part> {
+    fn parts<'u>(&self, command: &'u UpdateUser) -> Vec<Part<'u>> {
         plan::parts(self.config.api, &command.update)
     }
 
     async fn send(
         &self,
-        part: &Part,
+        part: &Part<'_>,
         command: &UpdateUser,
         current: Option<&User>,
     ) -> Result<Updated, ProviderError> {
@@ -187,7 +187,10 @@ impl Provider for Zitadel {
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
-        self.update_further(command, current, 0).await
+        match self.parts(command).first() {
+            Some(part) => self.send(part, command, current).await,
+            None => Ok(Updated::default()),
+        }
     }
 
     async fn update_further(

@@ -1,17 +1,19 @@
 //! Which calls a command takes. PATCH alone clears a phone; PUT alone clears a nickname and takes a gender back: what the
 //! configured call can't do goes out in a second one, after the rest.
 
+use std::borrow::Cow;
+
 use super::{Api, body};
 use crate::contract::extension::{Gender, ZitadelUpdate};
 use crate::contract::{Change, Field, Update};
 
 /// One call, and what it writes.
-pub(super) struct Part {
+pub(super) struct Part<'u> {
     pub(super) api: Api,
-    pub(super) update: Update,
+    pub(super) update: Cow<'u, Update>,
 }
 
-impl Part {
+impl Part<'_> {
     /// Whether it needs the names of the user as it is.
     pub(super) fn needs_user(&self) -> bool {
         let named = |field| self.update.shared(field).is_some();
@@ -21,8 +23,22 @@ impl Part {
     }
 }
 
+/// Whether the configured call can't do all of it.
+fn takes_two(api: Api, update: &Update) -> bool {
+    match api {
+        Api::Put => update.phone == Some(Change::Clear),
+        Api::Patch => update.nickname == Some(Change::Clear) || takes_gender_back(update),
+    }
+}
+
 /// One call, or two.
-pub(super) fn parts(api: Api, update: &Update) -> Vec<Part> {
+pub(super) fn parts(api: Api, update: &Update) -> Vec<Part<'_>> {
+    if !takes_two(api, update) {
+        return vec![Part {
+            api,
+            update: Cow::Borrowed(update),
+        }];
+    }
     let (mut main, mut other) = (update.clone(), Update::default());
     match api {
         Api::Put => {
@@ -53,10 +69,13 @@ pub(super) fn parts(api: Api, update: &Update) -> Vec<Part> {
         Api::Patch => Api::Put,
     };
     let mut parts = vec![
-        Part { api, update: main },
+        Part {
+            api,
+            update: Cow::Owned(main),
+        },
         Part {
             api: another,
-            update: other,
+            update: Cow::Owned(other),
         },
     ];
     parts.retain(|part| !part.update.field_names().is_empty());

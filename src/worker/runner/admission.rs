@@ -1,6 +1,5 @@
 //! What a command passes between its history and its outcome: isolation, a slot, the version it asks for, the calls.
 
-use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
@@ -44,38 +43,39 @@ impl Runner {
         isolation: impl Sized,
         leave: &CancellationToken,
     ) -> Result<Done, bool> {
-        let command = match self.at_known_version(command, leave).await {
+        let command_at = match self.at_known_version(command, leave).await {
             None => return Err(false),
             Some(Err(failure)) => return Ok(done(failure)),
-            Some(Ok(command)) => command,
+            Some(Ok(at_version)) => at_version,
         };
+        let command = command_at.as_deref().unwrap_or(command);
         failpoint::reach("before_call", ident.user_id.as_deref());
         // Pinned here: each move of a large future enlarges every waiting command's task.
-        let attempted = pin!(self.caller.attempt(&command, delivery, admission, leave));
+        let attempted = pin!(self.caller.attempt(command, delivery, admission, leave));
         let attempted = AssertUnwindSafe(self.for_a_while(isolation, attempted));
         outcome(attempted.catch_unwind().await, ident)
     }
 
     /// The command with the version that its user's last success told, where it asks for that. `None`: cancelled.
-    async fn at_known_version<'c>(
+    async fn at_known_version(
         &self,
-        command: &'c UpdateUser,
+        command: &UpdateUser,
         leave: &CancellationToken,
-    ) -> Option<Result<Cow<'c, UpdateUser>, Failure>> {
+    ) -> Option<Result<Option<Box<UpdateUser>>, Failure>> {
         if !command
             .expected_version
             .as_ref()
             .is_some_and(Version::is_previous)
         {
-            return Some(Ok(Cow::Borrowed(command)));
+            return Some(Ok(None));
         }
         // Entering the lease read everything but the older part of the log.
         self.read_all(leave).await?;
         Some(match self.ledger.version(&command.user_id) {
-            Some(version) => Ok(Cow::Owned(UpdateUser {
+            Some(version) => Ok(Some(Box::new(UpdateUser {
                 expected_version: Some(version),
                 ..command.clone()
-            })),
+            }))),
             None => Err(no_version_known()),
         })
     }
