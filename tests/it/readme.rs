@@ -1,9 +1,15 @@
-//! README is no braver than the code: each test that it names is there, and runs.
+//! README and `docs/` are no braver than the code: each test that they name runs, each link leads somewhere, what is
+//! generated is what the code says, and nothing that an operator may meet is left out.
+
+mod complete;
+mod generated;
+mod links;
+mod pages;
 
 use std::fs;
 use std::path::Path;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use pages::{pages, root};
 
 fn sources(folder: &Path, all: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -17,28 +23,38 @@ fn sources(folder: &Path, all: &mut String) {
 }
 
 #[test]
-fn every_test_that_the_readme_names_runs() {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+fn every_test_that_the_documents_name_runs() {
     let mut all = String::new();
     for folder in ["src", "tests"] {
-        sources(&Path::new(ROOT).join(folder), &mut all);
+        sources(&root().join(folder), &mut all);
     }
-    // A fact has several words; keys and reasons have fewer.
-    let code = readme.split('`').skip(1).step_by(2);
-    let named: Vec<_> = code
-        .filter(|name| name.matches('_').count() >= 3 && !name.contains(['=', '/', ' ']))
-        .collect();
-    let tests: Vec<_> = named
-        .iter()
+    let mut known = 0;
+    let mut missing = Vec::new();
+    for page in pages() {
+        let prose = page.prose();
+        for name in tests_named(&prose) {
+            let runs = all.rsplit(&format!("fn {name}(")).skip(1).any(is_a_test);
+            known += usize::from(runs);
+            if !runs {
+                missing.push(format!("{} names {name}", page.name));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "there is no such test that runs: {missing:#?}"
+    );
+    assert!(known >= 100, "only {known} tests are named");
+}
+
+/// A fact has several words; keys and reasons have fewer, and metrics begin with the program's name.
+fn tests_named(prose: &str) -> impl Iterator<Item = &str> {
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.matches('_').count() >= 3 && !name.starts_with("usher_"))
         .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        // Those are metrics.
-        .filter(|name| !name.starts_with("usher_"))
-        .collect();
-    assert!(tests.len() >= 12, "{tests:?}");
-    for name in tests {
-        let runs = all.rsplit(&format!("fn {name}(")).skip(1).any(is_a_test);
-        assert!(runs, "README names {name}, and there is no such test that runs");
-    }
 }
 
 /// Whether the attributes at the end of this make what follows a test that is not left out.
@@ -67,5 +83,31 @@ fn a_test_that_is_left_out_does_not_count() {
         "// ",
     ] {
         assert!(!is_a_test(none), "{none}");
+    }
+}
+
+/// Each promise of README links to the section that names its tests.
+#[test]
+fn every_promise_leads_to_tests() {
+    let all = pages();
+    let page = |name: &str| all.iter().find(|page| page.name == name).unwrap();
+    let testing = page("docs/testing.md").prose();
+    let sections: Vec<_> = testing.split("\n## ").skip(1).collect();
+    for number in 1..=8 {
+        let row = format!("| {number} | [**");
+        assert!(
+            page("README.md").text.contains(&row),
+            "README has no promise {number}"
+        );
+        assert!(
+            page("README.md")
+                .text
+                .contains(&format!("(docs/testing.md#{number}-"))
+        );
+        let section = sections
+            .iter()
+            .find(|section| section.starts_with(&format!("{number}. ")));
+        let proven = section.is_some_and(|section| tests_named(section).count() >= 2);
+        assert!(proven, "docs/testing.md names no tests of promise {number}");
     }
 }

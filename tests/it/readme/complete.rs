@@ -1,0 +1,95 @@
+//! Pages that list a closed set list all of it: metrics, reasons, states of `/readyz`, waits, verbs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use usher::contract::Reason;
+use usher::worker::waits::Wait;
+
+use super::pages::root;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The codes in the first cells of tables.
+fn rows(page: &str) -> BTreeSet<String> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The texts in quotes.
+fn texts(code: &str) -> impl Iterator<Item = &str> {
+    code.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn every_metric_has_its_row_and_no_other_has_one() {
+    let code = read("src/metrics.rs");
+    let metrics: BTreeSet<_> = texts(&code)
+        .filter(|text| text.starts_with("usher_"))
+        .map(str::to_owned)
+        .collect();
+    let documented: BTreeSet<_> = rows(&read("docs/operating.md"))
+        .into_iter()
+        .filter(|name| name.starts_with("usher_"))
+        .collect();
+    assert!(!metrics.is_empty());
+    assert_eq!(
+        documented, metrics,
+        "left: docs/operating.md, right: src/metrics.rs"
+    );
+}
+
+#[test]
+fn every_reason_has_its_row() {
+    let documented = rows(&read("docs/dead-letters.md"));
+    for reason in Reason::ALL {
+        assert!(
+            documented.contains(reason.as_str()),
+            "docs/dead-letters.md: {reason}"
+        );
+    }
+}
+
+#[test]
+fn every_state_and_every_wait_has_its_row() {
+    let documented = rows(&read("docs/operating.md"));
+    let code = read("src/admin/readiness.rs");
+    let list = code.split("NOT_READY: ").nth(1).unwrap();
+    let list = list.split("];").next().unwrap();
+    let states = texts(list).chain(["working", "idle", "standby"]);
+    let waits = Wait::ALL.iter().map(|wait| wait.as_str());
+    for name in states.chain(waits) {
+        assert!(documented.contains(name), "docs/operating.md: {name}");
+    }
+}
+
+#[test]
+fn every_verb_is_shown() {
+    let help = Command::new(env!("CARGO_BIN_EXE_usher"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let operating = read("docs/operating.md");
+    let verbs = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| verb.chars().all(|c| c.is_ascii_lowercase() || c == '-') && *verb != "help");
+    let mut count = 0;
+    for verb in verbs {
+        count += 1;
+        assert!(
+            operating.contains(&format!("\nusher {verb}")),
+            "docs/operating.md: {verb}"
+        );
+    }
+    assert!(count >= 9, "{help}");
+}
