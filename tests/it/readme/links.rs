@@ -132,3 +132,28 @@ fn a_link_that_leads_nowhere_is_found() {
     assert!(problem(&own, "none.md").is_some());
     assert!(problem(&own, "pace.md#none").is_some());
 }
+
+/// Files and folders of the repository that are named in code, such as `src/metrics.rs`. The pages of single providers name
+/// files of other repositories, where they have their facts from.
+#[test]
+fn every_path_that_is_named_exists() {
+    let mut missing = Vec::new();
+    let mut paths = 0;
+    let own = |page: &Page| !page.name.starts_with("docs/providers/");
+    for page in pages().into_iter().filter(own) {
+        for code in page.prose().split('`').skip(1).step_by(2) {
+            let is_ours = ["src/", "tests/", "schemas/", "docs/", "benches/"]
+                .iter()
+                .any(|folder| code.starts_with(folder));
+            if !is_ours || code.contains(['<', '*', ' ']) {
+                continue;
+            }
+            paths += 1;
+            if !root().join(code).exists() {
+                missing.push(format!("{}: {code}", page.name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "there are no such files: {missing:#?}");
+    assert!(paths >= 20, "only {paths} paths were found");
+}
