@@ -1,8 +1,9 @@
-//! The application: takes deliveries, keeps each user's order, applies each command, and tells its outcome.
+//! The application: takes deliveries, keeps each user's order, applies each command, and publishes its outcome.
 //!
-//! The path of a command: `dispatch` decodes it and puts it into its user's lane; `runner` sees what is known of it,
-//! announces it, and acks it at the end; `attempts` makes the calls; `settle` publishes the outcome. Beside it, `fleet`
-//! talks to the other workers, and `reconciler` completes what the broker itself dead-lettered.
+//! The path of a command: `dispatch` decodes it and puts it into its user's lane; `runner` looks up what the log knows
+//! of it, publishes START, and acks it at the end; `attempts` makes the calls; `settle` publishes the outcome. Beside
+//! it,
+//! `fleet` talks to the other workers, and `reconciler` completes what the broker itself dead-lettered.
 
 pub mod attempts;
 mod background;

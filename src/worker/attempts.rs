@@ -1,7 +1,7 @@
-//! One command at the provider: the one loop that owns the policy.
+//! One command's calls to the provider: the one loop that owns the policy.
 //!
-//! Permit, call, classify; then done, or wait and again. Whether an answer is the command's fault is
-//! the contract's table, whether it is spent as an attempt is the health's judgement.
+//! Permit, call, classify; then done, or wait and call again. The contract's table decides whether an answer is the
+//! command's fault; `health` judges whether it counts as an attempt.
 
 mod call;
 mod read_back;
@@ -30,7 +30,7 @@ use crate::policy::health::{Call, Streak, Trouble};
 use crate::policy::retry::{self, Schedule};
 use crate::provider::{Codes, Comparison, Provider, User};
 
-/// What handling needs of the world.
+/// What the attempts need from outside.
 pub struct Caller {
     pub provider: Arc<dyn Provider>,
     pub gate: Arc<Gate>,
@@ -38,43 +38,43 @@ pub struct Caller {
     pub calls: Calls,
     pub clock: Clock,
     pub waits: Arc<Waits>,
-    /// Held by the one who fetches a token.
+    /// Held by the command that fetches a token.
     pub fetching: Mutex<()>,
 }
 
-/// What is to be known of the calls themselves.
+/// Settings of the calls themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct Calls {
-    /// The longest that a call takes.
+    /// The time limit of a call.
     pub timeout: Duration,
-    /// A call that was given up may still take effect for so long.
+    /// How long a call may still take effect after it was abandoned.
     pub settling_time: Duration,
-    /// After a write, a read may show the user from before for so long.
+    /// How long after a write a read may still show the user from before it.
     pub read_lag: Duration,
-    /// Whether to look first, and to write only what is not yet as asked.
+    /// Whether to read first, and to write only if the user differs from what the command asks.
     pub skip_unchanged: bool,
     /// Which commands of a user may share a call.
     pub merge: Merge,
     pub on_ignored: OnIgnored,
 }
 
-/// What becomes of a command whose write is answered with a success and with the user without what was asked.
+/// What to do with a command whose write is answered with a success and a user that lacks the requested change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnIgnored {
-    /// The user is read; where it still is not as asked, the command is a dead letter (`rejected`).
+    /// The user is read; if it still lacks the change, the command becomes a dead letter (`rejected`).
     #[default]
     Fail,
-    /// It succeeds, and a line in the log says so.
+    /// The command succeeds, and a warning is logged.
     Warn,
 }
 
-/// What became of a command at the provider.
+/// How the attempts ended.
 #[derive(Debug)]
 pub enum Attempted {
     Done(Done),
-    /// The worker stops or rests, or the delivery turned stale: it comes again. `called`: the provider was
-    /// asked for something that it may have done.
+    /// The worker stops or rests, or the delivery turned stale: it is redelivered. `called`: the provider may have
+    /// applied a write.
     Abandoned {
         called: bool,
     },
@@ -92,9 +92,9 @@ pub struct Done {
     pub merged_into: Option<CommandId>,
 }
 
-/// What is to be known of a command before its first call.
+/// What must be known of a command before its first call.
 pub struct Admission {
-    /// An earlier turn may have applied it.
+    /// An earlier run may have applied it.
     pub maybe_applied: bool,
     /// Held until the first call goes out.
     pub slot: OwnedSemaphorePermit,
@@ -103,11 +103,11 @@ pub struct Admission {
 /// The next call.
 #[derive(Debug)]
 enum Step {
-    /// Is the user already as asked? If not: this failure, or the write.
+    /// Read whether the user is as asked. If not: end with this failure, or write.
     ReadBack {
         otherwise: Option<Failure>,
     },
-    /// The user as it is, before the write.
+    /// Read the user before the write.
     ReadFirst,
     Write(Option<User>),
 }
@@ -119,7 +119,7 @@ enum Next {
 }
 
 impl Caller {
-    /// Until `leave` is cancelled: then a call that is out is finished, and no other is made.
+    /// Runs until `leave` is cancelled: a call in flight is then finished, and no other is made.
     pub async fn attempt(
         &self,
         command: &UpdateUser,
@@ -176,7 +176,7 @@ impl Caller {
     }
 }
 
-/// One command's way to its outcome.
+/// The state of one command's attempts.
 struct Attempts<'a> {
     caller: &'a Caller,
     command: &'a UpdateUser,
@@ -184,38 +184,38 @@ struct Attempts<'a> {
     leave: &'a CancellationToken,
     schedule: Schedule,
     rng: fastrand::Rng,
-    /// Calls that were spent on the command. Those that failed through no fault of its own are not.
+    /// Calls that count as attempts. Those that failed through no fault of the command don't.
     attempts: u32,
-    /// The time that those took, and the delays after them.
+    /// The time of those calls and of the delays after them.
     elapsed: Duration,
-    /// Where both stood before the latest failures.
+    /// Both values before the latest streak of failures.
     spent: Option<Spent>,
     sent: Sent,
     first_attempt_at: Option<Timestamp>,
     slot: Option<OwnedSemaphorePermit>,
     last_call: Instant,
-    /// The user before the first write, where that is needed to tell whether a write was applied.
+    /// The user before the first write, where it is needed to see whether a write was applied.
     before: Option<User>,
     trouble: Trouble,
-    /// Calls that failed, those among them that were not spent.
+    /// All calls that failed, including those that don't count as attempts.
     failures: u32,
-    /// One was spent since nobody else could be tried.
+    /// Failures were counted because no other user could be tried.
     charged: bool,
-    /// Answers that said so, and connections that were shut before the call was looked at.
+    /// Answers that said so (408, 423), and connections that were closed before the call was processed.
     not_taken_up: u32,
     unprocessed: u32,
-    /// Writes that did not fit the user.
+    /// Writes that did not fit the user's current state.
     unfit: u32,
-    /// Calls of the write that were successes.
+    /// Calls of the write that succeeded.
     done: usize,
     /// Reads that failed after the last attempt.
     looks: u32,
-    /// When a write that may have been applied ended. One of another delivery: when this one began.
+    /// When the last write that may have been applied ended; for a write of an earlier delivery, when this one began.
     written_at: Instant,
     codes: Codes,
 }
 
-/// What a command had spent before a streak of failures.
+/// A command's attempts and time before a streak of failures.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     streak: Streak,
@@ -275,7 +275,7 @@ impl Attempts<'_> {
     }
 
     fn write_step(&self) -> Step {
-        // What can't be sent twice needs to be known from before, to see whether it was applied.
+        // For a command that can't be sent twice, the state before the write shows whether it was applied.
         let must_know_before = self.before.is_none() && !self.is_idempotent() && self.provider().reads();
         if must_know_before || self.provider().reads_before_write(self.command) {
             return Step::ReadFirst;
@@ -285,7 +285,7 @@ impl Attempts<'_> {
 
     fn expired(&self) -> Option<Failure> {
         let expires_at = self.command.expires_at?;
-        // Whether a write was applied is looked up first, where that can be done.
+        // A command whose write may have been applied does not expire.
         let open = self.done > 0 || (self.sent == Sent::Unanswered && !self.provider().reads());
         (!open && self.caller.clock.now() >= expires_at).then(|| {
             let detail = "its time had passed before the first call; publish it again with a later expiresAt";

@@ -1,5 +1,5 @@
-//! What runs beside the commands for as long as the worker does: where one of these ends, or panics, the worker could
-//! stand still and not know it.
+//! Tasks that run beside the commands for as long as the worker does. If one ends or panics, the worker must stop: it
+//! could stall without noticing.
 
 use std::panic::AssertUnwindSafe;
 
@@ -14,13 +14,13 @@ pub(super) struct Background(JoinSet<&'static str>);
 impl Background {
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(async move {
-            // A panic was logged where it happened, and is an end like any other.
+            // The panic is already logged; the task has ended either way.
             let _ = AssertUnwindSafe(task).catch_unwind().await;
             name
         });
     }
 
-    /// Waits for the first of them to end, those of the dead letters included. Answers its name.
+    /// Waits until one of the tasks ends, the reconciler included. Returns its name.
     pub(super) async fn ended(&mut self, letters: Option<&mut ReconcilerTask>) -> &'static str {
         let of_letters = async {
             match letters {

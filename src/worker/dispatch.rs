@@ -1,4 +1,4 @@
-//! The worker's loop: take leases, receive, dispatch to the user's lane, take in what is finished, drain.
+//! The worker's loop: take leases, receive, dispatch to the user's lane, collect finished commands, drain.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -23,23 +23,23 @@ use super::watchdog::Stall;
 use crate::broker::{self, Arrival, Consumer, Delivery, Lease, Publisher};
 use crate::metrics;
 
-/// So much of the grace period is left for what comes after the commands: closing the connections.
+/// The most of the grace period that is reserved for closing the connections.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
-/// How often a worker looks whether to rest, to go on, or to give or take a lease.
+/// How often a worker checks whether to rest, to resume, or to release or claim a lease.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A lease that is gone is not stood in line for again before that, so that others come first.
+/// Delay before a lease that is gone is claimed again, so that other workers get it first.
 const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 
-/// A lease that was passed on and comes again sooner than this is kept: nobody else takes it.
+/// A lease that was passed on and comes back sooner than this is kept: no other worker takes it.
 const PASSED_ON: Duration = Duration::from_secs(3);
 
-/// What became of a command that comes again may stand in the outcome log a little later.
+/// How long the log is followed after a redelivery: the command's outcome may reach it a little later.
 const LOG_WANTED: Duration = Duration::from_secs(2);
 
-/// Of a partition whose lease is gone: when it is to be claimed again, and when it was passed on.
-/// A claim of what is stood in line for already changes nothing.
+/// A partition whose lease is gone: when to claim it again, and when it was passed on.
+/// A second claim of the same partition has no effect.
 #[derive(Default)]
 pub(super) struct Given {
     claim_at: Option<Instant>,
@@ -50,30 +50,30 @@ pub struct Worker {
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) publisher: Arc<dyn Publisher>,
     pub(super) runner: Arc<Runner>,
-    /// `None`: it is alone, and nobody else ever had what it gets.
+    /// `None`: this is the only worker, and no other worker ever received its commands.
     pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) letters: Option<ReconcilerTask>,
     pub(super) partitions: u16,
     pub(super) held: BTreeMap<broker::Partition, Partition>,
     pub(super) given: BTreeMap<broker::Partition, Given>,
     pub(super) tasks: JoinSet<Finished>,
-    /// Commands that share another one's task.
+    /// Commands that run in the task of another one.
     pub(super) riding: usize,
     /// Leases whose commands are taken once the outcome log is read.
     pub(super) entering: JoinSet<Lease>,
-    /// When a command came again last.
+    /// When a command was last redelivered.
     pub(super) redelivered_at: Option<Instant>,
     pub(super) resting: bool,
-    /// When it came to rest last, or took commands again.
+    /// When it last began to rest or resumed.
     pub(super) turned_at: Instant,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
-    /// Once it is asked to stop.
+    /// Set once the worker is asked to stop.
     pub(super) stop_by: Option<Instant>,
     pub(super) hold_max: Duration,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) still: watch::Receiver<Option<Stall>>,
-    /// What runs beside the commands, for as long as the worker does.
+    /// Tasks that run beside the commands for as long as the worker does.
     pub(super) keepers: Background,
 }
 
@@ -82,7 +82,7 @@ impl Worker {
         self.progress.subscribe()
     }
 
-    /// What stands still, as the watchdog says.
+    /// What makes no progress, as reported by the watchdog.
     pub fn still(&self) -> watch::Receiver<Option<Stall>> {
         self.still.clone()
     }
@@ -95,8 +95,8 @@ impl Worker {
         self.runner.caller.gate.clone()
     }
 
-    /// Runs until the input ends or it is told to stop, and leaves the broker in order. A stop that was asked for takes
-    /// no longer than the grace period, whatever the broker does.
+    /// Runs until the input ends or a stop is requested, then closes the connections. A requested stop takes no longer
+    /// than the grace period, whatever the broker does.
     pub async fn run(mut self) -> Stopped {
         let stopped = self.serve().await;
         let Some(stop_by) = self.stop_by else {
@@ -106,7 +106,7 @@ impl Worker {
         if timeout_at(stop_by, self.end(stopped)).await.is_ok() {
             return stopped;
         }
-        tracing::warn!("worker: the grace period ran out; what is unsettled comes again");
+        tracing::warn!("worker: the grace period ran out; unsettled commands are redelivered");
         if stopped == Stopped::Broken {
             stopped
         } else {
@@ -124,12 +124,12 @@ impl Worker {
             letters.end().await;
         }
         self.keepers.shutdown().await;
-        // Nothing is in flight any more: whatever is unsettled goes back, in order.
+        // Nothing is in flight any more: unsettled deliveries go back to the broker, in order.
         self.consumer.close().await;
         self.publisher.close().await;
     }
 
-    /// When all is over, and when the commands in flight are left before that, so that there is time for a goodbye.
+    /// When the stop ends, and the earlier time at which running commands are cancelled so that connections can close.
     fn deadlines(&self, grace_period: Duration) -> (Instant, Instant) {
         let goodbye = (grace_period / 5).min(GOODBYE_MAX);
         let stop_by = Instant::now() + grace_period;
@@ -165,7 +165,7 @@ impl Worker {
                     return Stopped::Cut;
                 }
                 name = self.keepers.ended(self.letters.as_mut()) => {
-                    tracing::error!(task = name, "worker: a part of it has ended, so it can't go on");
+                    tracing::error!(task = name, "worker: a background task has ended; stopping");
                     self.stop_by = Some(Instant::now() + GOODBYE_MAX);
                     return Stopped::Broken;
                 }
@@ -250,7 +250,7 @@ impl Worker {
         }
     }
 
-    /// All that was ever told of the partition's commands is known.
+    /// The log is read up to the lease's barrier: every published outcome of the partition's commands is known.
     fn enter(&mut self, lease: Lease) {
         let partition = self.held.get_mut(&lease.partition);
         if let Some(partition) = partition.filter(|held| held.lease == lease && held.stage == Stage::Entering)
@@ -277,7 +277,7 @@ impl Worker {
         self.moved(|progress| progress.returned += count);
     }
 
-    /// Gives the lease up once nothing of the partition is in flight any more.
+    /// Releases the lease once nothing of the partition is in flight any more.
     fn give_up(&mut self, number: broker::Partition) {
         let Some(partition) = self.held.get_mut(&number).filter(|held| held.is_held()) else {
             return;
@@ -305,7 +305,7 @@ impl Worker {
         }
     }
 
-    /// Gives everything up, and stands in no line.
+    /// Releases all leases and withdraws all claims.
     pub(super) fn leave_all(&mut self, why: &'static str) {
         let before = self.progress.borrow().returned;
         for number in 0..self.partitions {
@@ -325,7 +325,7 @@ impl Worker {
         );
     }
 
-    /// What is on its way out already is released when it is done.
+    /// A partition that is already leaving is released when its commands are done.
     fn release_unheld(&mut self, number: broker::Partition) {
         let leaving = self
             .held
@@ -336,7 +336,7 @@ impl Worker {
         }
     }
 
-    /// Tells everybody who has to know how many leases there are.
+    /// Publishes the leases that are held to the metrics, the progress, the gate and the fleet.
     fn count_leases(&mut self) {
         let leases: Vec<_> = self.leases().collect();
         let count = leases.len();
@@ -372,7 +372,7 @@ impl Worker {
         }
     }
 
-    /// Gives a lease to somebody who has fewer.
+    /// Releases a lease for a worker that has fewer.
     fn balance(&mut self) {
         let Some(fleet) = &self.fleet else { return };
         let count = self.leases().count();
@@ -385,7 +385,7 @@ impl Worker {
         };
         tracing::info!(
             partition = number,
-            "worker: gives a lease up for one that has fewer"
+            "worker: releases a lease for a worker that has fewer"
         );
         self.give_up(number);
     }
@@ -427,7 +427,7 @@ impl Worker {
             partition.running += 1;
             self.riding += merged.len();
             let received = run_received(self.runner.clone(), received, merged, partition.leave.clone());
-            // It is large, and a task moves what it runs some ten times.
+            // Boxed: the future is large, and spawning moves it about ten times.
             self.tasks.spawn(Box::pin(received));
         }
     }
@@ -436,8 +436,8 @@ impl Worker {
         let finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
-                // Telling the world panicked: whose lane it was is lost, so order can't be kept here.
-                tracing::error!(%error, "worker: settling panicked; stopping, the broker delivers again");
+                // Settling panicked: the command's lane is unknown, so this process can't keep the order.
+                tracing::error!(%error, "worker: settling panicked; stopping, the broker redelivers");
                 self.shutdown.abort();
                 return;
             }

@@ -1,4 +1,4 @@
-//! Where a test can break the worker: builds for tests alone have these points.
+//! Points at which a test can abort the worker. Only debug builds have them.
 
 /// Aborts the process where the environment variable `FAILPOINT` names this point and this user, as
 /// `point=user`, or the point alone for every user.

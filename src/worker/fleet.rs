@@ -1,4 +1,4 @@
-//! The workers of one provider: what they tell each other, and what the outcome log tells of them all.
+//! The workers of one provider: the notices they exchange, and the outcome log they share.
 
 mod barrier;
 mod holders;
@@ -23,14 +23,14 @@ use crate::clock::Clock;
 use crate::contract::{Notice, ProviderName, WorkerId};
 use crate::policy::balance::Balance;
 
-/// Whoever holds its lease speaks for the fleet.
+/// The holder of this partition's lease publishes for the whole fleet.
 const FIRST: Partition = 0;
 
-/// The number of events of the outcome log that are read before the first command is taken. That takes some 50 ms, and half
-/// a second if the broker stored each event by itself.
+/// The number of events of the outcome log that are read before the first command is taken. Reading them
+/// takes some 50 ms, or half a second if the broker stored each event by itself.
 pub const LOG_END_MAX: usize = 1000;
 
-/// What is new is told within this time, and what is not is told again after that.
+/// News is published within the first of these; an unchanged notice is repeated after the second.
 const TELL_NEWS_EVERY: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,23 +58,23 @@ pub struct Fleet {
     ignored: Mutex<Ignored>,
     pub(super) lifecycle: Lifecycle,
     standing: Mutex<Standing>,
-    /// Something about this worker is to be told.
+    /// Something about this worker has to be published.
     news: Notify,
-    /// The balance may have changed.
+    /// A notice arrived that may change the balance.
     heard: Notify,
-    /// Whether the log is wanted.
+    /// Whether the log is to be followed.
     follow: watch::Sender<bool>,
-    /// The log was read up to the present once.
+    /// Whether the log was read up to the present once.
     caught_up: watch::Sender<bool>,
-    /// How far the present reading of the log has come.
+    /// How far the current reading of the log has come.
     read: watch::Sender<Read>,
-    /// What the broker gave up, for whoever completes it. A later one shows that the one before is stale.
+    /// The latest dead letter of the broker's own, for the reconciler. A later one shows that the one before is stale.
     given_up: Mutex<Option<Delivery>>,
     gave_up: Notify,
-    /// Whether the log is read for every provider: what the broker gave up may be anybody's.
+    /// Whether the log is read for every provider: the broker's own dead letters may belong to any of them.
     all_providers: watch::Sender<AllProviders>,
     barriers: AtomicU64,
-    /// An event that was put behind the others was read.
+    /// Set once an event that was published behind the others was read.
     proven: OnceCell<()>,
 }
 
@@ -82,9 +82,9 @@ pub struct Fleet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Read {
     Nothing,
-    /// Its end: what happens from now on is heard, and what happened lately.
+    /// Its end, up to the present; new events follow.
     ToPresent,
-    /// As far back as it is wanted.
+    /// As far back as needed.
     All,
 }
 
@@ -92,18 +92,18 @@ enum Read {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AllProviders {
     Unread,
-    /// It is to be read once more, from as far back as at the start.
+    /// To be read once more, from as far back as at the start.
     Asked,
-    /// It is: what is put behind it now is read after all that it has of them.
+    /// Read for all: an event that is published now is read after all of theirs.
     Following,
 }
 
-/// What the others are told of this worker besides what the gate knows.
+/// What this worker's notices say of it, besides the gate's state.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Standing {
     leases: Vec<Partition>,
     leaving: bool,
-    /// It stands in line for leases: those who have many may give it some.
+    /// It claims leases: workers that hold many may release some.
     takes_part: bool,
     /// It holds the first lease, or held it last.
     speaks: bool,
@@ -147,7 +147,7 @@ impl Fleet {
         }
     }
 
-    /// This worker stands in line for leases.
+    /// This worker claims leases.
     pub fn takes_part(&self) {
         lock(&self.standing).takes_part = true;
         self.news.notify_one();
@@ -161,24 +161,24 @@ impl Fleet {
         self.news.notify_one();
     }
 
-    /// It wants no more leases, for good or for now.
+    /// Sets whether this worker wants no more leases, permanently or for now.
     pub fn leaves(&self, leaving: bool) {
         lock(&self.standing).leaving = leaving;
         self.news.notify_one();
     }
 
-    /// Whether this worker tells others what is to be told once for the whole fleet. While all of them rest, nobody
-    /// holds a lease, and whoever had the first one last still does.
+    /// Whether this worker publishes the events that are published once for the whole fleet. While all workers rest
+    /// none holds a lease, and the last holder of the first one still does.
     pub(super) fn speaks(&self) -> bool {
         lock(&self.standing).speaks
     }
 
-    /// Whether workers that were heard of hold all leases.
+    /// Whether known workers hold all leases.
     pub fn holders_are_known(&self) -> bool {
         lock(&self.holders).are_known(Instant::now())
     }
 
-    /// Whether notices are heard.
+    /// The connection that receives notices.
     pub fn link(&self) -> Link {
         self.settings.listener_status.link.borrow().clone()
     }
@@ -209,7 +209,7 @@ impl Fleet {
         lock(&self.balance).passes_on(held, Instant::now())
     }
 
-    /// Waits until somebody said something that may change the balance.
+    /// Waits for a notice that may change the balance.
     pub async fn heard(&self) {
         self.heard.notified().await;
     }
@@ -219,7 +219,7 @@ impl Fleet {
         self.gave_up.notify_one();
     }
 
-    /// Waits for the next command that the broker gave up.
+    /// Waits for the next command that the broker itself dead-lettered.
     pub(super) async fn given_up(&self) -> Delivery {
         loop {
             if let Some(delivery) = lock(&self.given_up).take() {
@@ -229,7 +229,7 @@ impl Fleet {
         }
     }
 
-    /// Tells the others what is new, and now and then that this worker is there. Never ends.
+    /// Publishes this worker's news, and regularly that it is alive. Never ends.
     pub(super) async fn tell(self: Arc<Self>) {
         let mut tick = interval(TELL_NEWS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -248,14 +248,14 @@ impl Fleet {
                 .as_ref()
                 .is_none_or(|(before, at)| is_news(before, &notice) || at.elapsed() >= TELL_EVERY);
             if is_news {
-                // One that is lost is followed by the next.
+                // A lost notice is followed by the next.
                 let _ = timeout(TELL_EVERY, self.publisher.publish(&self.message(&notice))).await;
                 told = Some((notice, Instant::now()));
             }
         }
     }
 
-    /// Nothing is known of the others while this worker takes no part or hears nothing.
+    /// The holders are unknown while this worker takes no part or is disconnected.
     fn look_at_holders(&self) {
         let standing = lock(&self.standing).clone();
         let linked = matches!(*self.publisher.link().borrow(), Link::Up);
@@ -306,7 +306,7 @@ impl Fleet {
             standing.speaks &= standing.leases.contains(&FIRST) || !notice.leases.contains(&FIRST);
             standing.leases.clone()
         };
-        // What this worker holds itself nobody else does, whatever it says.
+        // A lease that this worker holds is not another worker's, whatever its notice says.
         let leases = notice.leases.iter().filter(|lease| !mine.contains(lease)).count();
         lock(&self.balance).heard(&notice.worker, leases, notice.leaving, now);
         lock(&self.holders).heard(&notice.leases, now);
@@ -315,7 +315,7 @@ impl Fleet {
     }
 }
 
-/// Spans shrink as time passes, which is no news.
+/// Whether the notice says anything new. A remaining time that shrinks is not new.
 fn is_news(before: &Notice, now: &Notice) -> bool {
     let pause = |notice: &Notice| notice.paused.as_ref().map(|paused| paused.cause);
     let longer = match (&before.paused, &now.paused) {

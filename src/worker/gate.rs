@@ -1,8 +1,7 @@
-//! The gate before the provider: every call passes it, one permit each.
+//! The gate before the provider: every call needs a permit from it.
 //!
-//! It holds the policy's state (pace, health, retry budget, the guard before the dead letters) and the
-//! queues of those who wait. A permit is granted at the moment of the call and its answer is reported back
-//! through it.
+//! It holds the policy's state (pace, health, retry budget, dead-letter guard) and the queues of waiting commands. A
+//! permit is granted at the moment of the call, and the answer is reported through it.
 
 mod announce;
 mod state;
@@ -26,7 +25,7 @@ use crate::policy::pace::{self, Granted};
 use crate::policy::retry;
 use crate::provider::{Provider, ProviderError};
 
-/// What the gate needs of the configuration.
+/// What the gate needs from the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub pace: pace::Settings,
@@ -38,11 +37,11 @@ pub struct Settings {
     pub guard: guard::Settings,
     /// Whether the provider can read a user, so that a probe may be a read.
     pub can_read: bool,
-    /// Where jitter starts from.
+    /// The seed of the jitter.
     pub seed: u64,
 }
 
-/// Opens for one call at a time, at the pace, interactive traffic first.
+/// Grants one call at a time, at the pace, interactive traffic first.
 pub struct Gate {
     state: Mutex<State>,
     changed: Notify,
@@ -50,7 +49,7 @@ pub struct Gate {
     opened: Notify,
 }
 
-/// The right to make one call. Dropped without a report, it counts for nothing.
+/// The right to make one call. If it is dropped without a report, the policy learns nothing from the call.
 pub struct Permit {
     gate: Arc<Gate>,
     class: TrafficClass,
@@ -59,14 +58,14 @@ pub struct Permit {
     control: Option<UserId>,
 }
 
-/// Why nobody calls now.
+/// Why calls are paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
     pub cause: &'static str,
     pub since: Instant,
-    /// When the next call goes out; not known where an operator has to say so.
+    /// When the next call is made; `None` where an operator has to resume.
     pub until: Option<Instant>,
-    /// What went wrong, as the latest failure said it, or what an operator has to do.
+    /// What went wrong, by the latest failure, or what an operator has to do.
     pub why: Option<Cow<'static, str>>,
 }
 
@@ -110,11 +109,11 @@ impl Gate {
         }
     }
 
-    /// Grants permits to those who wait, as the pace, the pauses and the concurrency allow. Never ends.
+    /// Grants permits to waiting commands as the pace, the pauses and the concurrency allow. Never ends.
     pub async fn keep_open(self: Arc<Self>) {
         loop {
             let (wake_at, unclaimed) = self.lock().grant_all(&self, Instant::now());
-            // A permit takes the lock when it is dropped, so that is done out here.
+            // Dropping a permit takes the lock, so they are dropped outside it.
             drop(unclaimed);
             match wake_at {
                 Some(at) => tokio::select! {
@@ -127,7 +126,7 @@ impl Gate {
         }
     }
 
-    /// Tells of other credentials as they are found, so that nobody waits for the next probe. Never ends.
+    /// Reports changed credentials at once, so that commands don't wait for the next scheduled probe. Never ends.
     pub async fn watch_credentials(self: Arc<Self>, provider: Arc<dyn Provider>) {
         loop {
             provider.access().credentials_changed().await;
@@ -147,7 +146,7 @@ impl Gate {
         }
     }
 
-    /// Counts a command's outcome, and waits for as long as the guard lets none like it pass.
+    /// Counts a command's outcome, and waits while the guard holds back outcomes like it.
     pub async fn outcome_allowed(&self, dead_letter: Option<&DeadLetter>) {
         let mut held_back = None;
         loop {
@@ -162,8 +161,8 @@ impl Gate {
         }
     }
 
-    /// An operator has looked: dead letters may pass again, a pause that the provider asked for is over, and
-    /// where calls failed, a probe goes out at once.
+    /// An operator resumes: dead letters may pass again, a pause that the provider asked for ends, and where calls
+    /// failed, a probe is sent at once.
     pub fn resume(&self) {
         {
             let mut state = self.lock();
@@ -180,7 +179,7 @@ impl Gate {
         self.lock().rng.fork()
     }
 
-    /// A command of this user that was charged, since nobody else could be tried, has ended.
+    /// A command of this user whose failures were counted because no other user could be tried has ended.
     pub fn charged_one_ended(&self, user: &UserId) {
         {
             let mut state = self.lock();
@@ -195,17 +194,17 @@ impl Gate {
         self.lock().health.excused(streak)
     }
 
-    /// What shut the guard before the dead letters, while it is.
+    /// What shut the dead-letter guard, while it is shut.
     pub fn doubts(&self) -> Option<String> {
         self.lock().guard.shut_by().map(str::to_owned)
     }
 
-    /// Whether and why nobody calls.
+    /// Whether and why calls are paused.
     pub fn pause(&self) -> Option<Pause> {
         self.lock().pause(Instant::now())
     }
 
-    /// This worker's partitions, of so many: its part of the fleet, and so of the quota.
+    /// Sets this worker's partitions out of `of`: its share of the fleet, and so of the quota.
     pub fn set_quota_share(&self, held: &[Partition], of: Partition) {
         self.lock().pace.set_quota_share(held, of);
         self.changed.notify_one();
@@ -215,18 +214,18 @@ impl Gate {
         self.lock().pace.has_part()
     }
 
-    /// What the other workers of the fleet are to know: the pause, and the fleet's pace.
+    /// What this worker's notices say of the gate: the pause, and the fleet's pace.
     pub fn to_tell(&self) -> (Option<Paused>, Learned) {
         let (state, now) = (self.lock(), Instant::now());
         (state.pause_to_tell(now), state.pace.learned(now))
     }
 
-    /// When a call passed last.
+    /// When a call last passed.
     pub fn passed_at(&self) -> Option<Instant> {
         self.lock().health.passed_at()
     }
 
-    /// What another worker of the fleet tells.
+    /// Takes in the notice of another worker of the fleet.
     pub fn hear(&self, notice: &Notice) {
         self.lock().hear(notice, Instant::now());
         self.changed.notify_one();
@@ -238,7 +237,7 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data, valid between any two statements: a panic elsewhere must not stop the others.
+        // The state is valid between any two statements, so a panic in one task need not stop the others.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -249,7 +248,7 @@ impl Permit {
         self.control.as_ref()
     }
 
-    /// Says how the call went, and hears what that means for the command, which has had this trouble before.
+    /// Reports how the call went. Returns what that means for the command, given its earlier trouble.
     pub fn report(
         self,
         user: &UserId,
@@ -265,14 +264,14 @@ impl Permit {
         state.report((self.granted, self.probe), user, call, answer, trouble, now)
     }
 
-    /// Says what the answer's headers told of the quota.
+    /// Reports the rate-limit hint of the answer's headers.
     pub fn tell(&self, provider: &dyn Provider) {
         if let Some(told) = provider.access().rate_limit_hint() {
             self.gate.lock().pace.told(told, Instant::now());
         }
     }
 
-    /// The call was no call for a user: a token was fetched.
+    /// Reports the fetch of a token, which is no call for a user.
     pub fn report_token(self, answer: Result<(), &ProviderError>) {
         let now = Instant::now();
         let call = (self.granted, self.probe);
@@ -280,7 +279,7 @@ impl Permit {
     }
 }
 
-/// A command that the guard keeps from becoming a dead letter, while this lives.
+/// Counts a command that the guard holds back, for as long as this value lives.
 struct HeldBack<'g>(&'g Gate);
 
 impl<'g> HeldBack<'g> {

@@ -1,18 +1,18 @@
-//! Per-user order as plain data: at most one command of a user runs, the rest waits in its lane.
+//! Per-user order as plain data: at most one command of a user runs, the rest wait in the user's lane.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::contract::{TrafficClass, UserId};
 
-/// What waits behind the running command of one user. Interactive commands go before bulk ones; within
-/// a class the order of arrival stands.
+/// Commands queued behind the running command of one user. Interactive commands go before bulk ones; within a class,
+/// they run in order of arrival.
 #[derive(Debug)]
 struct Lane<T> {
     interactive: VecDeque<T>,
     bulk: VecDeque<T>,
 }
 
-/// All users with a command running. A user without a lane has nothing in this process.
+/// All users with a running command. A user without a lane has no command in this process.
 #[derive(Debug)]
 pub struct Lanes<T> {
     lanes: HashMap<UserId, Lane<T>>,
@@ -29,7 +29,7 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// A command arrived. It comes back when its turn is now, else it is parked.
+    /// Returns the command if it may run now; otherwise queues it.
     pub fn arrive(&mut self, user: &UserId, class: TrafficClass, command: T) -> Option<T> {
         let Some(lane) = self.lanes.get_mut(user) else {
             let lane = Lane {
@@ -47,7 +47,7 @@ impl<T> Lanes<T> {
         None
     }
 
-    /// The running command of `user` is done: the next one's turn, if one waits.
+    /// The running command of `user` is done. Returns the next one to run, if any.
     pub fn done(&mut self, user: &UserId) -> Option<T> {
         let lane = self.lanes.get_mut(user)?;
         let next = lane.interactive.pop_front().or_else(|| lane.bulk.pop_front());
@@ -60,7 +60,7 @@ impl<T> Lanes<T> {
         next
     }
 
-    /// What waits behind the running command of `user`, from the front on and of this class, for as long as it is wanted.
+    /// Takes queued commands of `user` and this class from the front, for as long as `is_wanted` holds.
     pub fn take_while(
         &mut self,
         user: &UserId,
@@ -88,7 +88,7 @@ impl<T> Lanes<T> {
         self.parked
     }
 
-    /// Gives up everything that waits. Whose command runs keeps its lane.
+    /// Removes all queued commands. Users with a running command keep their lanes.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.parked = 0;
         self.lanes

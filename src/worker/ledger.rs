@@ -1,8 +1,8 @@
-//! What became of commands lately: which runs of them ended and which runs were begun, in this process and, by the
-//! outcome log, in others. A command that comes again is judged by it.
+//! The recent runs of commands and their outcomes, in this process and, by the outcome log, in others. It decides what
+//! to do with a command that is redelivered.
 //!
-//! A command has several runs when it failed and came again: a dead letter that was moved back, or another publish under
-//! the same id. Each has a number (how often the command was redriven), and with it events of its own.
+//! A command has several runs when it failed and was published again: a dead letter that was moved back, or another
+//! message with the same id. Each has a number (how often the command was redriven), and so its own events.
 
 mod earlier;
 mod logged;
@@ -31,18 +31,18 @@ use crate::contract::{CommandId, Ident, Outcome, RunId, UserId, Version, WorkerI
 /// Which part of the outcome log an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogPart {
-    /// The end, which is read in order and goes on with what is new.
+    /// The end, which is read in order and continues with new events.
     End,
-    /// What was before it, also in order.
+    /// The part before it, also read in order.
     Earlier,
 }
 
-/// The runs at a command that have no outcome.
+/// The runs of a command that have no outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenRuns {
-    /// Those that did not end in order: whoever had them died, or has them still.
+    /// Those that were not handed back: their workers died, or still run them.
     pub open: Vec<RunId>,
-    /// One that ended in order had called the provider.
+    /// Whether one that was handed back may have called the provider.
     pub called: bool,
 }
 
@@ -56,13 +56,13 @@ impl OpenRuns {
     }
 }
 
-/// So many runs are remembered of one command.
+/// The most open runs that are remembered of one command.
 const RUNS_MAX: usize = 32;
 
-/// In so many earlier runs of a command a success is looked for. Only a redriven command has earlier runs.
+/// In how many earlier runs of a command to look for a success. Only a redriven command has earlier runs.
 const RUNS_BACK_MAX: u32 = 32;
 
-/// So many failed commands are remembered whose ack is known to be lost. Of any other the next delivery is run.
+/// The most failed commands with a lost ack that are remembered. The next delivery of any other is run again.
 const ACKS_LOST_MAX: usize = 1024;
 
 /// How a command has succeeded before.
@@ -71,7 +71,7 @@ pub struct Succeeded {
     /// The run that did.
     pub ident: Ident,
     pub settlement: Settlement,
-    /// It had another body than the one that came now, as far as that is known.
+    /// Whether its body differs from the current one, as far as is known.
     pub other_body: bool,
 }
 
@@ -79,11 +79,11 @@ pub struct Succeeded {
 #[derive(Debug)]
 pub struct Ledger {
     state: Mutex<State>,
-    /// Another one in each process: a hash tells a body from another here, and says nothing of it anywhere else.
+    /// Differs in each process: a hash identifies a body here, and reveals nothing of it elsewhere.
     hasher: RandomState,
-    /// The latest barrier of this worker that was read.
+    /// This worker's latest barrier that was read.
     barrier: watch::Sender<u64>,
-    /// Something of the log was read.
+    /// Whether any event of the log was read.
     spoke: watch::Sender<bool>,
 }
 
@@ -93,11 +93,11 @@ struct State {
     seen: HashMap<Uuid, Seen>,
     oldest_first: VecDeque<(Uuid, Timestamp)>,
     events_max: usize,
-    /// Nothing that happened since then is missing; `None`: nothing at all is.
+    /// No event since then is missing; `None`: no event at all is.
     complete_since: Option<Timestamp>,
-    /// Something is missing before the event of the log's older part, or of its end after that, that is read next.
+    /// Events are missing before the next one that is read, of the older part or, after that, of the end.
     cut: bool,
-    /// `None`: the older part of the log is read, and nothing of it is missing.
+    /// `None`: the older part of the log is read.
     earlier: Option<Earlier>,
     /// The latest event of the log.
     latest: Option<Message>,
@@ -106,7 +106,7 @@ struct State {
     versions: Versions,
 }
 
-/// By the event's id. There are many: what most of them are takes no room of its own.
+/// By the event's id. There are many, so the large and rare parts are boxed.
 #[derive(Debug)]
 enum Seen {
     OpenRuns(Box<OpenRuns>),
@@ -115,9 +115,9 @@ enum Seen {
         attempts: u32,
         duration: Duration,
         merged_into: Option<CommandId>,
-        /// Of the names of its fields.
+        /// A hash of its field names.
         fields: u64,
-        /// `None` where another process had it.
+        /// A hash of its body; `None` where another process had it.
         body: Option<u64>,
         version: Option<Box<Known>>,
     },
@@ -125,7 +125,7 @@ enum Seen {
 }
 
 impl Ledger {
-    /// Of so many commands.
+    /// Remembers at most `commands_max` commands.
     pub fn new(me: WorkerId, commands_max: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -150,8 +150,8 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the command on to its next run: the first one from its own number on that is not known to have failed.
-    /// Where one has succeeded, it is the first one behind all that are known, and says so.
+    /// Moves the command on to its next run: the first one from its own number on that is not known to have ended.
+    /// Returns a success, if one of the runs is known to have succeeded.
     pub fn next_run(&self, ident: &mut Ident, body: &[u8]) -> Option<Box<Succeeded>> {
         let state = self.state();
         let mut succeeded = (ident.redrives.saturating_sub(RUNS_BACK_MAX)..ident.redrives)
@@ -200,7 +200,7 @@ impl Ledger {
         }))
     }
 
-    /// The version that the latest known success of the user told.
+    /// The user's version by its latest known success.
     pub fn version(&self, user_id: &UserId) -> Option<Version> {
         let state = self.state();
         let id = state.versions.of(self.hasher.hash_one(user_id.as_str()))?;
@@ -224,7 +224,7 @@ impl Ledger {
         self.hasher.hash_one(names)
     }
 
-    /// A command that failed here, and whose dead letter and event the broker has, was not acked: it comes again.
+    /// A command that failed here was not acked, though the broker has its dead letter and event: it is redelivered.
     pub fn ack_lost(&self, ident: &Ident, body: &[u8]) {
         let hash = self.hasher.hash_one(body);
         let mut state = self.state();
@@ -234,7 +234,7 @@ impl Ledger {
         state.acks_lost.insert(ident.key, hash);
     }
 
-    /// Whether this is the command whose ack was lost. It is answered once.
+    /// Whether this is the command whose ack was lost. True only once for each.
     pub fn only_ack_was_lost(&self, ident: &Ident, body: &[u8]) -> bool {
         let mut state = self.state();
         if state.acks_lost.is_empty() {
@@ -251,19 +251,19 @@ impl Ledger {
         }
     }
 
-    /// Whether a run that was begun since then is known for sure.
+    /// Whether every run that began since then is known.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
         let state = self.state();
         !state.cut && state.earlier.is_none() && state.complete_since.is_none_or(|since| since <= then)
     }
 
-    /// A run of this worker's own.
+    /// Records a run of this worker.
     pub fn begin(&self, ident: &Ident, run: RunId, now: Timestamp) {
         let id = EventType::Start.id(ident);
         self.state().begin(id, run, now, LogPart::End);
     }
 
-    /// It ended in order, without an outcome.
+    /// Records that a run was handed back, without an outcome.
     pub fn hand_back(&self, ident: &Ident, run: &RunId, called: bool, now: Timestamp) {
         let id = EventType::Start.id(ident);
         self.state().hand_back(id, run, called, now, LogPart::End);
@@ -285,11 +285,11 @@ impl Ledger {
         let id = settlement.outcome.event_type().id(ident);
         let mut state = self.state();
         state.insert(id, seen, now, LogPart::End);
-        // Nobody asks for the runs of a command that has its outcome.
+        // The open runs of a command that has its outcome are no longer needed.
         state.seen.remove(&EventType::Start.id(ident));
     }
 
-    /// The outcome log is read from then on.
+    /// The outcome log is read from this time on.
     pub fn reads_since(&self, then: Timestamp) {
         let mut state = self.state();
         state.complete_since = state.complete_since.max(Some(then));
@@ -300,14 +300,14 @@ impl Ledger {
         self.state().events_max
     }
 
-    /// The log is read from its end on. What is known stays.
+    /// A reading of the log begins. Known events are kept.
     pub fn begins(&self) {
         let mut state = self.state();
         state.cut = false;
         state.earlier.get_or_insert_default();
     }
 
-    /// Of the log's older part not all is read: something is missing before the event of it that is read next.
+    /// The log's older part is not read completely: events are missing before the next one that is read.
     pub fn is_cut(&self) {
         self.state().cut = true;
     }
@@ -376,12 +376,12 @@ impl Ledger {
             .send_if_modified(|spoke| !std::mem::replace(spoke, true));
     }
 
-    /// The latest event of the log, as far as it was read.
+    /// The latest event of the log that was read.
     pub fn latest(&self) -> Option<Message> {
         self.state().latest.clone()
     }
 
-    /// The same, as soon as there is any.
+    /// Waits for the latest event of the log.
     pub async fn any(&self) -> Message {
         loop {
             // The sender lives as long as this does.
@@ -392,7 +392,7 @@ impl Ledger {
         }
     }
 
-    /// Waits until this barrier of our own, or a later one, is read.
+    /// Waits until this worker's barrier of this number, or a later one, is read.
     pub async fn barrier(&self, number: u64) {
         // The sender lives as long as this does.
         let _ = self.barrier.subscribe().wait_for(|read| *read >= number).await;
@@ -423,7 +423,7 @@ impl State {
         }
     }
 
-    /// What is given up for what is newer.
+    /// Removes the oldest event if there are too many.
     fn one_too_many(&mut self) -> Option<(Uuid, Timestamp)> {
         let earlier = self.earlier.as_mut().map(|earlier| &mut earlier.oldest_first);
         let count = earlier.as_ref().map_or(0, |earlier| earlier.len()) + self.oldest_first.len();
@@ -475,7 +475,7 @@ impl State {
         }
     }
 
-    /// As the log tells it. What is known from here says more.
+    /// Takes an outcome from the log. An outcome of this process is kept: it says more.
     fn end(&mut self, id: Uuid, seen: Seen, time: Timestamp, part: LogPart) {
         if !self.seen.contains_key(&id) {
             self.insert(id, seen, time, part);
@@ -483,7 +483,7 @@ impl State {
     }
 }
 
-/// Whose version it told.
+/// The user whose version it holds.
 fn user_of(seen: &Seen) -> Option<u64> {
     match seen {
         Seen::Succeeded { version, .. } => version.as_ref().map(|known| known.user),

@@ -1,7 +1,7 @@
-//! Long pauses of the provider, told to the world once for the whole fleet.
+//! Long pauses of the provider, published once for the whole fleet.
 //!
-//! The worker that holds the first partition's lease tells. What was told already it knows from the outcome log,
-//! where the events of those before it stand.
+//! The worker that holds the first partition's lease publishes them. The outcome log has the events of its
+//! predecessors, so it knows what was published already.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,22 +27,22 @@ use crate::contract::notice::PauseCause;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Shorter throttling is how a quota is used to the full.
+/// Shorter throttling is normal when a quota is used in full.
 const THROTTLED_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// An outage, or credentials that are refused, for less is over before somebody looks.
+/// A shorter outage, or refusal of credentials, is over before anyone could act on it.
 const PAUSED_FOR: Duration = Duration::from_secs(5);
 
-/// Where no command waits, no call proves that a pause is over. It is, when none has followed for so long.
+/// If no command waits, no call proves that a pause is over. It is over when no other has followed for this long.
 const CALM_FOR: Duration = Duration::from_secs(5);
 
-/// The pause that the world was told of last, unless its end was told too.
+/// The pause that was published last, unless its end was published too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Told {
     id: Uuid,
     cause: PauseCause,
     since: Timestamp,
-    /// Whether this worker saw it itself.
+    /// Whether this worker observed it itself.
     seen: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Lifecycle {
     provider: ProviderName,
     clock: Clock,
     told: Mutex<Option<Told>>,
-    /// That is the latest: what the log's older part tells is known to be over.
+    /// `told` is the latest: events of the log's older part no longer matter.
     latest: AtomicBool,
 }
 
@@ -64,7 +64,7 @@ impl Lifecycle {
         }
     }
 
-    /// Whether what has this topic is a lifecycle event.
+    /// Whether this is the topic of a lifecycle event.
     pub(super) fn is_of(topic: &str) -> bool {
         [LifecycleKind::Paused, LifecycleKind::Resumed]
             .iter()
@@ -100,7 +100,7 @@ impl Lifecycle {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be told next.
+    /// The next event to publish.
     fn next(&self, pause: Option<&Pause>, calm: Calm, now: Instant) -> Option<LifecycleEvent> {
         let told = self.told().clone();
         let wall = self.clock.now();
@@ -148,14 +148,14 @@ impl Lifecycle {
             properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
                 .with_message_type(kind.as_str())
                 .with_timestamp(seconds),
-            // Strings under names.
+            // An event holds strings and times only, so this does not fail.
             body: Bytes::from(serde_json::to_vec(event).unwrap_or_default()),
             mandatory: false,
         }
     }
 }
 
-/// When something was worth telling last, and when a call passed last.
+/// When a pause was last worth publishing, and when a call last passed.
 #[derive(Debug, Clone, Copy)]
 struct Calm {
     since: Instant,
@@ -163,14 +163,14 @@ struct Calm {
 }
 
 impl Calm {
-    /// A worker that has not seen the pause itself knows of its end only by a call.
+    /// A worker that has not observed the pause itself needs a call to prove its end.
     fn proves_an_end(self, seen: bool, now: Instant) -> bool {
         let passed = self.passed_at.is_some_and(|at| at >= self.since);
         passed || seen && now.saturating_duration_since(self.since) >= CALM_FOR
     }
 }
 
-/// Its cause, its beginning and when the next call goes out. What is wrong with this worker alone is not told.
+/// The pause's cause, its beginning and the time of the next call. Trouble of this worker alone is not published.
 fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
     let until = pause.until?;
     let known = [
@@ -189,7 +189,7 @@ fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, In
     long.then_some((cause, pause.since, until))
 }
 
-/// Tells what is to be told for the fleet, until the broker has it. Never ends.
+/// Publishes the fleet's lifecycle events, each until the broker confirms it. Never ends.
 pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn Publisher>) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,7 +209,7 @@ pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn 
             untold = None;
             continue;
         }
-        // What was told before may stand in a part of the log that is not read yet.
+        // Published events may be in a part of the log that is not read yet.
         if !fleet.has_read_all() {
             continue;
         }
@@ -217,7 +217,7 @@ pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn 
             since: long_pause_at,
             passed_at: gate.passed_at(),
         };
-        // What the broker has not confirmed may have arrived: it is told again as it is.
+        // An unconfirmed event may have arrived, so it is published again unchanged.
         let next = untold
             .take()
             .or_else(|| fleet.lifecycle.next(pause.as_ref(), calm, now));

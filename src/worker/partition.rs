@@ -1,4 +1,4 @@
-//! One partition in this process: its lease, its users' lanes, and what runs.
+//! One partition in this process: its lease, its users' lanes, and its running commands.
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,21 +9,21 @@ use crate::broker::Lease;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The lease is held. The outcome log is read before anything is taken.
+    /// The lease is held. The outcome log is read before any command is taken.
     Entering,
     Serving,
-    /// To be given up: nothing is begun, calls that are out are finished.
+    /// The lease is to be released: no command is begun, calls in flight are finished.
     Leaving,
-    /// Nothing is in flight any more; the broker is told.
+    /// Nothing is in flight any more, and the lease is released to the broker.
     Released,
-    /// Not held any more. What runs still ends.
+    /// The lease is gone. Running commands still have to end.
     Lost,
 }
 
 pub(super) struct Partition {
     pub(super) lease: Lease,
     pub(super) stage: Stage,
-    /// When it is cancelled, commands are left where they stand between two calls.
+    /// Cancels the partition's commands, between two calls at the latest.
     pub(super) leave: CancellationToken,
     pub(super) lanes: Lanes<Received>,
     pub(super) running: usize,
@@ -40,19 +40,19 @@ impl Partition {
         }
     }
 
-    /// The lease came again while commands from before still run: their users wait for them.
+    /// The lease came back while earlier commands still run: their users' commands wait for them.
     pub(super) fn again(&mut self, lease: Lease, leave: CancellationToken) {
         self.lease = lease;
         self.stage = Stage::Entering;
         self.leave = leave;
     }
 
-    /// Whether this worker counts it as its own.
+    /// Whether this worker holds the lease and keeps it.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Entering | Stage::Serving)
     }
 
-    /// What waits right behind this received of its user and may share its call.
+    /// The commands of the same user queued directly behind this one that may share its call.
     pub(super) fn merged(&mut self, received: &Received, runner: &Runner) -> Vec<Received> {
         let Some(user) = received.user().filter(|_| runner.may_merge(received)) else {
             return Vec::new();
@@ -65,7 +65,7 @@ impl Partition {
         })
     }
 
-    /// Begins nothing more, and gives up what waits. Answers how much that was.
+    /// Begins no more commands, and hands back the queued ones. Returns their number.
     pub(super) fn leave(&mut self, stage: Stage) -> u64 {
         self.stage = stage;
         self.leave.cancel();

@@ -1,4 +1,4 @@
-//! Where a worker stands, for whoever looks: readiness, a progress bar, the closing summary.
+//! A worker's progress, for readiness, the progress bar and the closing summary.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use tokio::time::Instant;
 use crate::broker::Partition;
 use crate::contract::{Outcome, Reason};
 
-/// Counts since the start. They add up: received = settled + in hand + handed back.
+/// Counts since the start. They add up: received = settled + in flight + queued + handed back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Settled with SUCCESS after a write.
     pub changed: u64,
     /// Settled with SUCCESS; the user already was as asked.
     pub unchanged: u64,
-    /// Settled before, came again: only the event was repeated.
+    /// Redelivered after it was settled: only the event was repeated.
     pub repeated: u64,
     /// Dead letters.
     pub failed: BTreeMap<Reason, u64>,
-    /// Lost with their connection, or handed back at the end: they come again.
+    /// Lost with their connection, or handed back: they are redelivered.
     pub returned: u64,
     pub running: usize,
     pub parked: usize,
-    /// Held by this worker, of so many.
+    /// Partitions whose lease this worker holds, and the number of all partitions.
     pub held: Vec<Partition>,
     pub partitions: usize,
     /// The most unsettled commands of one partition.
@@ -50,12 +50,12 @@ impl Progress {
         }
     }
 
-    /// How many leases it holds.
+    /// How many leases the worker holds.
     pub fn leases(&self) -> usize {
         self.held.len()
     }
 
-    /// The most commands that it can hold unsettled.
+    /// The most commands that the worker can hold unsettled.
     pub fn window(&self) -> usize {
         self.leases() * self.window_of_each
     }

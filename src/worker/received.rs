@@ -1,11 +1,11 @@
-//! One delivery, read: a command whose turn comes, or a refusal to settle.
+//! One decoded delivery: a command to run, or a refusal to settle.
 
 use crate::broker::Delivery;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
 
-/// A delivery with what was read from it.
+/// A delivery with what was decoded from it.
 pub struct Received {
     pub delivery: Delivery,
     pub ident: Ident,
@@ -29,20 +29,20 @@ impl Received {
         }
     }
 
-    /// Whose lane it belongs to. A refused command calls nobody and needs no lane.
+    /// The user whose lane it belongs to. A refused command makes no call and needs no lane.
     pub fn user(&self) -> Option<&UserId> {
         self.command.as_ref().ok().map(|command| &command.user_id)
     }
 }
 
-/// A larger number is nobody's who only redrives.
+/// The most that a header's redrive count is trusted for: plain redriving reaches no larger number.
 const REDRIVES_MAX: i64 = 1000;
 
-/// Who it is about, whether or not it could be read, in the run that its own headers ask for.
+/// The command's identity, whether or not it could be decoded, with the redrive number from its headers.
 pub(super) fn ident(command: &Result<UpdateUser, Failure>, delivery: &Delivery) -> Ident {
     let told = delivery.properties.number(REDRIVES).unwrap_or(0);
     let told = u32::try_from(told.clamp(0, REDRIVES_MAX)).unwrap_or(0);
-    // A dead letter that comes back has the number of the run that made it one.
+    // A dead letter that is redriven carries the number of the run that dead-lettered it.
     let is_dead_letter = delivery.properties.header(DEAD_AT).is_some();
     let redrives = told + u32::from(is_dead_letter);
     match command {
@@ -82,7 +82,7 @@ fn addressed(command: &UpdateUser, delivery: &Delivery, name: &ProviderName) -> 
     match delivery.properties.reply_to() {
         None if returns_code => invalid(
             "/update/zitadel",
-            "returnCode needs the AMQP property reply_to: codes go there and nowhere else".into(),
+            "returnCode needs the AMQP property reply_to, the only place that codes are sent to".into(),
         ),
         Some(queue) if returns_code && !takes_replies(queue) => invalid(
             "/update/zitadel",
@@ -94,7 +94,7 @@ fn addressed(command: &UpdateUser, delivery: &Delivery, name: &ProviderName) -> 
     }
 }
 
-/// Codes are secrets: they go to a queue of the publisher's, and to none that others read.
+/// Codes are secrets: they may go to a queue of the publisher, and never to one that others read.
 fn takes_replies(queue: &str) -> bool {
     let is_reply_queue = ["amq.rabbitmq.reply-to", "amq.gen-"]
         .iter()

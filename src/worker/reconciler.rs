@@ -1,7 +1,7 @@
-//! Completes what the broker gave up: nobody was told of those commands, and a dead letter of the broker's own says no
-//! reason.
+//! Completes commands that the broker itself dead-lettered: they have no outcome event yet, and the broker's dead
+//! letter names no reason.
 //!
-//! One worker does it for all providers: the broker hands each message to one of them at a time.
+//! Any worker does it for all providers: the broker delivers each message to one of them at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::contract::{BODY_BYTES_MAX, Failure, Ident, Outcome, ProviderName, Rea
 use crate::metrics;
 use crate::provider::Codes;
 
-/// How long a stopping worker waits for the message that it completes.
+/// How long a stopping worker waits for the message being completed.
 const IN_HAND_MAX: Duration = Duration::from_secs(2);
 
-/// The task, and what ends it.
+/// The task, and the token that ends it.
 pub(super) struct ReconcilerTask {
     leave: CancellationToken,
     task: AbortOnDropHandle<()>,
@@ -43,12 +43,12 @@ impl ReconcilerTask {
         }
     }
 
-    /// Waits for an end that nobody asked for.
+    /// Waits for an unexpected end of the task.
     pub(super) async fn ended(&mut self) {
         let _ = (&mut self.task).await;
     }
 
-    /// The message that is being completed is finished, and no other is begun.
+    /// Finishes the message being completed, and begins no other.
     pub(super) async fn end(self) {
         self.leave.cancel();
         let _ = timeout(IN_HAND_MAX, self.task).await;
@@ -60,7 +60,7 @@ struct Reconciler {
     fleet: Arc<Fleet>,
 }
 
-/// What the broker says of the message, and for whom it is completed.
+/// A message that the broker dead-lettered, the broker's reason, and the provider for which it is completed.
 struct GivenUp {
     delivery: Delivery,
     word: String,
@@ -71,19 +71,21 @@ impl Reconciler {
     async fn keep(self, leave: CancellationToken) {
         while let Some(delivery) = unless_cancelled(&leave, self.fleet.given_up()).await {
             if self.take(delivery, &leave).await.is_none() {
-                tracing::debug!("letters: what the broker gave up was left; it comes again");
+                tracing::debug!(
+                    "letters: a dead letter of the broker's was not completed; it is redelivered"
+                );
             }
         }
     }
 
-    /// `None`: left, or lost.
+    /// `None`: cancelled, or the delivery is stale.
     async fn take(&self, delivery: Delivery, leave: &CancellationToken) -> Option<()> {
         let death = Death::latest(&delivery.properties);
         if death.as_ref().is_some_and(Death::is_of_a_lease) {
             let queue = death.map(|death| death.queue);
             tracing::error!(
                 queue,
-                "letters: the token of a lease was given up: somebody else takes from its queue; stop that"
+                "letters: the broker dead-lettered a lease's token: another client consumes its queue; stop it"
             );
             return delivery.ack().await.ok();
         }
@@ -105,7 +107,7 @@ impl Reconciler {
         if let Some((_, partition, bulk)) = queue {
             (delivery.partition, delivery.bulk) = (partition, bulk);
         }
-        // What expired in its queue was with nobody; a worker may have had all else.
+        // Only these were delivered to a consumer before: a worker may have run them.
         delivery.redelivered |= ["rejected", "delivery_limit"].contains(&death.word.as_str());
         delivery.exchange = death.exchange;
         delivery.routing_key = death.routing_key;
@@ -116,7 +118,7 @@ impl Reconciler {
         }
     }
 
-    /// `None`: left, or lost.
+    /// `None`: cancelled, or the delivery is stale.
     async fn complete(&self, letter: GivenUp, leave: &CancellationToken) -> Option<()> {
         let GivenUp {
             delivery,
@@ -127,7 +129,7 @@ impl Reconciler {
         let mut ident = ident(&decode(&delivery.body), &delivery);
         let _claim = unless_cancelled(leave, runner.claims.claim(ident.key)).await?;
         self.read_log(&provider, leave).await?;
-        // One that has succeeded is as its publisher wanted it, and was told so.
+        // A command that has succeeded needs no dead letter: its event is published.
         if let Ok(begun) = runner.history_elsewhere(&mut ident, &delivery, leave).await? {
             let was_begun = begun.called || !begun.open.is_empty();
             let settlement = Settlement {
@@ -142,7 +144,7 @@ impl Reconciler {
         acked(delivery, &ident).await.then_some(())
     }
 
-    /// An outcome that somebody told before the broker gave the command up is in the log by now.
+    /// Reads the log up to now: it holds every outcome that was published before the broker dead-lettered the command.
     async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
         let _reading = self.runner.caller.waits.begin(Wait::Log);
         if *provider != self.runner.name {
@@ -174,7 +176,7 @@ impl Reconciler {
     }
 
     fn failure(&self, delivery: &Delivery, word: &str, was_begun: bool) -> Failure {
-        // A worker gives such a one up unread, so that it holds no more than one of them.
+        // Workers reject oversized bodies undecoded, so that they hold no more than one of them.
         match decode(&delivery.body) {
             Err(failure) if delivery.body.len() > BODY_BYTES_MAX => failure,
             _ => failure(word, was_begun),
@@ -182,23 +184,23 @@ impl Reconciler {
     }
 }
 
-/// What the broker's word for it means, and what to do about it.
+/// The failure for the broker's reason, with what to do about it.
 fn failure(word: &str, was_begun: bool) -> Failure {
     let (reason, mend) = match word {
         "expired" => (
             Reason::Expired,
-            "its time to live in the queue ran out (its expiration, or a message-ttl policy); publish it again, \
-             if it still matters",
+            "its time to live in the queue ran out (its expiration, or a message-ttl policy); publish it again if it \
+             is still needed",
         ),
         "rejected" => (
             Reason::Poison,
-            "a consumer of the command queue that is not usher's refused it; stop that consumer, look at the \
-             user, and send it again",
+            "a consumer of the command queue that is not usher's rejected it; stop that consumer, check the user, \
+             and send it again",
         ),
         "delivery_limit" => (
             Reason::Poison,
-            "it was delivered as often as the queue allows and never settled; find out what breaks the workers \
-             or takes commands from them, look at the user, and send it again",
+            "it was delivered as often as the queue allows and never settled; find out what breaks the workers or \
+             takes commands from them, check the user, and send it again",
         ),
         "maxlen" => (
             Reason::Poison,
@@ -206,8 +208,8 @@ fn failure(word: &str, was_begun: bool) -> Failure {
         ),
         _ => (
             Reason::Poison,
-            "look for a policy or a consumer on the command queue that is not usher's, look at the user, and \
-             send it again",
+            "look for a policy or a consumer on the command queue that is not usher's, check the user, and send it \
+             again",
         ),
     };
     let begun = match was_begun {
@@ -221,7 +223,7 @@ fn failure(word: &str, was_begun: bool) -> Failure {
     )
 }
 
-/// Headers can be forged: what is no word of a broker may be somebody's data.
+/// Headers can be forged: a text that is not of the form of a broker's reason may be a user's data.
 fn quotable(word: &str) -> &str {
     let is_word = (1..=40).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     if is_word { word } else { "for no known reason" }

@@ -1,7 +1,7 @@
 //! One command from its delivery to the ack. A task of the worker runs this for each command.
 //!
-//! The order of the steps is what makes a crash harmless: what the log knows of the command, START, the calls, then
-//! reply, dead letter, event, and the ack last.
+//! The order of the steps makes a crash harmless: look up the log, publish START, make the calls, then publish reply,
+//! dead letter and event, and ack last.
 
 mod admission;
 mod claims;
@@ -38,21 +38,21 @@ use crate::metrics;
 use crate::policy::guard::DeadLetter;
 use crate::provider::Codes;
 
-/// Announcing that a command goes back blocks its user's lane for at most the first of these, and is tried for at most
-/// the second. Without the announcement the next worker waits before its first call.
+/// Publishing that a command is handed back blocks its user's lane for at most the first of these, and is retried for
+/// at most the second. Without it the next worker waits before its first call.
 const HAND_BACK_MAX: Duration = Duration::from_secs(2);
 const HAND_BACK_TRIED: Duration = Duration::from_secs(60);
 
-/// How often it is checked whether the outcome of a stale delivery may still be published.
+/// How often to check whether the delivery has turned stale, after which its outcome may not be published.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs commands. The tasks share one.
+/// Runs commands. All tasks share one.
 pub(super) struct Runner {
     pub(super) caller: Caller,
     pub(super) settler: Settler,
     pub(super) name: ProviderName,
     pub(super) ledger: Arc<Ledger>,
-    /// `None`: the ledger holds everything from the beginning, as in `usher apply`.
+    /// `None`: the ledger is complete from the start, as in `usher apply`.
     pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) clock: Clock,
     pub(super) worker: WorkerId,
@@ -62,11 +62,11 @@ pub(super) struct Runner {
     pub(super) claims: Claims,
     /// Read by every running command, written by one that runs alone.
     pub(super) isolation: RwLock<()>,
-    /// Runs that began longer ago than this are not looked for.
+    /// Runs that began longer ago than this are not looked up.
     pub(super) ledger_window: Duration,
 }
 
-/// Limits, for each partition and traffic class, the commands that are announced with START and wait for their first call.
+/// Limits, per partition and traffic class, the commands that have a START and wait for their first call.
 pub(super) struct Slots(Vec<[Arc<Semaphore>; 2]>);
 
 impl Slots {
@@ -89,12 +89,12 @@ impl Slots {
     }
 }
 
-/// How many workers a command may crash.
+/// How many workers a command may crash before it is isolated and before it is refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspicion {
-    /// From this number on it runs alone.
+    /// From this number on the command runs alone.
     pub(super) suspect_after: u32,
-    /// From this number on it is not run.
+    /// From this number on the command is not run.
     pub(super) poison_after: u32,
 }
 
@@ -102,13 +102,13 @@ pub(super) struct Suspicion {
 pub(super) struct Finished {
     pub(super) partition: Partition,
     pub(super) user: Option<UserId>,
-    /// One for each command that shared the call.
+    /// One per command that shared the call.
     pub(super) ends: Vec<End>,
 }
 
 pub(super) enum End {
     Settled(Settlement),
-    /// The outcome was known already.
+    /// The outcome was already known.
     Repeated,
     Returned,
 }
@@ -116,7 +116,7 @@ pub(super) enum End {
 /// What a run results in.
 enum Resolution {
     Done(Done),
-    /// It has succeeded before.
+    /// The command succeeded in an earlier run.
     AlreadyApplied(Box<Succeeded>),
     /// Another delivery of the command finishes it.
     Cancelled,
@@ -172,7 +172,7 @@ impl Runner {
             duration: began.elapsed(),
             merged_into: done.merged_into,
         };
-        // If the delivery is stale, its new holder waits until this run's last call can have no effect, and no longer.
+        // If the delivery is stale, its new holder waits only until this run's last call can have no more effect.
         let late = done.last_call + self.caller.calls.timeout + self.caller.calls.settling_time;
         let (at, codes) = (done.first_attempt_at, &done.codes);
         let published = {
@@ -201,7 +201,7 @@ impl Runner {
     }
 
     /// Acks a command whose dead letter and FAIL the broker has. Where the ack is known to be lost, its next delivery
-    /// is acked; of any other nobody can tell whether it is this message or another one under the same id.
+    /// is acked. Any other delivery may be another message under the same id.
     async fn ack_failed(&self, delivery: Delivery, ident: &Ident) {
         let body = delivery.body.clone();
         if !acked(delivery, ident).await {
@@ -209,7 +209,7 @@ impl Runner {
         }
     }
 
-    /// A command that can't be applied makes no call. What ended under its id before was another message.
+    /// A command that can't be applied makes no call. Any earlier outcome under its id belongs to another message.
     async fn refuse(
         &self,
         ident: &mut Ident,
@@ -274,14 +274,14 @@ impl Runner {
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;
         let (isolation, slot) = self.admitted(alone, delivery, leave).await?;
-        // START comes before the first call: without a START in the log, nobody has called the provider.
+        // START comes before the first call: without a START in the log, no worker has called the provider.
         self.start(ident, delivery, act, leave).await?;
         if let Some(fleet) = unproven {
-            // START is in the log by now.
+            // The log holds START by now.
             let proven = waits.during(Wait::Log, Box::pin(fleet.prove_log()));
             let mut proven = unless_cancelled(leave, proven).await;
             if delivery.redelivered && proven.is_some() {
-                // A log that was silent is read again once it answers.
+                // The log gave no answer when it was read before, so it is read again.
                 proven = self.read_all(leave).await.map(drop);
             }
             if proven.is_none() {
@@ -317,7 +317,7 @@ impl Runner {
         )
     }
 
-    /// Announces the run. `None`: cancelled first.
+    /// Publishes START. `None`: cancelled first.
     async fn start(
         self: &Arc<Self>,
         ident: &Ident,
@@ -330,7 +330,7 @@ impl Runner {
         let started = unless_cancelled(leave, confirmed).await;
         self.ledger.begin(ident, act.clone(), self.clock.now());
         if started.is_none() {
-            // START may be on its way.
+            // START may have been sent and not confirmed.
             self.hand_back(ident, delivery, act, false).await;
         }
         started
@@ -368,7 +368,7 @@ impl Runner {
         settler.terminal(ident, delivery, settlement).await;
     }
 
-    /// A command that was published twice gets its event again.
+    /// Publishes the event of a command again where the command was published twice.
     async fn repeat(&self, delivery: Delivery, succeeded: &Succeeded) -> End {
         let Succeeded {
             ident, settlement, ..
@@ -381,7 +381,7 @@ impl Runner {
     }
 }
 
-/// Waits until another worker has the delivery and has waited long enough for this run's outcome.
+/// Waits until another worker has the delivery and no longer waits for this run's outcome.
 async fn too_late(delivery: &Delivery, late: Instant) {
     sleep_until(late).await;
     while delivery.usable() {
@@ -400,14 +400,14 @@ fn guarded(ident: &Ident, outcome: &Outcome) -> Option<DeadLetter> {
 
 fn poison(crashes: u32) -> Failure {
     let detail = format!(
-        "{crashes} workers died while they ran it, which is a defect of usher or of its environment: check their last \
-         log lines, report it, and check the user before sending the command again"
+        "{crashes} workers died while they ran the command, which is a defect of usher or of its environment: check \
+         their last log lines, report it, and check the user before sending the command again"
     );
     Failure::new(Reason::Poison, detail)
 }
 
 fn id_reused() -> Failure {
-    let detail = "a command under this id has succeeded before, and had another body; publish this one under an id of \
+    let detail = "a command with this id and another body has already succeeded; publish this one under an id of \
                   its own";
     Failure::new(Reason::IdReused, detail).at("/id")
 }
@@ -428,14 +428,14 @@ fn returned(delivery: Delivery) -> End {
     End::Returned
 }
 
-/// False: the delivery was stale. It comes again, and its outcome is known by then.
+/// False: the delivery was stale. It is redelivered, and its outcome is known by then.
 pub(super) async fn acked(delivery: Delivery, ident: &Ident) -> bool {
     let acked = delivery.ack().await.is_ok();
     if !acked {
         metrics::stale_delivery();
         tracing::debug!(
             command.id = ident.command_id,
-            "settle: the delivery was stale, it comes again"
+            "settle: the delivery was stale; it is redelivered"
         );
     }
     acked

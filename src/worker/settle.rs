@@ -1,7 +1,8 @@
-//! Telling the world, in an order that a crash can't break: reply, dead letter, terminal event, ack.
+//! Publishes the outcome in an order that makes a crash harmless: reply, dead letter, terminal event; the ack comes
+//! after.
 //!
-//! Each is confirmed by the broker before the next. The dead letter comes before the event: whoever sees
-//! the event may take the command for settled.
+//! The broker confirms each before the next is published. The dead letter precedes the event: a reader of the event may
+//! take the command for settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +27,10 @@ use crate::provider::Codes;
 
 const TRACEPARENT: &str = "traceparent";
 
-/// A dead letter that no queue took is published again after this.
+/// Delay before a dead letter that no queue took is published again.
 const ROUTED_AGAIN: Duration = Duration::from_secs(1);
 
-/// Publishes what became of commands.
+/// Publishes the outcomes of commands.
 #[derive(Clone)]
 pub struct Settler {
     pub publisher: Arc<dyn Publisher>,
@@ -37,7 +38,7 @@ pub struct Settler {
     pub clock: Clock,
 }
 
-/// The body of a reply with codes: the one message that carries secrets, to the one who asked.
+/// The body of a reply with codes: the only message that carries secrets. It goes to the publisher that asked for them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Reply<'a> {
@@ -49,19 +50,19 @@ struct Reply<'a> {
 }
 
 impl Settler {
-    /// Publishes START, and returns when the broker has it. `run` is what others know this run by.
+    /// Publishes START, and returns when the broker has confirmed it. `run` identifies this run to other workers.
     pub async fn start(&self, ident: &Ident, delivery: &Delivery, run: &RunId) {
         let message = self.started(ident, delivery, Some(run), None);
         self.until_confirmed(&message).await;
     }
 
-    /// Publishes START of a command whose run never comes, and returns when the broker has it.
+    /// Publishes START of a command that is never run, and returns when the broker has confirmed it.
     pub async fn announce(&self, ident: &Ident, delivery: &Delivery) {
         let message = self.started(ident, delivery, None, None);
         self.until_confirmed(&message).await;
     }
 
-    /// START once more: the run ended in order and without an outcome.
+    /// START again, with the hand-back mark: the run ended without an outcome and without a crash.
     pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, run: &RunId, called: bool) -> Message {
         let how = if called { "called" } else { "untouched" };
         self.started(
@@ -87,7 +88,7 @@ impl Settler {
         message
     }
 
-    /// Publishes the terminal event, and returns when the broker has it.
+    /// Publishes the terminal event, and returns when the broker has confirmed it.
     pub async fn terminal(&self, ident: &Ident, delivery: &Delivery, settlement: &Settlement) {
         let now = self.clock.now();
         let event = Event::terminal(&self.provider, ident, delivery.redelivered, settlement, now);
@@ -127,7 +128,7 @@ impl Settler {
         }
     }
 
-    /// Publishes the dead letter: the command as it came, with the reason in its headers.
+    /// Publishes the dead letter: the command as it was received, with the reason in its headers.
     pub async fn dead_letter(
         &self,
         ident: &Ident,
@@ -167,7 +168,7 @@ impl Settler {
         self.until_routed(&message).await;
     }
 
-    /// Publishes until a queue has it. Where none takes it, the topology is being declared anew.
+    /// Publishes until a queue takes it. Where none does, the topology is being declared again.
     async fn until_routed(&self, message: &Message) {
         let mut said = false;
         while !self.until_confirmed(message).await {
@@ -181,7 +182,8 @@ impl Settler {
         }
     }
 
-    /// Sends codes to the publisher's queue. Where that queue is gone nobody else may have them.
+    /// Sends codes to the publisher's reply queue. If that queue is gone the codes are dropped: they are for no other
+    /// reader.
     pub async fn reply(&self, ident: &Ident, delivery: &Delivery, codes: &Codes) {
         let Some(reply_to) = delivery.properties.reply_to().filter(|_| !codes.is_empty()) else {
             return;
@@ -212,8 +214,8 @@ impl Settler {
         }
     }
 
-    /// Publishes until the broker confirms; repeating is harmless, since readers know a message by its
-    /// id. False where no queue takes it. Waits for as long as the broker is away.
+    /// Publishes until the broker confirms. Repeating is harmless, since readers recognise a message by its id. Waits
+    /// for as long as the broker is away. False: no queue takes the message.
     pub async fn until_confirmed(&self, message: &Message) -> bool {
         let mut delays = Schedule::between(Duration::from_millis(100), Duration::from_secs(5));
         let mut rng = fastrand::Rng::with_seed(message.body.len() as u64);
@@ -228,7 +230,7 @@ impl Settler {
     }
 }
 
-/// `None` where it is too long for the property, and where there is a version: that is read from the body.
+/// `None` where the summary is too long for the property, and where there is a version, which is read from the body.
 fn summary(event: &Event) -> Option<String> {
     let EventBody::Success(success) = &event.body else {
         return None;
@@ -252,7 +254,7 @@ fn json(value: &impl Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("serializable"))
 }
 
-/// The publisher's trace context, if it has the form of one: events carry nothing else of its headers.
+/// The publisher's trace context, if well-formed. Events carry none of its other headers.
 fn traceparent(delivery: &Delivery) -> Option<String> {
     let text = delivery.properties.header_text(TRACEPARENT)?;
     let form = text.len() == 55 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');

@@ -1,4 +1,4 @@
-//! What a worker is made of.
+//! Builds a worker from its parts.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
 use crate::provider::{Provider, TokenState};
 
-/// A worker that stands by and could not fetch a token tries again after this.
+/// Delay before a standby worker that could not fetch a token tries again.
 const TOKEN_AGAIN: Duration = Duration::from_secs(30);
 
 /// `[worker]`
@@ -47,30 +47,30 @@ pub struct Config {
     /// The share of the pace that bulk traffic gets even when interactive traffic could use all.
     #[schemars(range(min = 0, max = 1))]
     pub bulk_share_min: f64,
-    /// When more than this share of the latest commands would be dead letters, nothing is dead-lettered and
-    /// nobody calls until `usher resume`: a broken schema or a wrong tenant must not drain a healthy queue.
-    /// 1: never.
+    /// When more than this share of the latest commands would be dead letters, nothing is dead-lettered, and commands
+    /// run at one call a second, until `usher resume`: a broken schema or a wrong tenant must not drain a healthy
+    /// queue. 1: never.
     #[schemars(range(min = 0, max = 1))]
     pub dead_letter_share_max: f64,
-    /// How many the latest commands are.
+    /// How many commands count as the latest.
     #[schemars(range(min = 1, max = 100_000))]
     pub dead_letter_window: usize,
-    /// So many commands are remembered: one that comes again among them is not applied again.
+    /// How many commands are remembered. One of them that is redelivered is not applied again.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub ledger_commands_max: usize,
-    /// How many bytes the bodies of unsettled commands may have together, one of each partition aside. What comes beyond
-    /// waits with the broker until these are settled.
+    /// The most bytes that the bodies of unsettled commands may have together, not counting one command of each
+    /// partition. Further commands wait in the broker until these are settled.
     #[schemars(range(min = 1_048_576, max = 17_179_869_184_u64))]
     pub held_bytes_max: usize,
-    /// Where commands are there and nobody pauses, and none has ended for so long, they are said to stand still.
+    /// Commands are reported as stalled when none has ended for this long although calls are not paused.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "1h" }))]
     pub stalled_after: Duration,
-    /// A command that so many workers died of runs alone, so that nothing else suffers from it. Not above
+    /// A command that this many workers died of runs alone, so that it takes no other command with it. At most
     /// `poison_after`.
     #[schemars(range(min = 1, max = 1000))]
     pub suspect_after: u32,
-    /// A command that so many workers died of becomes a dead letter without being run.
+    /// A command that this many workers died of becomes a dead letter without being run.
     #[schemars(range(min = 1, max = 1000))]
     pub poison_after: u32,
 }
@@ -91,13 +91,13 @@ impl Default for Config {
     }
 }
 
-/// The world that a worker runs in: the caller brings it.
+/// Everything that a worker needs from its caller.
 pub struct Setup {
-    /// Another one in every process.
+    /// Unique to each process.
     pub id: WorkerId,
     pub consumer: Box<dyn Consumer>,
     pub publisher: Arc<dyn Publisher>,
-    /// `None`: there are no other workers, and there were none before.
+    /// `None`: there are no other workers, and never were.
     pub fleet: Option<FleetSetup>,
     pub partitions: u16,
     pub provider: Arc<dyn Provider>,
@@ -105,13 +105,13 @@ pub struct Setup {
     pub config: Config,
     pub gate: gate::Settings,
     pub calls: Calls,
-    /// A longer pause runner back what is held.
+    /// In a longer pause, unsettled deliveries are handed back.
     pub hold_max: Duration,
     pub clock: Clock,
     pub shutdown: Shutdown,
 }
 
-/// Where the other workers are heard of.
+/// The connection to the other workers.
 pub struct FleetSetup {
     pub listener: Box<dyn Listener>,
     /// The exchange for notices.
@@ -123,7 +123,7 @@ pub struct FleetSetup {
 }
 
 impl Worker {
-    /// Needs a tokio runtime: what runs beside the commands starts here.
+    /// Needs a tokio runtime: the background tasks start here.
     pub fn new(mut setup: Setup) -> Self {
         let gate = Gate::new(setup.gate.clone());
         let mut keepers = Background::default();
@@ -171,14 +171,14 @@ impl Worker {
 }
 
 impl Worker {
-    /// What it knows of the others; `None`: there are none.
+    /// The fleet; `None`: there are no other workers.
     pub fn fleet(&self) -> Option<Arc<Fleet>> {
         self.fleet.clone()
     }
 }
 
 impl Setup {
-    /// The worker becomes one of a fleet.
+    /// Joins the fleet.
     fn join(
         &self,
         fleet_setup: FleetSetup,
@@ -213,7 +213,7 @@ impl Setup {
             lifecycle::tell(fleet.clone(), gate.clone(), publisher),
         );
         keepers.spawn("notices", fleet.clone().tell());
-        // It ends with the listener, whose end is told elsewhere.
+        // It ends with the listener, whose end is noticed elsewhere.
         keepers.spawn("unroutable", unroutable.then(|()| pending()));
         keepers.spawn("fleet", fleet.clone().listen(fleet_setup.listener));
         fleet
@@ -278,8 +278,8 @@ impl Setup {
     }
 }
 
-/// A worker that stands by is ready to call the moment a lease comes. The one call that it makes is not worth
-/// a part of the quota. Never ends.
+/// Keeps a token ready, so that a standby worker can call as soon as it gets a lease. This one call needs no share of
+/// the quota. Never ends.
 async fn keep_token(runner: Arc<Runner>) {
     let mut look = interval(LOOK_INTERVAL);
     loop {

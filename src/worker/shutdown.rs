@@ -1,4 +1,4 @@
-//! Stopping is two acts: drain (take nothing new, finish what runs), and abort (stop doing).
+//! Stopping has two steps: drain (take no new command, finish running ones), and abort (stop at once).
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 pub enum Stopped {
     /// The input ended, and all of it is settled.
     InputEnded,
-    /// It was asked to, and what was in flight is settled.
+    /// It was asked to stop, and all commands in flight are settled or handed back.
     Drained,
-    /// The grace period ran out, or it was aborted: what was in flight comes again.
+    /// The grace period ran out, or it was aborted: commands in flight are redelivered.
     Cut,
-    /// What runs beside the commands has ended, which only a defect can do: what was in flight comes again.
+    /// A background task has ended, which only a defect can cause: commands in flight are redelivered.
     Broken,
 }
 
@@ -27,7 +27,7 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Take no new command, finish those whose call is out, hand back the rest.
+    /// Take no new command, finish those with a call in flight, hand back the rest.
     pub fn drain(&self) {
         self.drain.cancel();
     }
@@ -38,7 +38,7 @@ impl Shutdown {
         self.abort.cancel();
     }
 
-    /// Cancelled with the drain, or by itself before.
+    /// A token that is cancelled by the drain, or separately before.
     pub fn leave(&self) -> CancellationToken {
         self.drain.child_token()
     }
@@ -66,7 +66,7 @@ pub(super) async fn unless_cancelled<T>(
     }
     tokio::select! {
         biased;
-        // First, since it is often done at once: whoever is to be told of a cancellation stands in a list.
+        // First: it is often ready at once, and then nothing has to be registered with the token.
         done = wait => Some(done),
         () = leave.cancelled() => None,
     }

@@ -1,4 +1,4 @@
-//! Rest: a worker that can't go on for long holds nothing.
+//! Rest: during a long pause a worker holds no deliveries and no leases.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use tokio::time::Instant;
 
 use super::dispatch::Worker;
 
-/// Nothing is handed back for less.
+/// Nothing is handed back for a shorter rest.
 const SHORT_REST: Duration = Duration::from_secs(60);
 
 impl Worker {
-    /// A long pause must not hold deliveries until the broker takes them away.
+    /// Deliveries must not be held during a long pause: the broker would take them away.
     pub(super) fn rest_or_go_on(&mut self) {
         let now = Instant::now();
         let pause = self.gate().pause();
-        // A probe that is due needs a command to go out with.
+        // A due probe needs a command to be sent with.
         let pause = pause.filter(|pause| pause.until.is_none_or(|until| until > now));
         if self.resting {
             let others = self.fleet.as_ref().is_some_and(|fleet| fleet.others_hold_some());
             let goes_on = pause.is_none_or(|pause| {
-                // While the guard is shut, what is no dead letter goes on, slowly; but what is held goes back in between.
+                // While the guard is shut, commands that don't fail continue slowly; the deliveries go back in between.
                 pause.until.is_none() && !others && now.duration_since(self.turned_at) >= SHORT_REST
             });
             if goes_on {
@@ -31,14 +31,14 @@ impl Worker {
         }
         let long = pause.is_some_and(|pause| {
             let old = now.duration_since(pause.since.max(self.turned_at)) >= self.hold_max;
-            // For a short while it is not worth it: what comes again waits before its first call.
+            // Not worth it for a short pause: a redelivered command waits before its first call.
             pause.until.map_or(old, |until| {
                 until - now > self.hold_max || (old && until - now > SHORT_REST)
             })
         });
         if long {
             (self.resting, self.turned_at) = (true, now);
-            self.leave_all("worker: a long pause; what is held goes back to the broker");
+            self.leave_all("worker: a long pause; unsettled deliveries go back to the broker");
         }
     }
 }

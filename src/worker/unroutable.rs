@@ -1,4 +1,4 @@
-//! Messages that no queue took: a gauge, and a line in the log for as long as there are any.
+//! Messages that no queue took: a gauge, and a repeated log line while there are any.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the commands in hand wait for: a closed list, counted.
+//! What commands wait for: a closed list, counted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub enum Wait {
     /// An earlier command of its user, or another delivery of its own.
     Order,
-    /// What the outcome log, or whoever had it before, still tells of it. A lease that is not used yet waits for the log,
+    /// The outcome log, or the outcome of an earlier run elsewhere. A lease that is not used yet waits for the log,
     /// too.
     Log,
-    /// To run alone, or for one that does.
+    /// To run alone, or for a command that does.
     Alone,
-    /// Room among those that are announced and have not called yet.
+    /// A slot: a place among the commands with a START and no call yet.
     Slot,
-    /// The broker, which is to take an event or a dead letter.
+    /// The broker's confirm of an event, a dead letter or a reply.
     Confirm,
-    /// The right to make its next call: the pace, or a call that ends.
+    /// A permit for its next call: the pace, or the end of another call.
     Permit,
-    /// The same while nobody calls.
+    /// A permit while calls are paused.
     Pause,
-    /// The delay before its next try.
+    /// The delay before its next call.
     Retry,
     /// The provider's answer.
     Answer,
-    /// The guard before the dead letters.
+    /// The dead-letter guard.
     Guard,
 }
 
@@ -58,11 +58,11 @@ impl Wait {
     }
 }
 
-/// How many wait for what.
+/// How many commands wait, by what they wait for.
 #[derive(Debug, Default)]
 pub struct Waits([AtomicUsize; Wait::ALL.len()]);
 
-/// A command that waits, for as long as this lives.
+/// Counts a waiting command for as long as this value lives.
 pub struct Waiting<'w>(&'w AtomicUsize);
 
 impl Waits {
@@ -81,7 +81,8 @@ impl Waits {
         self.0[wait as usize].load(Ordering::Acquire)
     }
 
-    /// Of each kind, with those that stand behind others of their user, and while nobody calls or somebody does.
+    /// The count of each kind. `parked` commands, queued behind others of their user, count as `Order`; while calls are
+    /// `paused`, those that wait for a permit count as `Pause`.
     pub fn counts(&self, parked: usize, paused: bool) -> [(Wait, usize); Wait::ALL.len()] {
         Wait::ALL.map(|wait| {
             let count = match wait {

@@ -1,4 +1,4 @@
-//! The watchdog: says when commands stand still and nothing else explains it.
+//! The watchdog: reports when commands make no progress and nothing explains it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::broker::{Link, Ready};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A pace so slow explains for so many of its gaps that no command ends.
+/// A slow pace explains that no command ends for this many of its gaps.
 const GAPS: u32 = 3;
 
-/// Why commands stand still.
+/// Why commands make no progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standstill {
     /// Nothing ends, and nothing explains it.
     Stalled,
-    /// The commands in hand fill the window, and none of them can call; others wait behind them.
+    /// The commands in flight fill the window, and none of them can call; others wait behind them.
     WindowFull,
 }
 
@@ -35,7 +35,7 @@ impl Standstill {
     }
 }
 
-/// What stands still, since when, and what each command in hand waits for.
+/// What makes no progress, since when, and what the commands in flight wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
     pub what: Standstill,
@@ -47,7 +47,7 @@ pub(super) struct Watchdog {
     pub(super) gate: Arc<Gate>,
     pub(super) waits: Arc<Waits>,
     pub(super) progress: watch::Receiver<Progress>,
-    /// `None`: nothing waits with a broker.
+    /// `None`: there are no queues to count ready commands in.
     pub(super) ready: Option<Ready>,
     pub(super) publishing: watch::Receiver<Link>,
     pub(super) consuming: watch::Receiver<Link>,
@@ -55,15 +55,15 @@ pub(super) struct Watchdog {
     pub(super) told: watch::Sender<Option<Stall>>,
 }
 
-/// What it looks at.
+/// A snapshot of what the watchdog looks at.
 struct Seen {
     progress: Progress,
     counts: [(Wait, usize); Wait::ALL.len()],
     paused: bool,
-    /// Of the partitions that this worker holds.
+    /// Ready commands in the queues of the partitions that this worker holds.
     ready: u64,
     linked: bool,
-    /// Between two calls of this worker.
+    /// The time between two calls of this worker, by the pace.
     gap: Duration,
     stalled_after: Duration,
 }
@@ -111,9 +111,11 @@ impl Watchdog {
             (Some(still), before) if before != Some(still.what) => tracing::error!(
                 cause = still.what.as_str(),
                 why = still.why,
-                "worker: commands stand still"
+                "worker: commands make no progress"
             ),
-            (None, Some(before)) => tracing::info!(cause = before.as_str(), "worker: commands go on"),
+            (None, Some(before)) => {
+                tracing::info!(cause = before.as_str(), "worker: commands progress again")
+            }
             _ => {}
         }
         self.told.send_replace(still);
@@ -141,7 +143,7 @@ impl Seen {
         if self.ready > 0 && self.in_hand() > 0 && nobody_may_call && undelivered_for >= self.stalled_after {
             return Some(self.as_(Standstill::WindowFull, since(undelivered_for)));
         }
-        // Calls end by their time-outs, and delays by themselves.
+        // Calls end by their time-outs, and delays end by themselves.
         let explained = self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
         let slow = match self.of(Wait::Permit) > 0 {
             true => self.gap.saturating_mul(GAPS),
@@ -154,7 +156,7 @@ impl Seen {
 
     fn as_(&self, what: Standstill, since: Instant) -> Stall {
         let mut why = format!(
-            "{} commands in hand, with room for {},",
+            "{} commands in flight, with room for {},",
             self.in_hand(),
             self.progress.window()
         );

@@ -344,7 +344,7 @@ async fn a_worker_without_descriptors_says_so_and_blames_nobody_else() {
     let said = String::from_utf8_lossy(&applied.stderr).into_owned();
     assert_eq!(applied.status.code(), Some(0), "{said}");
     assert!(said.contains("no file descriptor left"), "{said}");
-    assert!(!said.contains("fails for everybody"), "{said}");
+    assert!(!said.contains("fails for every user"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ async fn commands_that_wait_for_confirms_alone_are_stalled_and_say_for_what() {
     let (what, why) = still(&running).expect("it stands still");
     assert_eq!(what, Standstill::Stalled);
     assert!(
-        why.contains("12 commands in hand, with room for 512, wait for order: 2, confirm: 10"),
+        why.contains("12 commands in flight, with room for 512, wait for order: 2, confirm: 10"),
         "{why}"
     );
     world.broker.hold_confirms(false);

@@ -1,4 +1,4 @@
-//! What comes before a call and after one that failed: the permit, the token, the delay.
+//! The steps before a call and after a failed one: permit, token, delay.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use crate::worker::received::class;
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
-/// What is added where nobody else could be tried.
-const NOBODY_ELSE: &str = "; nobody else could be tried meanwhile, so it is not known whether the provider failed for \
-                           this user alone: see whether others pass before sending the command again";
+/// Added to the detail where no other user could be tried.
+const NOBODY_ELSE: &str = "; no other user could be tried meanwhile, so it is not known whether the provider failed \
+                           for this user alone: check that other users' calls pass before sending the command again";
 
-/// Calls of a command that the provider did not take up (408, 423), and that are not counted.
+/// Uncounted calls of a command that the provider did not process (408, 423).
 const NOT_TAKEN_UP_MAX: u32 = 1;
 
-/// Calls of a command on connections that were shut before they were looked at. Servers shut one after a thousand or more
-/// requests, so that more than a few of them in one command's way show that something is wrong.
+/// Uncounted calls of a command on connections that were closed before the request was processed. Servers close a
+/// connection after a thousand or more requests, so more than a few for one command show that something is wrong.
 const UNPROCESSED_MAX: u32 = 5;
 
-/// Writes of a command that did not fit the user, which was then read. Others change a user now and then; more often than
-/// that, the provider takes no write of the form.
+/// Uncounted writes of a command that did not fit the user, which was then read again. Another client may change the
+/// user in between; if it happens more often, the provider accepts no write of this form.
 const UNFIT_MAX: u32 = 5;
 
-/// What is added where a user has a limit of its own.
-const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when its limit \
-                       allows";
+/// Added to the detail where a user has a limit of its own.
+const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when the user's \
+                       limit allows it";
 
 /// What a failed call leads to.
 pub(super) enum After {
@@ -48,7 +48,7 @@ impl Attempts<'_> {
                 continue;
             }
             let permit = self.next_permit(class(self.delivery)).await?;
-            // It may have been dropped in the meantime.
+            // The token may have been dropped in the meantime.
             if self.provider().access().token() != TokenState::Missing {
                 return Some(permit);
             }
@@ -62,8 +62,8 @@ impl Attempts<'_> {
         self.caller.waits.during(Wait::Permit, permit).await
     }
 
-    /// Fetches a token where one is needed: one command does, at a call's cost, and those that can't go on
-    /// without one wait for it. False where the fetch failed.
+    /// Fetches a token if one is needed, at the cost of one permit. One command fetches; those that can't continue
+    /// without a token wait for it. False: the fetch failed.
     async fn token_at_hand(&self) -> Option<bool> {
         let access = self.provider().access();
         let fetching = match access.token() {
@@ -80,7 +80,7 @@ impl Attempts<'_> {
         if access.token() == TokenState::Ready {
             return Some(true);
         }
-        // Interactive commands may wait for it, too.
+        // Interactive commands may wait for the token, too.
         let permit = self.next_permit(TrafficClass::Interactive).await?;
         let start = Instant::now();
         let answer = self.timed("token", access.fetch_token()).await;
@@ -98,7 +98,7 @@ impl Attempts<'_> {
         Some(serves)
     }
 
-    /// Somebody else's read shows whether the trouble is this command's or the provider's.
+    /// Reads another user, which shows whether the failure is this command's or the provider's.
     pub(super) async fn probe_by(&self, control: &UserId, permit: Permit) {
         let start = Instant::now();
         let answer = self.timed("probe", self.provider().read(control)).await;
@@ -108,7 +108,7 @@ impl Attempts<'_> {
         permit.report(control, Call::Control, answer, &mut Trouble::default());
     }
 
-    /// Decides about a call that failed, and waits if it is to be made again. `None`: abandoned.
+    /// Decides what follows a failed call, and waits if it is to be repeated. `None`: abandoned.
     pub(super) async fn after_failure(
         &mut self,
         permit: Permit,
@@ -134,15 +134,15 @@ impl Attempts<'_> {
         };
         self.log_call(kind_of(call), Err(&error), start, delay);
         if late {
-            // It may still take effect: until it can't, nobody writes to this user, and nobody draws
-            // conclusions from reading it, nor does anybody that the command is handed over to.
+            // The write may still take effect. Until it can't, the user is neither written nor read, and the command is
+            // not handed back: the wait is not cancelled.
             let settling = sleep(self.caller.calls.settling_time);
             self.caller.waits.during(Wait::Retry, settling).await;
         }
         self.consequence(error, judgement, took, delay).await
     }
 
-    /// What a failure that was judged leads to.
+    /// What follows a failure, by its judgement.
     async fn consequence(
         &mut self,
         error: ProviderError,
@@ -194,12 +194,13 @@ impl Attempts<'_> {
                 self.wait(delay).await?;
                 Some(After::Again)
             }
-            // The gate stays shut until it makes sense to call again.
+            // The gate stays closed until calls may resume.
             (_, Judgement::Plain | Judgement::Excused) => Some(After::Again),
         }
     }
 
-    /// What was not taken up goes out again at no charge, but not for ever: after that it counts as the provider's.
+    /// A call that was not processed is repeated without counting as an attempt, up to a limit. Beyond the limit it
+    /// counts as the provider's failure.
     pub(super) fn at_no_charge(&mut self, error: ProviderError) -> ProviderError {
         let (count, max, otherwise) = match error.fault {
             Fault::Again => (&mut self.not_taken_up, NOT_TAKEN_UP_MAX, Fault::Broken),
@@ -231,7 +232,7 @@ impl Attempts<'_> {
         self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max
     }
 
-    /// As long as the provider says, and longer each time.
+    /// The provider's Retry-After or the schedule's next delay, whichever is longer.
     fn limited_for(&mut self, fault: Fault) -> Duration {
         let said = match fault {
             Fault::Throttled { retry_after } => retry_after,
@@ -240,7 +241,7 @@ impl Attempts<'_> {
         self.schedule.whole().max(said.unwrap_or_default())
     }
 
-    /// For good, or unless this streak turns out to be an outage.
+    /// Counts an attempt. `take_back` undoes it if the streak turns out to be an outage.
     fn spend(&mut self, streak: Option<Streak>, took: Duration) {
         self.take_back();
         if let Some(streak) = streak
@@ -252,12 +253,12 @@ impl Attempts<'_> {
                 elapsed: self.elapsed,
             });
         }
-        // A read after the last of them is not counted.
+        // A read after the last attempt is not counted.
         self.attempts = (self.attempts + 1).min(self.caller.retry.attempts);
         self.elapsed += took;
     }
 
-    /// What was spent while an outage began that nobody could know of yet was not the command's to spend.
+    /// Undoes attempts that were counted before their failures turned out to be an outage.
     pub(super) fn take_back(&mut self) {
         if let Some(before) = self.spent.take_if(|spent| self.caller.gate.excused(spent.streak)) {
             self.attempts = before.attempts;
@@ -277,7 +278,7 @@ impl Attempts<'_> {
         self.wait(delay).await
     }
 
-    /// `None` where the command is to be left first.
+    /// `None`: cancelled first.
     pub(super) async fn unless_cancelled<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
         unless_cancelled(self.leave, wait).await
     }
@@ -299,8 +300,8 @@ impl Attempts<'_> {
 }
 
 impl Attempts<'_> {
-    /// A line for each call, at `debug`: ids, and nothing of what was sent or answered but its class. `delay` is what
-    /// the command waits by itself before it calls again, if it does; the gate may make it wait for longer.
+    /// Logs each call at `debug`: ids and the answer's class, nothing of the request's or the answer's content.
+    /// `delay` is the command's own delay before its next call; the gate may make it wait longer.
     pub(super) fn log_call(
         &self,
         kind: &'static str,
@@ -328,7 +329,7 @@ impl Attempts<'_> {
     }
 }
 
-/// A 401 of one user, while others pass, is as good as a 403.
+/// A 401 for one user, while calls for others succeed, is treated like a 403.
 fn exhausted(error: ProviderError, remark: &str) -> After {
     let reason = match error.fault {
         Fault::Credentials => Reason::Forbidden,

@@ -1,4 +1,4 @@
-//! What may have been applied: the user is read, and what it shows decides.
+//! After a write that may have been applied, the user is read, and its state decides what follows.
 
 use tokio::time::{Instant, sleep_until};
 
@@ -9,7 +9,7 @@ use crate::contract::{Failure, Outcome, Reason, Version};
 use crate::provider::{Comparison, User};
 use crate::worker::waits::Wait;
 
-/// Reads after the last attempt that are tried to see whether the command was applied.
+/// The most reads after the last attempt to see whether the command was applied.
 const LOOKS_MAX: u32 = 10;
 
 impl Attempts<'_> {
@@ -23,7 +23,7 @@ impl Attempts<'_> {
         };
         let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
         let shows = match self.provider().compare(self.command, &user) {
-            // What can't be read is as it was.
+            // If the user was not touched, a field that can't be read has not changed either.
             Comparison::Unreadable if untouched => Comparison::Differs,
             shows => shows,
         };
@@ -40,7 +40,7 @@ impl Attempts<'_> {
                 version: self.provider().version(&user),
             }),
             AfterLook::LookAgain => {
-                // What was written may show itself later.
+                // Reads may show the write later.
                 let lag = self.unless_cancelled(sleep_until(readable_at));
                 self.caller.waits.during(Wait::Retry, lag).await?;
                 Next::Step(Step::ReadBack { otherwise })
@@ -54,7 +54,7 @@ impl Attempts<'_> {
         })
     }
 
-    /// A command that may have been applied is not called a failure because one read of its user failed.
+    /// One failed read of the user does not make a failure of a command that may have been applied.
     pub(super) async fn looked_in_vain(
         &mut self,
         otherwise: Option<Failure>,
@@ -65,7 +65,7 @@ impl Attempts<'_> {
             return Some(self.unread(otherwise.unwrap_or(failure)));
         }
         if self.looks == 1 {
-            // The gaps of what went before don't count: a few reads soon after each other are enough.
+            // The delays of the attempts don't apply: a few reads in short succession are enough.
             self.schedule.reset();
         }
         self.wait_to_look().await?;
@@ -74,13 +74,13 @@ impl Attempts<'_> {
         }))
     }
 
-    /// The user could not be read to the last. Where a write may have been applied and sending it again
-    /// could do harm, the honest answer is that nobody knows.
+    /// No read of the user succeeded. If a write may have been applied and sending it again could do harm, the outcome
+    /// is unknown.
     pub(super) fn unread(&self, failure: Failure) -> Next {
         self.next(state::unread(self.sent, self.facts()), Some(failure))
     }
 
-    /// The first calls of a write were applied: what becomes of the next one is no longer what becomes of the command.
+    /// The first calls of a write were applied, so a failure of the next one does not mean that nothing was applied.
     pub(super) fn go_on(&mut self, current: Option<&User>) -> Next {
         let changed = !current.is_some_and(|user| self.is_as_asked(user));
         let sent = if changed { Sent::Answered } else { Sent::Earlier };
@@ -92,7 +92,7 @@ impl Attempts<'_> {
         self.provider().compare(self.command, user) == Comparison::Matches
     }
 
-    /// The provider says that the write was applied. Where it shows that something was not, the user's state decides.
+    /// The provider answered that the write was applied. If its answer lacks a change, the user's state decides.
     pub(super) fn after_success(
         &mut self,
         ignored: Option<String>,
@@ -101,7 +101,7 @@ impl Attempts<'_> {
     ) -> Next {
         let Some(pointer) = ignored else {
             return Next::End(Outcome::Success {
-                // What was found as asked may be this command's own earlier try.
+                // A user that was found as asked may be the work of this command's own earlier attempt.
                 changed: self.sent.by_this_delivery() || !current.is_some_and(|user| self.is_as_asked(user)),
                 version,
             });
@@ -111,7 +111,7 @@ impl Attempts<'_> {
                 command.id = %self.command.id,
                 user.id = self.command.user_id.as_str(),
                 command.pointer = pointer,
-                "provider: answered with a success and the user without what was asked"
+                "provider: answered with a success and a user that lacks the requested change"
             );
             return Next::End(Outcome::Success {
                 changed: true,
@@ -122,8 +122,8 @@ impl Attempts<'_> {
         self.written_at = Instant::now();
         let failure = Failure::new(
             Reason::Rejected,
-            "the provider answered with a success, and shows the user without what was asked: it does not keep the \
-             field; leave it out, or set `on_ignored = \"warn\"` under [provider]",
+            "the provider answered with a success, but its user lacks the requested change: it does not store the \
+             field; leave the field out, or set `on_ignored = \"warn\"` under [provider]",
         );
         self.after_write(Write::Ignored, Some(failure.at(pointer)))
     }
@@ -132,7 +132,7 @@ impl Attempts<'_> {
 pub(super) fn outcome_unknown() -> Outcome {
     Outcome::Failure(Failure::new(
         Reason::OutcomeUnknown,
-        "it can't be known whether the provider applied the command, and sending it again could do harm; \
-         look at the user, then discard the command or send it again",
+        "it is unknown whether the provider applied the command, and sending it again could do harm; check the user, \
+         then discard the command or send it again",
     ))
 }

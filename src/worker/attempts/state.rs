@@ -1,9 +1,9 @@
-//! What may have been sent, and what follows from an answer. Pure: the tests list every pair.
+//! What may have been applied, and what follows from an answer. Pure: the tests list every pair.
 
 use crate::contract::Fault;
 use crate::provider::Comparison;
 
-/// What the provider may have applied of the command. A later one includes those before it.
+/// What the provider may have applied of the command. Each variant includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sent {
     Nothing,
@@ -11,12 +11,12 @@ pub(super) enum Sent {
     Earlier,
     /// A write of this delivery that was answered, and may have been applied whatever the answer said.
     Answered,
-    /// A write of this delivery that got no answer of the provider's, or a 5xx.
+    /// A write of this delivery that got no answer from the provider, or a 5xx.
     Unanswered,
 }
 
 impl Sent {
-    /// After a write that failed. Real servers answer 429 and 5xx after the deed, too.
+    /// After a write that failed. Real servers answer 429 and 5xx even after applying a write.
     pub(super) fn after(self, fault: Fault) -> Self {
         match fault {
             Fault::Throttled { .. } => self.max(Self::Answered),
@@ -30,7 +30,7 @@ impl Sent {
         self != Self::Nothing
     }
 
-    /// Whether this delivery may have applied it.
+    /// Whether a write of this delivery may have been applied.
     pub(super) fn by_this_delivery(self) -> bool {
         self >= Self::Answered
     }
@@ -43,7 +43,7 @@ pub(super) struct Facts {
     pub(super) reads: bool,
     /// Sending the command twice does no harm.
     pub(super) idempotent: bool,
-    /// Past some moment it is not sent again.
+    /// The command has an expiry, after which it is not sent again.
     pub(super) expires: bool,
 }
 
@@ -54,9 +54,9 @@ pub(super) enum Write {
     Ignored,
     /// The request did not fit the user as it is.
     Unfit,
-    /// The provider's no to this command. `version`: since the user has another version than expected.
+    /// The provider refused this command. `version`: because the user has another version than expected.
     Refused { version: bool },
-    /// It is to be made again. `doubtful`: it may have been applied; `unanswered`: no answer came.
+    /// The write is to be repeated. `doubtful`: it may have been applied; `unanswered`: no answer came.
     Again { doubtful: bool, unanswered: bool },
     /// No attempt or no time is left.
     Exhausted,
@@ -70,7 +70,7 @@ pub(super) struct Look {
     pub(super) untouched: bool,
     /// Reads may still show the user from before the write.
     pub(super) lags: bool,
-    /// A failure is known already, and this read was to find out whether it is one.
+    /// The command has a failure already, and this read decides whether it is reported.
     pub(super) failed: bool,
 }
 
@@ -78,12 +78,12 @@ pub(super) struct Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Fail,
-    /// End: it can't be known whether the command was applied.
+    /// End with an unknown outcome.
     GiveUp,
     Write,
     ReadFirst,
     ReadBack,
-    /// The same, and fail if the user is not as asked.
+    /// Read back, and fail if the user is not as asked.
     ReadBackOrFail,
 }
 
@@ -93,7 +93,7 @@ pub(super) enum AfterLook {
     Fail,
     GiveUp,
     Write,
-    /// Once the read can't lag any more.
+    /// Read again once reads can't lag any more.
     LookAgain,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn after_write(sent: Sent, write: Write, facts: Facts) -> Action {
         Write::Ignored if facts.reads => Action::ReadBackOrFail,
         Write::Ignored => Action::Fail,
         Write::Unfit => Action::ReadFirst,
-        // An earlier write of ours may be what it was refused for.
+        // The refusal may be caused by an earlier write of this command.
         Write::Refused { .. } if sent.maybe_applied() && facts.reads => Action::ReadBackOrFail,
         Write::Refused { version: true } if sent.maybe_applied() => Action::GiveUp,
         Write::Refused { .. } => Action::Fail,
@@ -126,7 +126,7 @@ pub(super) fn after_look(sent: Sent, look: Look, facts: Facts) -> AfterLook {
         Comparison::Differs if look.lags && sent.maybe_applied() => AfterLook::LookAgain,
         Comparison::Unreadable if !facts.idempotent => AfterLook::GiveUp,
         Comparison::Differs | Comparison::Unreadable if look.failed => AfterLook::Fail,
-        // Something was written since: by this command, or by somebody else after it.
+        // The user was written since: by this command, or by another client after it.
         Comparison::Differs if !facts.idempotent && !look.untouched && sent.maybe_applied() => {
             AfterLook::GiveUp
         }
@@ -134,7 +134,7 @@ pub(super) fn after_look(sent: Sent, look: Look, facts: Facts) -> AfterLook {
     }
 }
 
-/// Where the user can't be read to the last.
+/// What follows when no read of the user succeeds.
 pub(super) fn unread(sent: Sent, facts: Facts) -> Action {
     match sent.maybe_applied() && !facts.idempotent {
         true => Action::GiveUp,
@@ -224,7 +224,8 @@ mod tests {
     fn what_follows_from_a_look_is_listed_whole() {
         use AfterLook::{Fail, GiveUp, LookAgain, Succeed, Write};
         use Comparison::{Differs, Matches, Unreadable};
-        // (shows, untouched, lags, failed): idempotent and not, where nothing was sent; the same where something may be.
+        // (shows, untouched, lags, failed): idempotent and not, where nothing was sent; the same where something may
+        // be.
         let table = [
             (
                 (Matches, false, true, true),

@@ -1,4 +1,4 @@
-//! How a worker knows that it has read the outcome log, and what it waits for before it does.
+//! Barriers: how a worker knows that it has read the outcome log up to a point.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::broker::{Header, Message, Properties};
 use crate::contract::RunId;
 use crate::contract::notice::BARRIER;
 
-/// A barrier that was not read by then is put up again.
+/// A barrier that was not read by then is published again.
 const BARRIER_AGAIN: Duration = Duration::from_secs(5);
 
 impl Fleet {
@@ -24,8 +24,7 @@ impl Fleet {
         let _ = self.caught_up.subscribe().wait_for(|caught_up| *caught_up).await;
     }
 
-    /// Whether the outcome log is to be read. A worker that does everything itself knows it all, once it has read what
-    /// was before.
+    /// Sets whether the outcome log is followed. A worker that holds all leases needs no log once it has read the past.
     pub fn follow(&self, wanted: bool) {
         let wanted = wanted || !self.has_read_all();
         self.follow.send_if_modified(|follow| {
@@ -35,7 +34,7 @@ impl Fleet {
         });
     }
 
-    /// Whether the log is read as far back as it is wanted.
+    /// Whether the log is read as far back as needed.
     pub fn has_read_all(&self) -> bool {
         *self.read.borrow() == Read::All
     }
@@ -45,7 +44,7 @@ impl Fleet {
         let _ = self.read.subscribe().wait_for(|read| *read >= far).await;
     }
 
-    /// Waits until the log is read as far back as it is wanted, and is known to be, if anything is in it.
+    /// Waits until the log is read as far back as needed and, if it holds any event, is known to be read completely.
     pub async fn read_all(&self) {
         self.has_read(Read::All).await;
         if !self.is_log_proven() {
@@ -53,8 +52,8 @@ impl Fleet {
         }
     }
 
-    /// Waits until all that happened before now has been read, but for the older part of the log: an event that was
-    /// read before is put behind everything once more, and waited for. Where none was read there is nothing to put up.
+    /// Waits until every event that was published before now is read, except for the older part of the log: an event
+    /// that was read is published again behind them, and waited for. If none was read, there is nothing to publish.
     pub async fn barrier(&self) {
         self.follow(true);
         self.has_read(Read::ToPresent).await;
@@ -62,17 +61,17 @@ impl Fleet {
             return;
         };
         self.read_behind(latest).await;
-        // Where somebody does the same at this moment, that is as good.
+        // Another task may have set it at the same time, which is harmless.
         let _ = self.proven.set(());
     }
 
-    /// Whether the log is known to be read. A silent one may be empty; or its nodes are away, or busy.
+    /// Whether the log is known to be read. One that delivers nothing may be empty, or its nodes are away or busy.
     pub fn is_log_proven(&self) -> bool {
         self.proven.initialized()
     }
 
-    /// Waits until the log is known to be read. To be called when something is in it for sure: what is not found
-    /// when that is read was never in it.
+    /// Waits until the log is known to be read. Called only when the log certainly holds an event: one that is not
+    /// found once that is read was never in it.
     pub async fn prove_log(&self) {
         let proven = self.proven.get_or_init(|| async {
             self.follow(true);
@@ -81,7 +80,7 @@ impl Fleet {
         proven.await;
     }
 
-    /// Puts this event behind all that is in the log, and waits until it is read.
+    /// Publishes this event again behind all others in the log, and waits until it is read.
     async fn read_behind(&self, latest: Message) {
         let number = self.barriers.fetch_add(1, Ordering::AcqRel) + 1;
         let barrier = RunId {

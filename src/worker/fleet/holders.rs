@@ -1,4 +1,4 @@
-//! Who holds the leases, as far as workers say so. A lease that none of them holds lies with a stranger, or nowhere.
+//! Which leases the known workers hold, by their notices. Any other lease is held by an unknown client, or by none.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use crate::broker::Partition;
 
-/// Leases move, and workers are cut off, for less than this.
+/// After this a lease's holder counts as unknown. Moving a lease, or a lost connection, takes less.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) struct Holders {
-    /// When a worker said last that it holds it, by partition; or when nothing was known yet.
+    /// When a worker last reported that it holds the lease, by partition; before any report, when tracking began.
     known_at: Vec<Instant>,
-    /// Those of which nobody has said so yet.
+    /// Leases that no worker has reported yet.
     unheard: Vec<bool>,
-    /// What the log says of it.
+    /// The unknown leases as last logged.
     said: Vec<Partition>,
 }
 
@@ -27,13 +27,13 @@ impl Holders {
         }
     }
 
-    /// What was before is not known.
+    /// Forgets all reports.
     pub(super) fn begin(&mut self, now: Instant) {
         self.known_at.fill(now);
         self.unheard.fill(true);
     }
 
-    /// A worker holds these.
+    /// A worker reports that it holds these.
     pub(super) fn heard(&mut self, leases: &[Partition], now: Instant) {
         for lease in leases {
             if let Some(known_at) = self.known_at.get_mut(usize::from(*lease)) {
@@ -43,7 +43,7 @@ impl Holders {
         }
     }
 
-    /// Whether each lease has a holder that said so.
+    /// Whether each lease has a holder that reported it.
     pub(super) fn are_known(&self, now: Instant) -> bool {
         !self.unheard.contains(&true) && self.unknown(now).is_empty()
     }
@@ -56,7 +56,7 @@ impl Holders {
             .collect()
     }
 
-    /// One line when there are others than before.
+    /// Logs the unknown leases when they change.
     pub(super) fn say(&mut self, now: Instant) {
         let unknown = self.unknown(now);
         if unknown == self.said {
@@ -66,7 +66,7 @@ impl Holders {
             true => tracing::info!("fleet: every lease is held by a known worker again"),
             false => tracing::warn!(
                 partitions = ?unknown,
-                "fleet: no known worker holds these partitions' leases; see who consumes the usher.lease queues on \
+                "fleet: no known worker holds these partitions' leases; check who consumes the usher.lease queues on \
                  the broker"
             ),
         }

@@ -1,4 +1,4 @@
-//! Notices that no worker sends: counted, and said once a minute at most.
+//! Notices that no worker would send: counted, and logged at most once a minute.
 
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ impl Ignored {
             tracing::warn!(
                 notices.ignored = ignored,
                 notice.fault = why.as_str(),
-                "fleet: notices that no worker sends are ignored; see who may write to the usher.fleet exchange"
+                "fleet: ignored notices that no worker would send; check who may write to the usher.fleet exchange"
             );
         }
     }

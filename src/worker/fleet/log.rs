@@ -1,5 +1,5 @@
-//! The outcome log, as far back as a worker needs it and no further: its end first, so that work can begin, and the
-//! older part beside the work.
+//! Reads the outcome log as far back as a worker needs it: its end first, so that work can begin, and the older part
+//! beside the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::broker::{Extent, FleetMessage, Listener, Message};
 use crate::worker::ledger::LogPart;
 use crate::worker::lifecycle::Lifecycle;
 
-/// What happened so shortly before the log was left is read again when it is followed once more: clocks
-/// differ, and so do the moments of publishing and of storing.
+/// Events from this long before following stopped are read again when it resumes: clocks differ, and so do the times
+/// of publishing and of storing.
 const OVERLAP: Duration = Duration::from_secs(60);
 
-/// What is read of the log, and for what.
+/// The current reading of the log.
 struct Following {
     listener: Box<dyn Listener>,
-    /// `None`: it is left.
+    /// `None`: the log is not followed.
     wish: Option<Extent>,
-    /// The reading for the wish has begun: what is heard is of it.
+    /// Whether the reading for the wish has begun. Until then, messages belong to an earlier reading.
     begun: bool,
-    /// When it was left last.
+    /// When following last stopped.
     read_until: Timestamp,
 }
 
@@ -35,7 +35,7 @@ impl Following {
 }
 
 impl Fleet {
-    /// Takes in notices and the outcome log. Ends when it is told to.
+    /// Receives notices and the outcome log. Never ends.
     pub async fn listen(self: Arc<Self>, listener: Box<dyn Listener>) {
         let mut wanted = self.follow.subscribe();
         let mut all_providers = self.all_providers.subscribe();
@@ -58,7 +58,7 @@ impl Fleet {
                             let since = self.resumes(following.read_until);
                             self.read_from(&mut following, since);
                         }
-                        // A reading that has begun anew in between is read first.
+                        // A reading that was restarted in between is finished first.
                         (false, Some(_)) if self.has_read_all() => {
                             following.read_until = self.clock.now();
                             following.follow(None);
@@ -81,7 +81,7 @@ impl Fleet {
         let messages_max = self.ledger.events_max();
         following.follow(Some(Extent {
             since,
-            // More than the ledger can hold is of no use, and would only be read.
+            // More than the ledger can hold is not needed.
             messages_max,
             end_max: self.settings.log_end_max.min(messages_max / 2).max(1),
         }));
@@ -103,7 +103,7 @@ impl Fleet {
                     self.all_providers_become(AllProviders::Asked, AllProviders::Following);
                 }
             }
-            // What is left of an earlier reading says nothing of this one.
+            // It belongs to an earlier reading.
             _ if !following.begun => {}
             FleetMessage::Logged(message) => self.read(message, LogPart::End),
             FleetMessage::Earlier(message) => self.read(message, LogPart::Earlier),
@@ -120,13 +120,13 @@ impl Fleet {
         }
     }
 
-    /// Since when the log is of use.
+    /// The time from which on the log is needed.
     fn window(&self) -> Timestamp {
         self.clock.now() - self.settings.ledger_window
     }
 
-    /// From where it goes on, where it was read until then. However long that is ago, a command waits for no more
-    /// than the window: what lies between is not known.
+    /// Where reading resumes after it stopped at `read_until`, but no further back than the window, so that commands
+    /// don't wait for more. Events in between are then unknown.
     fn resumes(&self, read_until: Timestamp) -> Timestamp {
         let (left, window) = (read_until - OVERLAP, self.window());
         if left < window {
@@ -152,8 +152,8 @@ impl Fleet {
         }
     }
 
-    /// From now on the log is read for every provider, and once more from as far back as at the start. Waits until
-    /// that has begun.
+    /// From now on the log is read for every provider, again from as far back as at the start. Waits until that reading
+    /// has begun.
     pub(in crate::worker) async fn read_all_providers(&self) {
         self.all_providers_become(AllProviders::Unread, AllProviders::Asked);
         // The sender lives as long as this does.

@@ -9,10 +9,10 @@ use super::state::{DEAD_LETTERS, State, THROTTLED};
 use crate::metrics;
 use crate::policy::health::Cause;
 
-/// A shorter throttling is not worth a line in the log.
+/// Shorter throttling is logged at `debug`.
 const WORTH_A_LINE: Duration = Duration::from_secs(5);
 
-/// A pace that doubles each second is said now and then.
+/// The pace is logged at most this often: it may double each second.
 const SAY_PACE_EVERY: Duration = Duration::from_secs(2);
 
 impl State {
@@ -32,13 +32,13 @@ impl State {
                 metrics::paused(pause.cause, true);
                 began(&pause, now);
             }
-            None if ended == Some(THROTTLED) => tracing::debug!("provider: calls go on"),
-            None => tracing::info!("provider: calls go on"),
+            None if ended == Some(THROTTLED) => tracing::debug!("provider: calls resume"),
+            None => tracing::info!("provider: calls resume"),
         }
     }
 }
 
-/// The pace as it was said last.
+/// The pace as last logged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SaidPace {
     per_second: f64,
@@ -46,7 +46,7 @@ pub(super) struct SaidPace {
 }
 
 impl State {
-    /// What moves it by less than a fifth is how it is found.
+    /// Changes of less than a fifth are normal while the pace is learned, and are not logged.
     fn announce_pace(&mut self, now: Instant) {
         let per_second = self.pace.fleet_per_second(now);
         let Some(said) = self.said_pace else {
@@ -59,7 +59,7 @@ impl State {
                 pace.from = rounded(said.per_second),
                 pace.to = rounded(per_second),
                 pace.why = self.pace.why(now),
-                "provider: the pace has moved (calls per second of the whole fleet)"
+                "provider: the pace changed (calls per second of the whole fleet)"
             );
             self.said_pace = Some(SaidPace { per_second, at: now });
         }
@@ -76,15 +76,15 @@ fn began(pause: &Pause, now: Instant) {
     let why = pause.why.as_deref();
     let cause = pause.cause;
     if cause == THROTTLED {
-        // Short pauses are how a quota is used to the full.
+        // Short pauses are normal when a quota is used in full.
         match wait.is_some_and(|wait| wait < WORTH_A_LINE) {
             true => tracing::debug!(
                 pause.wait_ms = wait_ms,
-                "provider: throttled; no call until it allows"
+                "provider: throttled; calls wait until it allows them"
             ),
             false => tracing::info!(
                 pause.wait_ms = wait_ms,
-                "provider: throttled; no call until it allows"
+                "provider: throttled; calls wait until it allows them"
             ),
         }
     } else if cause == DEAD_LETTERS {
@@ -96,20 +96,20 @@ fn began(pause: &Pause, now: Instant) {
         tracing::warn!(
             pause.why = why,
             pause.wait_ms = wait_ms,
-            "provider: fails for everybody; commands wait, one probe at a time goes out"
+            "provider: fails for every user; commands wait, one probe at a time is sent"
         );
     } else if cause == Cause::Worker.as_str() {
         tracing::error!(
             pause.why = why,
             pause.wait_ms = wait_ms,
-            "worker: lacks what a call needs; commands wait, one probe at a time goes out"
+            "worker: lacks what a call needs; commands wait, one probe at a time is sent"
         );
     } else if cause == Cause::Configuration.as_str() {
         tracing::error!(
             pause.why = why,
             pause.wait_ms = wait_ms,
-            "provider: refuses the form of the worker's requests; commands wait. Correct [provider], or what stands \
-             before the provider"
+            "provider: refuses the form of the worker's requests; commands wait. Correct [provider], or the proxy in \
+             front of the provider"
         );
     } else {
         tracing::error!(

@@ -1,4 +1,4 @@
-//! The gate's state: who waits, who calls, and what the policy says.
+//! The gate's state: waiting commands, calls in flight, and the policy's decisions.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
 
 const GUARD_IS_SHUT: &str =
-    "others go on, one call a second; fix what these have in common, then run `usher resume`";
+    "other commands continue at one call a second; fix what these have in common, then run `usher resume`";
 
-/// A pause that is told again is no longer one for what it took to come here.
+/// A repeated notice of the same pause may end this much later, by the time it takes to arrive: it is not a new pause.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 pub(super) struct State {
@@ -33,9 +33,9 @@ pub(super) struct State {
     pub(super) budget: Budget,
     pub(super) guard: Guard,
     pub(super) rng: fastrand::Rng,
-    /// When a call went out last.
+    /// When the last call was made.
     called_at: Option<Instant>,
-    /// The cause of the pause that the world was told of.
+    /// The cause of the pause that was last logged and counted.
     pub(super) announced: Option<&'static str>,
     pub(super) said_pace: Option<SaidPace>,
     settings: Settings,
@@ -43,9 +43,9 @@ pub(super) struct State {
     bulk_in_flight: usize,
     interactive: Waiting,
     bulk: Waiting,
-    /// What interactive traffic owes to the bulk commands that it passed, in calls.
+    /// Calls that interactive traffic owes to the bulk commands that it overtook.
     owed_to_bulk: f64,
-    /// What the latest failure said that was nobody's but the provider's or the worker's.
+    /// The detail of the latest failure that was not a command's fault.
     trouble: Option<Cow<'static, str>>,
     hearsay: Hearsay,
 }
@@ -76,7 +76,7 @@ impl State {
         self.interactive.is_empty() && self.bulk.is_empty()
     }
 
-    /// A permit now, or when to ask again (`None`: when something changes).
+    /// A permit, or when to ask again (`None`: when something changes).
     pub(super) fn grant(
         &mut self,
         gate: &Arc<Gate>,
@@ -122,7 +122,7 @@ impl State {
         })
     }
 
-    /// Bulk calls leave room for an interactive one, which would else wait until one of them ends.
+    /// Bulk calls leave room for an interactive one, which would otherwise wait until one of them ends.
     fn has_room(&self, class: TrafficClass) -> bool {
         let concurrency = self.settings.concurrency;
         let for_interactive = concurrency / 8 + usize::from((2..8).contains(&concurrency));
@@ -130,7 +130,7 @@ impl State {
             && (class == TrafficClass::Interactive || self.bulk_in_flight < concurrency - for_interactive)
     }
 
-    /// Grants what may be granted now. Returns when to come again, and permits that nobody took.
+    /// Grants what may be granted now. Returns when to call again, and permits whose commands no longer wait.
     pub(super) fn grant_all(&mut self, gate: &Arc<Gate>, now: Instant) -> (Option<Instant>, Vec<Permit>) {
         self.announce(now);
         let mut unclaimed = Vec::new();
@@ -155,8 +155,8 @@ impl State {
                 }
             }
         }
-        // The end of throttling is announced when it comes, though nobody may wait for it. The other
-        // pauses end with an answer.
+        // The end of throttling is announced when it comes, even if no command waits. The other pauses end with an
+        // answer.
         (self.pace.paused_until(now), unclaimed)
     }
 
@@ -176,7 +176,7 @@ impl State {
         self.waiting(class).pop().map(|waiter| (class, waiter))
     }
 
-    /// While nobody else calls.
+    /// The command that sends the next probe, while calls are paused.
     fn next_prober(&mut self, now: Instant) -> Option<(TrafficClass, Waiter)> {
         let waiting: Vec<_> = self.interactive.users().chain(self.bulk.users()).collect();
         let user = self.health.choose(&waiting, now, &mut self.rng)?.clone();
@@ -185,7 +185,7 @@ impl State {
         waiter.or_else(|| Some((TrafficClass::Bulk, self.bulk.take(&user)?)))
     }
 
-    /// Keeps account of the calls that bulk commands had to let pass.
+    /// Accounts for the interactive calls that overtook bulk commands.
     fn count(&mut self, class: TrafficClass) {
         match class {
             TrafficClass::Interactive if !self.bulk.is_empty() => {
@@ -242,7 +242,7 @@ impl State {
         health.failed(user, (call, probe), fault, trouble, now, rng)
     }
 
-    /// A token's fetch is nobody's call: what fails here fails for everybody.
+    /// The fetch of a token is no user's call: if it fails, it fails for every user.
     pub(super) fn report_token(
         &mut self,
         (granted, probe): (Granted, Option<ProbeId>),
@@ -265,7 +265,7 @@ impl State {
         }
     }
 
-    /// Remembers what a failure said, and slows down where it asks for that.
+    /// Remembers a failure's detail, and slows down if the provider throttled.
     fn take_note(&mut self, granted: Granted, error: &ProviderError, now: Instant) -> Fault {
         self.trouble = Some(error.detail.clone());
         self.hearsay.failed();
@@ -275,8 +275,8 @@ impl State {
         error.fault
     }
 
-    /// What another worker of the fleet tells: its trouble is the provider's, and so this worker's too. How far
-    /// it is believed, `Hearsay` says.
+    /// Takes in another worker's notice: its trouble is the provider's, and so this worker's too. `Hearsay` decides
+    /// how far it is believed.
     pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
         self.pace.hear(notice.pace, now);
         let Some(paused) = &notice.paused else {
@@ -295,7 +295,7 @@ impl State {
         };
         let is_news = match cause {
             Some(_) => self.health.may_be_paused_since(since),
-            // A span that was on its way for a while ends a little later.
+            // A notice that took a while to arrive ends its pause a little later.
             None => self
                 .pace
                 .paused_until(now)
@@ -313,8 +313,8 @@ impl State {
         }
     }
 
-    /// What the others are to know of this worker's pause. What was only heard comes back and seems to be news, and
-    /// what is wrong with this worker alone concerns nobody else.
+    /// This worker's pause as its notices report it. A pause known only from notices is not repeated, since it would
+    /// come back as news; trouble of this worker alone does not concern the others.
     pub(super) fn pause_to_tell(&self, now: Instant) -> Option<Paused> {
         if self.guard.shut_at().is_some() {
             return None;

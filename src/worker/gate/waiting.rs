@@ -1,5 +1,5 @@
-//! Those who wait for their next call, of one class of traffic: in order within a partition. Partitions take
-//! turns, so that one which has just come doesn't wait for all that the others have in hand.
+//! Commands of one traffic class that wait for their next call, in order within a partition. Partitions alternate, so
+//! that a new one does not wait for all queued commands of the others.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(super) struct Waiter {
     pub(super) grant: oneshot::Sender<Permit>,
 }
 
-/// The partition whose turn it is stands first; none is without a waiter.
+/// The next partition is first. No partition is empty.
 #[derive(Default)]
 pub(super) struct Waiting(VecDeque<(Partition, VecDeque<Waiter>)>);
 
@@ -25,7 +25,7 @@ impl Waiting {
         self.0.is_empty()
     }
 
-    /// Behind the others of its partition.
+    /// Queues it behind the others of its partition.
     pub(super) fn push(&mut self, waiter: Waiter) {
         match self.0.iter_mut().find(|(of, _)| *of == waiter.partition) {
             Some((_, waiters)) => waiters.push_back(waiter),
@@ -42,14 +42,14 @@ impl Waiting {
         waiter
     }
 
-    /// Whose they are. Some of them may have left.
+    /// The users of those that still wait.
     pub(super) fn users(&self) -> impl Iterator<Item = &UserId> {
         let there = |waiter: &&Waiter| !waiter.grant.is_closed();
         let waiters = self.0.iter().flat_map(|(_, waiters)| waiters);
         waiters.filter(there).map(|waiter| &waiter.user)
     }
 
-    /// The first one of this user that is still there.
+    /// Takes the first waiter of this user that still waits.
     pub(super) fn take(&mut self, user: &UserId) -> Option<Waiter> {
         for (place, (_, waiters)) in self.0.iter_mut().enumerate() {
             let found = waiters
@@ -66,7 +66,7 @@ impl Waiting {
         None
     }
 
-    /// The one that was taken: it is the next again.
+    /// Puts back a waiter that was taken: it is the next again.
     pub(super) fn put_back(&mut self, waiter: Waiter) {
         let others = self.0.iter().position(|(of, _)| *of == waiter.partition);
         let partition = waiter.partition;

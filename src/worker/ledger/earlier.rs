@@ -10,10 +10,10 @@ use crate::contract::RunId;
 
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
-    /// What came of it: older than all else that is known, so given up before that.
+    /// Events that were read from it. They are older than all others, so they are forgotten first.
     pub(super) oldest_first: VecDeque<(Uuid, Timestamp)>,
-    /// Turns that were handed back, by START's id, where START stands in the older part: it opens none of them. Given up
-    /// with what else is known of the command.
+    /// Runs that were handed back and whose START is in the older part, by START's id: reading that START opens none of
+    /// them. They are forgotten with the command's events.
     pub(super) ended: HashMap<Uuid, Vec<RunId>>,
 }
 

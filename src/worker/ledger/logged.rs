@@ -1,5 +1,5 @@
-//! An event of the outcome log, as cheaply as it can be read: from its AMQP properties. Only what does not
-//! fit there, or stands there in another way, is read from its body.
+//! An event of the outcome log, read as cheaply as possible: from its AMQP properties. Only an event that does not fit
+//! there, or whose properties have another form, is read from its body.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -10,10 +10,10 @@ use crate::contract::event::{Event, EventBody, EventType, Summary};
 
 pub(super) struct Logged {
     pub(super) id: Uuid,
-    /// Not before it happened: whole seconds are rounded up.
+    /// Never before the event: whole seconds are rounded up.
     pub(super) time: Timestamp,
     pub(super) what: What,
-    /// The user's, and whose it is.
+    /// The user's id and version.
     pub(super) version: Option<(String, Version)>,
 }
 

@@ -1,4 +1,4 @@
-//! Which success told a user's version last.
+//! The latest success of each user that has a version.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::LogPart;
 use crate::contract::Version;
 
-/// What a success told, kept with it.
+/// The user and version of a success.
 #[derive(Debug)]
 pub(super) struct Known {
     /// A hash of the user's id.
@@ -16,7 +16,7 @@ pub(super) struct Known {
     pub(super) version: Version,
 }
 
-/// The latest success by its user. It holds no more than the events that are remembered.
+/// The latest success by user. It holds no more than the remembered events.
 #[derive(Debug, Default)]
 pub(super) struct Versions(HashMap<u64, (Uuid, Timestamp)>);
 
@@ -25,7 +25,8 @@ impl Versions {
         self.0.get(&user).map(|(id, _)| *id)
     }
 
-    /// The log's end is read in order, and clocks differ; its older part is read after what is newer.
+    /// An event of the log's end replaces the known one, whatever its time: the end is read in order, and clocks
+    /// differ. The older part is read later, so there the time decides.
     pub(super) fn told(&mut self, user: u64, id: Uuid, time: Timestamp, part: LogPart) {
         let known = self.0.entry(user).or_insert((id, time));
         if part == LogPart::End || known.1 <= time {

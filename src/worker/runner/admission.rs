@@ -1,4 +1,4 @@
-//! What a command passes between its history and its outcome: isolation, a slot, the version it asks for, the calls.
+//! The steps between a command's history and its outcome: isolation, a slot, the expected version, the calls.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -18,7 +18,8 @@ use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
 impl Runner {
-    /// Waits until it may run, beside others or alone, and for a slot. `None`: cancelled, or the delivery turned stale.
+    /// Waits until the command may run, beside others or alone, and for a slot. `None`: cancelled, or the delivery is
+    /// stale.
     pub(super) async fn admitted(
         &self,
         alone: bool,
@@ -33,8 +34,8 @@ impl Runner {
         delivery.usable().then_some((isolation, slot))
     }
 
-    /// Makes the calls of a command that was announced. The error: another delivery finishes it; whether the provider was
-    /// called.
+    /// Makes the calls of a command whose START is published. The error: another delivery finishes the command, and
+    /// whether the provider was called.
     pub(super) async fn call(
         &self,
         command: &UpdateUser,
@@ -56,7 +57,8 @@ impl Runner {
         outcome(attempted.catch_unwind().await, ident)
     }
 
-    /// The command with the version that its user's last success told, where it asks for that. `None`: cancelled.
+    /// The command with its expected version `previous` replaced by that of the user's last success, where it asks for it.
+    /// `None`: cancelled.
     async fn at_known_version(
         &self,
         command: &UpdateUser,
@@ -69,7 +71,7 @@ impl Runner {
         {
             return Some(Ok(None));
         }
-        // Entering the lease read everything but the older part of the log.
+        // Only the older part of the log may be unread: the newer part was read before the lease was used.
         self.read_all(leave).await?;
         Some(match self.ledger.version(&command.user_id) {
             Some(version) => Ok(Some(Box::new(UpdateUser {
@@ -80,7 +82,7 @@ impl Runner {
         })
     }
 
-    /// Waits until it may run beside the others, or alone.
+    /// Waits until the command may run beside the others, or alone.
     async fn isolation(&self, alone: bool) -> impl Sized {
         match alone {
             true => (None, Some(self.isolation.write().await)),
@@ -88,8 +90,8 @@ impl Runner {
         }
     }
 
-    /// Isolation ends after the time of two calls, a read and a write: a denied command waits until others are tried, and
-    /// they must not wait for it.
+    /// Isolation ends after the time of two calls, a read and a write: a denied command waits for the calls of others,
+    /// so they must not wait for its end.
     async fn for_a_while<T>(
         &self,
         isolation: impl Sized,
@@ -105,12 +107,12 @@ impl Runner {
 }
 
 fn no_version_known() -> Failure {
-    let detail = "the outcome log has no success of this user that told a version; read the user, and send the command \
-                  with the version itself";
+    let detail = "the outcome log has no success of this user with a version; read the user, and send the command with \
+                  the version itself";
     Failure::new(Reason::VersionConflict, detail).at("/expectedVersion")
 }
 
-/// The error: another delivery finishes the command; whether the provider was called.
+/// The error: another delivery finishes the command, and whether the provider was called.
 fn outcome(attempted: std::thread::Result<Attempted>, ident: &Ident) -> Result<Done, bool> {
     match attempted {
         Ok(Attempted::Done(done)) => Ok(done),
@@ -118,8 +120,8 @@ fn outcome(attempted: std::thread::Result<Attempted>, ident: &Ident) -> Result<D
         Err(_) => {
             metrics::panic();
             tracing::error!(command.id = ident.command_id, "attempts: a command panicked");
-            let detail = "applying it panicked, which is a defect of usher: report it, and check the user before \
-                          sending the command again";
+            let detail = "applying the command panicked, which is a defect of usher: report it, and check the user \
+                          before sending the command again";
             Ok(done(Failure::new(Reason::Poison, detail)))
         }
     }

@@ -1,5 +1,5 @@
-//! One delivery of a command at a time in this process, whichever user it names: two that ran beside each other could
-//! end the same run twice.
+//! At most one delivery of a command runs at a time in this process, whichever user it names: two at the same time
+//! could end the same run twice.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -14,14 +14,14 @@ pub(in crate::worker) struct Claims {
     freed: Notify,
 }
 
-/// Frees the command when it is dropped.
+/// Releases the command on drop.
 pub(in crate::worker) struct Claim<'c> {
     claims: &'c Claims,
     key: Uuid,
 }
 
 impl Claims {
-    /// Waits until no other delivery of the command is handled. It ends when the other one does.
+    /// Waits until no other delivery of the command is running.
     pub(in crate::worker) async fn claim(&self, key: Uuid) -> Claim<'_> {
         loop {
             let mut freed = pin!(self.freed.notified());
@@ -33,7 +33,7 @@ impl Claims {
         }
     }
 
-    /// `None` where another delivery of the command is handled.
+    /// `None` where another delivery of the command is running.
     pub(in crate::worker) fn claim_now(&self, key: Uuid) -> Option<Claim<'_>> {
         self.held().insert(key).then(|| Claim { claims: self, key })
     }

@@ -12,8 +12,8 @@ use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
 impl Runner {
-    /// Moves the command on to its next redrive, and returns what was done in it before, here or elsewhere; or how the
-    /// command succeeded.
+    /// Moves the command on to its next redrive, and returns that redrive's earlier runs, here or in other workers; or
+    /// how the command succeeded.
     pub(super) async fn history(
         &self,
         ident: &mut Ident,
@@ -29,7 +29,7 @@ impl Runner {
         })
     }
 
-    /// The same for a command that other workers may have had before.
+    /// The same for a command that other workers may have received before.
     pub(in crate::worker) async fn history_elsewhere(
         &self,
         ident: &mut Ident,
@@ -39,7 +39,7 @@ impl Runner {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
-        // The older part of the log, which is read last, may hold what others did.
+        // The older part of the log is read last, and may hold the outcomes of other workers.
         if self.read_all(leave).await?
             && let Some(succeeded) = self.ledger.next_run(ident, &delivery.body)
         {
@@ -51,8 +51,7 @@ impl Runner {
         if begun.open.is_empty() && !unsure && self.unproven().is_none() {
             return Some(Ok(begun));
         }
-        // Another worker may have a call that is not answered yet, or an outcome that is not published yet, or the log
-        // is slow.
+        // Another worker may have an unanswered call or an unpublished outcome, or the log may be late.
         let calls = &self.caller.calls;
         let over = delivery.received_at + calls.timeout + calls.settling_time;
         let waited = self.caller.waits.during(Wait::Log, sleep_until(over));
@@ -65,23 +64,23 @@ impl Runner {
         Some(Ok(begun))
     }
 
-    /// Waits until the log is read as far back as it is needed. Whether it had to wait; `None`: cancelled.
+    /// Waits until the log is read as far back as needed. Returns whether it had to wait; `None`: cancelled.
     pub(super) async fn read_all(&self, leave: &CancellationToken) -> Option<bool> {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) else {
             return Some(false);
         };
-        // Boxed: it is large and seldom needed, and would enlarge every waiting command's task.
+        // Boxed: it is large and rarely needed, and would enlarge every waiting command's task.
         let read = Box::pin(fleet.read_all());
         let read = self.caller.waits.during(Wait::Log, read);
         unless_cancelled(leave, read).await.map(|()| true)
     }
 
-    /// The fleet, while the log is not known to be read completely.
+    /// The fleet, while the log is not known to be complete.
     pub(super) fn unproven(&self) -> Option<&Fleet> {
         self.fleet.as_deref().filter(|fleet| !fleet.is_log_proven())
     }
 
-    /// What the log has of the command besides this run; or how it succeeded.
+    /// The command's other runs in the log; or how the command succeeded.
     pub(super) fn history_without(
         &self,
         ident: &mut Ident,
@@ -96,10 +95,10 @@ impl Runner {
         Ok(begun)
     }
 
-    /// How many workers died while they ran the command, as far as the log and the broker can tell.
+    /// How many workers died while they ran the command, as far as the log and the broker show.
     pub(super) fn crashes(&self, history: &OpenRuns, delivery: &Delivery) -> u32 {
         let died = u32::try_from(history.workers()).unwrap_or(u32::MAX);
-        // The broker counts every delivery, including those that were only prefetched: an upper bound.
+        // The broker counts every delivery, including those that were only prefetched, so its count is an upper bound.
         let counted = ["x-acquired-count", "x-delivery-count"]
             .into_iter()
             .filter_map(|header| match delivery.properties.header(header) {

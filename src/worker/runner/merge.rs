@@ -1,7 +1,7 @@
-//! Updates of one user that wait for each other, applied by one call.
+//! Applies several queued updates of one user with one call.
 //!
-//! Each is announced, told and acked as if it were alone, in order; the last one's call sets the last value of each field.
-//! Where anything speaks against that, before the call or after it, they run one after another.
+//! Each has its own START, outcome and ack, in order. The last one's call sets the last value of each field. Where they
+//! can't share a call, or the call fails, they run one after another.
 
 use std::iter;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ struct Member<'h> {
     _claim: Claim<'h>,
 }
 
-/// What it comes to.
+/// The result of trying to share a call.
 enum Together {
     Ended(Vec<End>),
     /// They run one after another.
@@ -77,8 +77,9 @@ pub(in crate::worker) async fn run_received(
 }
 
 impl Runner {
-    /// Whether the command may share a call. One that came before may have been applied, and what is due at a version or a
-    /// time is due by itself; passwords and codes stand in the blocks that not all providers share.
+    /// Whether the command may share a call. A redelivered or redriven one may have been applied already, and an
+    /// expected version or an expiry holds for one command alone. Passwords and codes are in provider blocks, which
+    /// don't merge.
     pub(in crate::worker) fn may_merge(&self, received: &Received) -> bool {
         let class = match self.caller.calls.merge {
             Merge::Off => false,
@@ -148,10 +149,10 @@ impl Runner {
         Together::Ended(members.into_iter().map(returned).collect())
     }
 
-    /// The last one, with the last value of each field. `None` where they have to run one by one. They are claimed: what
-    /// another delivery of one of them came to is known by now.
+    /// The last command, with the last value of each field. `None` where they have to run one by one. They are
+    /// claimed, so the outcome of any other delivery of one of them is known by now.
     fn merged(&self, members: &[Member<'_>]) -> Option<UpdateUser> {
-        // What is not known to be the first run of its command is looked at by itself.
+        // A command that may have run before is handled by itself.
         let is_fresh = |member: &Member<'_>| {
             let mut ident = member.ident.clone();
             self.ledger.next_run(&mut ident, &member.delivery.body).is_none() && ident.redrives == 0
@@ -168,7 +169,7 @@ impl Runner {
         self.caller.provider.check(&merged).is_ok().then_some(merged)
     }
 
-    /// Claims each. None waits for a claim while it has another: two that did could wait for each other.
+    /// Claims all or none, without waiting: two groups that wait while they hold claims could deadlock.
     fn members(&self, received: Vec<Received>) -> Result<Vec<Member<'_>>, Vec<Received>> {
         let claims: Option<Vec<_>> = received
             .iter()
@@ -189,8 +190,8 @@ impl Runner {
         Ok(members.collect())
     }
 
-    /// Announces all, and calls once. `None` where they are left before any of them is announced; the error: they are left,
-    /// and whether the provider was called.
+    /// Publishes START for each, and makes one call. `None`: cancelled before the call. The error: abandoned later, and
+    /// whether the provider was called.
     async fn call_once(
         self: &Arc<Self>,
         command: &UpdateUser,
@@ -202,7 +203,7 @@ impl Runner {
         for (n, member) in members.iter().enumerate() {
             let started = self.start(&member.ident, &member.delivery, &member.act, leave);
             if started.await.is_none() {
-                // It has been handed back already, as far as it was announced.
+                // `start` has handed this one back already, if START may have been sent.
                 self.hand_all_back(&members[..n], false).await;
                 return None;
             }
@@ -223,7 +224,7 @@ impl Runner {
         }
     }
 
-    /// In order: what is not told when the worker dies comes again.
+    /// Settles them in order: commands without an outcome when the worker dies are redelivered.
     async fn settle_all(&self, members: Vec<Member<'_>>, done: &Done, began: Instant) -> Vec<End> {
         let last = members.last().map(|last| last.command.id);
         let mut ends = Vec::with_capacity(members.len());
@@ -245,7 +246,7 @@ impl Runner {
     }
 }
 
-/// They are not claimed any more.
+/// Drops the claims.
 fn into_turns(members: Vec<Member<'_>>) -> Vec<Received> {
     let received = |member: Member<'_>| Received {
         delivery: member.delivery,
