@@ -1,15 +1,15 @@
-//! The wall clock, in the only place that asks the system what time it is; and lines that are logged once a minute.
+//! The wall clock, read nowhere else; and log lines that appear once a minute.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Where moments in events, dead letters and `expiresAt` come from.
+/// The source of the times in events and dead letters, and for `expiresAt`.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
     System,
-    /// It was `moment` at `since`: a clock that follows tokio's, paused time included.
+    /// A clock that shows `moment` at `since` and follows tokio's time, paused or not.
     Anchored {
         moment: Timestamp,
         since: Instant,
@@ -39,16 +39,16 @@ impl Clock {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Counts what happens too often for a line each.
+/// Counts what happens too often to log each time.
 #[derive(Debug, Default)]
 pub struct OnceAMinute {
     said_at: Option<Instant>,
-    /// Since then.
+    /// Events since `said_at`.
     count: u64,
 }
 
 impl OnceAMinute {
-    /// Counts one more. How many there are to be told of, when it is time for a line.
+    /// Counts one more. Returns the count when a line is due.
     pub fn count(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.said_at.is_some_and(|at| now.duration_since(at) < MINUTE) {

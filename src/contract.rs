@@ -1,7 +1,7 @@
 //! What crosses the wire: the command in, the event and the dead letter out.
 //!
 //! Everything here is plain data. A command is checked once, when its bytes are
-//! decoded; behind that door no invalid command can exist.
+//! decoded; no invalid command can exist after that.
 
 pub mod asyncapi;
 pub mod checked;

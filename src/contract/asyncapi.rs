@@ -62,13 +62,13 @@ fn channels() -> Value {
         "commands": channel(
             "user.commands",
             "{provider}.{userId}",
-            "Commands that somebody waits for. A user's commands are applied in the order in which they are published.",
+            "Commands that a person waits for. A user's commands are applied in the order in which they are published.",
             &["updateUser"],
         ),
         "bulkCommands": channel(
             "user.commands.bulk",
             "{provider}.{userId}",
-            "Commands of a migration: they take the pace that the others leave.",
+            "Commands of a migration: they use the pace that interactive commands leave unused.",
             &["updateUser"],
         ),
         "started": outcome(EventType::Start),
@@ -79,7 +79,7 @@ fn channels() -> Value {
         "deadLetters": channel(
             "user.dead-letters",
             "{provider}.{reason}",
-            "Commands that ended badly, as they came. The queue user.dead-letters keeps them all.",
+            "Commands that failed, as they were received. The queue user.dead-letters keeps them all.",
             &["deadLetter"],
         ),
     })
@@ -151,12 +151,12 @@ fn operations() -> Value {
     json!({
         "receiveCommand": receives("commands"),
         "receiveBulkCommand": receives("bulkCommands"),
-        "sendStarted": sends("started", "The command's turn has come."),
+        "sendStarted": sends("started", "The command is about to run."),
         "sendSucceeded": sends("succeeded", "The user is as asked."),
-        "sendFailed": sends("failed", "The command ended as a dead letter, which the broker has already."),
-        "sendPaused": sends("paused", "Nobody calls the provider, for longer than a moment."),
-        "sendResumed": sends("resumed", "Calls go on."),
-        "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and what to do about it."),
+        "sendFailed": sends("failed", "The command failed. The broker has its dead letter already."),
+        "sendPaused": sends("paused", "Calls to the provider are paused for longer than a moment."),
+        "sendResumed": sends("resumed", "Calls have resumed."),
+        "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and how to fix it."),
     })
 }
 
@@ -191,7 +191,7 @@ fn messages() -> Value {
             "name": "UpdateUser",
             "contentType": "application/json",
             "summary": "AMQP properties: message_id is the command's id and delivery_mode 2. No priority: it would \
-                        reorder a user's commands. Codes that a command asks for go to its reply_to, and nowhere else.",
+                        reorder a user's commands. Codes that a command asks for are sent only to its reply_to.",
             "headers": traceparent(),
             "payload": reference("components/schemas/UpdateUser"),
         },
@@ -202,7 +202,7 @@ fn messages() -> Value {
         lifecycle_message(LifecycleKind::Resumed): lifecycle(LifecycleKind::Resumed),
         "deadLetter": {
             "name": "DeadLetter",
-            "summary": "Body and properties as they came, so that the body may be anything; the headers are added.",
+            "summary": "Body and properties as they were received, so the body may be anything; the headers are added.",
             "headers": reference("components/schemas/DeadLetterHeaders"),
             "payload": {},
         },
@@ -228,7 +228,7 @@ fn event_summary(event_type: EventType) -> String {
     let mut summary =
         "AMQP properties: message_id is the event's id, correlation_id the command's.".to_owned();
     if event_type == EventType::Success {
-        summary += " app_id repeats what the body says, for workers that read the log: \
+        summary += " app_id repeats parts of the body, for workers that read the log: \
                     <changed>/<attempts>/<milliseconds>/<mergedInto>/<field,field>, without a value.";
     }
     summary
@@ -236,11 +236,11 @@ fn event_summary(event_type: EventType) -> String {
 
 fn traceparent() -> Value {
     json!({ "type": "object", "properties": {
-        "traceparent": { "type": "string", "description": "W3C trace context; a command's is handed on to its events." },
+        "traceparent": { "type": "string", "description": "W3C trace context; a command's is copied to its events." },
     } })
 }
 
-/// The command's own headers stand beside them.
+/// The headers that are added to the command's own.
 fn dead_letter_headers() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let moment =
@@ -250,15 +250,15 @@ fn dead_letter_headers() -> Value {
         "type": "object",
         "properties": {
             dead_letter::REASON: { "type": "string", "enum": Reason::ALL.map(Reason::as_str) },
-            dead_letter::DETAIL: text("What is wrong and what to do about it. No value of the command."),
+            dead_letter::DETAIL: text("What is wrong and how to fix it. Never a value of the command."),
             dead_letter::STATUS: count("The provider's HTTP status."),
             dead_letter::CODE: text("The provider's own code."),
-            dead_letter::ATTEMPTS: count("Calls that were spent on the command."),
+            dead_letter::ATTEMPTS: count("Calls that count as attempts."),
             dead_letter::FIRST_ATTEMPT_AT: moment("Absent where no call was made."),
             dead_letter::DEAD_AT: moment("When the command ended."),
             dead_letter::EXCHANGE: text("Where the command was published."),
             dead_letter::ROUTING_KEY: text("Under which routing key."),
-            dead_letter::REDRIVES: count("How often an operator has sent it again."),
+            dead_letter::REDRIVES: count("How often the command was redriven."),
             dead_letter::VERSION: text("The version of usher that wrote the dead letter."),
             dead_letter::HEADERS_CUT: text("How many of the command's own headers did not fit, and their names."),
         },

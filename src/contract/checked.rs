@@ -1,7 +1,7 @@
 //! Strings that were checked when they were read.
 //!
-//! Each type states its rule once: in its JSON Schema, and in the words that a
-//! refusal uses. Types that hold a user's data print as `<redacted>`.
+//! Each type states its rule once, as a check, a JSON Schema and the text of the
+//! refusal. Types that hold a user's data print as `<redacted>`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-/// Reads a string and makes a `T` of it. The error says what was expected, and that it is a
-/// string where another type was sent; it never quotes the input.
+/// Parses a string into a `T`. The error says what was expected, and that a string is needed
+/// where another type was sent; it never quotes the input.
 struct StringVisitor<T> {
     expected: &'static str,
     parse: fn(&str) -> Option<T>,
@@ -92,9 +92,8 @@ macro_rules! checked_string {
     };
 }
 
-/// Names that may be logged and sent on: they identify, they are nobody's data.
 impl Version {
-    /// A command that carries this instead of a version means the one that its user's last success told.
+/// In a command, this stands for the version of its user's last success.
     pub const PREVIOUS: &'static str = "previous";
 
     pub fn is_previous(&self) -> bool {
@@ -102,6 +101,7 @@ impl Version {
     }
 }
 
+/// Identifiers that may be logged and passed on: they hold no user's data.
 macro_rules! public {
     ($($name:ident),*) => { $(
         impl fmt::Display for $name {
@@ -124,7 +124,7 @@ macro_rules! public {
     )* };
 }
 
-/// A user's data: prints as `<redacted>`, cannot be serialized by accident.
+/// A user's data: prints as `<redacted>`, and can't be serialized by accident.
 macro_rules! personal {
     ($($name:ident),*) => { $(
         impl fmt::Debug for $name {
@@ -149,7 +149,7 @@ checked_string!(
 );
 
 checked_string!(
-    /// The provider's own id of the user. `.` and `..` are no ids: in a URL's path they mean another place.
+    /// The provider's own id of the user. `.` and `..` are not ids: in a URL's path they refer to another resource.
     UserId,
     expected: "1 to 200 characters without control characters, and not `.` or `..`",
     check: |text| printable(text, 200) && text != "." && text != "..",
@@ -168,7 +168,7 @@ checked_string!(
 );
 
 checked_string!(
-    /// What the provider gave as the user's version. It travels in an HTTP header, so it is ASCII.
+    /// The user's version, as given by the provider. It is sent in an HTTP header, so it is ASCII.
     Version,
     expected: "1 to 200 printable ASCII characters",
     check: |text| (1..=200).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b)),
@@ -184,7 +184,7 @@ checked_string!(
 );
 
 checked_string!(
-    /// A text of which no more is known than that it is not empty. The body's size bounds it.
+    /// A text of which only its presence is checked. The body's size bounds it.
     Filled,
     expected: "1 or more characters (an empty string does not clear a field)",
     check: |text| !text.is_empty(),
@@ -192,7 +192,7 @@ checked_string!(
 );
 
 checked_string!(
-    /// An e-mail address. The form is checked; whether it exists is the provider's to say.
+    /// An e-mail address. Only the form is checked, not whether the address exists.
     Email,
     expected: "an e-mail address of at most 200 characters, such as name@example.com",
     check: |text| text.chars().count() <= 200
@@ -230,7 +230,7 @@ checked_string!(
 public!(ProviderName, UserId, BatchId, Version);
 personal!(Text, Filled, Email, Phone, Locale);
 
-/// A password, a hash or a code: kept from every print, and wiped from memory when it is dropped.
+/// A password, a hash or a code: never printed, and wiped from memory on drop.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 

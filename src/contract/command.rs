@@ -1,4 +1,4 @@
-//! The command: which user, at which provider, gets which fields.
+//! The command: which fields of which user at which provider to change.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,9 +19,9 @@ pub type CommandId = Uuid;
 /// Which of the two streams of commands a delivery belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrafficClass {
-    /// Somebody waits for it.
+    /// A person waits for it.
     Interactive,
-    /// A migration: it takes the pace that interactive traffic leaves.
+    /// A migration: it uses the pace that interactive traffic leaves unused.
     Bulk,
 }
 
@@ -43,7 +43,7 @@ impl TrafficClass {
     extend("$id" = "urn:usher:schemas/update-user.v1.json")
 )]
 pub struct UpdateUser {
-    /// The idempotency key: a command that comes again under the same id is not applied again.
+    /// The idempotency key: a second command with the same id is not applied again.
     #[serde(deserialize_with = "command_id")]
     #[schemars(extend("pattern" = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"))]
     pub id: CommandId,
@@ -55,24 +55,24 @@ pub struct UpdateUser {
     #[serde(deserialize_with = "object")]
     pub update: Update,
     /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`), and so does the kind
-    /// rest where a header is configured for it; providers without version checks refuse it. `previous` stands for the
+    /// rest where a header is configured for it; providers without version checks refuse it. `previous` means the
     /// `version` of the user's last USER_UPDATE_SUCCESS; where none is known, the command fails (`version_conflict`).
     #[serde(default)]
     pub expected_version: Option<Version>,
     /// Groups the commands of one migration.
     #[serde(default)]
     pub batch_id: Option<BatchId>,
-    /// When the publisher made the command.
+    /// When the publisher created the command.
     #[serde(default, deserialize_with = "timestamp")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub issued_at: Option<Timestamp>,
-    /// Past this moment the command is not started any more.
+    /// After this time the command is not started.
     #[serde(default, deserialize_with = "timestamp")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires_at: Option<Timestamp>,
 }
 
-/// What to do with one field. A field that the command leaves out is left as it is.
+/// What to do with one field. A field that the command leaves out is not changed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Change<T> {
     Set(T),
@@ -98,7 +98,7 @@ impl<T> Change<T> {
     }
 }
 
-/// The fields to change: those that all providers share, and under a provider kind's name what it alone has.
+/// The fields to change: those that all providers share, and, under a provider kind's name, its own.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
@@ -123,7 +123,7 @@ pub struct Update {
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub family_name: Option<Change<Text>>,
-    /// The whole name, as it is shown. Null clears it.
+    /// The full name as it is displayed. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub display_name: Option<Change<Text>>,
@@ -135,25 +135,25 @@ pub struct Update {
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Locale>")]
     pub locale: Option<Change<Locale>>,
-    /// What Zitadel alone has.
+    /// Fields that only Zitadel has.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "ZitadelUpdate")]
     pub zitadel: Option<ZitadelUpdate>,
-    /// What Sivo alone has.
+    /// Fields that only Sivo has.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "SivoUpdate")]
     pub sivo: Option<SivoUpdate>,
-    /// What MATTR alone has.
+    /// Fields that only MATTR has.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "MattrUpdate")]
     pub mattr: Option<MattrUpdate>,
-    /// What SCIM alone has.
+    /// Fields that only SCIM has.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "ScimUpdate")]
     pub scim: Option<ScimUpdate>,
 }
 
-/// A field that every provider kind may have, under its name in the command.
+/// A field that all provider kinds share, under its name in the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Field {
@@ -192,7 +192,7 @@ impl Field {
         }
     }
 
-    /// Where the field stands in a command.
+    /// The field's JSON pointer in a command.
     pub fn pointer(self) -> String {
         format!("/update/{}", self.name())
     }
@@ -233,12 +233,12 @@ impl Update {
         names
     }
 
-    /// Whether it has nothing but fields that all providers share.
+    /// Whether it changes only fields that all providers share.
     pub fn is_shared(&self) -> bool {
         self.zitadel.is_none() && self.sivo.is_none() && self.mattr.is_none() && self.scim.is_none()
     }
 
-    /// This update and then the later one, as one: the last value of each shared field.
+    /// This update followed by the later one: the last value of each shared field. Provider blocks are dropped.
     pub fn followed_by(&self, later: &Self) -> Self {
         Self {
             username: later.username.clone().or_else(|| self.username.clone()),
@@ -253,7 +253,7 @@ impl Update {
         }
     }
 
-    /// The provider kind whose block is there and names nothing.
+    /// The provider kind whose block is present and empty.
     pub(super) fn empty_block(&self) -> Option<&'static str> {
         let blocks = [
             (
@@ -279,7 +279,7 @@ impl Update {
     }
 }
 
-/// For a field where null clears and absence leaves alone. serde calls this only when the key is there.
+/// For a field that null clears and absence leaves unchanged. serde calls this only if the key is present.
 pub(super) fn change<'de, D, T>(deserializer: D) -> Result<Option<Change<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -289,7 +289,7 @@ where
     Ok(Some(value.map_or(Change::Clear, Change::Set)))
 }
 
-/// For a member where null means nothing and is refused.
+/// For a member that must not be null.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -307,7 +307,7 @@ where
     object(deserializer).map(Some)
 }
 
-/// Reads a struct from a JSON object alone: serde would take an array of its members' values too.
+/// Reads a struct only from a JSON object: serde would also accept an array of its members' values.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -336,7 +336,7 @@ fn command_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandId, D
     )
 }
 
-/// The hyphenated form alone: the id stands in events, and one id must not have several spellings.
+/// Accepts only the hyphenated form: events contain the id, and one id must not have several spellings.
 pub(super) fn parse_command_id(text: &str) -> Option<CommandId> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! The dead letter's headers: what an operator needs to mend the cause and send the command again.
+//! The dead letter's headers: what an operator needs to fix the cause and redrive the command.
 
 use jiff::Timestamp;
 
@@ -16,9 +16,9 @@ pub const ROUTING_KEY: &str = "x-usher-routing-key";
 pub const REDRIVES: &str = "x-usher-redrives";
 pub const VERSION: &str = "x-usher-version";
 
-/// Which of the command's own headers were cut, because they did not fit beside these: their number and names.
+/// The number and names of the command's own headers that were cut because they did not fit beside these.
 pub const HEADERS_CUT: &str = "x-usher-headers-cut";
-/// What the names of all these begin with.
+/// The prefix of all these names.
 pub const PREFIX: &str = "x-usher-";
 
 /// The value of one header.
@@ -28,7 +28,7 @@ pub enum HeaderValue {
     Number(u32),
 }
 
-/// Where a command came from and what was spent on it.
+/// A failed command: where it was published, its failure and its attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter<'a> {
     pub failure: &'a Failure,
@@ -42,7 +42,7 @@ pub struct DeadLetter<'a> {
 }
 
 impl DeadLetter<'_> {
-    /// The headers that are added to those that the command came with.
+    /// The headers that are added to the command's own.
     pub fn headers(&self) -> Vec<(&'static str, HeaderValue)> {
         let text = |text: &str| HeaderValue::Text(text.to_owned());
         let mut headers = vec![

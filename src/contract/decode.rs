@@ -1,4 +1,4 @@
-//! The door: bytes in, a valid command or a refusal that says where and how to fix it.
+//! Decodes a body into a valid command, or a refusal that says where the error is and how to fix it.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use super::command::{CommandId, Field, UpdateUser, object, parse_command_id};
 use super::event::EventIds;
 use super::failure::{Failure, Reason};
 
-/// A larger body is refused unread.
+/// A larger body is refused without decoding it.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Event ids of commands that have no id of their own are made under this name space.
+/// The UUID namespace for the keys of commands without an id.
 const NAMELESS: Uuid = Uuid::from_u128(0x5b0f_6c52_41d9_5f0a_9b86_6d1c_3a7e_9f10);
 
 #[derive(Deserialize)]
 struct Body(#[serde(deserialize_with = "object")] UpdateUser);
 
-/// A text without the byte order marks before it: some publishers and editors begin UTF-8 with one, which JSON does not
-/// allow, and it says nothing. Joined files may bring several.
+/// A text without leading byte order marks. Some publishers and editors begin UTF-8 with one; it has no meaning, and JSON
+/// does not allow it. Concatenated files may have several.
 pub fn without_marks(mut text: &[u8]) -> &[u8] {
     while let Some(rest) = text.strip_prefix(b"\xef\xbb\xbf") {
         text = rest;
@@ -48,7 +48,7 @@ pub fn decode(body: &[u8]) -> Result<UpdateUser, Failure> {
     if let Some(kind) = command.update.empty_block() {
         return Err(invalid(
             format!("/update/{kind}"),
-            "nothing is named in it; name a field, or leave it out",
+            "the block is empty; name a field in it, or leave it out",
         ));
     }
     if command.update.field_names().is_empty() {
@@ -64,7 +64,7 @@ fn invalid(pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'stati
     Failure::new(Reason::Invalid, detail).at(pointer)
 }
 
-/// What is not JSON as a whole is not judged by its beginning.
+/// A body that is not JSON as a whole is refused as such, even if its beginning has another error.
 fn refusal(body: &[u8], path: &Path, error: &serde_json::Error) -> Failure {
     match error.classify() {
         Category::Data => match serde_json::from_slice::<IgnoredAny>(body) {
@@ -79,7 +79,7 @@ fn refusal_of_syntax(error: &serde_json::Error) -> Failure {
     Failure::new(
         Reason::Undecodable,
         format!(
-            "the body is not JSON: it breaks at line {}, column {}; send one JSON object in UTF-8",
+            "the body is not JSON: the error is at line {}, column {}; send one JSON object in UTF-8",
             error.line(),
             error.column()
         ),
@@ -102,13 +102,13 @@ fn refusal_of_data(path: &Path, message: &str) -> Failure {
     invalid(pointer, detail)
 }
 
-/// Says how to fix what serde's message is about, and names the member where the path doesn't.
+/// Turns serde's message into how to fix it, and names the member where the path doesn't.
 fn remedy(message: &str) -> (Option<String>, String) {
     if let Some(member) = quoted(message, "missing field `") {
         return (Some(member.into()), "the member is required; add it".into());
     }
     if let Some(member) = quoted(message, "duplicate field `") {
-        return (Some(member.into()), "the member stands twice; keep one".into());
+        return (Some(member.into()), "the member appears twice; keep one".into());
     }
     let expected = expected_of(message);
     if message.starts_with("unknown field") {
@@ -125,12 +125,12 @@ fn remedy(message: &str) -> (Option<String>, String) {
     (None, format!("{is}{send}"))
 }
 
-/// What serde's message says was expected: these words are ours and quote nothing. It quotes the input before them.
+/// The part of serde's message that says what was expected: that text is ours. The part before it quotes the input.
 pub fn expected_of(message: &str) -> Option<&str> {
     message.rsplit_once(", expected ").map(|(_, expected)| expected)
 }
 
-/// The JSON type that was sent, where another one is wanted.
+/// The JSON type that was sent, where another one is expected.
 fn sent_type(message: &str) -> Option<&'static str> {
     let sent = message.strip_prefix("invalid type: ")?;
     [
@@ -147,7 +147,7 @@ fn sent_type(message: &str) -> Option<&'static str> {
     .find_map(|(word, sent_type)| sent.starts_with(word).then_some(sent_type))
 }
 
-/// serde has words of its own for JSON's types.
+/// Translates serde's names of types into JSON's.
 fn in_json_words(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
@@ -161,7 +161,7 @@ fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.split('`').next()
 }
 
-/// A key as a pointer shows it. One that does not look like a name may be somebody's data and is not repeated.
+/// A key as shown in a pointer. A key that does not look like a name may be a user's data and is not shown.
 pub fn shown_key(key: &str) -> &str {
     let name = !key.is_empty()
         && key.len() <= 40
@@ -185,10 +185,10 @@ fn pointer(path: &Path) -> String {
     pointer
 }
 
-/// Who a delivery is about, as far as it can be told, for its events.
+/// The identity of a delivery's command for its events, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ident {
-    /// What its event ids are made from: the command's id, or else the AMQP `message_id`, or else the body.
+    /// What its event ids derive from: the command's id, or else the AMQP `message_id`, or else the body.
     pub key: Uuid,
     pub event_ids: EventIds,
     /// The command's id, or else the AMQP `message_id`.
@@ -196,7 +196,7 @@ pub struct Ident {
     pub user_id: Option<String>,
     pub batch_id: Option<BatchId>,
     pub fields: Vec<&'static str>,
-    /// How often an operator has sent it again.
+    /// How often the command was redriven.
     pub redrives: u32,
 }
 
@@ -222,7 +222,7 @@ impl Ident {
         }
     }
 
-    /// What can be told of a body that was refused.
+    /// What can be read of a body that was refused.
     pub fn of_refused(body: &[u8], message_id: Option<&str>, redrives: u32) -> Self {
         let json = (body.len() <= BODY_BYTES_MAX)
             .then(|| serde_json::from_slice::<Value>(without_marks(body)).ok())

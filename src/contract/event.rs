@@ -1,4 +1,4 @@
-//! The event: CloudEvents 1.0 in structured mode, with an id that a repeat keeps.
+//! The event: CloudEvents 1.0 in structured mode, with an id that repeats keep.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Summary {
     pub attempts: u32,
     pub duration_ms: u64,
     pub merged_into: Option<CommandId>,
-    /// Names with commas between them.
+    /// Field names, separated by commas.
     names: String,
 }
 
@@ -105,7 +105,7 @@ impl EventType {
         }
     }
 
-    /// The same command, type and number of redrives give the same id, whoever publishes and how often.
+    /// The same command, type and number of redrives give the same id, whichever worker publishes it and how often.
     pub fn id(self, ident: &Ident) -> Uuid {
         match self {
             Self::Start => ident.event_ids.start,
@@ -140,7 +140,7 @@ impl EventIds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(
     title = "UserUpdateEvent",
-    description = "What became of a command: a CloudEvent 1.0 in structured mode. Events may repeat, under the same id.",
+    description = "The progress and outcome of a command: a CloudEvent 1.0 in structured mode. Events may repeat, with the same id.",
     extend("$id" = SCHEMA_ID),
     transform = tagged
 )]
@@ -169,13 +169,13 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum EventBody {
-    /// The command's turn has come.
+    /// The command is about to run.
     #[serde(rename = "USER_UPDATE_START")]
     Start(Started),
     /// The user is as asked.
     #[serde(rename = "USER_UPDATE_SUCCESS")]
     Success(Succeeded),
-    /// The command ended as a dead letter.
+    /// The command failed and is a dead letter.
     #[serde(rename = "USER_UPDATE_FAIL")]
     Fail(Failed),
 }
@@ -184,7 +184,7 @@ pub enum EventBody {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = closed)]
 pub struct Started {
-    /// The command's id; of a command that could not be read the AMQP `message_id`, or null.
+    /// The command's id; for a command that could not be decoded, the AMQP `message_id` or null.
     pub command_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BatchId")]
@@ -201,18 +201,18 @@ pub struct Started {
 pub struct Succeeded {
     #[serde(flatten)]
     pub command: Started,
-    /// Calls that were spent on the command.
+    /// Calls that count as attempts.
     pub attempts: u32,
-    /// From the command's turn to its outcome.
+    /// From the start of the run to its outcome.
     pub duration_ms: u64,
-    /// False where the user is known to have been as asked already. A write without a read before it does not know.
+    /// False where the user is known to have been as asked already, which a write without a read before it can't know.
     pub changed: bool,
     /// Where one call applied several commands of a user: the command whose call it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "uuid"))]
     pub merged_into: Option<CommandId>,
-    /// The user's version since then, where the provider checks versions and told it: what a next command's
-    /// `expectedVersion` may name.
+    /// The user's version after the command, where the provider checks versions and returned it. The next command may name
+    /// it as `expectedVersion`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Version")]
     pub version: Option<Version>,
@@ -224,9 +224,9 @@ pub struct Succeeded {
 pub struct Failed {
     #[serde(flatten)]
     pub command: Started,
-    /// Calls that were spent on the command.
+    /// Calls that count as attempts.
     pub attempts: u32,
-    /// From the command's turn to its outcome.
+    /// From the start of the run to its outcome.
     pub duration_ms: u64,
     pub error: EventError,
 }
@@ -247,7 +247,7 @@ pub struct EventError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "json-pointer"))]
     pub pointer: Option<String>,
-    /// What is wrong and what to do about it. Never a value.
+    /// What is wrong and how to fix it. Never a value.
     pub detail: Cow<'static, str>,
 }
 

@@ -1,4 +1,4 @@
-//! What one provider kind alone has, under `update.<kind>`.
+//! Fields of a single provider kind, under `update.<kind>`.
 
 mod sivo;
 
@@ -15,7 +15,7 @@ use super::json::Json;
 
 pub use sivo::{SivoField, SivoUpdate};
 
-/// Names of the members that are there, as events give them.
+/// Names of the members that are present, as events show them.
 macro_rules! present_names {
     ($self:ident, $kind:literal, $($member:ident => $name:literal),*) => {
         [$(($self.$member.is_some(), concat!($kind, ".", $name))),*]
@@ -24,7 +24,7 @@ macro_rules! present_names {
     };
 }
 
-/// Prints the type's name alone: whatever is in it is a user's data, a yes or no and a choice of two included.
+/// Prints only the type's name: everything in it is a user's data, booleans and enums included.
 macro_rules! redacted {
     ($($name:ident $(<$parameter:ident>)?),* $(,)?) => { $(
         impl$(<$parameter>)? fmt::Debug for $name$(<$parameter>)? {
@@ -57,11 +57,11 @@ pub struct ZitadelUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Gender")]
     pub gender: Option<Gender>,
-    /// What becomes of the new e-mail address's verification; needs `email` beside it.
+    /// How the new e-mail address is verified; needs `email` beside it.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<SendCode>")]
     pub email_verification: Option<Verification<SendCode>>,
-    /// What becomes of the new phone number's verification; needs `phone` beside it.
+    /// How the new phone number is verified; needs `phone` beside it.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<Nothing>")]
     pub phone_verification: Option<Verification<Nothing>>,
@@ -76,14 +76,14 @@ impl ZitadelUpdate {
             phone_verification => "phoneVerification", password => "password")
     }
 
-    /// Whether codes come back, which only the publisher's `reply_to` may get.
+    /// Whether the provider returns codes, which may be sent only to the publisher's `reply_to`.
     pub fn returns_code(&self) -> bool {
         matches!(self.email_verification, Some(Verification::ReturnCode(_)))
             || matches!(self.phone_verification, Some(Verification::ReturnCode(_)))
     }
 }
 
-/// `unspecified` takes back what was set.
+/// `unspecified` clears it.
 #[derive(Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub enum Gender {
@@ -93,7 +93,7 @@ pub enum Gender {
     Unspecified,
 }
 
-/// serde would take an object with the word as its key too.
+/// serde would also accept an object with the word as its key.
 impl<'de> Deserialize<'de> for Gender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserialize_with(
@@ -116,13 +116,13 @@ impl<'de> Deserialize<'de> for Gender {
 pub enum Verification<S> {
     /// The provider sends the user a code.
     SendCode(S),
-    /// The provider returns the code; it goes to the publisher's `reply_to` and nowhere else.
+    /// The provider returns the code, which is sent only to the publisher's `reply_to`.
     ReturnCode(Nothing),
     /// The publisher has verified it already.
     Verified(True),
 }
 
-/// Through the members, because serde calls an enum with two keys or none broken JSON.
+/// Read through the members, because serde reports an enum with two keys or none as a syntax error.
 impl<'de, S: Deserialize<'de>> Deserialize<'de> for Verification<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -179,7 +179,7 @@ impl TryFrom<bool> for True {
     }
 }
 
-/// A new password: in the clear or hashed, proven by the current one, by a code, or by the worker's own permission.
+/// A new password, in clear text or hashed, authorised by the current one, a code, or the worker's own permission.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "PasswordMembers")]
 #[schemars(with = "PasswordMembers")]
@@ -208,21 +208,21 @@ pub enum PasswordProof {
     "not" = { "required": ["currentPassword", "verificationCode"] }
 ))]
 struct PasswordMembers {
-    /// The new password; or else `hash`.
+    /// The new password. Either this or `hash`.
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Secret")]
     password: Option<Secret>,
-    /// The new password's hash in modular crypt format; or else `password`.
+    /// The new password's hash in modular crypt format. Either this or `password`.
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Secret")]
     hash: Option<Secret>,
     /// Whether the user must change it at the next login.
     change_required: bool,
-    /// The present password; or else `verificationCode`, or neither.
+    /// The current password. Either this or `verificationCode`, or neither.
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Secret")]
     current_password: Option<Secret>,
-    /// A code that the user was sent; or else `currentPassword`, or neither.
+    /// A code that was sent to the user. Either this or `currentPassword`, or neither.
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Secret")]
     verification_code: Option<Secret>,
@@ -283,7 +283,7 @@ pub struct ScimUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "bool")]
     pub active: Option<bool>,
-    /// The user's id at whoever provisions it. Null clears it.
+    /// The user's id in the system that provisions it. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub external_id: Option<Change<Text>>,

@@ -1,4 +1,4 @@
-//! Why a command ended badly, and whose fault a provider's answer is.
+//! Why a command failed, and whose fault a provider's answer is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,9 +19,9 @@ pub enum Reason {
     UnsupportedField,
     /// The body is larger than 256 KiB.
     Oversized,
-    /// `expiresAt` had passed before the first call, or its time to live in the queue ran out.
+    /// `expiresAt` had passed before the first call, or the message's time to live in the queue ran out.
     Expired,
-    /// A command under the same id has succeeded before, and had another body.
+    /// A command with the same id and another body has already succeeded.
     IdReused,
     /// The provider refused the values.
     Rejected,
@@ -35,9 +35,9 @@ pub enum Reason {
     VersionConflict,
     /// The provider kept failing on this command while it answered others.
     RetriesExhausted,
-    /// It cannot be known whether the provider applied the command, and sending it again could do harm.
+    /// It is unknown whether the provider applied the command, and sending it again could do harm.
     OutcomeUnknown,
-    /// Handling the command broke the worker, or the broker gave it up.
+    /// Running the command crashed workers, or the broker dead-lettered it.
     Poison,
 }
 
@@ -59,7 +59,7 @@ impl Reason {
         Self::Poison,
     ];
 
-    /// Whether the command alone says so, whatever the provider is like.
+    /// Whether the reason follows from the command alone, whatever the provider answers.
     pub fn is_the_publishers(self) -> bool {
         matches!(
             self,
@@ -72,7 +72,7 @@ impl Reason {
         )
     }
 
-    /// Whether it is what the provider answered to the command's own call.
+    /// Whether the reason is the provider's answer to the command's own call.
     pub fn is_the_providers(self) -> bool {
         matches!(
             self,
@@ -106,8 +106,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A command's bad end: what the FAIL event and the dead letter say. It quotes no value of the command
-/// and nothing of the provider's body but a code.
+/// Why a command failed, for the FAIL event and the dead letter. It quotes no value of the command,
+/// and of the provider's body only a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
@@ -148,28 +148,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whose fault a provider's answer is: the first column of the decision that the handler takes.
+/// Whose fault a provider's answer is: the attempts' decision depends on it first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The command's: it ends with this reason.
     Command(Reason),
     /// The worker's: the provider does not accept its credentials (401).
     Credentials,
-    /// The same, but there are other credentials by now, or a new token can be fetched: the call may go out
-    /// again at once.
+    /// The same, but the credentials have changed since, or a new token can be fetched: the call may be
+    /// repeated at once.
     CredentialsRenewed,
-    /// Open: this user's, or everybody's (403).
+    /// Open: this user's, or every user's (403).
     Denied,
-    /// Open: the command's, or the configuration's, which has the same requests made for everybody (405, 415).
+    /// Open: the command's, or the configuration's, by which the requests for all users have the same form (405, 415).
     Configuration,
-    /// Nobody's: the request was not taken up this time (408, 423). It may go out once more at no charge.
+    /// No one's: the request was not processed this time (408, 423). It may be repeated once without counting.
     Again,
-    /// Nobody's: the connection was shut before the request was looked at. It may go out on the next one.
+    /// No one's: the connection was closed before the request was processed. It may be sent on the next one.
     Unprocessed,
-    /// Nobody's: nothing was applied, since the request did not fit the user as it is. It is to be read, and the request
-    /// made again for what it is.
+    /// No one's: nothing was applied, since the request did not fit the user's state. The user has to be read, and the
+    /// request made again to fit it.
     ReadFirst,
-    /// Nobody's: the pace is too high (429). The provider may say how long to wait.
+    /// No one's: the pace is too high (429). The provider may say how long to wait.
     Throttled { retry_after: Option<Duration> },
     /// The worker's: it lacks what a call needs, such as a file descriptor. Nothing was sent.
     Worker,
@@ -177,12 +177,12 @@ pub enum Fault {
     Unreachable,
     /// The provider's: 5xx or an answer that cannot be read. The request may have been applied.
     Broken,
-    /// The request was sent and no answer of the provider came (a time-out, 502, 504): it may have been applied.
+    /// The request was sent and the provider did not answer (a time-out, 502, 504): it may have been applied.
     Unknown,
 }
 
 impl Fault {
-    /// Whether the answer says all that is to be known, whoever else fails or passes.
+    /// Whether the answer can be judged by itself, whatever the calls of other users show.
     pub fn speaks_for_itself(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! JSON as it was written. What is passed on as given is kept as its text: read as a value, numbers of many digits would
+//! JSON as it was written. A value that is passed on is kept as its text: if it were parsed, numbers of many digits would
 //! be rounded, and numbers beyond a float's range refused.
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// Levels of objects and arrays: with what stands around it, it can still be read as a value.
+/// The most levels of objects and arrays: together with the levels around it, the value stays parsable.
 const DEPTH_MAX: u32 = 120;
 
 /// Any JSON value, as it was written. A user's data: prints as `<redacted>`, cannot be serialized by accident.
@@ -18,7 +18,7 @@ const DEPTH_MAX: u32 = 120;
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// What JSON makes of a value.
+    /// Serializes a value.
     pub(super) fn of(value: &impl Serialize) -> serde_json::Result<Self> {
         serde_json::value::to_raw_value(value).map(Self)
     }
@@ -31,7 +31,7 @@ impl Json {
         self.0.get() == "null"
     }
 
-    /// The JSON type, in serde's words.
+    /// The JSON type, by serde's name for it.
     fn type_name(&self) -> &'static str {
         match self.0.get().as_bytes().first() {
             Some(b'{') => "map",
@@ -99,10 +99,10 @@ impl JsonSchema for Json {
     }
 }
 
-/// What the text alone does not show to be right: that nobody reads two things from it.
+/// Checks what parsing did not: that readers can't understand the text differently.
 fn look_through(text: &RawValue, depth: u32) -> Result<(), &'static str> {
     const TOO_DEEP: &str = "invalid value: too deep, expected at most 120 levels of objects and arrays";
-    const TWICE: &str = "invalid value: a name twice, expected objects in which each name stands once";
+    const TWICE: &str = "invalid value: a name twice, expected objects in which each name appears once";
     const NO_TEXT: &str = "invalid value: no text, expected texts of whole characters";
     let text = text.get();
     let within = || depth.checked_sub(1).ok_or(TOO_DEEP);
@@ -131,7 +131,7 @@ fn look_through(text: &RawValue, depth: u32) -> Result<(), &'static str> {
     }
 }
 
-/// An object's members, those of the same name too.
+/// An object's members, including those with the same name.
 struct Pairs<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Pairs<'de> {

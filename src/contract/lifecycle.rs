@@ -1,5 +1,5 @@
-//! The lifecycle event: what becomes of a provider as a whole, told once for the whole fleet. A CloudEvent 1.0 in
-//! structured mode, under routing keys of its own, so that counts of `user.update.#` know nothing of it.
+//! The lifecycle event: a provider's pauses, published once for the whole fleet. A CloudEvent 1.0 in structured mode,
+//! under routing keys of its own, so that bindings to `user.update.#` don't receive it.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub const SCHEMA_ID: &str = "urn:usher:schemas/lifecycle-event.v1.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(
     title = "LifecycleEvent",
-    description = "What becomes of a provider as a whole: a CloudEvent 1.0 in structured mode, once for the whole fleet. Events may repeat, under the same id.",
+    description = "A pause of a provider or its end: a CloudEvent 1.0 in structured mode, once for the whole fleet. Events may repeat, with the same id.",
     extend("$id" = SCHEMA_ID),
     transform = tagged
 )]
@@ -42,10 +42,10 @@ pub struct LifecycleEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum LifecycleBody {
-    /// Nobody calls the provider, for a while that somebody should know of; or the cause is another one now.
+    /// Calls to the provider are paused for longer than a moment, or the cause of the pause has changed.
     #[serde(rename = "PROVIDER_PAUSED")]
     Paused(ProviderPaused),
-    /// Calls go on.
+    /// Calls have resumed.
     #[serde(rename = "PROVIDER_RESUMED")]
     Resumed(ProviderResumed),
 }
@@ -58,7 +58,7 @@ pub struct ProviderPaused {
     /// When the pause began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// When the next call goes out, as known at the event's time.
+    /// When the next call is due, as known at the event's time.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub next_probe: Timestamp,
 }
@@ -67,9 +67,9 @@ pub struct ProviderPaused {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = closed)]
 pub struct ProviderResumed {
-    /// What the pause was for.
+    /// The cause of the pause.
     pub cause: PauseCause,
-    /// When it began.
+    /// When the pause began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
 }
@@ -91,7 +91,7 @@ impl LifecycleEvent {
         Self::new(provider, id, LifecycleBody::Paused(paused), now)
     }
 
-    /// The end of the pause that the event with this id told of.
+    /// The end of the pause that the event `paused` reported.
     pub fn resumed(provider: &ProviderName, paused: Uuid, resumed: ProviderResumed, now: Timestamp) -> Self {
         let id = Uuid::new_v5(&paused, b"PROVIDER_RESUMED");
         Self::new(provider, id, LifecycleBody::Resumed(resumed), now)
@@ -135,7 +135,7 @@ impl LifecycleKind {
         }
     }
 
-    /// The event's routing key without the provider's name, which is its last word.
+    /// The event's routing key without its last word, the provider's name.
     pub fn topic(self) -> &'static str {
         match self {
             Self::Paused => "provider.paused",

@@ -1,4 +1,4 @@
-//! The notice: what the workers of a fleet tell each other, and the marks that they leave in the outcome log.
+//! The notice that the workers of a fleet send each other, and the marks that they put into the outcome log.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A START event is repeated with this header when a turn ended without an outcome: the command goes back.
+/// A START event is repeated with this header when a run ended without an outcome and the command was handed back.
 /// `untouched` or `called`: whether the provider may have applied it.
 pub const HANDED_BACK: &str = "x-usher-handed-back";
 
-/// An event of the log is repeated with this header, `<worker>/<number>`: whoever reads it has read all that
-/// was in the log before.
+/// An event of the log is repeated with this header, `<worker>/<number>`: a worker that reads it has read all earlier
+/// events of the log.
 pub const BARRIER: &str = "x-usher-barrier";
 
 /// One worker process.
@@ -38,7 +38,7 @@ impl fmt::Debug for WorkerId {
     }
 }
 
-/// A worker's turn at a command, or another act that it numbers. A START event has its turn as its `app_id`:
+/// A worker's run of a command, or a barrier of the worker. A START event has its run as its `app_id`:
 /// `<worker>/<number>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunId {
@@ -62,40 +62,39 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What a worker tells the others. What it doesn't know of a later version it leaves out.
+/// What a worker reports to the others. Members that a later version adds are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {
     pub worker: WorkerId,
-    /// The partitions whose leases it holds.
+    /// The partitions whose leases the worker holds.
     pub leases: Vec<u16>,
-    /// It takes no more leases.
+    /// The worker takes no more leases.
     #[serde(default)]
     pub leaving: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
-    /// What it knows of the fleet's pace.
+    /// What the worker knows of the fleet's pace.
     pub pace: Learned,
 }
 
-/// The fleet's pace, as the provider has taught it: all workers hold the same one, and the pace follows from it. Paces
-/// are in calls per second.
+/// The fleet's pace, as learned from the provider's answers. All workers share it. Paces are in calls per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Learned {
-    /// How often the provider has slowed the fleet down. The rest is since the last time.
+    /// How often the provider has slowed the fleet down. The other members are since the last slowdown.
     pub slowdowns: u64,
     /// Where it began, and what it returned to.
     pub floor: f64,
     pub plateau: f64,
-    /// The best pace that was borne lately.
+    /// The highest recent pace that the provider accepted.
     pub best: f64,
-    /// Seconds in which calls waited for the pace.
+    /// Seconds during which calls waited for the pace.
     pub age: f64,
 }
 
 impl Learned {
-    /// Whether a worker can have come to know this.
+    /// Whether a worker could have learned these values.
     fn is_sound(&self) -> bool {
         let is_pace = |pace: f64| pace > 0.0 && pace <= PACE_MAX;
         let paces = [self.floor, self.plateau, self.best];
@@ -103,7 +102,7 @@ impl Learned {
     }
 }
 
-/// Nobody calls. Times are spans, since clocks differ.
+/// Calls are paused. Times are durations, since clocks differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Paused {
@@ -112,17 +111,17 @@ pub struct Paused {
     pub since_ms: u64,
 }
 
-/// Why nobody calls, where that concerns the whole fleet.
+/// Why calls are paused, where that concerns the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseCause {
     /// The provider asked to wait (429).
     Throttled,
-    /// It fails for everybody, or can't be reached.
+    /// The provider fails for every user, or can't be reached.
     Outage,
-    /// It refuses the workers' credentials.
+    /// The provider refuses the workers' credentials.
     Credentials,
-    /// It refuses the form of the workers' requests.
+    /// The provider refuses the form of the workers' requests.
     Configuration,
 }
 
@@ -137,24 +136,24 @@ impl PauseCause {
     }
 }
 
-/// A longer id is none that a worker gives itself.
+/// No worker gives itself a longer id.
 const WORKER_ID_BYTES_MAX: usize = 64;
 
-/// A notice without its leases, and what each of them adds at most.
+/// The most bytes of a notice without its leases, and of each lease.
 const NOTICE_BYTES_MAX: usize = 1024;
 const LEASE_BYTES_MAX: usize = 8;
 
-/// No provider gives so many calls per second.
+/// In calls per second. No provider allows this many.
 const PACE_MAX: f64 = 1e6;
 
-/// In seconds: no worker is a hundred years old.
+/// In seconds, a hundred years: no worker runs that long.
 const AGE_MAX: f64 = 3.2e9;
 
-/// Why a notice is ignored. Whoever may write to the exchange can send anything.
+/// Why a notice is ignored. Any client that may write to the exchange can send anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
     Oversized,
-    /// No JSON, a member that is missing, or a value that is none of its kind.
+    /// Not JSON, a missing member, or a value of another type.
     Unreadable,
     Worker,
     Leases,
@@ -174,7 +173,7 @@ impl Unusable {
 }
 
 impl Notice {
-    /// Reads what came, in a fleet with so many partitions.
+    /// Reads and checks a notice in a fleet with this many partitions.
     pub fn read(bytes: &[u8], partitions: u16) -> Result<Self, Unusable> {
         if bytes.len() > NOTICE_BYTES_MAX + LEASE_BYTES_MAX * usize::from(partitions) {
             return Err(Unusable::Oversized);

@@ -1,4 +1,4 @@
-//! The one table: what became of a command, and what the world is told of it.
+//! The one table from a command's outcome to its event and dead letter.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::failure::Failure;
 pub enum Outcome {
     /// The user is as asked.
     Success {
-        /// False where the user already was.
+        /// False where the user was as asked already.
         changed: bool,
-        /// The user's version since then, where the provider told it.
+        /// The user's version after the command, where the provider returned it.
         version: Option<Version>,
     },
-    /// The command ended badly: a FAIL event, and a dead letter with the same reason.
+    /// The command failed: a FAIL event, and a dead letter with the same reason.
     Failure(Failure),
 }
 
@@ -29,7 +29,7 @@ impl Outcome {
         }
     }
 
-    /// What the dead letter says, where there is one.
+    /// The failure for the dead letter, if there is one.
     pub fn dead_letter(&self) -> Option<&Failure> {
         match self {
             Self::Success { .. } => None,
@@ -38,14 +38,14 @@ impl Outcome {
     }
 }
 
-/// An outcome with what it took.
+/// An outcome with its attempts and duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     pub outcome: Outcome,
-    /// Calls that were spent on the command.
+    /// Calls that count as attempts.
     pub attempts: u32,
-    /// From the command's turn to its outcome.
+    /// From the start of the run to its outcome.
     pub duration: Duration,
-    /// The command whose call applied this one, too.
+    /// The command whose call also applied this one.
     pub merged_into: Option<CommandId>,
 }

@@ -1,15 +1,15 @@
-//! What a provider's answer tells of its quota. It is evidence, not truth: the quota may be shared with
-//! others, and headers may be wrong.
+//! What a provider's answer says of its quota. It is a hint: the quota may be shared with other clients,
+//! and headers may be wrong.
 
 use std::time::Duration;
 
 /// Read from the headers of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimitHint {
-    /// So many calls in each window of this length.
+    /// The calls allowed in each window, and the window's length.
     pub limit: Option<(u64, Duration)>,
-    /// Calls that are left in the present window.
+    /// Calls that remain in the current window.
     pub remaining: Option<u64>,
-    /// When the present window ends, from now.
+    /// The time until the current window ends.
     pub reset: Option<Duration>,
 }

@@ -36,8 +36,8 @@ fn generate<T: JsonSchema>(settings: SchemaSettings) -> Schema {
         .into_root_schema_for::<T>()
 }
 
-/// Formats such as `uint32` are schemars' own, and strict validators refuse them. A default of null says no more
-/// than that a member may be left out, and stands where null is refused too. Lines end where the source's do.
+/// Formats such as `uint32` are schemars' own, and strict validators refuse them. A default of null only means that a
+/// member may be left out, and would also appear where null is refused. Line breaks in descriptions are the source's.
 fn plain(schema: &mut Schema) {
     if let Some(Value::String(format)) = schema.get("format")
         && ["int", "uint", "double"]
@@ -54,13 +54,13 @@ fn plain(schema: &mut Schema) {
     }
 }
 
-/// Nothing but what is named: what usher writes is known to the last member.
+/// Allows no other members: usher writes exactly these.
 pub(super) fn closed(schema: &mut Schema) {
     schema.insert("additionalProperties".into(), false.into());
 }
 
-/// The event's `type` and `data` as members of the whole, so that it can be closed: the alternatives say only how
-/// they belong together.
+/// Lists the event's `type` and `data` as members of the whole schema, so that it can be closed: the alternatives only
+/// say which `data` belongs to which `type`.
 pub(super) fn tagged(schema: &mut Schema) {
     let types: Vec<Value> = schema
         .get("oneOf")
@@ -84,12 +84,12 @@ pub(super) fn tagged(schema: &mut Schema) {
     closed(schema);
 }
 
-/// Puts a schema and its definitions among the components of a document, and mends its references.
+/// Adds a schema and its definitions to the components of a document, and adapts its references.
 pub(super) fn into_components(name: &str, schema: Schema, components: &mut serde_json::Map<String, Value>) {
     let mut schema = schema.to_value();
     relocate(&mut schema);
     if let Some(schema) = schema.as_object_mut() {
-        // The document has names of its own, and references in it are its own.
+        // These belong to a schema that is a document of its own.
         schema.remove("$schema");
         schema.remove("$id");
         if let Some(Value::Object(definitions)) = schema.remove("$defs") {

@@ -1,5 +1,5 @@
-//! What Sivo alone has. Its page lists 42 fields of a user: six are shared ones, 34 stand here, and two texts among the
-//! third to the sixth have lost their names. Nine names here are printed on the page; the others are inferred from a
+//! Fields that only Sivo has. Its page lists 42 fields of a user: six are shared ones, 34 are here, and two texts among
+//! the third to the sixth have lost their names. The page shows nine of the names here; the others are inferred from a
 //! model whose fields have the same types in the same order.
 
 use std::borrow::Cow;
@@ -25,14 +25,14 @@ enum Shape {
     Objects,
 }
 
-/// Whether null clears it.
+/// Whether null clears the field or is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Null {
     Refused,
     Clears,
 }
 
-/// Whether it may hold what lets somebody in.
+/// Whether the field may hold credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Personal,
@@ -41,7 +41,7 @@ enum Kept {
 
 macro_rules! fields {
     ($($field:ident $name:literal $shape:ident $null:ident $kept:ident),* $(,)?) => {
-        /// A field of Sivo's own, under its name at Sivo.
+        /// A field that only Sivo has, under Sivo's name for it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub enum SivoField { $(#[serde(rename = $name)] $field),* }
 
@@ -53,7 +53,7 @@ macro_rules! fields {
                 match self { $(Self::$field => $name),* }
             }
 
-            /// As events give it.
+            /// The name that events show.
             fn event_name(self) -> &'static str {
                 match self { $(Self::$field => concat!("sivo.", $name)),* }
             }
@@ -104,20 +104,20 @@ fields! {
 }
 
 impl SivoField {
-    /// Where the field stands in a command.
+    /// The field's JSON pointer in a command.
     pub fn pointer(self) -> String {
         format!("/update/sivo/{}", self.name())
     }
 
     fn description(self) -> &'static str {
         match self {
-            Self::Metadata => "Anything about the user that is yours to name. Null clears it.",
+            Self::Metadata => "Your own data about the user. Null clears it.",
             Self::Lists => "The lists that the user is on. Null clears them.",
             _ => match self.is() {
                 (Shape::Objects, ..) => {
-                    "Refused where the provider is not set up to write it. What its objects hold is not known: it is passed on as given."
+                    "Refused where the provider is not configured to write it. The members of its objects are not known: they are passed on as given."
                 }
-                _ => "Refused where the provider is not set up to write it.",
+                _ => "Refused where the provider is not configured to write it.",
             },
         }
     }
@@ -145,7 +145,7 @@ impl SivoField {
     }
 }
 
-/// The fields of Sivo's own that a command changes.
+/// The Sivo fields that a command changes.
 #[derive(Clone, Default)]
 pub struct SivoUpdate(Vec<(SivoField, Json)>);
 
