@@ -1,6 +1,6 @@
 //! The port to a broker: deliveries in, confirmed messages out.
 //!
-//! A broker knows bytes and headers, not commands. `amqp` speaks to RabbitMQ, `memory` lives in the
+//! A broker knows bytes and headers, not commands. `amqp` is RabbitMQ, `memory` is a broker inside the
 //! process; one conformance suite runs against both.
 
 use std::fmt;
@@ -29,12 +29,12 @@ pub use listener_status::{ListenerStatus, Ready};
 pub use properties::{Header, Properties};
 pub use topology::Topology;
 
-/// What a consumer holds at most, so that the process stays small whatever is sent.
+/// The most that a consumer holds, so that the process stays small whatever is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Of the bodies of unsettled deliveries together. What comes beyond is let go of and comes again, in order.
+    /// Bytes of the bodies of all unsettled deliveries. Deliveries beyond that are dropped and redelivered, in order.
     pub held_bytes: usize,
-    /// Of one body. A larger one is given up unread: the broker moves it to what it gave up itself.
+    /// Bytes of one body. A larger one is rejected undecoded: the broker moves it to its own dead letters.
     pub body_bytes: usize,
 }
 
@@ -45,56 +45,56 @@ impl Limits {
     };
 }
 
-/// A command as the broker handed it over. It is settled once: acked, or handed back.
-#[must_use = "a delivery that is dropped comes again only when its channel closes: ack it, or hand it back"]
+/// A command as the broker delivered it. It is settled once: acked, or handed back.
+#[must_use = "a dropped delivery is redelivered only when its channel closes: ack it, or hand it back"]
 pub struct Delivery {
     pub body: Bytes,
     pub properties: Properties,
     pub exchange: String,
     pub routing_key: String,
-    /// The broker delivered it before.
+    /// Whether the broker delivered it before.
     pub redelivered: bool,
     pub received_at: Instant,
-    /// Which of its partitions it came from, and whether from the queue of bulk traffic.
+    /// The partition it came from, and whether from the queue of bulk traffic.
     pub partition: Partition,
     pub bulk: bool,
     acker: Box<dyn Acker>,
 }
 
-/// The broker's unit of order: a queue for each class of traffic, and one lease for both.
+/// The broker's unit of order: a queue for each traffic class, and one lease for both.
 pub type Partition = u16;
 
-/// The right to consume a partition, from a moment on. A later one of the same partition has another number.
+/// The right to consume a partition. Each later lease of the partition has another number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     pub partition: Partition,
     pub number: u64,
 }
 
-/// What a consumer has for the worker.
+/// What a consumer delivers to the worker.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every arrival is a delivery")]
 pub enum Arrival {
-    /// The lease came to this worker. Nothing is delivered before it is used.
+    /// This worker got the lease. Nothing is delivered before `consume` is called with it.
     Leased(Lease),
-    /// The lease is gone: given up as asked, or lost. What was delivered under it is stale.
+    /// The lease is gone: released as asked, or lost. Deliveries under it are stale.
     Lost(Lease),
     Delivery(Delivery),
 }
 
-/// What a broker adapter puts under a delivery.
+/// A broker adapter's part of a delivery.
 #[async_trait]
 pub trait Acker: Send + Sync {
-    /// Whether an ack can still reach the broker: false once the connection or channel it came on is gone.
+    /// Whether an ack can still reach the broker: false once the delivery's connection or channel is gone.
     fn usable(&self) -> bool;
 
-    /// False where the delivery turned stale: the broker will deliver it again.
+    /// False where the delivery turned stale: the broker redelivers it.
     async fn ack(&self) -> bool;
 }
 
-/// The delivery's connection is gone; the broker delivers it again.
+/// The delivery's connection is gone; the broker redelivers it.
 #[derive(Debug, thiserror::Error)]
-#[error("the delivery is stale: the broker delivers it again")]
+#[error("the delivery is stale: the broker redelivers it")]
 pub struct Stale;
 
 impl Delivery {
@@ -117,7 +117,7 @@ impl Delivery {
         }
     }
 
-    /// Checked before every provider call: a stale delivery belongs to somebody else by now.
+    /// Checked before every provider call: a stale delivery may be another worker's by now.
     pub fn usable(&self) -> bool {
         self.acker.usable()
     }
@@ -130,8 +130,8 @@ impl Delivery {
         }
     }
 
-    /// Leaves it unsettled. The broker gets it back, in order, when its lease is given up: a requeue of a
-    /// single delivery would let later ones of the same user pass it.
+    /// Leaves it unsettled. The broker gets it back, in order, when its lease is released: requeuing a
+    /// single delivery would let later ones of the same user overtake it.
     pub fn hand_back(self) {}
 }
 
@@ -145,10 +145,10 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The longest text that AMQP can hold in a property, or as a routing key. No queue gets a message with a longer one.
+/// The longest text of an AMQP property or a routing key. No queue gets a message with a longer one.
 pub const SHORT_TEXT_BYTES_MAX: usize = 255;
 
-/// A message to publish, or one that lies in a queue.
+/// A message to publish, or one in a queue.
 #[derive(Clone, PartialEq)]
 pub struct Message {
     /// Empty for the default exchange, where the routing key is a queue's name.
@@ -156,7 +156,7 @@ pub struct Message {
     pub routing_key: String,
     pub properties: Properties,
     pub body: Bytes,
-    /// The publisher wants to know when no queue takes it.
+    /// The broker returns it if no queue takes it.
     pub mandatory: bool,
 }
 
@@ -173,7 +173,7 @@ impl fmt::Debug for Message {
 /// Whether the broker can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// Not connected, with the reason of the last try.
+    /// Not connected, with the reason of the last attempt.
     Down {
         reason: String,
     },
@@ -184,21 +184,21 @@ pub enum Link {
     },
 }
 
-/// Takes deliveries of the partitions whose leases it holds. It reconnects by itself, for ever, and stands in
-/// line again for what it claimed; a lost connection loses its leases.
+/// Receives deliveries of the partitions whose leases it holds. It reconnects by itself, without end, and claims again
+/// what it had claimed; a lost connection loses its leases.
 #[async_trait]
 pub trait Consumer: Send {
-    /// `None` where no more deliveries will come (a file's end); a connection's loss is no end.
+    /// `None` where no more deliveries will come (the end of a file). A lost connection is not an end.
     async fn next(&mut self) -> Option<Arrival>;
 
-    /// Stands in line for the partition's lease, until it is released.
+    /// Waits in the background for the partition's lease, until it is released.
     fn claim(&mut self, partition: Partition);
 
-    /// Takes deliveries under this lease, if it is still held.
+    /// Starts deliveries under this lease, if it is still held.
     fn consume(&mut self, lease: Lease);
 
-    /// Gives the lease up, or leaves the line: every unsettled delivery of the partition goes back, in order,
-    /// and whoever stands in line is next. Call it when nothing of the partition is in flight any more.
+    /// Releases the lease or withdraws the claim: every unsettled delivery of the partition goes back, in order,
+    /// and the next claimant gets the lease. Call it when nothing of the partition is in flight any more.
     fn release(&mut self, partition: Partition);
 
     fn link(&self) -> watch::Receiver<Link>;
@@ -206,71 +206,71 @@ pub trait Consumer: Send {
     /// How many deliveries of one partition may be unsettled at a time.
     fn window(&self) -> usize;
 
-    /// Releases everything, and ends the connection.
+    /// Releases all leases, and closes the connection.
     async fn close(self: Box<Self>);
 }
 
-/// What a listener hears.
+/// What a listener receives.
 #[derive(Debug)]
 pub enum FleetMessage {
     /// From another worker of the fleet, or from this one.
     Notice(Bytes),
-    /// The outcome log is read anew, for this wish: what is in it may come once more, and none of its older part came.
+    /// A reading of the outcome log begins, for this extent: its messages may repeat, and its older part is unread.
     Begins(Extent),
-    /// From the end of the outcome log on, in its order: the latest of what was there, and then what is new.
+    /// From the end of the outcome log, in order: the latest messages that were there, then new ones.
     Logged(Message),
-    /// All that was in the log when the reading began came, but for its older part, and for what was stored at the same
-    /// moment as the last of it. Or the log says nothing.
+    /// All messages that were in the log when the reading began were read, except for its older part and for those
+    /// stored at the same moment as the last one. Or the log delivers nothing.
     Present,
-    /// Of what is wanted of the older part only the latest comes: it begins with the next that is `Earlier`.
+    /// Only the latest messages of the older part are read; they begin with the next `Earlier`.
     Cut,
-    /// From the older part, in its order, beside what is new.
+    /// From the older part, in order, interleaved with new messages.
     Earlier(Message),
-    /// All that is wanted of the older part came.
+    /// The older part is read.
     Complete,
-    /// A command that the broker gave up. One at a time: the next one comes when this one is acked.
+    /// A command that the broker dead-lettered. One at a time: the next one comes when this one is acked.
     GivenUp(Delivery),
 }
 
 /// How much of the outcome log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// From about then on. Where nothing is there since then, the last of it.
+    /// From about this time on. If there is nothing since then, the last message.
     pub since: Timestamp,
-    /// Of what is there already, not more than about so many messages: the latest.
+    /// About the most of the messages that are already there to read: the latest ones.
     pub messages_max: usize,
-    /// How many of those come first; the older ones follow beside what is new. Less than `messages_max`.
+    /// How many of those are read first; the older ones follow, interleaved with new ones. Less than `messages_max`.
     pub end_max: usize,
 }
 
-/// Hears what the workers of the fleet tell each other, reads the outcome log, and takes what the broker gave up, if
-/// no other listener does. It reconnects by itself, and ends when it is dropped.
+/// Receives the fleet's notices, reads the outcome log, and takes the broker's own dead letters, if no other listener
+/// does. It reconnects by itself, and ends when it is dropped.
 #[async_trait]
 pub trait Listener: Send {
     async fn next(&mut self) -> FleetMessage;
 
-    /// Reads so much of the outcome log, its end first, and then what is new; `None`: no more.
+    /// Reads this extent of the outcome log, its end first, and then new messages; `None`: stops reading.
     fn follow(&mut self, wanted: Option<Extent>);
 
     fn status(&self) -> ListenerStatus;
 }
 
-/// Publishes, and answers when the broker has taken responsibility.
+/// Publishes, and returns when the broker has confirmed the message.
 #[async_trait]
 pub trait Publisher: Send + Sync {
     async fn publish(&self, message: &Message) -> Result<(), PublishError>;
 
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// How large the headers of one message may be.
+    /// The most bytes of the headers of one message.
     fn headers_bytes_max(&self) -> usize;
 
-    /// Waits for the confirms of what was published, and ends the connection.
+    /// Waits for outstanding confirms, and closes the connection.
     async fn close(&self);
 }
 
-/// Why a message is not known to be with the broker. Publishing it again is always right for a
-/// message whose id its readers know it by.
+/// Why a message is not known to be with the broker. Publishing it again is always safe if its
+/// readers recognise it by its id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error("the broker refused the message (nack)")]

@@ -1,8 +1,8 @@
 //! RabbitMQ behind the broker's port.
 //!
-//! Connections of their own to consume, to publish and to listen, because an alarm stops everything that a
+//! Consuming, publishing and listening have separate connections, because an alarm stops everything that a
 //! publishing connection sends, acks included. None uses lapin's recovery, under which deliveries of
-//! the old connection look alive: a supervisor makes a new connection, and all that was is stale.
+//! the old connection look valid: a supervisor opens a new connection, and all earlier deliveries are stale.
 
 use std::sync::Arc;
 
@@ -42,29 +42,29 @@ pub use look::{Looked, look};
 pub use repartition::{Repartitioned, repartition};
 pub use survey::{Server, Surveyed, survey};
 
-/// What to do when the broker is out of reach at the start. Later, it is always waited for.
+/// What to do when the broker is unreachable at the start. Later, it is always waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenUnreachable {
-    /// For as long as it takes; what is refused or differs is an error all the same.
+    /// Wait for as long as it takes. A refusal or a different topology is still an error.
     Wait,
     Fail,
 }
 
-/// What a worker of a fleet needs of the broker.
+/// What a worker of a fleet needs from the broker.
 pub struct Connected {
     pub consumer: Box<dyn Consumer>,
     pub publisher: Arc<dyn Publisher>,
     pub listener: Box<dyn Listener>,
 }
 
-/// Declares the topology of the provider. Answers when all connections are up.
+/// Declares the topology of the provider. Returns when all connections are up.
 pub async fn connect(
     config: &Config,
     provider: &str,
     limits: Limits,
     when_unreachable: WhenUnreachable,
 ) -> Result<Connected, ConnectError> {
-    // The topology comes with the consumer: nothing is taken before what it leads to can be published.
+    // The consumer comes after the publisher: no command is taken before its outcome can be published.
     let publisher = publisher(config, when_unreachable).await?;
     let consumer = consumer(config, provider, publisher.clone(), limits, when_unreachable).await?;
     let listener = listener(config, provider, when_unreachable).await?;
@@ -75,7 +75,7 @@ pub async fn connect(
     })
 }
 
-/// Declares the topology of the provider, and takes its commands. The publisher puts leases where there are none.
+/// Declares the topology of the provider, and consumes its commands. The publisher publishes missing lease tokens.
 pub async fn consumer(
     config: &Config,
     provider: &str,
@@ -87,7 +87,7 @@ pub async fn consumer(
     Ok(Box::new(connecting.await?))
 }
 
-/// Listens to the fleet and to the outcome log, whose topology is declared, and takes what the broker gave up.
+/// Listens to the fleet and the outcome log, whose topology is declared, and takes the broker's own dead letters.
 pub async fn listener(
     config: &Config,
     provider: &str,

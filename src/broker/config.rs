@@ -10,47 +10,47 @@ use serde::{Deserialize, Serialize};
 
 pub use url::{BrokerUrl, BrokerUrls, InvalidUrls};
 
-/// Where the broker is, and what the topology and the connections to it are like.
+/// The broker's address, and settings of the topology and the connections.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "BrokerConfig")]
 pub struct Config {
-    /// Where the broker is: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. A cluster's nodes
-    /// are a list, or stand with commas between: when a connection is lost or can't be made, the next one
+    /// The broker's address: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. The nodes of a cluster
+    /// are given as a list, or separated by commas: when a connection is lost or can't be made, the next one
     /// is tried.
     #[schemars(extend("examples" = ["amqp://guest:guest@127.0.0.1:5672/%2f"]))]
     pub url: BrokerUrls,
-    /// Command queues for each traffic class. Another number is taken by `usher topology declare` alone, while
+    /// The number of command queues for each traffic class. Only `usher topology declare` changes it, while
     /// no command is queued and no worker runs. More than one spreads the provider over several active
     /// workers, and needs the exchange type x-modulus-hash.
     #[schemars(range(min = 1, max = 256))]
     pub partitions: NonZeroU16,
     /// Unsettled deliveries for each queue, of which a partition has two. The same on every worker: a smaller one
-    /// reorders what comes back. Left out: 16,384 for all queues together, but no fewer than 256 for each.
+    /// reorders requeued commands. If left out: 16,384 for all queues together, but at least 256 for each.
     #[schemars(with = "NonZeroU16", range(min = 1, max = 65_535))]
     pub prefetch: Option<NonZeroU16>,
     /// The longest wait for the broker to confirm a message, the wait for a connection included.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "10m" }))]
     pub confirm_timeout: Duration,
-    /// The longest wait for a connection to be made.
+    /// The longest wait for a connection to be established.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "5m" }))]
     pub connect_timeout: Duration,
-    /// The longest wait for the broker's goodbye when a connection is closed.
+    /// The longest wait for the broker's reply when a connection is closed.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "100ms", "maximum": "1m" }))]
     pub close_timeout: Duration,
-    /// How often both sides show that they live, in whole seconds. A frozen worker is replaced after
+    /// The AMQP heartbeat interval, in whole seconds. A frozen worker is replaced after
     /// about 2.8 times this.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "5m" }))]
     pub heartbeat: Duration,
-    /// The first wait before a lost connection is tried again; it doubles from try to try.
+    /// The first wait before reconnecting; it doubles with each attempt.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "1m" }))]
     pub reconnect_delay_min: Duration,
-    /// The longest wait before a lost connection is tried again.
+    /// The longest wait before reconnecting.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "10m" }))]
     pub reconnect_delay_max: Duration,
@@ -61,13 +61,13 @@ pub struct Config {
     #[schemars(with = "String", extend("x-duration" = { "minimum": "4s", "maximum": "720h" }))]
     pub consumer_timeout: Duration,
     /// How long deliveries are held while the provider is paused: a longer pause hands them back, in
-    /// order, and takes none until it ends. Below the broker's consumer timeout, which is 30 minutes where
-    /// nobody raised it.
+    /// order, and takes none until it ends. Below the broker's consumer timeout, which is 30 minutes by
+    /// default.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1s", "maximum": "24h" }))]
     pub hold_max: Duration,
-    /// How far back a starting worker reads the outcome log: a command that was settled within it and comes
-    /// again is not applied again.
+    /// How far back a starting worker reads the outcome log: a command that was settled within this time and is
+    /// redelivered is not applied again.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "168h" }))]
     pub ledger_window: Duration,
@@ -81,15 +81,15 @@ pub struct Config {
 
 const ONE: NonZeroU16 = NonZeroU16::MIN;
 
-/// The most unsettled commands of a worker that holds every lease. Until they are that many, one user's backlog and retried
-/// commands do not hold up other users. Each takes about 10 KB until it is settled.
+/// The most unsettled commands of a worker that holds every lease. Below that, one user's backlog and retried commands
+/// do not hold up other users. Each takes about 10 KB until it is settled.
 const WINDOW: u16 = 16_384;
 const PREFETCH_MIN: u16 = 256;
 
 impl Config {
-    /// Unsettled deliveries for each queue. It follows from the number of partitions, which all workers agree on, and never
-    /// from what a worker sees: a consumer with a smaller one than the consumer before it takes back only a part, and when
-    /// that part goes back in turn, the broker puts it behind the rest.
+    /// Unsettled deliveries for each queue. It depends only on the number of partitions, which is the same for all
+    /// workers: a consumer with a smaller prefetch than the one before it receives only a part of the requeued
+    /// deliveries, and when that part is requeued again, the broker puts it behind the rest.
     pub fn prefetch(&self) -> u16 {
         let of_each = WINDOW / self.partitions.get().saturating_mul(2);
         self.prefetch.map_or(of_each.max(PREFETCH_MIN), NonZeroU16::get)
@@ -117,7 +117,7 @@ impl Default for Config {
     }
 }
 
-/// A stream's age, as the broker writes it.
+/// A stream's age, in the broker's notation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(
@@ -131,7 +131,7 @@ impl MaxAge {
         &self.0
     }
 
-    /// As the broker counts it: a month has 30 days, a year 365.
+    /// As the broker computes it: a month has 30 days, a year 365.
     pub fn duration(&self) -> Duration {
         const DAY: u64 = 24 * 3600;
         let (number, unit) = self.0.split_at(self.0.len() - 1);
@@ -143,7 +143,7 @@ impl MaxAge {
             "m" => 60,
             _ => 1,
         };
-        // Nine digits at most, so it holds.
+        // At most nine digits, so it does not overflow.
         Duration::from_secs(number.parse::<u64>().unwrap_or_default() * unit)
     }
 }

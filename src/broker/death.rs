@@ -1,4 +1,4 @@
-//! What the broker says of a message that it dead-lettered by itself.
+//! The broker's record of a message that it dead-lettered itself.
 
 use lapin::types::{AMQPValue, FieldArray, FieldTable};
 
@@ -7,19 +7,19 @@ use super::{Message, Partition, Properties};
 /// The broker's latest dead-lettering of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
-    /// The broker's word for it: `expired`, `rejected`, `delivery_limit`, `maxlen`.
+    /// The broker's reason: `expired`, `rejected`, `delivery_limit`, `maxlen`.
     pub word: String,
-    /// Where the message was.
+    /// The queue that held the message.
     pub queue: String,
-    /// How it was published there.
+    /// The exchange it was published to.
     pub exchange: String,
     pub routing_key: String,
 }
 
 impl Death {
-    /// `None` where the broker says nothing: the message was published to where it lies.
+    /// `None` where there is no record: the message was published directly to its queue.
     pub fn latest(properties: &Properties) -> Option<Self> {
-        // The broker puts its own entry first. What follows may be the publisher's.
+        // The broker puts its own entry first. Later entries may be the publisher's.
         let deaths = array(properties.amqp().headers().as_ref()?, "x-death")?;
         let death = deaths.first()?.as_field_table()?;
         let said = |name: &str| death.inner().get(name).and_then(text).unwrap_or_default();
@@ -32,20 +32,20 @@ impl Death {
         })
     }
 
-    /// Whose commands the queue holds, of which partition, and whether they are bulk: also where the provider has
-    /// fewer partitions by now.
+    /// The provider, the partition and whether it was bulk, by the queue's name: also for a partition that no longer
+    /// exists.
     pub fn command_queue(&self) -> Option<(&str, Partition, bool)> {
         command_queue(&self.queue)
     }
 
-    /// It was no command, but the token of a lease.
+    /// Whether it was the token of a lease, not a command.
     pub fn is_of_a_lease(&self) -> bool {
         self.queue.starts_with("usher.lease.")
     }
 }
 
 impl Properties {
-    /// As the broker in memory says that it dead-lettered the message.
+    /// Adds the record of a dead-lettering, for the broker in memory.
     pub(super) fn with_death(self, word: &str, queue: &str, published: &Message) -> Self {
         let long = |text: &str| AMQPValue::LongString(text.into());
         let mut death = FieldTable::default();

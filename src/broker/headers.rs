@@ -1,7 +1,7 @@
-//! How large headers are on the wire, and which of them have to go so that a message can be published.
+//! The size of headers on the wire, and which of them to cut so that a message can be published.
 //!
-//! A message's headers travel in one frame. A publisher's may fill it, and the broker closes the connection of whoever
-//! adds one more.
+//! A message's headers are sent in one frame. A publisher's may fill it, and the broker closes a connection that sends
+//! a larger one.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::properties::{Header, amqp};
 
-/// A deeper value is cut: to write it takes a stack as deep. Nobody's headers are nested like that but to do harm.
+/// A deeper value is cut: writing it needs a stack as deep. Only an attacker nests headers like that.
 const DEPTH_MAX: usize = 16;
 
-/// So many of the headers that were cut are named, each if it looks like a name.
+/// The most cut headers that are named, each only if it looks like a name.
 const NAMED_MAX: usize = 10;
 
-/// What is added to a message, and how large all its headers may become.
+/// The headers that are added to a message, and the bound for all its headers.
 pub struct Added<'a> {
     pub headers: Vec<(String, Header)>,
-    /// Headers that begin so are replaced: they are an earlier writer's.
+    /// Headers with this prefix are replaced: they are of an earlier dead letter.
     pub replaces: &'a str,
-    /// The header that names what was cut.
+    /// The header that names the cut ones.
     pub cut: &'a str,
     pub bytes_max: usize,
 }
 
 impl Added<'_> {
-    /// The headers that fit, largest cut first. What is added is never cut.
+    /// The headers that fit; the largest are cut first. Added ones are never cut.
     pub(super) fn to(self, table: Option<&FieldTable>) -> FieldTable {
         let mut ours: BTreeMap<ShortString, AMQPValue> = self
             .headers
@@ -46,7 +46,7 @@ impl Added<'_> {
             }
             !deep
         });
-        // Its names have a bound, so that room can be kept for them.
+        // The names have a bound, so room can be reserved for them.
         let note_bytes = NAMED_MAX * 2 * usize::from(u8::MAX);
         let entry = |name: &ShortString, size: usize| 1 + name.as_str().len() + size;
         let own: usize = ours
@@ -90,13 +90,13 @@ fn names(cut: &[&str]) -> String {
 }
 
 struct Size {
-    /// On the wire, with the value's type.
+    /// Bytes on the wire, including the value's type.
     bytes: usize,
     depth: usize,
 }
 
 impl Size {
-    /// By a list of its own instead of by recursion: the deepest value that fits a frame has 26,000 levels.
+    /// Uses a list instead of recursion: the deepest value that fits a frame has 26,000 levels.
     fn of(value: &AMQPValue) -> Self {
         let (mut bytes, mut depth) = (0, 0);
         let mut open = vec![(value, 1)];

@@ -1,21 +1,21 @@
-//! How many bytes the unsettled deliveries hold.
+//! Bounds the bytes of unsettled deliveries.
 //!
-//! The broker counts messages, not bytes: a prefetch of large ones would be more than the process may use. So what comes
-//! beyond the bound is let go of, and nothing more is taken until all that is held is settled. Then the channels are
-//! closed and opened again, and the broker hands the rest over once more, in order.
+//! The broker counts messages, not bytes: a prefetch of large ones could exceed the process's memory. So deliveries
+//! beyond the bound are dropped, and no more are taken until all held ones are settled. Then the channels are closed
+//! and opened again, and the broker redelivers the rest, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::in_flight::{Counted, InFlight};
 
-/// Of all partitions together.
+/// The bytes held by all partitions together.
 pub(super) struct HeldBytes {
     bytes: AtomicUsize,
     bytes_max: usize,
 }
 
-/// A delivery's part of them, until it is dropped.
+/// A delivery's bytes, counted until it is dropped.
 pub(super) struct Held {
     bytes: usize,
     of: Arc<HeldBytes>,
@@ -30,7 +30,7 @@ impl HeldBytes {
         })
     }
 
-    /// `None` where there is no room. There is for the only one of its epoch, or nothing would ever be taken.
+    /// `None` where there is no room. The only delivery of an epoch always fits, or a large one would never be taken.
     pub(super) fn hold(self: &Arc<Self>, bytes: usize, epoch: &Arc<InFlight>) -> Option<Held> {
         let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
         let fits = self

@@ -1,4 +1,4 @@
-//! How many of something are on their way.
+//! Counts what is in flight.
 
 use std::ops::Deref;
 use std::pin::pin;

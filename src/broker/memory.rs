@@ -1,5 +1,5 @@
-//! A broker in the process, over the same topology data as RabbitMQ. It starts no thread, rolls no dice
-//! and waits on tokio's clock only, so that a test of paused time comes out the same every time.
+//! A broker in the process, over the same topology data as RabbitMQ. It starts no thread, uses no randomness
+//! and waits only on tokio's clock, so that a test on paused time is reproducible.
 
 use std::io;
 use std::pin::pin;
@@ -37,10 +37,10 @@ pub struct MemoryBroker {
     shared: Arc<Shared>,
 }
 
-/// Takes a queue's messages instead of storing them, before their publisher hears of a confirm.
+/// Takes a queue's messages instead of storing them, before their publisher gets a confirm.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// An error refuses the message: its publisher gets a nack. Whoever gives up waiting doesn't know whether it
+    /// An error refuses the message: its publisher gets a nack. A publisher that stops waiting doesn't know whether it
     /// was taken.
     async fn accept(&self, message: &Message) -> io::Result<()>;
 }
@@ -48,14 +48,14 @@ pub trait Sink: Send + Sync {
 type Sinks = Vec<Arc<dyn Sink>>;
 
 struct Shared {
-    /// Where the workers of the fleet tell each other.
+    /// The exchange for the fleet's notices.
     fleet: String,
     state: Mutex<State>,
     /// A consumer or a listener may find something new: a message, room under its prefetch, a lease, the end.
     deliverable: Notify,
     /// A queue became shorter.
     room: Notify,
-    /// A publisher may go on: connected, unblocked, confirms released, or its connection lost.
+    /// A publisher may continue: connected, unblocked, confirms released, or its connection lost.
     publishable: Notify,
     consume_link: watch::Sender<Link>,
     publish_link: watch::Sender<Link>,
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Never held over an await. A panic elsewhere leaves data that is still whole.
+    /// Never held across an await. The data stays consistent if a task panics.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +93,7 @@ impl Shared {
     /// The queues that the message goes to, and the sinks of those that are diverted.
     fn route(&self, message: &Message) -> Result<(Vec<QueueIndex>, Sinks), PublishError> {
         let state = self.state();
-        // A broker closes the channel over a missing exchange, which no publisher gets to see.
+        // A broker closes the channel over a missing exchange; the publisher only sees a missing confirm.
         let queues = state.route(message).map_err(|_| PublishError::Unconfirmed)?;
         if queues.is_empty() && message.mandatory {
             return Err(PublishError::Returned);
@@ -124,7 +124,7 @@ impl MemoryBroker {
         Self::at(topology, Clock::System)
     }
 
-    /// By another clock than the system's.
+    /// With another clock than the system's.
     pub fn at(topology: &Topology, clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -146,7 +146,7 @@ impl MemoryBroker {
         self.consumer_within(prefetch, Limits::NONE)
     }
 
-    /// And holds no more than that.
+    /// The same, and holds no more than the limits.
     pub fn consumer_within(&self, prefetch: u16, limits: Limits) -> Box<dyn Consumer> {
         Box::new(MemoryConsumer::new(self.shared.clone(), prefetch, limits))
     }
@@ -163,7 +163,7 @@ impl MemoryBroker {
         Arc::new(MemoryPublisher::new(self.shared.clone(), confirm_timeout))
     }
 
-    /// Publishes as somebody else, whom no fault touches. Queues that are diverted get nothing of it.
+    /// Publishes as another client, which no fault affects. Sinks of diverted queues don't get it.
     pub fn publish(&self, message: &Message) -> Result<(), PublishError> {
         if message.exchange == self.shared.fleet {
             self.shared.tell(message);
@@ -190,26 +190,26 @@ impl MemoryBroker {
         }
     }
 
-    /// Nothing more will be published to the command queues: once they are empty and all is settled,
-    /// consumers come to their end.
+    /// Nothing more will be published to the command queues: once they are empty and all commands are settled,
+    /// consumers end.
     pub fn finish_input(&self) {
         self.shared.state().input_finished = true;
         self.shared.deliverable.notify_waiters();
     }
 
-    /// A further queue, which only the default exchange leads to.
+    /// Adds a queue that is reached only by the default exchange.
     pub fn add_queue(&self, name: &str) {
         self.shared.state().add_queue(name);
     }
 
-    /// Sends what is routed to this queue to a sink from now on. What lies in the queue stays there.
+    /// From now on sends messages routed to this queue to a sink. Messages already in the queue stay there.
     pub fn divert(&self, queue: &str, sink: Arc<dyn Sink>) {
         if let Some(queue) = self.shared.state().queue(queue) {
             queue.sink = Some(sink);
         }
     }
 
-    /// What lies in the queue, unsettled deliveries first. It stays there.
+    /// The queue's messages, unsettled deliveries first, without removing them.
     pub fn messages(&self, queue: &str) -> Vec<Message> {
         self.shared
             .state()
@@ -218,7 +218,7 @@ impl MemoryBroker {
             .unwrap_or_default()
     }
 
-    /// How many of them are with a consumer.
+    /// How many of the queue's messages are unsettled.
     pub fn unsettled(&self, queue: &str) -> usize {
         self.shared
             .state()
@@ -226,12 +226,12 @@ impl MemoryBroker {
             .map_or(0, |queue| queue.unsettled())
     }
 
-    /// How many lie in the queue, unsettled deliveries included.
+    /// How many messages are in the queue, unsettled deliveries included.
     pub fn depth(&self, queue: &str) -> usize {
         self.shared.state().queue(queue).map_or(0, |queue| queue.depth())
     }
 
-    /// How many leases were given so far: the same for as long as none moves.
+    /// How many leases were granted so far. It stays the same while none moves.
     pub fn leases_given(&self) -> u64 {
         self.shared.state().lines.leases_given
     }

@@ -1,4 +1,4 @@
-//! A message's properties and headers, kept as they came.
+//! A message's properties and headers, kept as they were received.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::headers::Added;
 
-/// AMQP's basic properties. Whatever a publisher set is kept, headers of any type included.
+/// AMQP's basic properties. Everything that a publisher set is kept, headers of any type included.
 #[derive(Clone, PartialEq, Default)]
 pub struct Properties(BasicProperties);
 
@@ -30,7 +30,7 @@ impl Properties {
         )
     }
 
-    /// Gone with the broker's memory.
+    /// A transient message: lost when the broker restarts.
     pub fn transient(content_type: &str) -> Self {
         Self(
             BasicProperties::default()
@@ -138,9 +138,9 @@ impl Properties {
         Self(self.0.with_headers(FieldTable::from(table)))
     }
 
-    /// Fit to be published again by somebody else, with these headers added: without what the broker would act on. A
-    /// `user_id` that is not the connection's is refused, an `expiration` would delete the message, a `priority`
-    /// would reorder it.
+    /// The properties for publishing the message again from another connection, with these headers added and without
+    /// the properties that the broker acts on: a `user_id` that is not the connection's is refused, an `expiration`
+    /// would delete the message, a `priority` would reorder it.
     pub fn for_another_publish(&self, added: Added<'_>) -> Self {
         let mut kept = BasicProperties::default().with_delivery_mode(2);
         let old = &self.0;

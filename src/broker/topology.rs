@@ -12,23 +12,23 @@ pub const OUTCOMES: &str = "user.outcomes";
 pub const OUTCOME_LOG: &str = "user.outcomes.log";
 /// An exchange and a queue.
 pub const DEAD_LETTERS: &str = "user.dead-letters";
-/// An exchange and a queue, apart from `DEAD_LETTERS`: what the broker itself gives up. Nothing but its dead-lettering leads
-/// there, so no header of a publisher can pass for a worker's dead letter, or the other way round.
+/// An exchange and a queue for what the broker itself dead-letters. They are separate from `DEAD_LETTERS`, and only the
+/// broker's dead-lettering leads there, so headers can't make one kind of dead letter look like the other.
 pub const GIVEN_UP: &str = "user.dead-letters.by-broker";
-/// An exchange and a queue: for what nothing is bound.
+/// An exchange and a queue for messages that no binding takes.
 pub const UNROUTABLE: &str = "user.unroutable";
 
 /// Large, so that crashes never use it up: the broker counts every unsettled delivery of a worker that
-/// dies. Unlimited is no choice: brokers before 4.0 take -1 for none at all.
+/// dies. Unlimited is not an option: with -1, brokers before 4.0 dead-letter on the first return.
 const DELIVERIES_MAX: i64 = 1_000_000;
 /// How long a broker from 4.3 on waits for a consumer whose node died before the next one takes over.
 const CONSUMER_DISCONNECTED_TIMEOUT_MS: i64 = 10_000;
 
-/// Everything of one provider, in the order in which it is declared: exchanges, queues, bindings.
+/// The exchanges, queues and bindings of one provider, in the order in which they are declared.
 ///
-/// A queue's bindings come before what feeds its exchange, so that nothing is ever routed to an
-/// exchange that leads nowhere yet. The first interactive partition's queue is the last of the queues:
-/// where it exists, the number of partitions is fixed.
+/// A queue's bindings come before the binding that feeds its exchange, so that nothing is ever routed to an
+/// exchange without bindings. The first interactive partition's queue is the last of the queues:
+/// once it exists, the number of partitions is fixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     pub provider: String,
@@ -43,7 +43,7 @@ pub struct Topology {
 pub struct Exchange {
     pub name: String,
     pub kind: ExchangeKind,
-    /// Takes what no binding takes.
+    /// Takes messages that no binding takes.
     pub alternate: Option<&'static str>,
 }
 
@@ -51,7 +51,7 @@ pub struct Exchange {
 pub enum ExchangeKind {
     Topic,
     Fanout,
-    /// Routes by a hash of the routing key that stays the same over restarts.
+    /// Routes by a hash of the routing key that is stable across restarts.
     ModulusHash,
 }
 
@@ -75,10 +75,10 @@ pub struct Queue {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
-    /// Commands that somebody waits for.
+    /// Interactive commands.
     Commands,
     BulkCommands,
-    /// Whatever no worker takes commands from: outcomes, dead letters, leases.
+    /// No commands: outcomes, dead letters, leases.
     Other,
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for Argument {
 pub struct Binding {
     pub source: String,
     pub destination: Destination,
-    /// The routing keys, as a topic exchange reads them; the other kinds take every key.
+    /// The pattern of routing keys for a topic exchange; the other kinds take every key.
     pub pattern: String,
 }
 
@@ -158,23 +158,25 @@ impl Topology {
         topology
     }
 
-    /// The queue of one partition of interactive commands, whether the topology has it or not.
+    /// The name of the queue of one partition's interactive commands, whether the topology has it or not.
     pub fn partition_queue(&self, partition: u16) -> String {
         format!("user.update.{}.{partition}", self.provider)
     }
 
-    /// Both queues of one partition, with whether they hold bulk traffic; whether the topology has them or not.
+    /// The names of both queues of one partition, with whether they are for bulk traffic; whether the topology has them
+    /// or not.
     pub fn partition_queues(&self, partition: u16) -> [(String, bool); 2] {
         let bulk = format!("user.update.bulk.{}.{partition}", self.provider);
         [(self.partition_queue(partition), false), (bulk, true)]
     }
 
-    /// The queue with the one message whose holder consumes the partition, whether the topology has it or not.
+    /// The name of the queue with the lease's token, whose holder consumes the partition; whether the topology has it
+    /// or not.
     pub fn lease_queue(&self, partition: u16) -> String {
         format!("usher.lease.{}.{partition}", self.provider)
     }
 
-    /// Where the provider's workers give each other notice.
+    /// The exchange for the notices of the provider's workers.
     pub fn fleet_exchange(&self) -> String {
         format!("usher.fleet.{}", self.provider)
     }
@@ -212,7 +214,7 @@ impl Topology {
         self.bind(from, Destination::Queue(name.to_owned()), pattern);
     }
 
-    /// Nothing is bound to them: a lease's message comes over the default exchange, and each worker binds
+    /// They need no bindings: a lease's token is published to the default exchange, and each worker binds
     /// a queue of its own to the fleet's exchange.
     fn leases(&mut self, config: &Config) {
         self.exchanges.push(Exchange {
@@ -273,8 +275,8 @@ impl Topology {
     }
 }
 
-/// A quorum queue for people to look into. It has a delivery limit of its own because brokers from 4.0
-/// on drop a message that was looked at and put back twenty times.
+/// A quorum queue that operators browse. It sets a delivery limit because brokers from 4.0 on drop
+/// a message that was got and requeued twenty times.
 fn keeping() -> BTreeMap<&'static str, Argument> {
     BTreeMap::from([
         ("x-queue-type", Argument::Text("quorum".to_owned())),
@@ -282,7 +284,7 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
     ])
 }
 
-/// One worker at a time completes what is in it.
+/// One worker at a time consumes it.
 fn given_up() -> BTreeMap<&'static str, Argument> {
     let mut arguments = keeping();
     arguments.insert("x-single-active-consumer", Argument::Flag(true));
@@ -301,8 +303,8 @@ fn outcome_log(config: &Config) -> BTreeMap<&'static str, Argument> {
     ])
 }
 
-/// A queue of commands or a lease, which one consumer at a time gets. One set for every version of the
-/// broker: an older one ignores what it doesn't know.
+/// The arguments of a queue of commands or of a lease, which one consumer at a time consumes. The same for every
+/// version of the broker: an older one ignores unknown arguments.
 fn taken_by_one(config: &Config) -> BTreeMap<&'static str, Argument> {
     let consumer_timeout_ms = i64::try_from(config.consumer_timeout.as_millis()).unwrap_or(i64::MAX);
     BTreeMap::from([
@@ -314,7 +316,7 @@ fn taken_by_one(config: &Config) -> BTreeMap<&'static str, Argument> {
             "x-dead-letter-strategy",
             Argument::Text("at-least-once".to_owned()),
         ),
-        // Without it, the broker falls back to dead-lettering at most once and says so in its log only.
+        // Without it, the broker falls back to at-most-once dead-lettering and only logs that.
         ("x-overflow", Argument::Text("reject-publish".to_owned())),
         ("x-consumer-timeout", Argument::Number(consumer_timeout_ms)),
         (

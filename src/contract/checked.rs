@@ -93,7 +93,7 @@ macro_rules! checked_string {
 }
 
 impl Version {
-/// In a command, this stands for the version of its user's last success.
+    /// In a command, this stands for the version of its user's last success.
     pub const PREVIOUS: &'static str = "previous";
 
     pub fn is_previous(&self) -> bool {

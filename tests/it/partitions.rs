@@ -205,7 +205,7 @@ async fn a_foreign_binding_keeps_the_number_of_partitions() {
     );
     bound.await.unwrap();
     let why = why(place.to(1).await.unwrap_err());
-    let expected = format!("exchange {exchange} has bindings of somebody else");
+    let expected = format!("exchange {exchange} has bindings of another client");
     assert!(why.starts_with(&expected), "{why}");
     assert!(place.is_declared_for(3).await);
     place.publish().await;

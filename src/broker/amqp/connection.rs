@@ -1,4 +1,4 @@
-//! Connections: how one is made and ended, how long to wait before the next, and what is said of it.
+//! Connections: opening and closing one, the delays between attempts, and the reported state.
 
 use std::io;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -13,9 +13,9 @@ use super::error::{ConnectError, refused_connection};
 use crate::broker::config::BrokerUrl;
 use crate::broker::{Config, Link};
 
-/// lapin's own thread: heartbeats go on however busy the worker is. It is never shut down, because what
-/// lapin does when its objects are dropped (a basic.cancel) would put unsettled deliveries out of order;
-/// a process that ends drops nothing.
+/// lapin's own thread: heartbeats continue however busy the worker is. It is never shut down, because lapin
+/// sends a basic.cancel when its objects are dropped, which would put unsettled deliveries out of order;
+/// a process that exits drops nothing.
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder
@@ -31,7 +31,7 @@ pub(super) fn runtime() -> Result<&'static Runtime, ConnectError> {
         .map_err(|error| ConnectError::unreachable(&format!("no thread for it: {error}")))
 }
 
-/// For work that ends with the connection that it makes.
+/// Runs work that closes the connection that it opens.
 pub(super) async fn on_runtime<T: Send + 'static>(
     work: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
 ) -> Result<T, ConnectError> {
@@ -39,9 +39,9 @@ pub(super) async fn on_runtime<T: Send + 'static>(
     worked.unwrap_or_else(|error| Err(ConnectError::unreachable(&error)))
 }
 
-/// To be called on `runtime()`, which lapin then uses.
+/// Must be called on `runtime()`, which lapin then uses.
 pub(super) async fn open(config: &Config, url: &BrokerUrl, role: &str) -> Result<Connection, ConnectError> {
-    // Where another part of the program has installed one already, it is the same.
+    // An error means that another part of the program has installed the same provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut uri = url.uri();
     let heartbeat = u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX);
@@ -54,7 +54,7 @@ pub(super) async fn open(config: &Config, url: &BrokerUrl, role: &str) -> Result
     }
 }
 
-/// A connection to the first address that gives one. To be called on `runtime()`.
+/// Connects to the first address that accepts. Must be called on `runtime()`.
 pub(super) async fn open_any(config: &Config, role: &str) -> Result<Connection, ConnectError> {
     let mut errors = Vec::new();
     for url in config.url.iter() {
@@ -67,11 +67,11 @@ pub(super) async fn open_any(config: &Config, role: &str) -> Result<Connection, 
 }
 
 pub(super) async fn close(connection: &Connection, ceiling: Duration) {
-    // An error or no answer: the connection is as gone as a goodbye would make it.
+    // On an error or no answer the connection is gone as well.
     let _ = timeout(ceiling, connection.close(200, "OK".into())).await;
 }
 
-/// The waits between tries: doubling, each with full jitter, so that a fleet doesn't come back as one.
+/// The delays between attempts: doubling, with full jitter, so that a fleet doesn't reconnect all at once.
 pub(super) struct Delays {
     min: Duration,
     max: Duration,
@@ -93,12 +93,12 @@ impl Delays {
         ceiling.mul_f64(fastrand::f64())
     }
 
-    /// Before an address that was not tried yet: it has refused nobody, and may be alive.
+    /// The delay before an address that was not tried yet, which may well be up.
     pub(super) fn shortest(&self) -> Duration {
         self.min.mul_f64(fastrand::f64())
     }
 
-    /// Whether a connection lasted long enough to begin anew: one that didn't is no reason to hurry.
+    /// Resets the delays if a connection lasted long enough. Returns whether it did.
     pub(super) fn connection_lasted(&mut self, lasted: Duration) -> bool {
         let long = lasted >= self.max;
         if long {
@@ -108,17 +108,17 @@ impl Delays {
     }
 }
 
-/// What the port tells of a connection. A log line is written when it changes, not at each try.
+/// The reported state of a connection. It is logged when it changes, not at each attempt.
 pub(super) struct LinkState {
     role: &'static str,
     link: watch::Sender<Link>,
-    /// The address that was tried last.
+    /// The address of the last attempt.
     address: Mutex<String>,
-    /// Since the link was last up: each reason is logged once.
+    /// Reasons logged since the link was last up: each is logged once.
     said: Mutex<Vec<String>>,
 }
 
-/// Reasons that name a port or a moment could go on for ever.
+/// Reasons that contain a port or a time never repeat, so their number is bounded.
 const SAID_MAX: usize = 8;
 
 impl LinkState {
@@ -168,11 +168,15 @@ impl LinkState {
     pub(super) fn lost(&self, reason: &str) {
         self.down(reason);
         if self.is_news(reason) {
-            tracing::warn!(role = self.role, reason, "the broker was lost; reconnecting");
+            tracing::warn!(
+                role = self.role,
+                reason,
+                "the connection to the broker was lost; reconnecting"
+            );
         }
     }
 
-    /// A try to connect failed.
+    /// An attempt to connect failed.
     pub(super) fn failed(&self, error: &ConnectError) {
         let (role, reason) = (self.role, error.to_string());
         self.down(&reason);
@@ -187,7 +191,7 @@ impl LinkState {
         }
     }
 
-    /// Ended by us, which is no news.
+    /// Closed by this process, which is not logged.
     pub(super) fn closed(&self) {
         self.down("closed");
     }

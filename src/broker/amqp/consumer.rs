@@ -1,9 +1,9 @@
-//! Deliveries from RabbitMQ under leases, in epochs: one for each lease of a partition that is used.
-//! Whatever belonged to an older one is stale.
+//! Deliveries from RabbitMQ under leases, in epochs: at least one for each used lease of a partition.
+//! Deliveries of an older epoch are stale.
 //!
-//! Order depends on how an epoch ends. A basic.cancel with deliveries unsettled lets the next consumer
-//! have later messages first, and lapin sends one when a `Consumer` is dropped: so the channels or the
-//! connection are closed first, always, and nothing here is dropped before that.
+//! Order depends on how an epoch ends. A basic.cancel with unsettled deliveries lets the next consumer
+//! get later messages first, and lapin sends one when a `Consumer` is dropped. So the channels or the
+//! connection are always closed first, and nothing here is dropped before that.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,13 +31,13 @@ use super::watch;
 use crate::broker::held::HeldBytes;
 use crate::broker::{Arrival, Config, Consumer, Lease, Limits, Link, Partition, Publisher, Topology};
 
-/// lapin tells of most ends by an event; this bounds how long another may stay unnoticed.
+/// lapin reports most ends by an event; this bounds how long another may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// After a channel was lost: the next one.
+/// The delay before a lost channel is opened again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// So many tries in a row that don't last so long are too many for one connection.
+/// After this many attempts in a row that each lasted less than `LASTED`, the connection is replaced.
 const TRIES_MAX: u32 = 5;
 const LASTED: Duration = Duration::from_secs(1);
 
@@ -84,7 +84,7 @@ impl AmqpConsumer {
     }
 }
 
-/// The acks, the channels, the lease, then the connection, each with its own ceiling.
+/// For the acks, the channels, the lease and the connection, each with its own time limit.
 fn ending_max(config: &Config) -> Duration {
     config.close_timeout * 4
 }
@@ -147,7 +147,7 @@ impl Use for Consuming {
             ruin: Notify::new(),
         };
         let partitions = 0..self.topology.partitions;
-        // They hold lapin's consumers: not to be dropped before the connection is closed.
+        // They hold lapin's consumers, so they must not be dropped before the connection is closed.
         let mut tended: FuturesUnordered<_> = partitions.clone().map(|p| used.tend(p)).collect();
         let ended = match self.declare(&connection, supervisor, first.is_over()).await {
             Err(error) => Err(error),
@@ -197,12 +197,12 @@ impl Consuming {
                     Err(ConnectError::unreachable(&"it didn't declare the topology in time"))
                 })
             }
-            // lapin lets a question wait for ever when the connection ends at that moment.
+            // A lapin request never returns if the connection ends at that moment.
             reason = loss(connection) => Err(ConnectError::unreachable(&reason)),
         }
     }
 
-    /// Until no lease is held.
+    /// Releases all leases, and waits until none is held.
     async fn release_all(&self, tended: &mut FuturesUnordered<impl Future<Output = ()>>) {
         for partition in 0..self.topology.partitions {
             self.inbox.release(partition);
@@ -217,32 +217,32 @@ impl Consuming {
     }
 }
 
-/// One connection and what is made of it.
+/// One connection and its use.
 struct Connected<'c> {
     consuming: &'c Consuming,
     connection: &'c Connection,
     config: &'c Config,
     lease_watchdog: Arc<LeaseWatchdog>,
-    /// Why the connection has to go: a channel was not closed as asked.
+    /// Why the connection has to be closed: a channel was not closed as asked, for example.
     ruined: Mutex<Option<String>>,
     ruin: Notify,
 }
 
 /// How a lease ended.
 enum Ended {
-    /// By us.
+    /// This worker released it.
     Released,
     Lost(String),
-    /// Only its epoch did: there was more than may be held.
+    /// Only the epoch ended: more was delivered than may be held.
     Full,
 }
 
 impl Connected<'_> {
-    /// Until the connection is gone or has to go. Answers why.
+    /// Waits until the connection is gone or has to be closed. Returns why.
     async fn end(&self) -> String {
         tokio::select! {
             reason = loss(self.connection) => reason,
-            () = self.lease_watchdog.keep() => "the process was frozen: its leases may be somebody else's".to_owned(),
+            () = self.lease_watchdog.keep() => "the process was frozen: another worker may have its leases".to_owned(),
             () = self.ruin.notified() => {
                 let reason = self.ruined.lock().unwrap_or_else(PoisonError::into_inner).take();
                 reason.unwrap_or_default()
@@ -250,7 +250,7 @@ impl Connected<'_> {
         }
     }
 
-    /// Stands in line whenever the partition is wanted. Never ends by itself.
+    /// Waits for the lease and uses it whenever the partition is wanted. Never ends by itself.
     async fn tend(&self, partition: Partition) {
         let inbox = &self.consuming.inbox;
         let mut tries = 0;
@@ -260,12 +260,12 @@ impl Connected<'_> {
             match self.hold(partition, wish.releases).await {
                 Ended::Released | Ended::Full => tries = 0,
                 Ended::Lost(_) if began.elapsed() > LASTED => tries = 0,
-                // The topology is declared anew with the next connection.
+                // The next connection declares the topology again.
                 Ended::Lost(reason) if tries == TRIES_MAX => {
                     self.ruined(&reason).await;
                 }
                 Ended::Lost(reason) => {
-                    tracing::debug!(partition, reason, "broker: a lease, or the line for it, was lost");
+                    tracing::debug!(partition, reason, "broker: a lease, or the claim to it, was lost");
                     tries += 1;
                     sleep(AGAIN).await;
                 }
@@ -273,7 +273,7 @@ impl Connected<'_> {
         }
     }
 
-    /// The connection is to be closed; whoever calls holds what must not be dropped before that.
+    /// Asks for the connection to be closed, and never returns: the caller's channels must not be dropped before that.
     async fn ruined(&self, reason: &str) -> Ended {
         *self.ruined.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         self.ruin.notify_one();
@@ -285,7 +285,7 @@ impl Connected<'_> {
         inbox.wished(partition, |wish| wish.releases != releases).await;
     }
 
-    /// From the end of the line to the end of the lease.
+    /// From the claim to the end of the lease.
     async fn hold(&self, partition: Partition, releases: u64) -> Ended {
         let queue = self.consuming.topology.lease_queue(partition);
         let standing = Line::stand(self.connection, &queue, &*self.consuming.publisher);
@@ -302,11 +302,11 @@ impl Connected<'_> {
                 Err(reason) => Ended::Lost(reason),
             },
         };
-        // Whoever is next may have it now; what was consumed under it has gone back.
+        // The next claimant may get the lease now: deliveries under it have gone back.
         let left = line.leave(self.config.close_timeout).await;
         self.consuming.inbox.lost(partition);
         match ended {
-            Ended::Released if !left => self.ruined("a lease was not given up as asked").await,
+            Ended::Released if !left => self.ruined("a lease was not released as asked").await,
             ended => ended,
         }
     }
@@ -341,7 +341,7 @@ impl Connected<'_> {
         }
         match epoch.end(self.config).await {
             true => ended,
-            // Its channels may be open still: they and what they hold end with the connection.
+            // Its channels may still be open: they and their deliveries end with the connection.
             false => self.ruined("the channels were not closed as asked").await,
         }
     }
@@ -366,7 +366,7 @@ impl Connected<'_> {
     }
 }
 
-/// Waits until the connection is gone. Answers why.
+/// Waits until the connection is gone. Returns why.
 pub(super) async fn loss(connection: &Connection) -> String {
     let mut events = connection.events_listener().boxed();
     let mut reason = "the connection was closed".to_owned();

@@ -11,11 +11,11 @@ use super::terms::{amqp, bind, kind, name_of, table, text, unbind};
 use crate::broker::Config;
 use crate::broker::topology::{Binding, Exchange, ExchangeKind, Queue, Topology};
 
-/// The key that another number of partitions is about.
+/// The configuration key of the number of partitions.
 pub const PARTITIONS: &str = "broker.partitions";
 
-/// What is on the broker, compared with what the configuration wants. Bindings are not in it: the
-/// protocol can't ask for them.
+/// What is on the broker, compared with the configuration. Bindings are not included: the
+/// protocol can't query them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     pub objects: Vec<PlannedObject>,
@@ -42,7 +42,7 @@ pub enum ObjectState {
 }
 
 impl Plan {
-    /// Whether declaring would change nothing.
+    /// Whether declaring would have no effect.
     pub fn is_settled(&self) -> bool {
         self.objects
             .iter()
@@ -56,7 +56,7 @@ impl Plan {
     }
 }
 
-/// Declares what is missing. What exists and differs stays as it is, and is an error.
+/// Declares missing objects. An object that exists and differs is not changed, and is an error.
 pub async fn declare(config: &Config, provider: &str) -> Result<(), ConnectError> {
     let topology = Topology::new(provider, config);
     let config = config.clone();
@@ -84,7 +84,7 @@ pub async fn plan(config: &Config, provider: &str) -> Result<Plan, ConnectError>
 
 pub(super) struct Declaring<'c> {
     connection: &'c Connection,
-    /// A refusal closes it; the next question takes another.
+    /// A refusal closes it; the next request opens another.
     channel: Option<Channel>,
 }
 
@@ -107,8 +107,8 @@ impl<'c> Declaring<'c> {
         self.declare_all(topology).await
     }
 
-    /// For a topology that was declared before: what is missing was deleted, and is named first. Over another number
-    /// of partitions nothing is restored either.
+    /// For a topology that was declared before: missing objects were deleted, and are logged first. If the number of
+    /// partitions differs, nothing is restored.
     pub(super) async fn declare_again(&mut self, topology: &Topology) -> Result<(), ConnectError> {
         self.refuse_other_partitions(topology).await?;
         self.restore(topology).await?;
@@ -127,7 +127,7 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    /// Whatever number of partitions there is.
+    /// Declares everything, whatever the number of partitions on the broker.
     pub(super) async fn declare_all(&mut self, topology: &Topology) -> Result<(), ConnectError> {
         for object in objects(topology) {
             let declared = self.ask(object, false).await?;
@@ -144,8 +144,8 @@ impl<'c> Declaring<'c> {
         Ok(())
     }
 
-    /// Declares the exchanges and queues that are not on the broker, each after it was named, and none that is
-    /// there: what is deleted meanwhile is named by the next look. Answers whether all were there.
+    /// Declares the exchanges and queues that are missing on the broker, after logging them. Existing ones are not
+    /// declared, so that one that is deleted meanwhile is logged by the next check. Returns whether all were there.
     pub(super) async fn restore(&mut self, topology: &Topology) -> Result<bool, ConnectError> {
         let mut missing = Vec::new();
         for object in objects(topology) {
@@ -160,7 +160,7 @@ impl<'c> Declaring<'c> {
         let objects = objects.join(", ");
         tracing::error!(
             objects,
-            "broker: a part of the topology was deleted; what it held is lost. It is declared again"
+            "broker: a part of the topology was deleted; its messages are lost. It is declared again"
         );
         for object in missing {
             let declared = self.ask(object, false).await?;
@@ -200,8 +200,8 @@ impl<'c> Declaring<'c> {
         })
     }
 
-    /// Refuses what can't be declared as it is wanted. Exchanges are declared, which routes nothing yet;
-    /// queues are only compared, where they exist.
+    /// Refuses a topology that can't be declared as configured. Exchanges are declared, which routes nothing yet;
+    /// existing queues are only compared.
     pub(super) async fn compare(&mut self, topology: &Topology) -> Result<(), ConnectError> {
         for object in objects(topology) {
             if matches!(object, Object::Exchange(_)) || self.exists(object).await? {
@@ -212,7 +212,7 @@ impl<'c> Declaring<'c> {
         Ok(())
     }
 
-    /// How many messages wait in the queue, and how many consumers it has; None where there is no such queue.
+    /// The number of ready messages in the queue, and of its consumers; `None`: there is no such queue.
     pub(super) async fn depth(&mut self, queue: &str) -> Result<Option<(u32, u32)>, ConnectError> {
         let options = QueueDeclareOptions {
             passive: true,
@@ -234,7 +234,7 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    /// Also where one of its ends is gone already.
+    /// Succeeds also where one of the binding's ends is gone already.
     pub(super) async fn unbind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
         let Err(error) = unbind(self.channel().await?, binding).await else {
             return Ok(());
@@ -250,7 +250,7 @@ impl<'c> Declaring<'c> {
         if !self.exists(object).await? {
             return Ok(ObjectState::Missing);
         }
-        // To declare what exists compares it and changes nothing.
+        // Declaring an existing object compares it and changes nothing.
         let Err(error) = self.ask(object, false).await? else {
             return Ok(ObjectState::Present);
         };
@@ -262,8 +262,8 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    /// Asks with an exchange that every vhost has: its type is looked at first, and nothing is made. The
-    /// connection is over where the type is unknown.
+    /// Asks with an exchange that every vhost has: the broker checks the type first, and nothing is created. It
+    /// closes the connection if the type is unknown.
     async fn refuse_unknown_type(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
         let present = Exchange {
             name: "amq.topic".to_owned(),
@@ -280,8 +280,8 @@ impl<'c> Declaring<'c> {
         }
     }
 
-    /// How many partitions of this provider the broker has; None where it has none. To declare over
-    /// another number would send a user's commands to two queues, or leave some where no worker looks.
+    /// How many partitions of this provider the broker has; `None`: none. Declaring another number
+    /// would send a user's commands to two queues, or leave some in a queue that no worker consumes.
     pub(super) async fn partitions(&mut self, topology: &Topology) -> Result<Option<u16>, ConnectError> {
         let mut count = 0;
         while count < u16::MAX && self.has_queue(&topology.partition_queue(count)).await? {

@@ -1,4 +1,4 @@
-//! How many messages lie in queues: a look now and then, which takes nothing out of them.
+//! Polls how many messages are in queues, without consuming any.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::broker::topology::UNROUTABLE;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// As they were seen last.
+/// The depths as last polled.
 pub(super) struct Depths {
     pub(super) unroutable: watch::Sender<Option<u64>>,
-    /// Of commands that are ready, by partition.
+    /// Ready commands, by partition.
     pub(super) ready: watch::Sender<Vec<u64>>,
 }
 
@@ -29,12 +29,12 @@ impl Depths {
         }
     }
 
-    /// The connection is gone: what was ready then may be done by now.
+    /// The connection is gone, so the known depths are out of date.
     pub(super) fn forget(&self) {
         self.ready.send_replace(Vec::new());
     }
 
-    /// Looks for as long as it is polled. It never ends: whoever has the connection notices that it is gone.
+    /// Never ends: the owner of the connection notices that it is gone.
     pub(super) async fn watch(&self, connection: &Connection, topology: &Topology, partitions: u16) {
         let mut look = Look {
             connection,
@@ -58,7 +58,7 @@ impl Depths {
     }
 }
 
-/// On a channel of its own, which the broker closes where there is no such queue.
+/// Uses a channel of its own, which the broker closes if there is no such queue.
 struct Look<'c> {
     connection: &'c Connection,
     channel: Option<Channel>,

@@ -1,5 +1,5 @@
-//! One epoch: from the moment when a partition's queues are consumed until their channels are closed. Both
-//! classes of traffic begin and end together.
+//! One epoch: from the start of consuming a partition's queues until their channels are closed. Both
+//! traffic classes begin and end together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::broker::held::{Held, HeldBytes};
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Acker, Config, Delivery, Partition};
 
-/// How long a busy broker may keep acks in hand.
+/// How long a busy broker may take to process acks.
 const ACKS_IN_HAND: Duration = Duration::from_millis(250);
 
-/// lapin lets a reject wait for ever when the connection ends at that moment.
+/// A lapin reject never returns if the connection ends at that moment.
 const GIVE_UP_MAX: Duration = Duration::from_secs(5);
 
 type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 
-/// It holds lapin's consumers: not to be dropped before its channels or its connection are closed.
+/// Holds lapin's consumers, so it must not be dropped before its channels or its connection are closed.
 pub(super) struct Epoch {
     pub(super) partition: Partition,
     lease_watchdog: Arc<LeaseWatchdog>,
@@ -44,11 +44,11 @@ pub(super) struct Epoch {
     body_bytes_max: usize,
 }
 
-/// How an epoch came to its end.
+/// How an epoch ended.
 pub(super) enum Forwarded {
-    /// For this reason.
+    /// It was lost, for this reason.
     Lost(String),
-    /// More was delivered than may be held, and all that was held is settled: the next epoch brings the rest.
+    /// More was delivered than may be held, and all held deliveries are settled: the next epoch receives the rest.
     Full,
 }
 
@@ -81,7 +81,7 @@ impl Epoch {
         queues: [(String, bool); 2],
     ) -> lapin::Result<()> {
         for (queue, bulk) in queues {
-            // A channel for each queue, so that each has a prefetch of its own on every version.
+            // A channel for each queue, so that each has its own prefetch on every version of the broker.
             let channel = Arc::new(connection.create_channel().await?);
             self.channels.push(channel.clone());
             self.consume(&channel, &queue, bulk, config.prefetch()).await?;
@@ -109,10 +109,10 @@ impl Epoch {
         Ok(())
     }
 
-    /// Until the first sign of an end, which ends the epoch for all queues.
+    /// Forwards deliveries until one queue's consumer ends, which ends the epoch for all queues.
     pub(super) async fn forward(&mut self, inbox: &Inbox) -> Forwarded {
         let in_flight = self.in_flight.clone();
-        // Once one delivery was let go of, all later ones are: the broker brings them back behind it.
+        // Once one delivery is dropped, all later ones are: the broker redelivers them behind it.
         let mut is_full = false;
         loop {
             let next = tokio::select! {
@@ -161,9 +161,9 @@ impl Epoch {
         ))
     }
 
-    /// An ack is written and no more is heard of it. A busy broker keeps the latest in hand for a moment,
-    /// and loses them with the channel: settled commands would come again. So before a close that was
-    /// asked for, each channel is asked something, which it answers after the acks, and given that moment.
+    /// The broker does not confirm acks. A busy broker processes the latest ones a moment later, and loses them
+    /// if the channel closes first: settled commands would be redelivered. So before a requested close,
+    /// each channel gets a request, which is answered after the acks, and some more time.
     pub(super) async fn let_acks_arrive(&mut self, config: &Config) {
         let asked = self
             .channels
@@ -173,9 +173,9 @@ impl Epoch {
         sleep(ACKS_IN_HAND).await;
     }
 
-    /// The broker requeues what is unsettled, in order. Deliveries turn stale before that, so that no
-    /// later one is settled while an earlier one goes back. False where the broker didn't say that all
-    /// channels are closed: then the connection has to go too, before this is dropped.
+    /// The broker requeues unsettled deliveries, in order. They turn stale before that, so that no
+    /// later one is settled while an earlier one goes back. False if the broker didn't confirm that all
+    /// channels are closed: then the connection has to be closed, too, before this is dropped.
     pub(super) async fn end(&mut self, config: &Config) -> bool {
         self.ended.cancel();
         let closing = self
@@ -187,31 +187,31 @@ impl Epoch {
     }
 }
 
-/// The broker moves it to what it gave up: there, one body at a time is read. It settles this delivery alone, which changes
-/// the order of no other.
+/// Rejects the delivery: the broker moves it to its own dead letters, where one body at a time is read. It settles only
+/// this delivery, which does not affect the order of others.
 async fn give_up(delivery: lapin::message::Delivery) -> Result<(), String> {
-    // The body goes first: it may be all that there is room for.
+    // The body is dropped first: it may take all the memory there is.
     let (acker, bytes) = (delivery.acker, delivery.data.len());
     drop(delivery.data);
     tracing::debug!(
         bytes,
-        "broker: a body is larger than any command; it is given up unread"
+        "broker: a body is larger than any command; it is rejected undecoded"
     );
     let rejected = timeout(GIVE_UP_MAX, acker.reject(BasicRejectOptions { requeue: false })).await;
     match rejected {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("a delivery could not be given up in time".to_owned()),
+        Err(_) => Err("a delivery could not be rejected in time".to_owned()),
     }
 }
 
 struct AmqpAcker {
     _held: Held,
-    /// The epoch has.
+    /// Cancelled when the epoch ends.
     ended: CancellationToken,
-    /// Of its connection.
+    /// The watchdog of its connection.
     lease_watchdog: Arc<LeaseWatchdog>,
-    /// lapin's own acker would go to it by two more tasks for each ack.
+    /// Used directly: lapin's own acker needs two more tasks for each ack.
     channel: Arc<Channel>,
     tag: u64,
 }
@@ -222,7 +222,7 @@ impl Acker for AmqpAcker {
         !self.ended.is_cancelled() && self.lease_watchdog.is_trusted() && self.channel.status().connected()
     }
 
-    /// lapin lets an ack wait for ever when the connection ends at that moment.
+    /// A lapin ack never returns if the connection ends at that moment.
     async fn ack(&self) -> bool {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! What the broker refuses, in words that say how to mend it.
+//! The broker's refusals, with how to fix them.
 
 use lapin::ErrorKind;
 
@@ -18,7 +18,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// False where the configuration or the broker's own must be mended first.
+    /// False where the configuration, or the broker's, must be fixed first.
     pub fn is_out_of_reach(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
@@ -34,7 +34,8 @@ impl ConnectError {
         }
     }
 
-    /// What came of trying every address: a refusal, which has to be mended, before what waiting may help.
+    /// The error of trying every address: a refusal, which has to be fixed, takes precedence over an unreachable
+    /// broker.
     pub(super) fn of_all(mut tried: Vec<(&BrokerUrl, Self)>) -> Self {
         if let Some(at) = tried.iter().position(|(_, error)| !error.is_out_of_reach()) {
             let (url, error) = tried.swap_remove(at);
@@ -55,7 +56,7 @@ impl ConnectError {
     }
 }
 
-/// Why the topology can't be as the configuration wants it.
+/// Why the topology can't be as configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyError {
     #[error(
@@ -119,7 +120,7 @@ const ACCESS_REFUSED: u16 = 403;
 const PRECONDITION_FAILED: u16 = 406;
 const NOT_ALLOWED: u16 = 530;
 
-/// The broker's answer, where it was the broker that answered.
+/// The broker's reply, if the error came from the broker.
 fn reply(error: &lapin::Error) -> Option<(u16, &str)> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some((error.get_id(), error.get_message().as_str())),
@@ -146,7 +147,7 @@ pub(super) fn refused_connection(error: &lapin::Error) -> ConnectError {
         ErrorKind::InvalidProtocolVersion(_) => {
             refused(error, "the address must be that of its AMQP 0-9-1 listener")
         }
-        // What a TLS handshake ends with; a network that is down ends otherwise.
+        // A failed TLS handshake; a network failure has another kind.
         ErrorKind::IOError(io) if io.kind() == std::io::ErrorKind::InvalidData => refused(
             error,
             "check its certificate, and that amqps:// goes to its TLS listener",
@@ -187,13 +188,13 @@ pub(super) fn refused_object(
         },
         (ACCESS_REFUSED, _) => TopologyError::NotPermitted { object, reason },
         (NOT_FOUND | PRECONDITION_FAILED | NOT_ALLOWED, _) => TopologyError::Refused { object, reason },
-        // A node that shuts down, or lost its cluster.
+        // A node that is shutting down, or is cut off from its cluster.
         _ => return ConnectError::unreachable(error),
     };
     refusal.into()
 }
 
-/// The argument, what it is, and what was asked for, out of the broker's sentence.
+/// The argument, its value on the broker, and the requested value, parsed from the broker's message.
 fn inequivalent(reason: &str) -> Option<(String, String, String)> {
     let (_, rest) = reason.split_once("inequivalent arg '")?;
     let (argument, rest) = rest.split_once('\'')?;

@@ -1,4 +1,4 @@
-//! How the first connection went, told to whoever asked for it.
+//! Reports the result of the first connection to the caller that waits for it.
 
 use tokio::sync::oneshot;
 
@@ -8,7 +8,7 @@ use super::error::ConnectError;
 pub(super) struct First {
     told: Option<oneshot::Sender<Result<(), ConnectError>>>,
     when_unreachable: WhenUnreachable,
-    /// What one of the addresses said that has to be mended.
+    /// A refusal of one of the addresses, which has to be fixed.
     refusal: Option<ConnectError>,
 }
 
@@ -31,13 +31,13 @@ impl First {
 
     pub(super) fn connected(&mut self) {
         if let Some(told) = self.told.take() {
-            // Nobody there: whoever asked went away, and has stopped the supervisor.
+            // An error means that the caller is gone, and has stopped the supervisor.
             let _ = told.send(Ok(()));
         }
     }
 
-    /// None where the error ends it; otherwise the error, to be waited out. With `others`, addresses are
-    /// left to be tried; what is wrong with the topology, they would say as well.
+    /// `None`: the error was reported, and ends the attempts. Otherwise the error, after which to try again. `others`:
+    /// there are untried addresses; a topology error would be the same at each of them.
     pub(super) fn refuse(&mut self, error: ConnectError, others: bool) -> Option<ConnectError> {
         let Some(told) = self.told.take() else {
             return Some(error);

@@ -1,4 +1,4 @@
-//! What the broker gave up, one message at a time: a body may be as large as the broker takes any.
+//! The broker's own dead letters, one message at a time: a body may be as large as the broker allows.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::trouble::Trouble;
 use crate::broker::topology::GIVEN_UP;
 use crate::broker::{Acker, Config, Delivery, FleetMessage};
 
-/// One worker at a time gets them, as the queue has a single active consumer. Ends when nobody listens any more.
+/// One worker at a time gets them, as the queue has a single active consumer. Ends when the receiver is gone.
 pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<FleetMessage>) {
     let mut trouble = Trouble::new("user.dead-letters.by-broker can't be consumed");
     loop {
@@ -29,7 +29,7 @@ pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::
     }
 }
 
-/// True where nobody listens any more.
+/// True if the receiver is gone.
 async fn take_until_ended(
     connection: &Connection,
     config: &Config,
@@ -72,7 +72,7 @@ impl Acker for LetterAcker {
         self.acker.usable()
     }
 
-    /// lapin lets an ack wait for ever when the connection ends at that moment.
+    /// A lapin ack never returns if the connection ends at that moment.
     async fn ack(&self) -> bool {
         let acked = timeout(self.ceiling, self.acker.ack(BasicAckOptions::default())).await;
         matches!(acked, Ok(Ok(true)))

@@ -1,4 +1,4 @@
-//! What a broker says of itself before anybody logs in, which lapin keeps to itself.
+//! The product and version that a broker sends before the login, which lapin does not expose.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use lapin::tcp::{AMQPUriTcpExt, HandshakeError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 
-/// It takes half a kilobyte.
+/// A greeting takes about half a kilobyte.
 const GREETING_BYTES_MAX: u32 = 64 * 1024;
 
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
@@ -25,7 +25,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// RabbitMQ's version in numbers; None for another broker.
+    /// RabbitMQ's version as numbers; `None` for another broker.
     pub fn rabbitmq(&self) -> Option<(u16, u16, u16)> {
         if self.product != "RabbitMQ" {
             return None;
@@ -37,7 +37,7 @@ impl Greeting {
     }
 }
 
-/// Connects and asks. It blocks its thread.
+/// Connects and reads the greeting. Blocks its thread.
 pub(super) fn ask(uri: &AMQPUri, patience: Duration) -> io::Result<Greeting> {
     let mut stream = uri.connect().map_err(|error| match error {
         HandshakeError::Failure(error) => error,

@@ -1,4 +1,4 @@
-//! Between lapin's thread and the worker: arrivals one way, what is wished for each partition the other.
+//! Between lapin's thread and the worker: arrivals in one direction, what is desired of each partition in the other.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::broker::{Arrival, Delivery, Lease, Partition};
 
-/// Prefetch bounds its deliveries, because a lease's end turns them stale.
+/// Its deliveries are bounded by the prefetch, because those of an ended lease are stale and dropped.
 pub(super) struct Inbox {
     arrivals: Mutex<VecDeque<Arrival>>,
     arrived: Notify,
@@ -15,13 +15,13 @@ pub(super) struct Inbox {
     leases: Mutex<Leases>,
 }
 
-/// What the worker wants of a partition.
+/// What the worker wants for a partition.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Desired {
     pub(super) wanted: bool,
-    /// Counts releases: one that is followed by a claim at once is seen all the same.
+    /// Counts releases, so that one that is directly followed by a claim is not missed.
     pub(super) releases: u64,
-    /// The number of the lease to be used.
+    /// The number of the lease to consume under.
     pub(super) consume: u64,
 }
 
@@ -91,7 +91,7 @@ impl Inbox {
         });
     }
 
-    /// Waits until the wish is like that, and answers with it.
+    /// Waits until the wish satisfies `like`, and returns it.
     pub(super) async fn wished(&self, partition: Partition, like: impl Fn(&Desired) -> bool) -> Desired {
         let mut wishes = self.wishes.subscribe();
         let found = wishes.wait_for(|wishes| wishes.get(usize::from(partition)).is_some_and(&like));
@@ -103,7 +103,7 @@ impl Inbox {
         wish.unwrap_or_default()
     }
 
-    /// The lease is held from here on.
+    /// Records that the lease is held.
     pub(super) fn leased(&self, partition: Partition) -> Lease {
         let mut leases = lock(&self.leases);
         leases.made += 1;
@@ -118,7 +118,7 @@ impl Inbox {
         lease
     }
 
-    /// The lease, if it was held, is gone.
+    /// Records that the lease is gone, if it was held.
     pub(super) fn lost(&self, partition: Partition) {
         let held = lock(&self.leases)
             .held

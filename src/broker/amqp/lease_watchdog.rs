@@ -1,4 +1,4 @@
-//! Whether this process runs: one that was frozen may have lost its leases and not know it yet.
+//! Detects that the process was frozen: it may have lost its leases without having noticed.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,17 +8,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 
-/// A broker that hears nothing for two heartbeats takes its deliveries back; a little less is trusted here.
+/// A broker that receives nothing for two heartbeats takes its deliveries back; leases are trusted for a little less.
 const TRUSTED_HEARTBEATS: f64 = 1.5;
 
 const BEATS_PER_HEARTBEAT: u32 = 8;
 
-/// Of one connection. Two clocks keep it: the monotonic one stands still while a virtual machine is paused, and the
-/// wall clock may be set. A leap of either counts as a freeze; a new connection starts from what both say then.
+/// The watchdog of one connection. It uses two clocks: the monotonic one stops while a virtual machine is paused, and
+/// the wall clock may be set. A leap of either counts as a freeze; a new connection starts from the current time of
+/// both.
 pub(super) struct LeaseWatchdog {
     began: Instant,
     wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Milliseconds after the beginning.
+    /// Milliseconds since `began`.
     trusted_until_ms: AtomicU64,
     /// By the wall clock, in milliseconds.
     trusted_until_wall_ms: AtomicI64,
@@ -58,18 +59,18 @@ impl LeaseWatchdog {
             .store(self.ms(now + self.trusted_for), Ordering::Release);
     }
 
-    /// Whether what the connection brought may still be ours.
+    /// Whether the connection's leases and deliveries may still be this worker's.
     pub(super) fn is_trusted(&self) -> bool {
         self.ms(Instant::now()) < self.trusted_until_ms.load(Ordering::Acquire)
             && (self.wall)().as_millisecond() < self.trusted_until_wall_ms.load(Ordering::Acquire)
     }
 
-    /// Nothing of the connection is ours any more.
+    /// Ends the trust: nothing of the connection belongs to this worker any more.
     pub(super) fn stop(&self) {
         self.trusted_until_ms.store(0, Ordering::Release);
     }
 
-    /// Beats until the process was frozen for too long.
+    /// Renews the trust until the process was frozen for too long.
     pub(super) async fn keep(&self) {
         let mut tick = interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

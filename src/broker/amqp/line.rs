@@ -1,4 +1,4 @@
-//! Standing in line for a partition's lease: a baton, one message in a single-active-consumer queue, held
+//! The claim to a partition's lease: its token is one message in a single-active-consumer queue, held
 //! unsettled for as long as the lease is held. It goes back when its channel closes.
 
 use std::time::Duration;
@@ -18,8 +18,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Puts a baton there where nobody ever did. Two at once may: a second baton changes nothing, since one
-    /// consumer is active at a time.
+    /// Publishes a lease token if there is none. Two workers may do so at once: a second token is harmless, since
+    /// one consumer is active at a time.
     pub(super) async fn stand(
         connection: &Connection,
         queue: &str,
@@ -41,7 +41,7 @@ impl Line {
                 body: bytes::Bytes::new(),
                 mandatory: false,
             };
-            // Unconfirmed: whoever comes next finds it, or finds none and tries again.
+            // If it is not confirmed, the next claim finds it, or finds none and publishes again.
             let _ = publisher.publish(&baton).await;
         }
         channel.basic_qos(1, BasicQosOptions::default()).await?;
@@ -56,7 +56,7 @@ impl Line {
         })
     }
 
-    /// Waits for the baton. An error says why it will not come.
+    /// Waits for the lease token. An error says why it will not come.
     pub(super) async fn baton(&mut self) -> Result<(), String> {
         match self.batons.next().await {
             Some(Ok(baton)) => {
@@ -68,13 +68,13 @@ impl Line {
         }
     }
 
-    /// Until the lease is lost; answers why. A baton that is held for long would be taken away by the
-    /// broker's consumer time-out: put back in good time, it comes to the same consumer again.
+    /// Keeps the lease until it is lost; returns why. The broker's consumer time-out would take away a token that is
+    /// held for too long: it is requeued in time, and delivered to the same consumer again.
     pub(super) async fn keep(&mut self, renew_every: Duration) -> String {
         loop {
             tokio::select! {
                 lost = self.baton() => match lost {
-                    // Another baton than the one in hand: it is as good.
+                    // A duplicate lease token is harmless.
                     Ok(()) => {}
                     Err(reason) => return reason,
                 },
@@ -89,7 +89,7 @@ impl Line {
         }
     }
 
-    /// Gives the lease up. False where the broker didn't say so.
+    /// Releases the lease. False if the broker didn't confirm it.
     pub(super) async fn leave(self, ceiling: Duration) -> bool {
         let closed = timeout(ceiling, self.channel.close(200, "OK".into())).await;
         closed.is_ok_and(|closed| closed.is_ok())

@@ -1,4 +1,4 @@
-//! Notices of the fleet, the outcome log and what the broker gave up from RabbitMQ, on a connection of their own.
+//! The fleet's notices, the outcome log and the broker's own dead letters from RabbitMQ, on a separate connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +25,20 @@ use super::supervisor::{Supervisor, Use};
 use super::terms::table;
 use crate::broker::{Config, Extent, FleetMessage, Listener, ListenerStatus, Topology};
 
-/// What was heard and not yet taken in.
+/// The most messages that were received and not processed yet.
 const HEARD_MAX: usize = 1000;
 
-/// What can't be read is tried again after this.
+/// The delay before a failed read is tried again.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
-/// The fleet's exchange may have been deleted and declared again: the queue of notices is bound to it so often.
+/// How often the queue of notices is bound again: the fleet's exchange may have been deleted and declared again.
 const BIND_EVERY: Duration = Duration::from_secs(2);
 
-/// Notices that wait to be read, in number and in bytes: a flood of them, or a large one, is dropped by the broker.
+/// The most queued notices, in number and in bytes: the broker drops the rest.
 const NOTICES_MAX: i64 = 1000;
 const NOTICES_BYTES_MAX: i64 = 1 << 20;
 
-/// A larger body is no notice and no event. It is let go of at once, and what is left of it can't be read.
+/// A larger body is neither a notice nor an event. It is dropped at once, and the message is then unreadable.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct AmqpListener {
@@ -95,7 +95,7 @@ impl Listener for AmqpListener {
     async fn next(&mut self) -> FleetMessage {
         match self.heard.recv().await {
             Some(heard) => heard,
-            // The supervisor ends only when it is told to.
+            // The supervisor ends only when it is stopped.
             None => std::future::pending().await,
         }
     }
@@ -111,7 +111,7 @@ impl Listener for AmqpListener {
 
 /// The supervisor's use of a connection: listening.
 struct Listening {
-    /// Its exchange.
+    /// The fleet's exchange.
     fleet: String,
     hear: mpsc::Sender<FleetMessage>,
     log: Log,
@@ -132,7 +132,7 @@ impl Use for Listening {
             Ok(Err(error)) => Err(refused_connection(&error)),
             Ok(Ok(notices)) => {
                 supervisor.up(first);
-                // They hold lapin's consumers, but of what has no order to keep.
+                // They hold lapin's consumers, but of messages whose order does not matter.
                 tokio::select! {
                     () = supervisor.stop.cancelled() => Ok("closed".to_owned()),
                     reason = loss(&connection) => Ok(reason),
@@ -149,7 +149,7 @@ impl Use for Listening {
     }
 }
 
-/// The queue by which notices come.
+/// The queue of notices.
 struct Notices {
     channel: Channel,
     queue: ShortString,
@@ -157,7 +157,7 @@ struct Notices {
 }
 
 impl Listening {
-    /// A queue of this connection's own, which is gone with it.
+    /// Declares a queue that is exclusive to this connection.
     async fn notices(&self, connection: &Connection) -> lapin::Result<Notices> {
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions {
@@ -194,7 +194,7 @@ impl Listening {
             .await
     }
 
-    /// Until it ends; answers why.
+    /// Receives notices until the consumer ends; returns why.
     async fn hear_notices(&self, mut notices: Notices) -> String {
         let mut bind = interval(BIND_EVERY);
         bind.set_missed_tick_behavior(MissedTickBehavior::Delay);

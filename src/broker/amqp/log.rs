@@ -1,4 +1,5 @@
-//! The outcome log from RabbitMQ: a stream, of which the end is read first, and the older part beside what is new.
+//! Reads the outcome log from RabbitMQ: a stream whose end is read first, and whose older part is read beside new
+//! events.
 
 mod earlier;
 mod part;
@@ -17,30 +18,30 @@ use super::listener::AGAIN;
 use super::trouble::Trouble;
 use crate::broker::{Extent, FleetMessage};
 
-/// The last message of a log that holds any comes within this: in 10 ms, mostly.
+/// The last message of a non-empty log arrives within this; usually within 10 ms.
 const LAST_WITHIN: Duration = Duration::from_millis(500);
 
-/// The first one since the time that is wanted, where there is any. It bounds the end that is read first: without it
-/// that is no more than the last message, and the older part is everything since then.
+/// The first message since the start of the extent, if there is one, arrives within this. It bounds the end that is
+/// read first: without it the end is only the last message, and the rest is the older part.
 const FIRST_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) struct Log {
     hear: mpsc::Sender<FleetMessage>,
     wanted: watch::Receiver<Option<Extent>>,
-    /// Kept over a lost connection.
+    /// Kept when the connection is lost.
     place: Mutex<Option<Place>>,
-    /// The present was reached.
+    /// Notified when the present is reached.
     reached: Notify,
     trouble: watch::Sender<Option<String>>,
 }
 
-/// How the reading came to its end.
+/// How the reading ended.
 enum Read {
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Unheard,
-    /// The log is another one than it was taken for.
+    /// The log is not the one that was expected: it has to be read from the start again.
     Anew,
-    /// By the broker: the log was deleted, or its node went.
+    /// The broker ended it: the log was deleted, or its node is gone.
     Ended,
 }
 
@@ -59,7 +60,7 @@ impl Log {
         }
     }
 
-    /// Reads the log whenever it is wanted. Ends when nobody listens any more.
+    /// Reads the log whenever it is wanted. Ends when the receiver is gone.
     pub(super) async fn read(&self, connection: &Connection) {
         let mut wanted = self.wanted.clone();
         let mut trouble = Trouble::new("the outcome log can't be read").told(&self.trouble);
@@ -82,7 +83,7 @@ impl Log {
                 Ok(Read::Ended) => trouble.is(&"the broker ended the consumer"),
                 Err(error) => trouble.is(&error),
             }
-            // With a connection that is lost nothing happened to the log itself.
+            // A lost connection does not mean that the log has changed.
             if connection.status().connected() {
                 self.place().take();
             }
@@ -94,7 +95,7 @@ impl Log {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes it, if it is still known.
+    /// Changes the place, if it is still known.
     fn moved(&self, change: impl FnOnce(&mut Place)) {
         if let Some(place) = self.place().as_mut() {
             change(place);
@@ -130,7 +131,7 @@ impl Log {
         }
     }
 
-    /// A log that says nothing is empty, or its node is busy. It is read anew as soon as there is anything.
+    /// A log that delivers nothing is empty, or its node is busy. It is read again as soon as it delivers something.
     async fn until_it_speaks(
         &self,
         connection: &Connection,
@@ -149,7 +150,7 @@ impl Log {
         Ok(if spoke { Read::Anew } else { Read::Ended })
     }
 
-    /// Runner on the end and what is new, until nothing comes any more.
+    /// Forwards the end and new messages until the consumer ends.
     async fn follow(&self, end: &mut Part, from: Place) -> lapin::Result<Read> {
         let (mut next, mut present) = (from.next, from.present);
         while let Some((offset, message)) = end.next().await? {
@@ -174,7 +175,7 @@ impl Log {
     }
 }
 
-/// From where the log is to be read; `None`: it says nothing.
+/// Where to start reading the log; `None`: it delivers nothing.
 async fn place_for(connection: &Connection, wish: Extent) -> lapin::Result<Option<Place>> {
     let first = timeout(FIRST_WITHIN, offset_of_first(connection, Point::Time(wish.since)));
     let last = timeout(LAST_WITHIN, offset_of_first(connection, Point::Last));

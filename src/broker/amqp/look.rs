@@ -1,4 +1,4 @@
-//! A look at what a publisher's commands need on the broker. It changes nothing, and needs no permission.
+//! Checks that what a publisher's commands need is on the broker. It changes nothing, and needs no permission.
 
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::FieldTable;
@@ -9,7 +9,7 @@ use super::error::{ConnectError, is_not_found, refused_object};
 use crate::broker::topology::{COMMANDS, COMMANDS_BULK, Topology, UNROUTABLE};
 use crate::broker::{Config, Partition};
 
-/// What was seen. Bindings were not: the protocol can't ask for them.
+/// What was found. Bindings are not included: the protocol can't query them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// What commands need and the broker lacks, such as `queue user.update.sivo.0`.
@@ -18,8 +18,8 @@ pub struct Looked {
     pub unroutable: u64,
 }
 
-/// Looks at what the commands of these providers need: the exchange that they are published to, the queues that
-/// they are to reach, and the queue that keeps what reaches none.
+/// Checks what the commands of these providers need: the exchange that they are published to, the queues that
+/// they are routed to, and the queue for unroutable messages.
 pub async fn look(config: &Config, providers: &[String], bulk: bool) -> Result<Looked, ConnectError> {
     let config = config.clone();
     let topologies: Vec<_> = providers
@@ -47,7 +47,7 @@ struct Looking<'c> {
 }
 
 impl Looking<'_> {
-    /// Answers how many messages are unroutable.
+    /// Returns how many messages are unroutable.
     async fn run(&mut self, topologies: &[Topology], bulk: bool) -> Result<u64, ConnectError> {
         let exchange = if bulk { COMMANDS_BULK } else { COMMANDS };
         self.exchange(exchange).await?;
@@ -88,7 +88,7 @@ impl Looking<'_> {
             ..ExchangeDeclareOptions::default()
         };
         let object = format!("exchange {name}");
-        // Of what is only looked at, the type is not compared.
+        // A passive declaration does not compare the type.
         let kind = lapin::ExchangeKind::Topic;
         let channel = self.declaring.channel().await?;
         match channel

@@ -1,7 +1,7 @@
 //! Messages to RabbitMQ, each confirmed.
 //!
-//! Ordinary publishes are pipelined on one channel. A mandatory one has a channel on which nothing else
-//! is on its way, because lapin pairs pipelined returns with the wrong confirms.
+//! Ordinary publishes are pipelined on one channel. A mandatory one uses a channel with no other message
+//! in flight, because lapin pairs pipelined returns with the wrong confirms.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -28,20 +28,20 @@ use super::supervisor::Supervisor;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Config, Link, Message, PublishError, Publisher};
 
-/// Where nobody configured another.
+/// RabbitMQ's default.
 const FRAME_MAX: usize = 128 * 1024;
 
-/// A message's headers share their frame with its other properties: up to ten short strings and some numbers.
+/// A message's headers share a frame with its other properties: up to ten short strings and some numbers.
 const OTHER_PROPERTIES_BYTES_MAX: usize = 4 * 1024;
 
-/// Mandatory publishes that wait for their confirms at the same time, each on a channel of its own.
+/// The most mandatory publishes in flight at the same time, each on a channel of its own.
 const ALONE_MAX: usize = 8;
 
-/// A channel on which messages are refused is replaced after this, and not more often.
+/// A channel on which messages are refused is replaced at most this often.
 const REFUSED_FOR: Duration = Duration::from_secs(3);
 
 pub(super) struct AmqpPublisher {
-    /// None while the broker can't take messages.
+    /// `None` while the broker can't take messages.
     session: watch::Receiver<Option<Arc<Session>>>,
     link: watch::Receiver<Link>,
     config: Config,
@@ -126,7 +126,7 @@ impl Publisher for AmqpPublisher {
         if self.closed.load(Ordering::Acquire) {
             return Err(PublishError::Unconfirmed);
         }
-        // No queue can be bound for such a key, and to lapin it is a panic.
+        // No queue can be bound with such a key, and lapin panics on it.
         let too_long = |name: &str| name.len() > usize::from(u8::MAX);
         if too_long(&message.exchange) || too_long(&message.routing_key) {
             return Err(PublishError::Returned);
@@ -148,7 +148,7 @@ impl Publisher for AmqpPublisher {
 
     async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // Each has a ceiling of its own.
+        // Each publish has its own time limit.
         self.in_flight.none().await;
         self.stop.cancel();
         let supervisor = self
@@ -166,17 +166,17 @@ impl Publisher for AmqpPublisher {
 pub(super) struct Session {
     pub(super) connection: Arc<Connection>,
     channel: Channel,
-    /// lapin counts a message and sends it in two steps; the broker counts what it gets. Whoever sends
-    /// takes a turn, or two threads could swap their confirms, and an ack vouch for the wrong message.
+    /// lapin numbers a message and sends it in two steps; the broker numbers messages as they arrive. The lock keeps
+    /// the two together: otherwise two threads could swap their confirms.
     turn: Mutex<()>,
-    /// Channels for mandatory publishes, while nobody uses them. Whoever gives up waiting takes one along: a late
-    /// return would go to the next confirm.
+    /// Idle channels for mandatory publishes. A publish that times out drops its channel: a late return would be paired
+    /// with the next confirm.
     alone: Mutex<Vec<Channel>>,
     alone_at_once: Semaphore,
     opened_at: Instant,
-    /// The broker refused a message on the channel.
+    /// Whether the broker refused a message on the channel.
     was_refused: AtomicBool,
-    /// Something failed: is the channel still open, and the connection?
+    /// Something failed: the channel and the connection have to be checked.
     pub(super) trouble: Arc<Notify>,
 }
 
@@ -195,10 +195,10 @@ impl Session {
         })
     }
 
-    /// As both sides agreed on it.
+    /// The negotiated frame size.
     fn frame_max(&self) -> usize {
         match self.connection.configuration().frame_max() {
-            // No bound at all.
+            // 0 means no bound.
             0 => FRAME_MAX,
             bytes => usize::try_from(bytes).unwrap_or(FRAME_MAX),
         }
@@ -208,8 +208,8 @@ impl Session {
         self.channel.status().connected()
     }
 
-    /// Whether another channel should take its place. RabbitMQ tells a channel when a full queue has room again, but not
-    /// when its limit is taken away: this one would refuse messages for ever.
+    /// Whether the channel should be replaced. RabbitMQ notifies a channel when a full queue has room again, but not
+    /// when the queue's limit is removed: this channel would then refuse messages for ever.
     pub(super) fn is_refused(&self) -> bool {
         self.was_refused.load(Ordering::Acquire) && self.opened_at.elapsed() >= REFUSED_FOR
     }
@@ -218,7 +218,7 @@ impl Session {
         let mut sending = pin!(send(&self.channel, message));
         let mut sent = false;
         let confirm = poll_fn(|cx| {
-            // The first poll is the one that counts and sends.
+            // lapin numbers and sends the message in the first poll.
             let _turn = (!sent).then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
             sent = true;
             sending.as_mut().poll(cx)
@@ -228,7 +228,7 @@ impl Session {
     }
 
     async fn publish_alone(&self, message: &Message) -> lapin::Result<Confirmation> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = self.alone_at_once.acquire().await;
         let idle = || self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = idle().pop().filter(|channel| channel.status().connected());
@@ -237,7 +237,7 @@ impl Session {
             None => confirming(&self.connection).await?,
         };
         let confirmation = send(&channel, message).await?.await?;
-        // One on which a message was refused may refuse all others, whatever the queue does.
+        // A channel on which a message was refused may go on refusing, whatever the queue's state.
         if !matches!(confirmation, Confirmation::Nack(_)) {
             idle().push(channel);
         }

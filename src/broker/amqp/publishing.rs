@@ -1,4 +1,4 @@
-//! The supervisor's use of a connection: publishing. It reopens channels, and watches for alarms.
+//! The supervisor's use of a connection for publishing. It reopens channels, and watches for alarms.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::first::First;
 use super::publisher::Session;
 use super::supervisor::{Supervisor, Use};
 
-/// lapin tells of most ends by an event; this bounds how long another may stay unnoticed.
+/// lapin reports most ends by an event; this bounds how long another may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Publishing {
@@ -31,7 +31,7 @@ impl Use for Publishing {
         first: &mut First,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
-        // Before the first publish: an alarm is told once.
+        // Before the first publish: an alarm is reported only once.
         let events = connection.events_listener().boxed();
         let connection = Arc::new(connection);
         let ended = match timeout(config.connect_timeout, self.open(&connection)).await {
@@ -45,7 +45,7 @@ impl Use for Publishing {
                 }
             }
         };
-        // Kept until the end: lapin closes a channel that is dropped, and then refuses to close the connection.
+        // Kept until the end: lapin closes a dropped channel, and then refuses to close the connection.
         let _session = self.session.send_replace(None);
         connection::close(&connection, config.close_timeout).await;
         ended
@@ -66,7 +66,7 @@ impl Publishing {
         Ok(())
     }
 
-    /// Until the connection is gone. Answers why.
+    /// Watches until the connection is gone. Returns why.
     async fn watch(
         &self,
         connection: &Arc<Connection>,
@@ -75,8 +75,8 @@ impl Publishing {
     ) -> String {
         let mut last_error = String::from("the connection was closed");
         let mut reopened_for = None;
-        // While the broker takes no messages. Nothing more is handed to a blocked connection: it would
-        // wait there, and be sent even after its publisher gave it up.
+        // The session while the broker takes no messages. Nothing is passed to a blocked connection: it would
+        // wait there, and be sent even after its publisher timed out.
         let mut withheld = None;
         loop {
             tokio::select! {
@@ -114,7 +114,7 @@ impl Publishing {
                     true => last_error.clone(),
                     false => "messages were refused on it".to_owned(),
                 };
-                // Once for each cause: a missing exchange would say it with every message.
+                // Logged once per cause: a missing exchange would cause it with every message.
                 if reopened_for.as_ref() != Some(&reason) {
                     tracing::warn!(reason, "the publishing channel can't be used; opening another");
                     reopened_for = Some(reason);

@@ -1,4 +1,4 @@
-//! A message as lapin delivers it, taken apart.
+//! Converts a delivery of lapin's.
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ impl From<lapin::message::Delivery> for Received {
 }
 
 impl Received {
-    /// Without its body where that is longer.
+    /// Drops the body if it is longer.
     pub(super) fn within(mut self, bytes_max: usize) -> Self {
         if self.message.body.len() > bytes_max {
             self.message.body = Bytes::new();

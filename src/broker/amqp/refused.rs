@@ -1,4 +1,4 @@
-//! Messages that the broker refused, said once a minute at most: they are published again until it takes them.
+//! Messages that the broker refused, logged at most once a minute: they are published again until it takes them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,8 +16,8 @@ impl Refused {
             tracing::warn!(
                 exchange,
                 messages.refused = refused,
-                "the broker refuses messages, which are published again until it takes them; see whether a queue behind \
-                 this exchange is full and rejects what comes (a length limit with reject-publish)"
+                "the broker refuses messages, which are published again until it takes them; check whether a queue \
+                 behind this exchange is full and rejects messages (a length limit with reject-publish)"
             );
         }
     }

@@ -1,8 +1,8 @@
-//! Another number of partitions: a provider's command queues are exchanged for others, while all are empty.
+//! Changes the number of partitions: replaces a provider's command queues while all are empty.
 //!
-//! RabbitMQ deletes no quorum queue "if empty" or "if unused"; and one that lost its majority looks empty,
-//! and is deleted all the same. So the old queues are consumed first: that shows that they are alive, and
-//! what is left in them, or still on its way, comes here, goes back, and ends it.
+//! RabbitMQ can't delete a quorum queue only "if empty" or "if unused", and one that lost its majority looks
+//! empty and is deleted. So the old queues are consumed first: that proves that they work, and any command
+//! that is still in them, or arrives late, is delivered here, goes back, and aborts the change.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::error::{ConnectError, TopologyError, refused_connection, refused_obje
 use crate::broker::Config;
 use crate::broker::topology::{Binding, COMMANDS, COMMANDS_BULK, Topology, UNROUTABLE};
 
-/// How long what was routed before the bindings were gone may take into its queue.
+/// How long a message that was routed before the bindings were removed may take to reach its queue.
 const ON_ITS_WAY_MAX: Duration = Duration::from_secs(1);
 
 /// What was changed.
@@ -27,13 +27,13 @@ const ON_ITS_WAY_MAX: Duration = Duration::from_secs(1);
 pub struct Repartitioned {
     pub from: u16,
     pub to: u16,
-    /// How many messages more than before lie in `user.unroutable`: commands that came meanwhile.
+    /// How many messages `user.unroutable` gained: commands that were published meanwhile.
     pub unroutable: u32,
 }
 
-/// Declares what is missing. Where the broker has another number of partitions, their queues are
-/// exchanged for the configured ones if they are empty and nobody consumes them; else nothing is changed,
-/// and it is an error. What is published during the change goes to `user.unroutable`.
+/// Declares missing objects. If the broker has another number of partitions, their queues are replaced by the
+/// configured ones, provided they are empty and have no consumers; otherwise nothing is changed,
+/// and it is an error. Messages published during the change go to `user.unroutable`.
 pub async fn repartition(config: &Config, provider: &str) -> Result<Option<Repartitioned>, ConnectError> {
     let new = Topology::new(provider, config);
     let config = config.clone();
@@ -87,7 +87,7 @@ struct Exchanging<'c, 't> {
 impl<'c> Exchanging<'c, '_> {
     async fn run(mut self, connection: &Connection) -> Result<Declaring<'c>, ConnectError> {
         let queues = self.idle_queues(0).await?;
-        // Whatever else differs, or is missing on the broker, is told before anything is changed.
+        // Any other difference is reported before anything is changed.
         self.declaring.compare(self.new).await?;
         let mut hold = Hold::take(connection, queues).await?;
         let removed = self.remove_old(&mut hold).await;
@@ -104,7 +104,7 @@ impl<'c> Exchanging<'c, '_> {
 
     async fn remove_old(&mut self, hold: &mut Hold) -> Result<(), ConnectError> {
         let (old, new) = (self.old, self.new);
-        // First what feeds them.
+        // First the bindings that feed the queues.
         let fed = |binding: &&Binding| [COMMANDS, COMMANDS_BULK].contains(&binding.source.as_str());
         let others = |binding: &&Binding| !fed(binding) && !new.bindings.contains(binding);
         let bindings = old.bindings.iter();
@@ -121,7 +121,7 @@ impl<'c> Exchanging<'c, '_> {
                 deleted.map_err(|error| self.bound_elsewhere(&exchange.name, error))?;
             }
         }
-        // The first interactive one is the last of them, so that the rest is always counted right.
+        // The first interactive queue is deleted last, so that the partitions are always counted right.
         for queue in &old.queues {
             if !new.queues.contains(queue) {
                 self.declaring.delete_queue(&queue.name).await?;
@@ -130,8 +130,8 @@ impl<'c> Exchanging<'c, '_> {
         Ok(())
     }
 
-    /// The command queues that there are: an earlier change may have been interrupted. It is an error where
-    /// one is not empty, or where they have more consumers than are our own.
+    /// The existing command queues: an earlier change may have been interrupted. It is an error if
+    /// one is not empty, or has more consumers than `own`.
     async fn idle_queues(&mut self, own: u32) -> Result<Vec<String>, ConnectError> {
         let mut queues = Vec::new();
         for (name, _) in self.old.command_queues() {
@@ -166,7 +166,7 @@ impl<'c> Exchanging<'c, '_> {
     fn bound_elsewhere(&self, exchange: &str, error: ConnectError) -> ConnectError {
         match error {
             ConnectError::Topology(TopologyError::Refused { .. }) => self.in_use(format!(
-                "exchange {exchange} has bindings of somebody else, which `rabbitmqctl list_bindings` shows"
+                "exchange {exchange} has bindings of another client, which `rabbitmqctl list_bindings` shows"
             )),
             error => error,
         }
@@ -185,7 +185,7 @@ impl<'c> Exchanging<'c, '_> {
     }
 }
 
-/// The old command queues, each with a consumer of ours.
+/// The old command queues, each with a consumer of this process.
 struct Hold {
     channel: Channel,
     consumers: Vec<(String, Consumer)>,
@@ -208,7 +208,7 @@ impl Hold {
     }
 
     async fn consume(&mut self, queues: Vec<String>) -> Result<(), ConnectError> {
-        // One of each is enough to know.
+        // One delivery is enough to know that a queue is not empty.
         let one = self.channel.basic_qos(1, BasicQosOptions::default()).await;
         one.map_err(|error| refused_connection(&error))?;
         for name in queues {
@@ -223,14 +223,14 @@ impl Hold {
         Ok(())
     }
 
-    /// The name of a queue that had something, or that can't be consumed any more.
+    /// The name of a queue that delivered a message, or that can't be consumed any more.
     async fn delivered_within(&mut self, wait: Duration) -> Option<String> {
         let named = self.consumers.iter_mut();
         let mut deliveries = select_all(named.map(|(name, consumer)| consumer.map(|_| name.clone()).boxed()));
         timeout(wait, deliveries.next()).await.ok().flatten()
     }
 
-    /// The channel first: a consumer that is dropped before it lets later commands pass what it was given.
+    /// Closes the channel first: dropping a consumer before that would let later commands overtake its deliveries.
     async fn release(self) {
         let _ = self.channel.close(200, "OK".into()).await;
     }
@@ -242,7 +242,7 @@ impl Declaring<'_> {
     }
 
     async fn delete_exchange(&mut self, name: &str) -> Result<(), ConnectError> {
-        // Refused where somebody else has bound something to it.
+        // Refused if another client has bound something to it.
         let options = ExchangeDeleteOptions {
             if_unused: true,
             ..Default::default()
@@ -260,7 +260,7 @@ impl Declaring<'_> {
     }
 }
 
-/// What was begun and could be neither ended nor undone.
+/// The error of a change that could neither be completed nor undone.
 fn half_done(error: ConnectError) -> ConnectError {
     const MEND: &str = "the number of partitions is half changed: run `usher topology declare` again, and until \
                         it succeeds commands go to user.unroutable";

@@ -1,5 +1,5 @@
-//! Keeps a connection: makes it, lets it be used until it ends, waits, and makes the next, to the next
-//! address where there are several.
+//! Keeps a connection: opens it, uses it until it ends, waits, and opens the next one, to the next
+//! address if there are several.
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,9 @@ pub(super) struct Supervisor {
     pub(super) stop: CancellationToken,
 }
 
-/// What a connection is made for.
+/// What a connection is used for.
 pub(super) trait Use: Send + Sync + 'static {
-    /// From a connection to its end. Answers why it ended, or why it never began.
+    /// Uses a connection until its end. Returns why it ended, or the error if its use never began.
     fn attend(
         &self,
         connection: lapin::Connection,
@@ -73,14 +73,14 @@ impl Supervisor {
         self.link.closed();
     }
 
-    /// The link is up: whoever waits for it may go on.
+    /// Reports that the link is up.
     pub(super) fn up(&self, first: &mut First) {
         self.link.up();
         first.connected();
     }
 }
 
-/// Which address it was.
+/// Adds the address to the reason.
 fn said_by(turns: &Turns, reason: &str) -> String {
     format!("{}: {reason}", turns.url())
 }

@@ -1,4 +1,4 @@
-//! What each of the broker's addresses answers.
+//! Checks each of the broker's addresses.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use super::greeting::{self, Greeting};
 use crate::broker::Config;
 use crate::broker::config::BrokerUrl;
 
-/// An address, and what is there.
+/// An address, and the result of connecting to it.
 #[derive(Debug, Clone)]
 pub struct Surveyed {
     pub url: BrokerUrl,
     pub answer: Result<Server, ConnectError>,
 }
 
-/// A broker that takes the worker's connection.
+/// A broker that accepts the worker's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// None where it doesn't say.
+    /// `None` where it could not be read.
     pub greeting: Option<Greeting>,
-    /// As both sides agreed on it.
+    /// The negotiated heartbeat.
     pub heartbeat: Duration,
 }
 

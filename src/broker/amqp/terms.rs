@@ -1,4 +1,4 @@
-//! The topology's plain data in lapin's terms.
+//! Converts the topology's plain data into lapin's types.
 
 use lapin::Channel;
 use lapin::options::{ExchangeBindOptions, ExchangeUnbindOptions, QueueBindOptions};

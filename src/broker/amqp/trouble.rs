@@ -1,4 +1,4 @@
-//! What a listener can't do for now: said once when it begins, and once when it is over.
+//! A listener's trouble that lasts for a while: logged once when it begins, and once when it is over.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub(super) struct Trouble<'t> {
     what: &'static str,
     lasts: bool,
-    /// Who else is to know the reason.
+    /// Where the reason is also published.
     told: Option<&'t watch::Sender<Option<String>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Whose turn it is among the broker's addresses, and how long to wait before it.
+//! Which of the broker's addresses to try next, and the delay before it.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::connection::Delays;
 use crate::broker::Config;
 use crate::broker::config::{BrokerUrl, BrokerUrls};
 
-/// The next address comes after a loss and after a failed try. The waits grow from round to round, not
-/// from address to address: a cluster with one node left is found as soon as a single node is.
+/// Moves to the next address after a loss and after a failed attempt. The delays grow from round to round, not
+/// from address to address: the one remaining node of a cluster is found as soon as a single node would be.
 pub(super) struct Turns {
     urls: BrokerUrls,
     delays: Delays,
     turn: usize,
-    /// In this round.
+    /// The addresses tried in this round.
     tried: usize,
 }
 
@@ -30,13 +30,13 @@ impl Turns {
         self.urls.in_turn(self.turn)
     }
 
-    /// Whether the round goes on after this turn.
+    /// Whether this round has untried addresses.
     pub(super) fn has_untried(&self) -> bool {
         self.tried + 1 < self.urls.count()
     }
 
-    /// Goes on after a connection that lasted so long, or a try that made none. Answers how long to wait
-    /// before the next.
+    /// Moves on after a connection that lasted this long, or an attempt that failed. Returns the delay
+    /// before the next attempt.
     pub(super) fn next(&mut self, lasted: Duration) -> Duration {
         if self.delays.connection_lasted(lasted) {
             self.tried = 0;

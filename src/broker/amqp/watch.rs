@@ -1,7 +1,7 @@
-//! Whether the topology is still there: what somebody deletes while a worker runs is named, and declared again.
+//! Checks that the topology still exists: objects that are deleted while a worker runs are logged and declared again.
 //!
-//! The protocol can ask for exchanges and queues, but not for bindings: those are declared again at every look,
-//! which changes nothing where they are there.
+//! The protocol can query exchanges and queues, but not bindings: those are declared again at every check,
+//! which has no effect if they exist.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::declare::Declaring;
 use super::error::ConnectError;
 use crate::broker::{Config, Topology};
 
-/// A look takes a few milliseconds. What is gone is named, and back, within this and the time of a look.
+/// A check takes a few milliseconds. A deleted object is logged and restored within this interval and the check's time.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Ends with an error where something can't be as it is configured. A broker that doesn't answer is left to those who
-/// watch the connection.
+/// Returns an error if something can't be as configured. A broker that doesn't answer is noticed by those that watch
+/// the connection.
 pub(super) async fn watch(connection: &Connection, topology: &Topology, config: &Config) -> ConnectError {
     let mut declaring = Declaring::new(connection);
     loop {
@@ -35,7 +35,7 @@ async fn look(declaring: &mut Declaring<'_>, topology: &Topology) -> Result<(), 
         let Err(error) = declaring.bind_all(topology).await else {
             return Ok(());
         };
-        // One end of a binding may have been deleted since it was looked at.
+        // One end of a binding may have been deleted since it was checked.
         if declaring.restore(topology).await? {
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! The broker's addresses: at least one, and no password of theirs is shown.
+//! The broker's addresses: at least one. Their passwords are never shown.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Every node of a broker's cluster that may be connected to, in the order in which they are tried.
+/// The addresses of a broker's nodes, in the order in which they are tried.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "OneOrMore")]
 #[schemars(with = "OneOrMore", extend("x-sensitive" = true))]
 pub struct BrokerUrls(Vec<BrokerUrl>);
 
-/// One address, several with commas between, or a list. They may hold passwords.
+/// One address, several separated by commas, or a list. They may hold passwords.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum OneOrMore {
@@ -30,7 +30,7 @@ impl BrokerUrls {
         self.0.len()
     }
 
-    /// After the last one, the first comes again.
+    /// Starts again with the first one after the last.
     pub fn in_turn(&self, turn: usize) -> &BrokerUrl {
         &self.0[turn % self.0.len()]
     }
@@ -52,7 +52,7 @@ impl BrokerUrls {
 }
 
 impl Default for BrokerUrls {
-    /// A broker on this machine, as it is when it was just installed.
+    /// A broker on this machine with its default user.
     fn default() -> Self {
         let mut uri = AMQPUri::default();
         uri.authority.host = "127.0.0.1".to_owned();
@@ -75,7 +75,7 @@ impl TryFrom<OneOrMore> for BrokerUrls {
 impl FromStr for BrokerUrls {
     type Err = InvalidUrls;
 
-    /// Every comma separates: one within an address is written %2C.
+    /// Every comma separates; a comma within an address is written %2C.
     fn from_str(text: &str) -> Result<Self, InvalidUrls> {
         let texts: Vec<_> = text.split(',').collect();
         Self::read(texts.into_iter())
@@ -97,10 +97,10 @@ impl fmt::Debug for BrokerUrls {
     }
 }
 
-/// It quotes no address, which may hold a password.
+/// Quotes no address, since it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidUrls {
-    /// Counted from 1. 0 where there is none at all.
+    /// Counted from 1. 0 where there is no address.
     place: usize,
     count: usize,
 }
@@ -130,7 +130,7 @@ pub struct BrokerUrl {
 }
 
 impl BrokerUrl {
-    /// With the password in it.
+    /// The address including its password.
     pub fn reveal(&self) -> &str {
         &self.text
     }
@@ -140,7 +140,7 @@ impl BrokerUrl {
     }
 
     fn read(text: &str) -> Option<Self> {
-        // The parser takes localhost for them.
+        // The parser reads an IPv6 host as localhost.
         if text.contains("//[") || text.contains("@[") {
             return None;
         }

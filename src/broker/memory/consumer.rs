@@ -78,7 +78,7 @@ impl Consumer for MemoryConsumer {
     async fn close(self: Box<Self>) {}
 }
 
-/// A consumer that closes and one that dies leave the same behind: everything unsettled, in order.
+/// A consumer that closes has the same effect as one that dies: its unsettled deliveries go back, in order.
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
         self.shared.state().leave(self.id);

@@ -1,4 +1,4 @@
-//! What can go wrong with a broker, on demand.
+//! Injects a broker's faults on demand.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::MemoryBroker;
 use super::state::Faults;
 
 impl MemoryBroker {
-    /// Every connection is lost and made again at once: unsettled deliveries turn stale and come
-    /// again in order, confirms on their way are lost.
+    /// Every connection is lost and restored at once: unsettled deliveries turn stale and are
+    /// redelivered in order, outstanding confirms are lost.
     pub fn drop_connection(&self) {
         self.disconnect("the connection was dropped");
         self.reconnect();
     }
 
-    /// Every connection is lost and can't be made again until `reconnect`.
+    /// Every connection is lost and can't be restored until `reconnect`.
     pub fn disconnect(&self, reason: &str) {
         {
             let mut state = self.shared.state();
@@ -31,8 +31,8 @@ impl MemoryBroker {
         self.told();
     }
 
-    /// The broker ends the consumers that hold leases: what they hold turns stale, and whoever stands by
-    /// takes over.
+    /// The broker ends the consumers that hold leases: their deliveries turn stale, and the next claimants
+    /// take over.
     pub fn end_consumer(&self) {
         {
             let mut state = self.shared.state();
@@ -42,44 +42,44 @@ impl MemoryBroker {
         self.told();
     }
 
-    /// Confirms come this much later than the message is taken.
+    /// Delays confirms by this much after the message is taken.
     pub fn delay_confirms(&self, delay: Duration) {
         self.change(|faults| faults.confirm_delay = delay);
     }
 
-    /// No confirm comes until they are let go; publishes run into their time-out.
+    /// Holds all confirms until released; publishes run into their time-out.
     pub fn hold_confirms(&self, held: bool) {
         self.change(|faults| faults.confirms_held = held);
     }
 
-    /// The outcome log says nothing until it is let go.
+    /// The outcome log delivers nothing until released.
     pub fn hold_log(&self, held: bool) {
         self.change(|faults| faults.log_held = held);
     }
 
-    /// Of the outcome log's older part nothing comes until it is let go.
+    /// The outcome log's older part delivers nothing until released.
     pub fn hold_earlier(&self, held: bool) {
         self.change(|faults| faults.earlier_held = held);
     }
 
-    /// Nobody may read the outcome log until this is over.
+    /// Refuses read access to the outcome log.
     pub fn refuse_log(&self, refused: bool) {
         let trouble = refused.then(|| "read access to the outcome log refused".to_owned());
         self.shared.log_trouble.send_replace(trouble);
         self.change(|faults| faults.log_refused = refused);
     }
 
-    /// Whether a message whose confirm is lost or late was lost too. Otherwise the broker has it.
+    /// Whether a message whose confirm is lost or late is lost too. Otherwise the broker has it.
     pub fn lose_unconfirmed(&self, lost: bool) {
         self.change(|faults| faults.taken_on_confirm = lost);
     }
 
-    /// Refuses as many of the next publishes.
+    /// Refuses this many of the next publishes.
     pub fn nack_next(&self, count: usize) {
         self.change(|faults| faults.nacks = count);
     }
 
-    /// An alarm: publishes wait, deliveries and acks go on.
+    /// An alarm: publishes wait, deliveries and acks continue.
     pub fn block(&self, reason: &str) {
         self.change(|faults| faults.blocked = Some(reason.to_owned()));
     }

@@ -1,11 +1,11 @@
-//! Who stands in line for which partition's lease, who holds it, and who is to be told.
+//! The claimants and holders of each partition's lease, and the arrivals that consumers have not read yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::state::ConsumerId;
 use crate::broker::{Lease, Partition};
 
-/// What a consumer has to hear of.
+/// A change of a lease that its consumer has to be given.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Told {
     Leased(Lease),
@@ -18,7 +18,7 @@ pub(super) struct Lines {
     untold: BTreeMap<ConsumerId, VecDeque<Told>>,
 }
 
-/// The first one holds the lease, where there is one; the others are next in the order in which they came.
+/// The first consumer holds the lease, if there is one; the others follow in order of their claims.
 #[derive(Default, Clone)]
 struct Line {
     consumers: VecDeque<ConsumerId>,
@@ -43,14 +43,14 @@ impl Lines {
         self.lines.get_mut(usize::from(partition))
     }
 
-    /// At the end, unless it is there already.
+    /// Adds the consumer at the end, unless it is in the line already.
     pub(super) fn join(&mut self, id: ConsumerId, partition: Partition) {
         if let Some(line) = self.line(partition).filter(|line| !line.consumers.contains(&id)) {
             line.consumers.push_back(id);
         }
     }
 
-    /// True where it held the lease.
+    /// Removes the consumer. True if it held the lease.
     pub(super) fn leave(&mut self, id: ConsumerId, partition: Partition) -> bool {
         let Some(line) = self.line(partition) else {
             return false;
@@ -70,7 +70,7 @@ impl Lines {
         self.untold.remove(&id);
     }
 
-    /// Whoever holds the lease goes to the end of the line.
+    /// The holder loses the lease and goes to the end of the line.
     pub(super) fn lose(&mut self, partition: Partition) {
         let Some(line) = self.line(partition) else { return };
         let Some(lease) = line.lease.take() else { return };

@@ -1,4 +1,4 @@
-//! The port's listener over the broker in memory: the outcome log is a queue that nobody empties.
+//! The port's listener over the broker in memory: the outcome log is a queue that is never emptied.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ pub(super) struct MemoryListener {
     shared: Arc<Shared>,
     id: ListenerId,
     wish: Option<Extent>,
-    /// The reading for it, once it has begun.
+    /// The reading for the wish, once it has begun.
     reading: Option<Reading>,
 }
 
 /// How far the log is read.
 struct Reading {
-    /// Another connection begins anew.
+    /// A new connection starts a new reading.
     connection: u64,
-    /// The log said nothing: as soon as it does, it is read anew.
+    /// The log delivered nothing: as soon as it does, a new reading starts.
     silent: bool,
     next: usize,
-    /// What was there when it began ends here; `None`: that was said.
+    /// Where the messages end that were there at the start; `None`: `Present` was sent.
     present: Option<usize>,
-    /// `None`: it was read.
+    /// `None`: the older part was read.
     earlier: Option<Earlier>,
 }
 
-/// The older part: from where it goes on to its end.
+/// The older part: the next message and its end.
 struct Earlier {
     next: usize,
     end: usize,
-    /// It is to be said that this is not all that was wanted.
+    /// `Cut` has to be sent: not all of the extent is read.
     cut: bool,
 }
 

@@ -13,7 +13,7 @@ use super::Shared;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Link, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX};
 
-/// As RabbitMQ's are bounded where nobody configured another frame.
+/// RabbitMQ's bound for the default frame size.
 const HEADERS_BYTES_MAX: usize = 124 * 1024;
 
 pub(super) struct MemoryPublisher {
@@ -57,7 +57,7 @@ impl MemoryPublisher {
         Ok(())
     }
 
-    /// Answers with the connection's number.
+    /// Waits until publishing is possible. Returns the connection's number.
     async fn until_open(&self) -> u64 {
         loop {
             let mut changed = pin!(self.shared.publishable.notified());

@@ -1,4 +1,4 @@
-//! Which queues a message goes to: exchanges, bindings and alternate exchanges as RabbitMQ reads them.
+//! Which queues a message goes to: exchanges, bindings and alternate exchanges as in RabbitMQ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ struct Exchange {
     bindings: Vec<(String, Destination)>,
 }
 
-/// The exchange doesn't exist; the broker closes the channel of whoever publishes to it.
+/// The exchange doesn't exist; a broker closes the channel that publishes to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoExchange;
 
@@ -63,7 +63,7 @@ impl Router {
         named.find(|(_, of)| **of == index).map(|(name, _)| name.as_str())
     }
 
-    /// No queue where nothing takes the message. Each queue once, however many ways lead there.
+    /// The queues that take the message, each once, however many routes lead there. Empty if none takes it.
     pub(super) fn route(&self, exchange: &str, key: &str) -> Result<Vec<QueueIndex>, NoExchange> {
         if exchange.is_empty() {
             return Ok(self.queue(key).into_iter().collect());
@@ -107,7 +107,7 @@ impl Exchange {
                 taken.map(|(_, to)| to).collect()
             }
             ExchangeKind::ModulusHash if self.bindings.is_empty() => Vec::new(),
-            // Not RabbitMQ's hash: what counts is that a key stays with its queue.
+            // Not RabbitMQ's hash: it only matters that a key stays with its queue.
             ExchangeKind::ModulusHash => {
                 let count = u64::try_from(self.bindings.len()).unwrap_or(u64::MAX);
                 let chosen = usize::try_from(fnv1a(key) % count).unwrap_or(0);
@@ -123,7 +123,7 @@ fn fnv1a(key: &str) -> u64 {
     })
 }
 
-/// `*` stands for one word, `#` for any number of words, none included.
+/// `*` matches one word, `#` any number of words, including none.
 fn topic_takes(pattern: &str, key: &str) -> bool {
     fn words(pattern: &[&str], key: &[&str]) -> bool {
         match pattern.split_first() {

@@ -1,4 +1,4 @@
-//! What lies in the broker: queues, who consumes them, and the faults in force. Plain data, no waiting.
+//! The broker's state: queues, their consumers, and the injected faults. Plain data, no waiting.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 
 pub(super) type ConsumerId = u64;
 pub(super) type ListenerId = u64;
-/// Never used twice: the tag of a delivery that was taken back finds nothing.
+/// Never used twice: the tag of a requeued delivery matches nothing.
 pub(super) type DeliveryTag = u64;
 
 pub(super) struct State {
@@ -26,9 +26,9 @@ pub(super) struct State {
     clock: Clock,
     /// When each message of the outcome log was stored.
     logged_at: Vec<Timestamp>,
-    /// What those who listen have not heard yet.
+    /// Notices that listeners have not received yet.
     notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
-    /// Counts consumers and listeners.
+    /// The number of consumers and listeners made so far.
     made: u64,
     last_tag: DeliveryTag,
     /// Where the search for the next delivery starts, so that no queue starves another.
@@ -38,7 +38,7 @@ pub(super) struct State {
 }
 
 pub(super) struct Queue {
-    /// Of commands: which partition's, and whether they are bulk.
+    /// For a command queue: its partition, and whether it is for bulk traffic.
     commands: Option<(Partition, bool)>,
     ready: VecDeque<Ready>,
     unsettled: BTreeMap<DeliveryTag, Message>,
@@ -61,7 +61,7 @@ pub(super) struct Handed {
 pub(super) enum Next {
     Told(Told),
     Delivery(Box<Handed>),
-    /// A body was too large, and went to what the broker gave up.
+    /// A body was too large, and was dead-lettered.
     GaveUp,
     Wait,
     End,
@@ -72,7 +72,7 @@ pub(super) struct Faults {
     /// Why nothing is connected.
     pub(super) down: Option<String>,
     pub(super) blocked: Option<String>,
-    /// Counts connections: whatever began under another number is lost.
+    /// The connection's number: an operation that began under another one is lost.
     pub(super) connection: u64,
     pub(super) confirm_delay: Duration,
     pub(super) confirms_held: bool,
@@ -141,12 +141,12 @@ impl Queue {
         self.unsettled.values().chain(ready).cloned().collect()
     }
 
-    /// The n-th message that was stored, while none is taken away.
+    /// The n-th stored message, provided that none was removed.
     pub(super) fn nth(&self, n: usize) -> Option<Message> {
         self.ready.get(n).map(|ready| ready.message.clone())
     }
 
-    /// False where the delivery was settled or taken back before.
+    /// False if the delivery was settled or requeued before.
     pub(super) fn settle(&mut self, tag: DeliveryTag) -> bool {
         self.unsettled.remove(&tag).is_some()
     }
@@ -155,7 +155,7 @@ impl Queue {
         self.unsettled.contains_key(&tag)
     }
 
-    /// What is unsettled was delivered from the front, so all of it goes before what is ready.
+    /// Unsettled messages were delivered from the front, so all of them go before the ready ones.
     pub(super) fn take_back(&mut self) {
         while let Some((_, message)) = self.unsettled.pop_last() {
             self.ready.push_front(Ready {
@@ -210,7 +210,7 @@ impl State {
         self.router.route(&message.exchange, &message.routing_key)
     }
 
-    /// The fullest of the queues that the message goes to.
+    /// The depth of the fullest queue that the message goes to.
     pub(super) fn depth_ahead(&self, message: &Message) -> usize {
         let found = self.route(message).unwrap_or_default();
         found
@@ -233,7 +233,7 @@ impl State {
         }
     }
 
-    /// Which message of the outcome log is the first that was stored then or later, and how many there are.
+    /// The index of the outcome log's first message that was stored then or later, and the number of its messages.
     pub(super) fn logged_since(&self, then: Timestamp) -> (usize, usize) {
         let first = self.logged_at.partition_point(|at| *at < then);
         (first, self.logged_at.len())
@@ -244,7 +244,7 @@ impl State {
         self.made
     }
 
-    /// How many commands of each partition wait to be delivered.
+    /// How many commands of each partition are ready to be delivered.
     pub(super) fn ready(&self) -> Vec<u64> {
         let mut ready = Vec::new();
         for queue in &self.queues {
@@ -282,7 +282,7 @@ impl State {
         self.lines.forget(id);
     }
 
-    /// Every consumer that holds a lease loses it, and goes to the end of its line.
+    /// Every holder of a lease loses it, and goes to the end of its line.
     pub(super) fn end_leases(&mut self) {
         for partition in self.lines.partitions() {
             self.lines.lose(partition);
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    /// Whoever is first in a line gets the lease.
+    /// Grants each free lease to the first in its line.
     pub(super) fn lead(&mut self) {
         if self.faults.down.is_none() {
             self.lines.lead();
@@ -305,7 +305,7 @@ impl State {
         }
     }
 
-    /// What the broker gave up, one at a time, to the listener that has listened for the longest.
+    /// The broker's own dead letters, one at a time, for the listener that was registered first.
     pub(super) fn given_up(&mut self, id: ListenerId) -> Option<Handed> {
         if self.notices.keys().next() != Some(&id) {
             return None;
@@ -327,7 +327,7 @@ impl State {
         })
     }
 
-    /// As the broker does with what a consumer rejects.
+    /// Dead-letters a rejected message, as RabbitMQ does.
     fn give_up(&mut self, from: QueueIndex, message: &Message) {
         let Some(queue) = self.router.name(from).map(str::to_owned) else {
             return;

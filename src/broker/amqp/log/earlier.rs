@@ -1,4 +1,4 @@
-//! The older part of the outcome log, read beside what is new.
+//! The older part of the outcome log, read beside new messages.
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::place::Earlier;
 use super::{Log, Read};
 use crate::broker::{FleetMessage, Message};
 
-/// A log that has reached the present and gives nothing since the time that is wanted within this holds nothing since
-/// then. Where it gives something after all, it is read anew.
+/// If the older part delivers nothing within this, although the present was reached, it is taken to be empty. If it
+/// delivers a message after all, the log is read again.
 const FIRST_WITHIN: Duration = Duration::from_secs(5);
 
 impl Log {
-    /// Once the present is reached. Ends only with what ends the reading as a whole.
+    /// Reads the older part once the present is reached. Returns only with what ends the whole reading.
     pub(super) async fn read_earlier(&self, connection: &Connection) -> lapin::Result<Read> {
         let earlier = loop {
             let place = *self.place();

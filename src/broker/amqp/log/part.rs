@@ -1,4 +1,4 @@
-//! The outcome log from somewhere on, on a channel of its own.
+//! Reads the outcome log from some point on, on a channel of its own.
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -19,9 +19,9 @@ const ACK_EVERY: u64 = 200;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Point {
     Offset(i64),
-    /// From what was stored with the first message since then. It waits for it, where there is none.
+    /// From the chunk with the first message since this time. Waits for it if there is none.
     Time(Timestamp),
-    /// From what was stored with the last message. It waits for it, where there is none.
+    /// From the chunk with the last message. Waits for it if there is none.
     Last,
 }
 
@@ -38,7 +38,7 @@ impl Point {
 pub(super) struct Part {
     channel: Channel,
     deliveries: lapin::Consumer,
-    /// The latest that came.
+    /// The acker of the latest message.
     acker: Option<Acker>,
     unacked: u64,
 }
@@ -75,13 +75,13 @@ impl Part {
             return Ok(None);
         };
         let received = Received::from(delivery).within(BODY_BYTES_MAX);
-        // The broker counts them all.
+        // The broker gives every message an offset.
         let offset = offset(&received.message).unwrap_or_default();
         self.acker = Some(received.acker);
         Ok(Some((offset, received.message)))
     }
 
-    /// What came last was handed on.
+    /// The last message was forwarded.
     pub(super) async fn taken(&mut self) -> lapin::Result<()> {
         self.unacked += 1;
         if self.unacked >= ACK_EVERY
@@ -94,7 +94,7 @@ impl Part {
     }
 
     pub(super) async fn close(self) {
-        // An error is as good: the channel is gone.
+        // On an error the channel is gone as well.
         let _ = self.channel.close(200, "OK".into()).await;
     }
 }
@@ -103,7 +103,7 @@ fn offset(message: &Message) -> Option<i64> {
     message.properties.number("x-stream-offset")
 }
 
-/// Waits for it; `None` where the broker ends it first.
+/// Waits for the first message; `None`: the broker ended the consumer first.
 pub(super) async fn offset_of_first(connection: &Connection, from: Point) -> lapin::Result<Option<i64>> {
     let mut part = Part::within(connection, from, 1).await?;
     let first = part.next().await?;

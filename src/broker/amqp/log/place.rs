@@ -5,18 +5,18 @@ use crate::broker::Extent;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) wish: Extent,
-    /// From where the end goes on.
+    /// The next offset of the end.
     pub(super) next: i64,
-    /// The last message that was there at the beginning, or one that was stored with it; `None`: it came.
+    /// The last message that was there at the start, or one of its chunk; `None`: it was read.
     pub(super) present: Option<i64>,
-    /// `None`: it was read.
+    /// `None`: the older part was read.
     pub(super) earlier: Option<Earlier>,
 }
 
 /// The older part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Earlier {
-    /// From where it goes on; `None`: from the time that is wanted.
+    /// The next offset; `None`: start at the extent's time.
     pub(super) next: Option<i64>,
     /// Where the end begins.
     pub(super) end: i64,
@@ -25,7 +25,7 @@ pub(super) struct Earlier {
 }
 
 impl Place {
-    /// At the beginning, where these are the first message since the time that is wanted, if it is known, and the last.
+    /// The initial place. `first`: the first message since the extent's time, if known; `last`: the log's last message.
     pub(super) fn new(wish: Extent, first: Option<i64>, last: i64) -> Self {
         let back = |messages: usize| {
             let messages = i64::try_from(messages).unwrap_or(i64::MAX);
@@ -37,7 +37,7 @@ impl Place {
             next: end,
             present: Some(last),
             earlier: Some(Earlier {
-                // Where the end begins with the first there is nothing to wait for.
+                // If the end begins with the first message, the older part is empty.
                 next: first.filter(|first| *first >= end),
                 end,
                 start: back(wish.messages_max),
