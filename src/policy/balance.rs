@@ -1,5 +1,5 @@
-//! Who holds how many leases, and which of them should move. They move only where shares differ by more
-//! than one.
+//! How many leases each worker holds, and whether one should move. Leases move only where the workers' counts
+//! differ by more than one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 use crate::contract::WorkerId;
 
-/// A worker that was not heard of for so long takes part no more.
+/// A worker that has sent no notice for this long is no longer counted.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
-/// So many workers are remembered.
+/// The most workers that are remembered.
 const FLEET_MAX: usize = 1000;
 
-/// Whoever wants a lease has one more within this time, or it wants none: a notice costs nothing.
+/// A worker that wants a lease holds one more within this time after it was offered; otherwise it wants none. Its
+/// notice alone is no proof.
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// After a lease that none of those took for whom it was given up, none is given for so long; each time for twice
-/// as long.
+/// After a lease that none of the intended workers took, none is released for this long, doubled each time.
 const QUIET_MIN: Duration = Duration::from_secs(20);
 const QUIET_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -28,7 +28,7 @@ pub struct Balance {
     partitions: usize,
     others: BTreeMap<WorkerId, Other>,
     offer: Option<Offer>,
-    /// Offers in a row that nobody took.
+    /// Offers in a row that no worker took.
     untaken: u32,
     quiet_until: Option<Instant>,
 }
@@ -37,12 +37,12 @@ pub struct Balance {
 struct Other {
     leases: usize,
     leaving: bool,
-    /// With as many leases as it has, it was offered more and took none.
+    /// It was offered a lease while it held this many, and took none.
     takes_none: bool,
     heard_at: Instant,
 }
 
-/// Leases were given up for these, who had so many.
+/// A lease was released for these workers, each of which held `had`.
 #[derive(Debug)]
 struct Offer {
     at: Instant,
@@ -89,19 +89,19 @@ impl Balance {
         self.others.iter().filter(move |(_, other)| !silent(other))
     }
 
-    /// Whether somebody else works, so that what this one leaves is done.
+    /// Whether another worker holds leases.
     pub fn others_hold_some(&self, now: Instant) -> bool {
         self.present(now).any(|(_, other)| other.leases > 0)
     }
 
-    /// Those who would take a lease.
+    /// The workers that would take a lease.
     fn takers(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
         self.present(now)
             .filter(|(_, other)| !other.leaving && !other.takes_none)
     }
 
-    /// Whether this worker, which holds so many, is to give one up. The richest does, one at a time for
-    /// each lease that is missing elsewhere; what is on its way counts as arrived where it is needed.
+    /// Whether this worker, which holds `held` leases, should release one. The worker with the most does, one at a time
+    /// for each lease that is missing elsewhere; a lease in transit counts for the worker with the fewest.
     pub fn gives_one_up(&mut self, held: usize, now: Instant) -> bool {
         if self.is_quiet(now) {
             return false;
@@ -124,7 +124,7 @@ impl Balance {
         gives
     }
 
-    /// Whether a lease that came to this worker, which holds so many others, belongs to somebody else.
+    /// Whether this worker, which holds `held` other leases, should pass a new one on to another worker.
     pub fn passes_on(&mut self, held: usize, now: Instant) -> bool {
         if self.is_quiet(now) {
             return false;
@@ -145,7 +145,7 @@ impl Balance {
         }
     }
 
-    /// Whether nobody took what was offered last, so that nothing is offered for now.
+    /// Whether the last offer was not taken, so that nothing is offered for now.
     fn is_quiet(&mut self, now: Instant) -> bool {
         if let Some(offer) = &self.offer {
             let took = |worker: &WorkerId| {

@@ -1,10 +1,10 @@
-//! The guard before the dead letters: a healthy queue is not drained into them.
+//! The dead-letter guard: it keeps a healthy queue from being drained into the dead letters.
 //!
-//! It shuts in two cases. Too many of the latest commands would be dead letters: something is wrong that no command did,
-//! a schema broke, a tenant was mixed up. Or no write has passed yet, and the provider has refused several users in the
-//! same way: the configuration is a wrong guess. While it is shut, nothing is dead-lettered and the others run slowly. It
-//! opens when an operator says so; in the second case also when a write passes. A command that is wrong by itself says
-//! nothing of the provider: it is neither counted nor held back.
+//! It shuts in two cases. Too many of the latest commands would be dead letters: the cause is common to them, such as
+//! a broken schema or a wrong tenant. Or no write has passed yet, and the provider has refused several users in the
+//! same way: the configuration is probably wrong. While it is shut, nothing is dead-lettered and the other commands
+//! run slowly. It opens when an operator resumes; in the second case also when a write passes. A command that is
+//! invalid by itself says nothing about the provider: it is neither counted nor held back.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -13,40 +13,40 @@ use tokio::time::Instant;
 
 use crate::contract::Reason;
 
-/// How many of the commands are named when it shuts.
+/// How many commands are named when it shuts.
 const EXAMPLES: usize = 3;
 
-/// While no write has passed, so many users may be refused in the same way.
+/// How many users may be refused in the same way while no write has passed.
 const SAME_REFUSALS_MAX: usize = 9;
 
-/// While it is shut, one call goes out in this time.
+/// The gap between calls while the guard is shut.
 pub const ONE_CALL_IN: Duration = Duration::from_secs(1);
 
-/// When it shuts.
+/// When the guard shuts.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Of the latest commands, the share that may become dead letters.
+    /// The share of the latest commands that may become dead letters.
     pub share_max: f64,
-    /// How many the latest commands are.
+    /// How many commands count as the latest.
     pub window: usize,
-    /// Whether it waits for a first write before it takes the configuration for right.
+    /// Whether the configuration is in doubt until a first write passes.
     pub doubts_configuration: bool,
 }
 
 #[derive(Debug)]
 pub struct Guard {
     settings: Settings,
-    /// The latest outcomes: which of them were to be dead letters.
+    /// The latest outcomes, with those that would be dead letters.
     latest: VecDeque<Option<DeadLetter>>,
     dead: usize,
-    /// A write has passed, or an operator vouches for the configuration.
+    /// Whether a write has passed, or an operator has confirmed the configuration.
     proven: bool,
     shut: Option<Shut>,
-    /// Commands that wait for it to open.
+    /// Commands that wait for the guard to open.
     held_back: usize,
 }
 
-/// A command that is to become one.
+/// A command that would become a dead letter.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     pub reason: Reason,
@@ -59,7 +59,7 @@ pub struct DeadLetter {
 struct Shut {
     at: Instant,
     why: String,
-    /// A write that passes opens it.
+    /// It shut because the configuration is in doubt: a write that passes opens it.
     by_doubt: bool,
 }
 
@@ -75,7 +75,7 @@ impl Guard {
         }
     }
 
-    /// Counts an outcome. False where it must not be settled now.
+    /// Counts an outcome. False: it must not be settled now.
     pub fn admit(&mut self, dead_letter: Option<&DeadLetter>, now: Instant) -> bool {
         if dead_letter.is_some_and(|letter| letter.reason.is_the_publishers()) {
             return true;
@@ -104,7 +104,7 @@ impl Guard {
         false
     }
 
-    /// A write has passed. True where that opens it.
+    /// A write has passed. True if that opens the guard.
     pub fn write_passed(&mut self) -> bool {
         self.proven = true;
         let opens = self.shut.as_ref().is_some_and(|shut| shut.by_doubt);
@@ -118,12 +118,12 @@ impl Guard {
         self.shut.as_ref().map(|shut| shut.at)
     }
 
-    /// What shut it: the reasons and how often each, and some of the commands; or what to look at.
+    /// What shut the guard: the reasons with their counts and some of the commands, or what to check.
     pub fn shut_by(&self) -> Option<&str> {
         self.shut.as_ref().map(|shut| shut.why.as_str())
     }
 
-    /// One more command waits for it to open, or one fewer. Answers how many do.
+    /// Counts one more waiting command, or one fewer. Returns their number.
     pub fn holds_back(&mut self, more: bool) -> usize {
         self.held_back = match more {
             true => self.held_back + 1,
@@ -132,7 +132,7 @@ impl Guard {
         self.held_back
     }
 
-    /// Why the configuration is in doubt after this one, if it is.
+    /// Why the configuration is in doubt after this dead letter, if it is.
     fn doubt(&self, letter: &DeadLetter) -> Option<String> {
         if self.proven || !letter.reason.is_the_providers() {
             return None;
@@ -190,7 +190,7 @@ impl Guard {
         }
     }
 
-    /// An operator has looked: the count begins anew, and the configuration is as it should be.
+    /// Opens the guard: counting starts again, and the configuration is taken to be right.
     pub fn open(&mut self) {
         self.shut = None;
         self.latest.clear();
@@ -199,16 +199,16 @@ impl Guard {
     }
 }
 
-/// What a refusal of everybody points at, by its status.
+/// What to check when every user is refused, by the status.
 fn look_at(status: Option<u16>) -> &'static str {
     match status {
         Some(404 | 410) => "provider.base_url, and whether its tenant has these users",
         Some(405 | 501) => "provider.base_url, and the method that provider.kind uses",
         Some(406 | 411 | 413 | 414 | 415 | 431) => {
-            "provider.base_url, and what the provider wants of a request's form"
+            "provider.base_url, and the form of request that the provider expects"
         }
-        Some(412 | 428) => "whether the provider wants a version of the user with each write",
-        _ => "provider.kind and its own settings, and what the provider wants of the fields",
+        Some(412 | 428) => "whether the provider requires the user's version with each write",
+        _ => "provider.kind and its own settings, and the fields that the provider expects",
     }
 }
 

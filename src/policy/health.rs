@@ -1,21 +1,20 @@
 //! Whether to call at all: the provider's health, and whether it accepts the worker's credentials.
 //!
-//! An outage is what happens to calls that would pass. One table decides whose fault a failure is, from who fails, who
-//! passes and who has not been tried:
+//! One table decides whose fault a failure is, from who fails, who passes and who has not been tried:
 //!
-//! | who fails | who passes | who else could be tried | then |
+//! | who fails | who passes | who else can be tried | then |
 //! | --- | --- | --- | --- |
-//! | a command | another user, since the command's first failure | | its own fault: an attempt is spent; after a 403 or 405 it ends; after a 429 it waits alone |
-//! | one user | nobody | nobody | its own fault |
-//! | fewer than five users, five times in a row | nobody | somebody who passed before can be read | pause; when the read passes, their own fault |
-//! | more users, or many in half of the calls | nobody | somebody who has not failed | pause; that one probes |
-//! | all who wait | reads of others | nobody | pause; they probe in turn; every 10 s one command is charged |
-//! | all who wait | nobody can be read | nobody | pause; they probe in turn; every `retry.elapsed_max` one command is charged |
-//! | all who wait, and reads of others | nobody | nobody | pause for as long as it lasts |
-//! | whoever calls, with 401, no connection, or for want of something of the worker's | nobody | | pause for as long as it lasts |
-//! | users with 403 or 405 | nobody | | pause for as long as it lasts, from the second failure on |
+//! | a command | another user, since the command's first failure | | its own fault: it counts as an attempt; after a 403 or 405 the command ends; after a 429 it waits alone |
+//! | one user | no one | no one | its own fault |
+//! | fewer than five users, five times in a row | no one | a user that passed before can be read | pause; when the read passes, their own fault |
+//! | more users, or many in half of the calls | no one | a user that has not failed | pause; that user's command probes |
+//! | all that wait | reads of others | no one | pause; they probe in rotation; every 10 s one command is charged |
+//! | all that wait | no one can be read | no one | pause; they probe in rotation; every `retry.elapsed_max` one command is charged |
+//! | all that wait, and reads of others | no one | no one | pause for as long as it lasts |
+//! | any call, with 401, no connection, or because the worker lacks something | no one | | pause for as long as it lasts |
+//! | users with 403 or 405 | no one | | pause for as long as it lasts, from the second failure on |
 //!
-//! While it pauses, nobody calls but one probe at a time, at growing gaps, until a call passes.
+//! During a pause only one probe at a time is sent, at growing gaps, until a call passes.
 
 mod judgement;
 mod trial;
@@ -38,11 +37,11 @@ pub use self::witnesses::Trouble;
 /// Failures in a row, of at least two users, that count as an outage.
 const FAILURES_IN_A_ROW: u32 = 5;
 
-/// Up to here it may be these users' own trouble, and a read of somebody else can show it. With more
-/// users in trouble only a write that passes proves that the provider is well.
+/// Below this it may be these users' own trouble, which a read of another user can show. With this many
+/// or more users in trouble only a write that passes proves that the provider is well.
 const FEW_USERS: usize = 5;
 
-/// Trouble of the worker's own is none of the provider's: it is looked at again soon.
+/// The longest gap between probes for trouble of the worker's own: it is checked again soon.
 const OWN_TROUBLE_GAP_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -52,7 +51,7 @@ enum State {
         cause: Cause,
         since: Instant,
         next_probe: Instant,
-        /// The probe that is out.
+        /// The probe in flight.
         probe: Option<ProbeId>,
     },
 }
@@ -63,22 +62,22 @@ pub struct Health {
     witnesses: Witnesses,
     /// Failures since a write or a control passed.
     failures: u32,
-    /// Whose they are, a few of them.
+    /// Some of the users that these failures belong to.
     failing: Vec<UserId>,
     streak: Streak,
     /// The latest streak that turned out to be an outage.
     excused: Option<Streak>,
-    /// A control failed in this pause.
+    /// Whether a control failed in this pause.
     control_failed: bool,
-    /// When writes ended lately, and whom they failed.
+    /// The latest writes, and for which users they failed.
     latest: Window,
     trial: Trial,
     gaps: Schedule,
-    /// Who told of the pause, while nothing of our own has confirmed it.
+    /// The worker whose notice caused the pause, while no call of this worker has confirmed it.
     heard_of: Option<WorkerId>,
     /// Probes so far.
     probes: ProbeId,
-    /// The longest gap while a few users alone are denied: others have to be tried.
+    /// The longest gap while only a few users are denied: others have to be tried.
     gap_max_denied: Duration,
     /// Whether the provider can read a user, so that a probe may be a read.
     can_read: bool,
@@ -104,7 +103,7 @@ impl Health {
         }
     }
 
-    /// May a call go out now? A probe is counted as out from here on.
+    /// Whether a call may be made now. A probe counts as in flight from here on.
     pub fn leave(&mut self, now: Instant) -> Leave {
         match &self.state {
             State::Well => return Leave::Call,
@@ -120,7 +119,7 @@ impl Health {
         Leave::Probe(self.probes, control)
     }
 
-    /// When a probe may go out, where nobody else calls; `None` while one is out.
+    /// When the next probe may be sent during a pause; `None` while one is in flight, or without a pause.
     pub fn next_probe(&self) -> Option<Instant> {
         match &self.state {
             State::Paused {
@@ -132,7 +131,7 @@ impl Health {
         }
     }
 
-    /// Whose command is the next probe, of those who wait. To be asked when it goes out.
+    /// Chooses which of the waiting users' commands is the next probe. Called when the probe is sent.
     pub fn choose<'u>(
         &mut self,
         waiting: &[&'u UserId],
@@ -142,7 +141,7 @@ impl Health {
         self.trial.choose(waiting, &self.witnesses, now, rng)
     }
 
-    /// Whom to read as the next probe.
+    /// The user to read as the next probe.
     fn control(&self, now: Instant) -> Option<UserId> {
         let wanted = self.witnesses.are_few() || !self.trial.is_controlled(now);
         let control = self.witnesses.control().filter(|_| self.can_read && wanted)?;
@@ -150,7 +149,7 @@ impl Health {
         (is_well || !self.witnesses.are_few()).then(|| control.clone())
     }
 
-    /// The call has ended: if it was the probe that is out, another may go out.
+    /// The call has ended: if it was the probe in flight, another may be sent.
     pub fn probe_ended(&mut self, call: Option<ProbeId>) {
         if self.is_probe(call)
             && let State::Paused { probe, .. } = &mut self.state
@@ -159,7 +158,7 @@ impl Health {
         }
     }
 
-    /// Whether a call with this number is the probe that is out.
+    /// Whether a call with this number is the probe in flight.
     fn is_probe(&self, call: Option<ProbeId>) -> bool {
         let out = match &self.state {
             State::Well => None,
@@ -168,13 +167,13 @@ impl Health {
         call.is_some() && call == out
     }
 
-    /// A token could be fetched: what it is worth, the next probe shows.
+    /// A token was fetched: the next probe shows whether it is accepted.
     pub fn token_fetched(&mut self, probe: Option<ProbeId>, now: Instant) {
         self.credentials_changed(now);
         self.probe_ended(probe);
     }
 
-    /// The provider answered `user`'s call, if only with what is wrong with the command.
+    /// The provider answered `user`'s call, be it with an error of the command.
     pub fn passed(&mut self, user: &UserId, call: Call, probe: Option<ProbeId>, now: Instant) {
         let are_few = self.witnesses.are_few();
         let proves = call == Call::Write || (call == Call::Control && are_few);
@@ -186,7 +185,7 @@ impl Health {
                 self.end_streak();
             }
             Call::Control if are_few => {
-                // Others were well all the time: the failures were these few users' own.
+                // Other users were well all the time: the failures were these few users' own.
                 if !self.control_failed {
                     self.excused = None;
                 }
@@ -206,7 +205,7 @@ impl Health {
         }
     }
 
-    /// Other credentials were found: the next probe need not wait.
+    /// The credentials have changed: the next probe is sent at once.
     pub fn credentials_changed(&mut self, now: Instant) {
         if matches!(
             &self.state,
@@ -219,13 +218,13 @@ impl Health {
         }
     }
 
-    /// Whether another worker's pause, which began then, is news and may be the provider's: where a call of our own
-    /// has passed in the meantime, it is that worker's own trouble.
+    /// Whether another worker's pause, which began at `since`, is new and may be the provider's: if a call of this
+    /// worker has passed since then, it is that worker's own trouble.
     pub fn may_be_paused_since(&self, since: Instant) -> bool {
         matches!(self.state, State::Well) && self.passed_at().is_none_or(|at| at < since)
     }
 
-    /// Another worker calls no more, and probes again at `until`. Our first probe follows its, by `latest`.
+    /// Another worker has paused, and probes again at `until`. This worker's first probe follows, by `latest`.
     pub fn paused_elsewhere(
         &mut self,
         worker: &WorkerId,
@@ -244,19 +243,19 @@ impl Health {
         };
     }
 
-    /// Another worker calls. Those who heard of its pause go on with it.
+    /// Another worker has resumed. Workers that paused because of its notice resume, too.
     pub fn resumed_elsewhere(&mut self, worker: &WorkerId) {
         if self.heard_of.as_ref() == Some(worker) {
             self.resume();
         }
     }
 
-    /// Whether the pause is not known from calls of our own.
+    /// Whether the pause is known only from another worker.
     pub fn is_hearsay(&self) -> bool {
         self.heard_of.is_some()
     }
 
-    /// The next probe goes out then at the latest.
+    /// Sends the next probe at `at` at the latest.
     pub fn probe_by(&mut self, at: Instant) {
         if let State::Paused { next_probe, .. } = &mut self.state {
             *next_probe = at.min(*next_probe);
@@ -278,7 +277,7 @@ impl Health {
         self.gaps.reset();
     }
 
-    /// A call failed. `trouble` is what the command has had of it before.
+    /// A call failed. `trouble` holds the command's earlier failures.
     pub fn failed(
         &mut self,
         user: &UserId,
@@ -335,7 +334,7 @@ impl Health {
         }
     }
 
-    /// A failure while nobody else has passed since the command's first one.
+    /// A failure while no other user has passed since the command's first one.
     fn broken(
         &mut self,
         user: &UserId,
@@ -358,7 +357,7 @@ impl Health {
         self.latest.clear();
         self.excused = Some(self.streak);
         if charged == Some(1) {
-            // It is tried to its end now, at a command's own gaps.
+            // From now on this command alone is tried, at a command's own gaps, until it ends.
             self.gaps.reset();
         }
         self.pause(Cause::Outage, probe, now, rng);
@@ -368,7 +367,7 @@ impl Health {
         }
     }
 
-    /// Whether a call that was throttled ran into a limit of its user's own, and says nothing of the pace.
+    /// Whether a throttled call hit a limit of its own user, and says nothing about the pace.
     pub fn throttled_alone(
         &mut self,
         user: &UserId,
@@ -382,8 +381,8 @@ impl Health {
         alone
     }
 
-    /// A command of this user that was charged has ended: the user's next one has not been tried, and any other is
-    /// tried as long as this one was.
+    /// A charged command of this user has ended: the user's next one counts as untried, and any other gets as much time
+    /// as this one.
     pub fn charged_one_ended(&mut self, user: &UserId, now: Instant, rng: &mut fastrand::Rng) {
         self.witnesses.out_of_trouble(user);
         if !matches!(self.state, State::Well) {
@@ -422,7 +421,7 @@ impl Health {
         self.excused == Some(streak)
     }
 
-    /// A control that fails says something of the provider, and nothing of the user that was read.
+    /// A failed control says something about the provider, and nothing about the user that was read.
     fn count(&mut self, user: &UserId, call: Call) {
         self.failures += 1;
         if call == Call::Control {
@@ -436,8 +435,8 @@ impl Health {
         }
     }
 
-    /// Starts a pause, or goes on with one after its probe failed. The answers of other calls, which were in
-    /// flight when it began, change nothing.
+    /// Starts a pause, or continues one after its probe failed. Answers of other calls, which were in
+    /// flight when the pause began, have no effect.
     fn pause(&mut self, cause: Cause, probe: Option<ProbeId>, now: Instant, rng: &mut fastrand::Rng) {
         self.heard_of = None;
         let is_probe = self.is_probe(probe);
@@ -471,12 +470,12 @@ impl Health {
         };
     }
 
-    /// When a call passed last.
+    /// When a call last passed.
     pub fn passed_at(&self) -> Option<Instant> {
         self.witnesses.passed_at()
     }
 
-    /// Why nobody calls, since when, and when the next probe comes.
+    /// Why calls are paused, since when, and when the next probe is due.
     pub fn paused(&self) -> Option<(Cause, Instant, Instant)> {
         match self.state {
             State::Well => None,

@@ -1,37 +1,37 @@
-//! What other workers say of the provider, and how far it is believed.
+//! How far other workers' notices of a pause are believed.
 //!
-//! Whoever may publish notices can say anything. So the word of others stops calls for a bounded time only, whoever
-//! says it and however often; then a call of our own goes out. Where that passes although nobody was to call yet,
-//! the word was wrong, and for a while nobody's word stops us.
+//! Any client that may publish notices can send anything. So notices stop calls only for a bounded time, whoever
+//! sends them and however often; then this worker makes a call. If that passes before the reported end of the
+//! pause, the notices were wrong, and for a while no notice stops this worker.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Calls could go out for so long: a pause after that is another one.
+/// If calls were possible for this long, a later pause is a new one.
 const CALM: Duration = Duration::from_secs(30);
 
-/// After a pause that a call of our own has disproved.
+/// How long notices are ignored after a call of this worker has disproved one.
 const DISTRUST: Duration = Duration::from_secs(60 * 60);
 
-/// A wait that the clock can't hold is as good as a year.
+/// Longer waits are cut to a year, so that the clock can represent their end.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Debug)]
 pub struct Hearsay {
-    /// The longest time without a call for which others' word is enough.
+    /// The longest time that notices alone can stop calls.
     stop_max: Duration,
     present: Option<Stop>,
-    /// Calls that went out since then did so earlier than others said.
+    /// Calls sent since then were sent before the reported end of the pause.
     early_since: Option<Instant>,
     distrusted_until: Option<Instant>,
 }
 
-/// Calls stopped by others' word alone, without one of our own in between, whatever the reasons that were given.
+/// A span in which calls were stopped by notices alone, without a call of this worker in between, whatever the reasons.
 #[derive(Debug, Clone, Copy)]
 struct Stop {
     since: Instant,
-    /// As it was said, and as it was believed.
+    /// The reported end, and the end that is believed.
     said_until: Instant,
     until: Instant,
 }
@@ -46,7 +46,7 @@ impl Hearsay {
         }
     }
 
-    /// Somebody says that nobody may call for `wait`. Answers until when that is believed, if it is.
+    /// A notice says that no calls are possible for `wait`. Returns until when that is believed, if it is.
     pub fn hear(&mut self, wait: Duration, now: Instant) -> Option<Instant> {
         if self.distrusted_until.is_some_and(|until| until > now) {
             return None;
@@ -66,19 +66,19 @@ impl Hearsay {
         Some(until)
     }
 
-    /// When a call of our own is due at the latest.
+    /// When this worker makes a call at the latest.
     pub fn ends_by(&self, now: Instant) -> Instant {
         self.present.map_or(now, |stop| stop.since) + self.stop_max
     }
 
-    /// A call of our own goes out. Where that is earlier than others said, its answer tells whether they were right.
+    /// This worker makes a call. If that is before the reported end, its answer shows whether the notices were right.
     pub fn call_goes_out(&mut self, now: Instant) {
         if self.present.take().is_some_and(|stop| stop.said_until > now) {
             self.early_since.get_or_insert(now);
         }
     }
 
-    /// A call that went out then has passed. Answers whether what others said is wrong.
+    /// A call that was sent at `sent` has passed. Returns whether that disproves the notices.
     pub fn passed(&mut self, sent: Instant, now: Instant) -> bool {
         let wrong = self.early_since.is_some_and(|since| sent >= since);
         if wrong {
@@ -89,7 +89,7 @@ impl Hearsay {
         wrong
     }
 
-    /// One has failed: there is something in what others said.
+    /// A call has failed: the notices may be right.
     pub fn failed(&mut self) {
         self.early_since = None;
     }

@@ -1,5 +1,5 @@
-//! The pace: how fast to call, from the quota that is configured, the pace that is learned, and the pauses
-//! that the provider asks for.
+//! The pace: how fast to call, from the configured quota, the learned pace, and the pauses that the provider
+//! asks for.
 
 mod headers;
 mod learned;
@@ -21,25 +21,25 @@ use crate::contract::{Learned, RateLimitHint};
 
 pub use rate::{Rate, Rates};
 
-/// The first pause where the provider throttles and does not say for how long.
+/// The first pause if the provider throttles without a Retry-After.
 const UNSAID: Duration = Duration::from_secs(1);
 
-/// Calls that may catch up with a timer that was late.
+/// How much lateness of a timer later calls may catch up with.
 const CATCH_UP: Duration = Duration::from_millis(10);
 
-/// What adds to a pause, so that the workers of a fleet do not come back at the same moment.
+/// The most jitter added to a pause, so that the workers of a fleet do not resume at the same moment.
 const JITTER_MAX: Duration = Duration::from_millis(200);
 
-/// A command that waits for the pace reads it again after this time at the latest: it may have risen.
+/// A command that waits for the pace checks it again after this time at the latest: it may have risen.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Whoever has no part of the quota asks again after this.
+/// A worker without a share of the quota asks again after this.
 const NO_PART: Duration = Duration::from_secs(1);
 
-/// A wait so long that the clock can't hold its end is as good as a year.
+/// Longer waits are cut to a year, so that the clock can represent their end.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What the pace is made from.
+/// What the pace is computed from.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub rates: Rates,
@@ -47,11 +47,11 @@ pub struct Settings {
     pub share: f64,
     /// The longest gap between calls while all of them are throttled.
     pub gap_max: Duration,
-    /// All workers of the fleet agree on it, more or less.
+    /// The wall clock, on which the workers of the fleet agree approximately.
     pub clock: Clock,
 }
 
-/// A call that may go out now, and how old the course of the pace was then: its answer is reported with it.
+/// A granted call, with the course's age at that time. The call's answer is reported with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted {
     at: Instant,
@@ -64,33 +64,33 @@ impl Granted {
     }
 }
 
-/// Says when the next call may go out. It is asked at the moment of the call.
+/// Decides when the next call may be made. It is asked at the moment of the call.
 #[derive(Debug)]
 pub struct Pace {
     settings: Settings,
-    /// This worker's part of the fleet: of the quotas, and of the pace that is learned, which is the fleet's.
+    /// This worker's share of the fleet's quotas and of the fleet's learned pace.
     part: f64,
-    /// Its moments, where it does not have the whole.
+    /// Its slots, if it does not have the whole quota.
     slots: Option<Slots>,
     quotas: Quotas,
     course: Course,
-    /// The last time that it was asked, the configured quotas alone had a say.
+    /// Whether only the configured quotas limited the pace when it was last asked.
     was_full: bool,
-    /// What the next call is a gap away from, at the pace of the moment that it asks in. A call that made up for a
-    /// timer that was late counts from when it was due.
+    /// The time from which the gap to the next call is counted. For a call that caught up with a late timer, the time
+    /// at which it was due.
     last: Option<Instant>,
-    /// From when to when at most somebody waits for the pace since it refused, as far as that is not counted yet.
+    /// The span, not counted yet, in which commands may be waiting for the pace since it last refused.
     waits: Option<(Instant, Instant)>,
     paused_until: Option<Instant>,
-    /// As far as the provider said it to this worker itself.
+    /// The part of it that the provider reported to this worker itself.
     throttled_until: Option<Instant>,
-    /// When the first of the pauses began that no call has passed since.
+    /// When the first of the pauses began since which no call has passed.
     paused_since: Option<Instant>,
-    /// What went out before says nothing of the pace since.
+    /// Calls sent before this say nothing about the pace since then.
     slowed_at: Option<Instant>,
-    /// A call has passed since the last pause.
+    /// Whether a call has passed since the last pause.
     passed: bool,
-    /// Grows while nobody passes.
+    /// The pauses, which grow while no call passes.
     gaps: Schedule,
 }
 
@@ -115,17 +115,17 @@ impl Pace {
         }
     }
 
-    /// This worker has these partitions of so many from now on, and may use that much of the whole.
+    /// Sets this worker's partitions out of `of`, and so its share of the quota.
     pub fn set_quota_share(&mut self, held: &[u16], of: u16) {
         let part = held.len() as f64 / f64::from(of.max(1));
         let slots = Slots::new(held, of);
         if part != self.part || slots != self.slots {
             let Settings { rates, share, .. } = &self.settings;
-            // Where it calls at moments, those of neighbouring partitions follow each other. A higher rate has no moments.
+            // Slots of neighbouring partitions follow each other directly. Higher rates have no slots.
             let has_moments = rates.ceiling(*share).is_none_or(slots::fit);
             let at_once = slots.as_ref().filter(|_| has_moments).map_or(1, Slots::held);
             self.quotas = Quotas::new(rates, *share, part, at_once);
-            // What the others have called just now is not known.
+            // The latest calls of the other workers are not known.
             self.quotas.forget_savings();
             (self.part, self.slots) = (part, slots);
         }
@@ -152,7 +152,7 @@ impl Pace {
         self.waits = None;
         let is_full = self.course.is_full(now);
         if is_full && !self.was_full {
-            // They were saved up on the way: the workers of a fleet would spend them all in one second.
+            // Bursts were saved up while the pace was lower: a fleet would spend them all in one second.
             self.quotas.forget_savings();
         }
         self.was_full = is_full;
@@ -163,14 +163,14 @@ impl Pace {
                 Ok(Granted { at: now, age })
             }
             Err(at) => {
-                // Whatever stops all calls for longer is no wait for the pace.
+                // A longer wait is not caused by the pace.
                 self.waits = Some((now, now + LOOK_AGAIN));
                 Err(at)
             }
         }
     }
 
-    /// The time until now in which somebody waited for the pace, since that was counted last.
+    /// The time until now in which commands waited for the pace, since it was last counted.
     fn waited(&self, now: Instant) -> Duration {
         self.waits
             .map_or(Duration::ZERO, |(from, to)| now.min(to).duration_since(from))
@@ -183,10 +183,10 @@ impl Pace {
         }
     }
 
-    /// What the call that may go out now counts as, or when to ask again: by then the pace may have grown.
+    /// The time at which a call that may be made now was due, or when to ask again: by then the pace may have grown.
     fn due(&mut self, now: Instant) -> Result<Instant, Instant> {
         if let Some((since, next)) = self.slot(now) {
-            // Each moment is for one call.
+            // Each slot is for one call.
             let called = self.last.is_some_and(|last| last + since >= now);
             if called || since > CATCH_UP {
                 return Err(now + next.min(LOOK_AGAIN));
@@ -194,14 +194,14 @@ impl Pace {
             return self.quotas.take(now).map(|()| now);
         }
         let due = self.last.map_or(now, |last| last + self.gap(now));
-        // At the whole of the configured rate the quotas alone have a say, their bursts included.
+        // At the full configured rate only the quotas limit calls, so that bursts are possible.
         match due.checked_sub(CATCH_UP).filter(|at| *at > now && !self.was_full) {
             Some(at) => Err(at.min(now + LOOK_AGAIN)),
             None => self.quotas.take(now).map(|()| due.max(now)),
         }
     }
 
-    /// Since the last moment of this worker, and until its next one, where it calls at moments.
+    /// The time since this worker's last slot, and until its next one, if it uses slots.
     fn slot(&self, now: Instant) -> Option<(Duration, Duration)> {
         let slots = self
             .slots
@@ -210,15 +210,15 @@ impl Pace {
         slots.around(self.course.agreed(now)?, self.settings.clock)
     }
 
-    /// Between this worker's calls. However small its part, a worker is never slower than the slowest fleet: it could not
-    /// see that the provider takes calls again.
+    /// The gap between this worker's calls. However small its share, a worker is never slower than the slowest fleet:
+    /// otherwise it could not see that the provider accepts calls again.
     fn gap(&self, now: Instant) -> Duration {
         let pace = self.per_second(now).max(self.course.least(self.part));
         Duration::from_secs_f64(1.0 / pace)
     }
 
-    /// The provider throttled a call (429): nobody calls until it allows. While nobody passes, the pauses grow
-    /// whatever it says. The many answers that one pause gathers count once.
+    /// The provider throttled a call (429): calls pause until it allows them. While no call passes, the pauses grow
+    /// whatever it says. All throttled answers of one pause count once.
     pub fn throttled(
         &mut self,
         granted: Granted,
@@ -236,7 +236,7 @@ impl Pace {
         if self.passed {
             self.gaps.reset();
             self.paused_since = Some(now);
-            // Where nobody passes, it is not the pace that is too high.
+            // Only here: if no call has passed, the pace is not the cause.
             self.course.throttled(granted.age);
         }
         let gap = self.gaps.whole();
@@ -255,11 +255,11 @@ impl Pace {
 
     fn slowed(&mut self, now: Instant) {
         self.slowed_at = Some(now);
-        // A wait for the end of the pause is none for the pace.
+        // Waiting for the end of a pause is not waiting for the pace.
         self.waits = None;
     }
 
-    /// Another worker was throttled: nobody calls until then.
+    /// Another worker was throttled: calls pause until then.
     pub fn throttled_elsewhere(&mut self, until: Instant, now: Instant) {
         if self.paused_until(now).is_none() {
             self.paused_since = Some(now);
@@ -267,7 +267,7 @@ impl Pace {
         self.pause(until, now);
     }
 
-    /// What another worker knows of the pace.
+    /// Takes in what another worker has learned of the pace.
     pub fn hear(&mut self, heard: Learned, now: Instant) {
         self.count_wait(now);
         if self.course.hear(heard) {
@@ -275,14 +275,14 @@ impl Pace {
         }
     }
 
-    /// What the others are to know of it.
+    /// What this worker's notices say of the pace.
     pub fn learned(&self, now: Instant) -> Learned {
         let known = self.course.known();
         let age = known.age + self.waited(now).as_secs_f64();
         Learned { age, ..known }
     }
 
-    /// The provider took a call.
+    /// A call passed.
     pub fn passed(&mut self, granted: Granted) {
         if self.slowed_at.is_some_and(|slowed_at| granted.at <= slowed_at) {
             return;
@@ -293,22 +293,22 @@ impl Pace {
         self.passed = true;
     }
 
-    /// What others said of a pause is wrong.
+    /// Drops pauses that are known only from other workers.
     pub fn forget_hearsay(&mut self) {
         self.paused_until = self.throttled_until;
     }
 
-    /// What the provider's headers tell.
+    /// Takes in the hint of an answer's headers.
     pub fn told(&mut self, told: RateLimitHint, now: Instant) {
         self.course.told(told, now);
     }
 
-    /// After an outage: slowly back to the pace from before.
+    /// After an outage: returns gradually to the earlier pace.
     pub fn resume_gently(&mut self) {
         self.course.resume_gently();
     }
 
-    /// An operator says that the pause is over.
+    /// An operator ends the pause.
     pub fn end_pause(&mut self) {
         self.paused_until = None;
         self.throttled_until = None;
@@ -322,12 +322,12 @@ impl Pace {
         self.paused_until.filter(|until| *until > now)
     }
 
-    /// The same, as far as the provider said it to this worker itself.
+    /// The same, as far as the provider reported it to this worker itself.
     pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
         self.throttled_until.filter(|until| *until > now)
     }
 
-    /// Calls per second of this worker, as they may go out now.
+    /// Calls per second that this worker may make now.
     pub fn per_second(&self, now: Instant) -> f64 {
         self.fleet_per_second(now) * self.part
     }
@@ -337,7 +337,7 @@ impl Pace {
         self.course.per_second(now)
     }
 
-    /// What the pace comes from.
+    /// What determines the pace.
     pub fn why(&self, now: Instant) -> &'static str {
         self.course.why(now)
     }

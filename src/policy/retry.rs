@@ -1,4 +1,4 @@
-//! When to call again: the schedule of one command's retries, and the budget of all of them.
+//! When to retry: the schedule of one command's retries, and the budget of all retries.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use tokio::time::Instant;
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "RetryConfig")]
 pub struct Config {
-    /// Calls that may be spent on one command before it ends as `retries_exhausted`. Throttling, an
-    /// outage, refused credentials and a shutdown spend none.
+    /// Attempts of one command before it ends as `retries_exhausted`. Calls that fail by throttling, an
+    /// outage, refused credentials or a shutdown don't count.
     #[schemars(range(min = 1, max = 1000))]
     pub attempts: u32,
     /// The first retry waits up to this long; each further one up to twice as long as the one before.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "10m" }))]
     pub delay_min: Duration,
-    /// No retry waits longer.
+    /// The longest delay before a retry.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub delay_max: Duration,
-    /// The time that may be spent on one command, its calls and the delays between them, before it ends as
-    /// `retries_exhausted`. What spends no attempt spends no time.
+    /// The longest time of one command's attempts and the delays between them, before it ends as
+    /// `retries_exhausted`. Calls that don't count as attempts don't count here.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub elapsed_max: Duration,
-    /// The longest gap between two probes of a provider that is down, that throttles everybody, or that
+    /// The longest gap between two probes of a provider that is down, that throttles all calls, or that
     /// refuses the credentials. Gaps grow up to it.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "1ms", "maximum": "24h" }))]
     pub probe_gap_max: Duration,
-    /// Retries may be at most this share of all calls, and ten a second besides; beyond it a retry waits.
+    /// Retries may be at most this share of all calls, plus ten per second; further retries wait.
     #[schemars(range(min = 0, max = 1))]
     pub budget: f64,
 }
@@ -79,13 +79,13 @@ impl Schedule {
         Self { backoff, delay_max }
     }
 
-    /// The next delay with full jitter: anything from nothing to the whole of it, so that what failed
-    /// together does not come back together.
+    /// The next delay with full jitter, from zero to the whole of it, so that calls that failed
+    /// together are not retried together.
     pub fn next(&mut self, rng: &mut fastrand::Rng) -> Duration {
         self.whole().mul_f64(rng.f64())
     }
 
-    /// The next delay for something that nothing else spreads out: from half of it to the whole.
+    /// The next delay with half jitter: from half of it to the whole.
     pub fn next_at_least_half(&mut self, rng: &mut fastrand::Rng) -> Duration {
         self.whole().mul_f64(0.5 + rng.f64() / 2.0)
     }
@@ -113,19 +113,19 @@ impl Schedule {
     }
 }
 
-/// Keeps retries to a share of all calls, so that they can't keep a struggling provider down.
+/// Limits retries to a share of all calls, so that they can't overload a struggling provider.
 #[derive(Debug)]
 pub struct Budget {
     share: f64,
-    /// Retries that may go out now.
+    /// Retries that may be made now.
     saved: f64,
     since: Instant,
 }
 
 impl Budget {
-    /// Saved up at most; what a quiet worker may spend at once.
+    /// The most that is saved up, which an idle worker may spend at once.
     const SAVED_MAX: f64 = 100.0;
-    /// Earned by waiting, so that the last few commands of a quiet worker are retried too.
+    /// Earned over time, so that a worker with few calls can retry, too.
     const PER_SECOND: f64 = 10.0;
 
     pub fn new(share: f64) -> Self {
@@ -136,7 +136,7 @@ impl Budget {
         }
     }
 
-    /// A call went out.
+    /// A call was made.
     pub fn earn(&mut self) {
         self.saved = (self.saved + self.share).min(Self::SAVED_MAX);
     }

@@ -1,15 +1,15 @@
-//! What is asked of the health, and what it answers.
+//! The types of the health's interface.
 
 use tokio::time::Instant;
 
 use crate::contract::UserId;
 
-/// Why nobody calls.
+/// Why calls are paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     Outage,
     Credentials,
-    /// The form of the worker's requests is refused.
+    /// The provider refuses the form of the worker's requests.
     Configuration,
     /// The worker itself lacks what a call needs.
     Worker,
@@ -26,25 +26,25 @@ impl Cause {
     }
 }
 
-/// Another number for each probe: only its own answer or loss ends it.
+/// Unique to each probe: only its own answer or loss ends it.
 pub type ProbeId = u64;
 
-/// May a call go out?
+/// Whether a call may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
     Call,
-    /// As the one probe: by reading this user, who passed before, or else with the command itself.
+    /// As the one probe: by reading this user, whose call passed before, or else with the command itself.
     Probe(ProbeId, Option<UserId>),
-    /// Ask again then.
+    /// Not yet: ask again at this time.
     NotBefore(Instant),
-    /// A probe is out; its answer decides.
+    /// A probe is in flight, and its answer decides.
     ProbeIsOut,
 }
 
 /// What a call was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// A read of the command's user. It shows that the provider reads, not that it writes.
+    /// A read of the command's user. It shows that reads work, not that writes do.
     Read,
     Write,
     /// A read of another user, as a probe.
@@ -54,16 +54,16 @@ pub enum Call {
 /// What an answer means for the command that got it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// The answer speaks for itself.
+    /// The answer is judged by itself.
     Plain,
-    /// An attempt is spent: while others passed, or, where nobody else has passed yet, unless this streak of failures
-    /// turns out to be an outage.
+    /// It counts as an attempt: because other users passed, or, with a streak, because no other user has passed yet.
+    /// The latter is undone if the streak of failures turns out to be an outage.
     Spent { streak: Option<Streak> },
-    /// Nobody else can be tried, and that has gone on for long enough: it counts as the command's fault.
+    /// No other user could be tried for long enough: it counts as the command's fault.
     Charged,
-    /// Not the command's fault: nothing is spent.
+    /// Not the command's fault: it does not count as an attempt.
     Excused,
-    /// Refused so far for this user alone, or for everybody: others have to be tried.
+    /// Refused for this user alone or for every user: others have to be tried.
     SetAside,
     /// Refused for this user, while others pass.
     RefusedAlone,

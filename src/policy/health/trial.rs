@@ -1,9 +1,9 @@
-//! Who probes while nobody calls, and when failures that nothing else explains are the commands' own.
+//! Which command probes during a pause, and when unexplained failures count as the commands' own.
 //!
-//! Those who have not failed since the last pass go first, in no order, since those that fail may stand together: one of
-//! them that passes ends the pause. Where all who wait have failed, a control is read before each probe, and they take
-//! turns. When that has gone on for a bounded time, one command is tried to its end, so that what waits behind it gets
-//! its turn.
+//! Users that have not failed since the last pass go first, in random order, since failing ones may be next to each
+//! other: one that passes ends the pause. If all waiting users have failed, a control is read before each probe, and
+//! they probe in rotation. After a bounded time one command is tried until it ends, so that the commands behind it can
+//! run.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use tokio::time::Instant;
 use super::witnesses::Witnesses;
 use crate::contract::UserId;
 
-/// Writes that fail for all who wait while others can be read are taken for an outage of writes for so long.
+/// How long writes that fail for all waiting users, while others can be read, are treated as an outage of writes.
 pub(super) const WRITES_OUT_MAX: Duration = Duration::from_secs(10);
 
-/// For so long, while others can be read, those who have not failed are tried at short gaps: most likely one of them
+/// The gap between probes of users that have not failed, while others can be read: most likely one of them
 /// passes.
 pub(super) const EXPLORE_EVERY: Duration = Duration::from_millis(500);
 
-/// A control that passed says so for this time.
+/// How long a passed control is valid.
 const CONTROLLED_FOR: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Trial {
-    /// The same where nobody can be read.
+    /// The bound that replaces `WRITES_OUT_MAX` where no user can be read.
     elapsed_max: Duration,
-    /// Whose probe failed in this round, of all who wait.
+    /// The waiting users whose probe failed in this round.
     round: HashSet<UserId>,
-    /// Nobody else could be tried since then.
+    /// Since when no other user could be tried.
     no_other_since: Option<Instant>,
-    /// A control passed last.
+    /// When a control last passed.
     controlled_at: Option<Instant>,
-    /// The latest probe is of somebody who had not failed.
+    /// Whether the latest probe is of a user that had not failed.
     untried: bool,
-    /// Who is tried to the end, and how often it was charged.
+    /// The user whose command is tried until it ends, and how often it was charged.
     alone: Option<UserId>,
     charged: u32,
 }
@@ -53,7 +53,7 @@ impl Trial {
         }
     }
 
-    /// Whose command is the next probe.
+    /// Chooses the user whose command is the next probe.
     pub(super) fn choose<'u>(
         &mut self,
         waiting: &[&'u UserId],
@@ -85,7 +85,7 @@ impl Trial {
         Some(first)
     }
 
-    /// Somebody else could be read lately.
+    /// Whether another user could be read recently.
     pub(super) fn is_controlled(&self, now: Instant) -> bool {
         self.controlled_at
             .is_some_and(|at| now.duration_since(at) < CONTROLLED_FOR)
@@ -95,19 +95,20 @@ impl Trial {
         self.controlled_at = Some(now);
     }
 
-    /// Whether those who have not failed are tried at short gaps, in a pause that began then.
+    /// Whether users that have not failed are tried at short gaps, in a pause that began at `since`.
     pub(super) fn is_exploring(&self, since: Instant, now: Instant) -> bool {
         self.untried && self.is_controlled(now) && now.duration_since(since) < WRITES_OUT_MAX
     }
 
-    /// It is the provider that fails, as far as is known: the time for which nobody else could be tried begins anew.
+    /// The provider fails, as far as is known: the time in which no other user could be tried starts again.
     pub(super) fn is_an_outage(&mut self) {
         self.no_other_since = None;
         self.controlled_at = None;
         self.alone = None;
     }
 
-    /// The probe of this user's command failed. How often it has been charged for that by now, if it is.
+    /// The probe of this user's command failed. Returns how often the command has been charged by now, if it is
+    /// charged.
     pub(super) fn failed(&mut self, user: &UserId) -> Option<u32> {
         let is_charged = self.alone.as_ref() == Some(user);
         self.round.insert(user.clone());
@@ -115,12 +116,12 @@ impl Trial {
         is_charged.then_some(self.charged)
     }
 
-    /// The command that was tried alone has ended: the next one gets as much time.
+    /// The command that was tried alone has ended, or a call has passed: the trial starts again.
     pub(super) fn begin_again(&mut self) {
         *self = Self::new(self.elapsed_max);
     }
 
-    /// When one command is to be charged, if that is to come: a probe goes out then at the latest.
+    /// When a command will be charged, if that is still to come: a probe is sent then at the latest.
     pub(super) fn decides_at(&self, now: Instant) -> Option<Instant> {
         self.over_at(now).filter(|at| *at > now)
     }

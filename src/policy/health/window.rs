@@ -1,4 +1,4 @@
-//! The latest writes: whether many users fail, though some calls pass.
+//! The latest writes: whether many users fail although some calls pass.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use super::FEW_USERS;
 use crate::contract::UserId;
 
-/// So many of the latest calls are looked at together, if they are not older than that.
+/// How many of the latest calls are considered, and how old they may be.
 const WINDOW_CALLS: usize = 40;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// An outage, though some pass: this share of at least half a window, with this many users in trouble.
+/// An outage although some calls pass: at least this share of at least half a window fails, for `FEW_USERS` or more.
 const SHARE_FAILING: f64 = 0.5;
 
-/// When writes ended, and whom they failed.
+/// When the latest writes ended, with the user of each failed one.
 #[derive(Debug, Default)]
 pub(super) struct Window(VecDeque<(Instant, Option<UserId>)>);
 

@@ -1,4 +1,4 @@
-//! Who passed lately, and who has been in trouble since.
+//! Which users' calls passed recently, and which users have been in trouble since.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,30 +7,30 @@ use tokio::time::Instant;
 use super::{Call, FEW_USERS};
 use crate::contract::UserId;
 
-/// Counts passed calls, so that "since" can be said without a clock.
+/// Counts passed calls, so that "since" needs no clock.
 pub type Mark = u64;
 
-/// So many users in trouble are known by name. Of more, the rest are tried as if they were in none.
+/// The most users in trouble that are remembered. Further ones are treated as untried.
 const TROUBLED_MAX: usize = 1024;
 
-/// So many users are known to be throttled by themselves.
+/// The most users with a limit of their own that are remembered.
 const LIMITED_MAX: usize = 256;
 
-/// A command may be throttled this many times as part of the whole; each one pauses everybody and lowers the pace. If it
-/// is throttled again after another user has passed, the limit is its user's own.
+/// How often in a row a command may be throttled by the fleet's pace; each time pauses all calls and lowers the pace.
+/// If it is throttled again after another user has passed, the limit is its user's own.
 const THROTTLED_ALONE_AFTER: u32 = 1;
 
-/// What the failures of one command have shown so far. The command keeps it.
+/// What one command's failures have shown so far. It is kept with the command.
 #[derive(Debug, Default)]
 pub struct Trouble {
-    /// Where the passes stood at its first failure.
+    /// The count of passes at its first failure.
     since: Option<Mark>,
-    /// Throttled so often in a row, each time after another user had passed.
+    /// How often in a row it was throttled, each time after another user had passed.
     throttled: u32,
     throttled_since: Mark,
 }
 
-/// The two users that passed last, with the mark of each: one of them is another than whoever fails.
+/// The last two users that passed, with their marks: at least one of them is not the failing user.
 type Latest = [Option<(UserId, Mark)>; 2];
 
 #[derive(Debug, Default)]
@@ -38,16 +38,16 @@ pub(super) struct Witnesses {
     passes: Mark,
     /// By any call.
     answered: Latest,
-    /// By a write, or by a read that stood for one.
+    /// By a write, or by a read that counts as one.
     wrote: Latest,
     passed_at: Option<Instant>,
-    /// Users that failed since a write passed.
+    /// Users that failed since a write last passed.
     troubled: HashSet<UserId>,
     limited: VecDeque<UserId>,
 }
 
 impl Witnesses {
-    /// `proves` that writes pass, too.
+    /// `proves`: the call shows that writes pass.
     pub(super) fn passed(&mut self, user: &UserId, proves: bool, now: Instant) {
         self.passes += 1;
         self.passed_at = Some(now);
@@ -81,20 +81,20 @@ impl Witnesses {
         self.troubled.contains(user)
     }
 
-    /// It may be these users' own trouble, and a read of somebody else can show it.
+    /// It may be these users' own trouble, which a read of another user can show.
     pub(super) fn are_few(&self) -> bool {
         self.troubled.len() < FEW_USERS
     }
 
-    /// Somebody to read as a probe: one that passed before, and that is in no trouble where there is one.
+    /// A user to read as a probe: one that passed before, preferably one that is not in trouble.
     pub(super) fn control(&self) -> Option<&UserId> {
         let mut well = self.answered.iter().flatten().map(|(user, _)| user);
         let any = well.clone().next();
         well.find(|user| !self.troubled.contains(user)).or(any)
     }
 
-    /// Whether another user's call has passed since this command failed first: then it fails by itself. A read says
-    /// nothing of writes.
+    /// Whether another user's call has passed since this command's first failure: then the failure is the command's
+    /// own. A read says nothing about writes.
     pub(super) fn another_passed(&self, user: &UserId, call: Call, trouble: &Trouble) -> bool {
         trouble
             .since
@@ -116,7 +116,7 @@ impl Witnesses {
         trouble.since.get_or_insert(self.passes);
     }
 
-    /// The command's call was throttled. True where that is its user's own limit, and not the pace.
+    /// The command's call was throttled. True if that is its user's own limit, and not the pace.
     pub(super) fn throttled_alone(&mut self, user: &UserId, call: Call, trouble: &mut Trouble) -> bool {
         let others_pass = trouble.throttled > 0 && self.another_since(user, call, trouble.throttled_since);
         trouble.throttled = if others_pass { trouble.throttled + 1 } else { 1 };

@@ -1,4 +1,4 @@
-//! What the answers' headers tell of the quota: evidence that bounds the pace, and never stops it.
+//! Rate-limit headers of answers: evidence that bounds the pace, and never stops it.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use tokio::time::Instant;
 use super::learned::{BELOW, LEAST, MOST, growth};
 use crate::contract::RateLimitHint;
 
-/// The quota that is told is not exceeded for so many seconds of use; after that it is put to the test, as a plateau is.
+/// The quota in the headers is not exceeded for this many seconds of use; after that it is tested, like a plateau.
 const HELD: f64 = 60.0;
 
-/// What was exceeded by so much without a 429 was wrong.
+/// A quota that was exceeded by this factor without a 429 was wrong.
 const WRONG: f64 = 1.25;
 
-/// Of a window that is shorter than this, what is left says nothing: it fills while it is read.
+/// In a shorter window, the remaining calls say nothing: it has changed by the time it is read.
 const LONG_WINDOW: Duration = Duration::from_secs(5);
 
-/// What is left of a window is asked for anew after this.
+/// The remaining calls of a window are trusted for this long.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
-/// Of what a header says is left, the pace is lowered to this share of itself at most: a wrong one stops nobody.
+/// One header lowers the pace to no less than this share of it, so that a wrong header can't stop calls.
 const LEFT_STEP: f64 = 0.2;
 
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     /// The quota, in calls per second, and for how many seconds it has been in use.
     quota: Option<(f64, f64)>,
-    /// What is left of a long window, as a pace, and until when.
+    /// The remaining calls of a long window, as a pace, and until when it is valid.
     left: Option<(f64, Instant)>,
 }
 
 impl Headers {
-    /// Takes in what came while calls went out at this pace.
+    /// Takes in the hint of a call that was sent at this pace.
     pub(super) fn told(&mut self, told: RateLimitHint, share: f64, pace: f64, now: Instant) {
         if let Some((calls, window)) = told.limit.filter(|(_, window)| !window.is_zero()) {
             let quota = (calls as f64 / window.as_secs_f64() * BELOW).clamp(LEAST, MOST) * share;
@@ -52,7 +52,7 @@ impl Headers {
         }
     }
 
-    /// A call at this pace was throttled: a quota that is about that is right.
+    /// A call at this pace was throttled: a quota of about that is confirmed.
     pub(super) fn throttled(&mut self, pace: f64) {
         if let Some((quota, age)) = &mut self.quota
             && pace <= *quota * WRONG
@@ -61,13 +61,13 @@ impl Headers {
         }
     }
 
-    /// The most that the quota allowed so many seconds of use ago.
+    /// The highest pace that the quota allowed this many seconds of use ago.
     pub(super) fn most(&self, ago: f64) -> f64 {
         self.quota
             .map_or(MOST, |(quota, age)| quota * growth(age - ago - HELD))
     }
 
-    /// The most that is left of a long window.
+    /// The pace that the remaining calls of a long window allow.
     pub(super) fn left(&self, now: Instant) -> Option<f64> {
         self.left.filter(|(_, until)| *until > now).map(|(left, _)| left)
     }

@@ -1,13 +1,13 @@
-//! The pace that is learned: how fast the provider really lets the fleet call.
+//! The learned pace: how fast the provider really lets the fleet call.
 //!
-//! All workers hold the same few numbers (`Learned`), and the pace is a pure function of them. A throttled call lowers
-//! it: to a floor that was surely borne, and after a few seconds to a plateau between that and what was too much. The
-//! plateau is held for half a minute, and then raised gently until the provider throttles again; where a far better pace
-//! was borne lately, that is tried after a few seconds. Who knows nothing, or comes back from an outage, doubles the pace
-//! each second until it meets one of these bounds.
+//! All workers share the same few numbers (`Learned`), and the pace is a pure function of them. A throttled call
+//! lowers it: first to a floor that certainly held, and after a few seconds to a plateau between that and the pace
+//! that was too high. The plateau is held for half a minute, and then raised gradually until the provider throttles
+//! again; if a far higher pace held recently, that is tried after a few seconds. A worker that knows nothing, or
+//! resumes after an outage, doubles the pace each second until it meets one of these bounds.
 //!
-//! The one clock of all this is the time in which calls waited for the pace: what was not used proves nothing, and
-//! reading changes nothing.
+//! Time is counted only while calls wait for the pace: an unused pace proves nothing. Reading the pace does not
+//! change it.
 
 #[cfg(test)]
 mod tests;
@@ -19,67 +19,70 @@ use tokio::time::Instant;
 use super::headers::Headers;
 use crate::contract::{Learned, RateLimitHint};
 
-/// Where the search begins, in calls per second: slow enough for any provider to bear it for a second, and eight seconds
-/// from a thousand.
+/// Where the search begins, in calls per second: slow enough for any provider for a second, and eight seconds from a
+/// thousand.
 const FIRST: f64 = 5.0;
 
-/// Slower than this it never gets, but for a configured rate that is slower: one call in ten seconds still finds out that
-/// the provider takes more. In calls per second.
+/// The slowest pace, in calls per second, unless a slower rate is configured: one call in ten seconds still shows when
+/// the provider allows more.
 pub(super) const LEAST: f64 = 0.1;
 
-/// What nothing bounds still is a number: faster than any provider, in calls per second.
+/// The highest pace, in calls per second, where nothing bounds it: faster than any provider.
 pub(super) const MOST: f64 = 1e6;
 
-/// What most quotas count by, in seconds: a 429 tells of the calls in it, and so much is saved up in a pause.
+/// The window of most quotas, in seconds: a 429 is about the calls in it, and a pause saves up that much.
 const WINDOW: f64 = 1.0;
 
-/// Evidence comes by calls: with fewer per second than this, the seconds of a course are longer in proportion, so that one
-/// call in fifty at most is throttled. Not beyond `SLOWEST` times as long, or nothing would come back.
+/// Evidence comes from calls: with fewer calls per second than this, the course is stretched in proportion, so that at
+/// most one call in fifty is throttled. It is stretched by `SLOWEST` at most, or the pace would not recover.
 const CALLS_PER_SECOND: f64 = 2.5;
 const SLOWEST: f64 = 2.5;
 
-/// A pace is borne that was held for so long, in seconds of use: longer than a window, and short enough to follow a quota
-/// that halves within ten seconds. Then more is tried, if a far better one was borne lately.
+/// A pace counts as borne once it held for this long, in seconds of use: longer than a window, and short enough to
+/// follow a quota that halves within ten seconds. Then more is tried, if a far higher pace was borne recently.
 const BORNE: f64 = 4.0;
 
-/// After this more is tried in any case: a pause of a second in half a minute is 3 % of the quota.
+/// After this, in seconds of use, more is tried in any case: a pause of a second in half a minute costs 3 % of the
+/// quota.
 const HOLD: f64 = 30.0;
 
-/// The way to a far better pace doubles it in this time, in seconds: with the pause and what is `BORNE` before it, nine
-/// seconds to a quota that doubled, and slow enough to tell where a lower one is.
+/// On the way to a far higher pace, the pace doubles in this time, in seconds: with the pause and `BORNE` before it,
+/// that is nine seconds to a quota that doubled, and slow enough to find a lower one.
 const DOUBLING: f64 = 4.0;
 
-/// From here on a better pace is far better: less is found by the gentle growth within seconds.
+/// From this factor on a higher pace is far higher: the gradual growth finds less than that within seconds.
 const FAR_BETTER: f64 = 1.25;
 
-/// Each trial of the far better pace costs a pause, so a quota that stays lower is believed in the end: in so many seconds
-/// of use what was borne before counts for half as much.
+/// Each trial of a far higher pace costs a pause, so a quota that stays lower must be accepted in the end: in this many
+/// seconds of use the best earlier pace halves.
 const HALF_FORGOTTEN: f64 = 600.0;
 
-/// Below what was too much: three calls in a hundred less, as calls overtake each other on their way.
+/// The factor below a pace that was too high: 3 % less, since calls overtake each other on the network.
 pub(super) const BELOW: f64 = 0.97;
 
-/// No 429 alone lowers the pace to less than this share of it, or one of bad luck would cost too much.
+/// A single 429 lowers the pace to no less than this share of it, since it may be accidental.
 const STEP: f64 = 0.7;
 
-/// No fellow's word lowers it to less than this share of what it was before anybody spoke: the rest, the provider has to
-/// say to this worker itself.
+/// Other workers' notices lower the pace to no less than this share of the pace before them. Only the provider's
+/// answers to this worker lower it further.
 const HEARD: f64 = 0.25;
 
-/// So many slowdowns more than are known here nobody has seen. A count that stood at its end could not be raised.
+/// A notice may not be further ahead than this in slowdowns: no fleet has that many, and a count at its maximum could
+/// not be raised any more.
 const AHEAD_MAX: u64 = u32::MAX as u64;
 
-/// The course of the fleet's pace, as this worker knows it.
+/// The course of the fleet's pace over time, as known to this worker.
 #[derive(Debug)]
 pub(super) struct Course {
-    /// What the configuration allows.
+    /// The configured rate.
     configured: Option<f64>,
-    /// What is ours of what the provider gives.
+    /// The fleet's share of the provider's quota.
     share: f64,
     known: Learned,
-    /// From this pace on it doubles each second, and has for so many seconds of use, until something else bounds it.
+    /// A climb: the pace it started from and its age in seconds of use. The pace doubles each second until something
+    /// else bounds it.
     climb: Option<(f64, f64)>,
-    /// The pace before other workers' word lowered it, while no answer of our own has settled what is true.
+    /// The pace before other workers' notices lowered it, while no answer to this worker has confirmed it.
     unheard: Option<f64>,
     headers: Headers,
 }
@@ -113,7 +116,7 @@ impl Course {
         self.headers.left(now).map_or(pace, |left| pace.min(left))
     }
 
-    /// The pace so many seconds of use ago, or where its course began.
+    /// The pace this many seconds of use ago, or at the beginning of its course.
     fn ago(&self, seconds: f64) -> f64 {
         let climb = |(from, age): (f64, f64)| from * (age - seconds).max(0.0).exp2();
         self.curve((self.known.age - seconds).max(0.0))
@@ -122,8 +125,8 @@ impl Course {
             .clamp(self.least(1.0), self.configured.unwrap_or(MOST))
     }
 
-    /// What the provider is known to bear, at this age of the course: it never falls with the age, and rises in steps, so
-    /// that workers whose ages differ a little are nearly always at the same pace.
+    /// The pace that the provider is known to accept, at this age of the course. It never falls with the age, and
+    /// rises in steps, so that workers whose ages differ a little nearly always have the same pace.
     fn curve(&self, age: f64) -> f64 {
         let Learned {
             slowdowns,
@@ -146,7 +149,7 @@ impl Course {
         again.max(plateau * growth(age - HOLD)).min(MOST)
     }
 
-    /// A second of the course, in seconds.
+    /// The length of a second of the course, in seconds of use.
     fn scale(&self) -> f64 {
         (CALLS_PER_SECOND / self.known.plateau).clamp(1.0, SLOWEST)
     }
@@ -155,25 +158,25 @@ impl Course {
         self.known.best >= self.known.plateau * FAR_BETTER
     }
 
-    /// The slowest pace of a fleet, or of a worker that has this part of the configured rate.
+    /// The slowest pace of a fleet, or of a worker with this share of the configured rate.
     pub(super) fn least(&self, part: f64) -> f64 {
         self.configured
             .map_or(LEAST, |configured| LEAST.min(configured * part))
     }
 
-    /// Nothing says that the provider gives less than is configured.
+    /// Whether the pace is at the configured rate.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.configured
             .is_some_and(|configured| self.per_second(now) >= configured)
     }
 
-    /// The pace, where all workers come to the same one.
+    /// The pace, if all workers compute the same one.
     pub(super) fn agreed(&self, now: Instant) -> Option<f64> {
         let pace = self.per_second(now);
         (self.is_full(now) || pace == self.curve(self.known.age)).then_some(pace)
     }
 
-    /// Calls have waited for the pace for so long.
+    /// Calls have waited for the pace for this long.
     pub(super) fn used(&mut self, span: Duration) {
         let seconds = span.as_secs_f64();
         self.known.age += seconds;
@@ -186,7 +189,7 @@ impl Course {
         }
     }
 
-    /// A call that was sent at this age of the course was throttled, and calls had passed before.
+    /// A call that was sent at this age of the course was throttled, after calls had passed.
     pub(super) fn throttled(&mut self, age: f64) {
         let since = (self.known.age - age).max(0.0);
         let (window, long) = (WINDOW * self.scale(), BORNE * self.scale());
@@ -195,17 +198,17 @@ impl Course {
         let borne = (age >= long && !climbs).then(|| self.ago(since + long));
         let sure = borne.unwrap_or(at * STEP);
         let (floor, plateau) = match before < at {
-            // It rose, and a window earlier it was borne.
+            // The pace rose, and a window earlier it was accepted.
             true => {
                 let between = (before * 3.0 + at) / 4.0;
                 ((sure + before) / 2.0, (between * BELOW).max(sure))
             }
-            // What was saved up in the pause and what came in this span were enough for it.
+            // The calls since the pause were too many, although the provider had saved up for them.
             false => {
                 let on_plateau = self.known.slowdowns > 0 && age >= long;
                 let span = if on_plateau { age - long } else { age };
                 let floor = sure.max(at * span / (span + window));
-                // What lasted for a window was not much too fast.
+                // A pace that held for a window was not much too high.
                 let close = (span / window).min(1.0);
                 (
                     floor,
@@ -219,7 +222,7 @@ impl Course {
             slowdowns: self.known.slowdowns.saturating_add(1),
             floor: floor.clamp(self.least(1.0), plateau),
             plateau,
-            // What was not borne is none.
+            // A pace that did not hold is not the best.
             best: self.best_by_now().max(borne.unwrap_or(LEAST)),
             age: 0.0,
         };
@@ -231,8 +234,9 @@ impl Course {
         self.known.best * (-self.known.age / HALF_FORGOTTEN).exp2()
     }
 
-    /// What another worker knows: the later slowdown holds, and of the same one the lower pace and the longer use. It
-    /// raises the pace no faster than a search does, and lowers it within bounds. Answers whether the slowdown is news.
+    /// Merges what another worker has learned: the later slowdown wins; for the same one, the lower pace and the
+    /// longer use. It raises the pace no faster than a search does, and lowers it within bounds. Returns whether the
+    /// slowdown is new.
     pub(super) fn hear(&mut self, heard: Learned) -> bool {
         let pace = self.ago(0.0);
         let known = self.known;
@@ -264,36 +268,38 @@ impl Course {
         ahead != Some(0)
     }
 
-    /// After an outage, or after throttling that nobody passed: from a tenth it is there in four seconds.
+    /// After an outage, or after throttling without a passed call: starts at a tenth, which takes four seconds to
+    /// recover.
     pub(super) fn resume_gently(&mut self) {
         self.climb = Some(((self.ago(0.0) / 10.0).max(FIRST), 0.0));
     }
 
-    /// Evidence from an answer's headers.
+    /// Takes in the hint of an answer's headers.
     pub(super) fn told(&mut self, told: RateLimitHint, now: Instant) {
         let pace = self.ago(0.0);
         self.headers.told(told, self.share, pace, now);
     }
 
-    /// What the pace comes from.
+    /// What determines the pace.
     pub(super) fn why(&self, now: Instant) -> &'static str {
         let (pace, age) = (self.ago(0.0), self.known.age / self.scale());
         let held = if self.is_low() { BORNE } else { HOLD };
         match () {
-            () if self.is_full(now) => "nothing speaks against the configured rate",
-            () if self.per_second(now) < pace => "the provider's headers tell what is left",
-            () if pace >= self.headers.most(0.0) => "the provider's headers tell its quota",
-            () if self.known.slowdowns == 0 => "finding out what the provider bears",
-            () if pace < self.curve(self.known.age) => "back to what is known",
+            () if self.is_full(now) => "no evidence against the configured rate",
+            () if self.per_second(now) < pace => "the provider's headers show what is left",
+            () if pace >= self.headers.most(0.0) => "the provider's headers show its quota",
+            () if self.known.slowdowns == 0 => "searching for the provider's limit",
+            () if pace < self.curve(self.known.age) => "returning to the known pace",
             () if self.unheard.is_some() => "the provider throttled another worker",
-            () if age >= held => "it held, so more is tried",
+            () if age >= held => "the pace held, so more is tried",
             () => "the provider throttled",
         }
     }
 }
 
-/// What a pace grows to in so many seconds, once it was held for long enough: gently first, since likely it is just below
-/// the quota, and to more than twice as much in a quarter of a minute, since else it is far below.
+/// The factor by which a pace grows in this many seconds, once it has held for long enough: slowly at first, since it
+/// is probably just below the quota, and to more than double in a quarter of a minute, since otherwise it is far
+/// below.
 pub(super) fn growth(seconds: f64) -> f64 {
     let seconds = seconds.max(0.0);
     1.0 + 0.01 * seconds + 0.005 * seconds * seconds

@@ -1,4 +1,4 @@
-//! The quota that the operator knows: calls in a second, a minute, an hour, a day, or several of these.
+//! The configured quota: calls per second, minute, hour or day, or several of these.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,17 +17,17 @@ use tokio::time::Instant;
 
 use super::CATCH_UP;
 
-/// The share of a quota that is used. The rest is for clocks that differ and calls that overtake each
-/// other on their way: at the whole of a quota, one call in fifty would come too early.
+/// The share of a quota that is used. The rest allows for clocks that differ and calls that overtake each
+/// other on the network: at the full quota, one call in fifty would come too early.
 const USED: f64 = 0.98;
 
 /// A call in the limiter's units, so that fractions of a call can be allowed.
 const UNITS: u32 = 1000;
 
-/// No burst takes longer to be saved up: the limiter counts nanoseconds in 64 bits, and would overflow.
+/// The longest time to save up a burst: the limiter counts nanoseconds in 64 bits, and would overflow.
 const SAVED_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
 
-/// One quota of the whole fleet: exactly one of the four, and a burst where the provider allows one.
+/// One quota of the whole fleet: exactly one of the four windows, and a burst if the provider allows one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(
@@ -63,7 +63,7 @@ struct Written {
     #[serde(default)]
     #[schemars(with = "NonZeroU32", range(max = 4_000_000_000_u32))]
     per_day: Option<NonZeroU32>,
-    /// Calls that may go out at once after a quiet moment. Default: 1.
+    /// Calls that may be made at once after an idle time. Default: 1.
     #[serde(default)]
     #[schemars(with = "NonZeroU32", range(max = 10_000))]
     burst: Option<NonZeroU32>,
@@ -104,7 +104,7 @@ impl Rate {
         }
     }
 
-    /// What is used of it, in calls per second.
+    /// The used part of the quota, in calls per second.
     fn used(self, share: f64) -> f64 {
         f64::from(self.calls.get()) / self.window.as_secs_f64() * share * USED
     }
@@ -127,7 +127,7 @@ impl Rate {
     }
 }
 
-/// One quota or several; all of them hold.
+/// One quota or several, all of which apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rates(Vec<Rate>);
 
@@ -138,12 +138,12 @@ impl From<Rate> for Rates {
 }
 
 impl Rates {
-    /// The tightest of them in the long run, in calls per second; `None` where there are none.
+    /// The lowest rate of them, in calls per second; `None`: there are none.
     pub fn ceiling(&self, share: f64) -> Option<f64> {
         self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
     }
 
-    /// Whether calls may come at once.
+    /// Whether several calls may be made at once.
     pub(super) fn has_bursts(&self) -> bool {
         self.0.iter().any(|rate| rate.burst.get() > 1)
     }
@@ -217,7 +217,7 @@ const ONE_CALL: NonZeroU32 = match NonZeroU32::new(UNITS) {
 struct Held {
     quota: Quota,
     limiter: Limiter,
-    /// This one gave its permit for the next call, and another did not.
+    /// This quota has granted the next call, and another has not yet.
     given: bool,
 }
 
@@ -229,7 +229,7 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// Of the share that is used, `part` is this worker's, whose moments may follow each other `at_once`.
+    /// `part`: this worker's part of the used share. `at_once`: how many of its slots may follow each other directly.
     pub(super) fn new(rates: &Rates, share: f64, part: f64, at_once: usize) -> Self {
         let clock = TokioClock {
             start: Instant::now(),
@@ -248,8 +248,8 @@ impl Quotas {
         }
     }
 
-    /// Takes one call from each quota, or says when to ask again. What one gave while another refused is
-    /// kept for the next time.
+    /// Takes one call from each quota, or says when to ask again. A quota that granted while another refused
+    /// keeps its grant for the next time.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let mut refused = None;
         for held in self.held.iter_mut().filter(|held| !held.given) {
@@ -274,7 +274,7 @@ impl Quotas {
         }
     }
 
-    /// After a pause: what has been saved up is not spent at once.
+    /// After a pause: drops what was saved up, so that it is not spent at once.
     pub(super) fn forget_savings(&mut self) {
         for held in &mut self.held {
             // A new one is full.

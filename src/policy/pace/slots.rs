@@ -1,8 +1,8 @@
-//! Moments on the wall clock, so that the workers of a fleet do not call at the same one.
+//! Slots on the wall clock, so that the workers of a fleet do not call at the same moment.
 //!
-//! The calls of a fleet are numbered by the time at which they are due, and each partition takes its turn in them. So
-//! a worker that knows the pace and its own partitions knows its moments, and all workers together call as evenly as
-//! one would.
+//! The calls of a fleet are numbered by the time at which they are due, and go to the partitions in rotation. So a
+//! worker that knows the pace and its own partitions knows its slots, and all workers together call as evenly as one
+//! would.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 
-/// Closer moments are none: clocks and timers differ by some milliseconds, and a quota of more calls per second bears it
-/// that some of them fall together.
+/// The least distance between slots: clocks and timers differ by some milliseconds, and a quota with more calls per
+/// second tolerates some that coincide.
 const APART_MIN: Duration = Duration::from_millis(4);
 
-/// No moment is missed for what a timer is late or the clock's numbers are rounded.
+/// A tolerance, in seconds, so that no slot is missed because the clock's numbers are rounded.
 const ROUNDED: f64 = 1e-6;
 
-/// Whether moments are far enough apart at this pace.
+/// Whether slots are far enough apart at this pace.
 pub(super) fn fit(per_second: f64) -> bool {
     per_second * APART_MIN.as_secs_f64() <= 1.0
 }
 
-/// The partitions of a worker, of so many.
+/// The partitions of a worker, out of `of`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slots {
     held: Vec<u16>,
@@ -30,7 +30,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// None for who has all of them: it knows when it called last.
+    /// `None` for a worker that has all of them or none: with all, it knows when the last call was.
     pub(super) fn new(held: &[u16], of: u16) -> Option<Self> {
         (held.len() < usize::from(of) && !held.is_empty()).then(|| Self {
             held: held.to_vec(),
@@ -42,8 +42,8 @@ impl Slots {
         self.held.len()
     }
 
-    /// Since the last moment of this worker, and until its next one. Nothing where calls at that pace come too close to
-    /// each other.
+    /// The time since this worker's last slot, and until its next one. `None` if calls at this pace are too close for
+    /// slots.
     pub(super) fn around(&self, per_second: f64, clock: Clock) -> Option<(Duration, Duration)> {
         if !fit(per_second) {
             return None;
