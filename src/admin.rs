@@ -36,7 +36,7 @@ use crate::worker::{self, Progress, Shutdown};
 pub use access::Access;
 pub use client::{Answered, ask_to_resume};
 
-/// Metrics' histograms grow until somebody looks; this looks.
+/// How often histograms are drained: without a scrape they would grow.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What the admin port shows of a worker, once there is one.
@@ -70,7 +70,7 @@ impl Admin {
 
     /// The worker has started.
     pub fn show(&self, worker: Worker) {
-        // There is one worker to a process.
+        // There is one worker per process, so it is set once.
         let _shown_before = self.worker.set(worker);
     }
 
@@ -87,7 +87,7 @@ impl Admin {
         tokio::join!(upkeep, server::serve(listener, self.router()));
     }
 
-    /// Whatever changes something is an action, and guarded as one.
+    /// Every route that changes something is an action, and guarded as one.
     fn router(self) -> Router {
         let actions = Router::new()
             .route("/resume", post(resume))
@@ -127,7 +127,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// What `usher resume` asks for.
+/// Handles `usher resume`.
 async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
     let Some(worker) = admin.worker.get() else {
         return (
@@ -162,7 +162,7 @@ async fn scrape(State(admin): State<Admin>) -> String {
 }
 
 impl Worker {
-    /// With the links to the broker on which it consumes and publishes.
+    /// `consuming` and `publishing`: the worker's links to the broker.
     pub fn new(
         worker: &worker::Worker,
         (consuming, publishing): (watch::Receiver<Link>, watch::Receiver<Link>),
@@ -181,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// What is watched is copied first: whoever looks at it twice at a time waits for a change that waits for it.
+    /// Copies watched values first: a second borrow at the same time could deadlock with a pending change.
     fn seen(&self) -> Seen {
         let progress = self.progress.borrow().clone();
         let still = self.still.borrow().clone();

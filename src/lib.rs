@@ -1,5 +1,5 @@
 //! `usher` applies UpdateUser commands from RabbitMQ to identity providers, at the pace that the provider
-//! allows, and tells the world what became of each.
+//! allows, and publishes the outcome of each.
 //!
 //! A command's path has five hops, in one direction:
 //!
@@ -11,12 +11,12 @@
 //! | attempt | `worker/attempts.rs` | a command, an `Outcome`: permit, call, classify, and again after a wait |
 //! | settle | `worker/settle.rs` | an `Outcome`; reply, dead letter and event, each confirmed |
 //!
-//! What an attempt decides by is plain data in `policy`: the pace, the retries, the provider's health, the guard
-//! before the dead letters; `worker::gate` holds it and grants each call its permit.
+//! Decisions of an attempt are plain data in `policy`: the pace, the retries, the provider's health, the dead-letter
+//! guard. `worker::gate` holds them and grants each call its permit.
 //!
-//! Each module may use those that stand below it here, and `tests/it/tidy.rs` sees to it:
+//! Each module may use only those listed below it, which `tests/it/tidy.rs` checks:
 //!
-//! - `config`, `admin`, `telemetry`: what an operator meets
+//! - `config`, `admin`, `telemetry`: the operator's interfaces
 //! - `worker`: the application
 //! - `simulator`: a provider of each kind, over HTTP, for trials, tests and benchmarks
 //! - `provider`: the port to an identity provider, and an adapter for each kind

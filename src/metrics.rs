@@ -27,7 +27,7 @@ const STANDING_STILL: &str = "usher_standing_still";
 const HELD_BACK: &str = "usher_commands_held_back";
 const NOTICES_IGNORED: &str = "usher_fleet_notices_ignored_total";
 
-/// Histograms, with the buckets that the exporter is to use, in seconds.
+/// Histograms, with the exporter's buckets, in seconds.
 pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
     (
         COMMAND_SECONDS,
@@ -43,7 +43,7 @@ pub const HISTOGRAMS: [(&str, &[f64]); 2] = [
     ),
 ];
 
-/// Texts for the scrape.
+/// Registers the help texts of the scrape.
 pub fn describe() {
     describe_counts();
     describe_gauges();
@@ -56,27 +56,27 @@ fn describe_counts() {
     );
     describe_histogram!(
         COMMAND_SECONDS,
-        "From a command's turn to its confirmed outcome, in seconds"
+        "From the start of a command's run to its confirmed outcome, in seconds"
     );
     describe_counter!(CALLS, "Calls to the provider by kind of call and answer");
     describe_histogram!(CALL_SECONDS, "Duration of a call to the provider, in seconds");
     describe_counter!(
         MERGED,
-        "Commands that another command of their user was to apply with its own call"
+        "Commands merged into the call of another command of their user"
     );
     describe_counter!(REDELIVERIES, "Deliveries that the broker had delivered before");
     describe_counter!(
         STALE,
-        "Deliveries that were lost with their connection and come again"
+        "Deliveries that were lost with their connection and are redelivered"
     );
     describe_counter!(
         REPUBLISHES,
         "Publishes repeated because the broker had not confirmed them"
     );
-    describe_counter!(PANICS, "Commands whose handling panicked: a defect");
+    describe_counter!(PANICS, "Commands whose run panicked: a defect");
     describe_counter!(
         NOTICES_IGNORED,
-        "Notices on the fleet's exchange that no worker sends, by what is wrong with them"
+        "Notices on the fleet's exchange that no worker would send, by what is wrong with them"
     );
 }
 
@@ -91,25 +91,28 @@ fn describe_gauges() {
     );
     describe_gauge!(
         PAUSED,
-        "1 while nobody calls the provider, by cause (throttled, outage, credentials, configuration, worker, dead_letters)"
+        "1 while calls to the provider are paused, by cause (throttled, outage, credentials, configuration, worker, dead_letters)"
     );
     describe_gauge!(
         WAITING,
-        "Commands in hand by what they wait for (order, log, alone, slot, confirm, permit, pause, retry, answer, guard)"
+        "Commands in flight by what they wait for (order, log, alone, slot, confirm, permit, pause, retry, answer, guard)"
     );
     describe_gauge!(
         STANDING_STILL,
-        "1 while /readyz says 503 for this cause (its state)"
+        "1 while /readyz answers 503 for this cause (its state)"
     );
     describe_gauge!(
         HELD_BACK,
-        "Commands that would be dead letters and wait until the guard before them opens"
+        "Commands that would be dead letters and wait until the dead-letter guard opens"
     );
-    describe_gauge!(LEASES, "Partitions that this worker consumes; 0: it stands by");
+    describe_gauge!(
+        LEASES,
+        "Partitions that this worker consumes; 0: it is on standby"
+    );
     describe_gauge!(PARTITIONS, "Partitions of the provider");
     describe_gauge!(
         PACE,
-        "Calls per second of this worker that may go out now, as configured and learned"
+        "Calls per second that this worker may make now, as configured and learned"
     );
     describe_gauge!(
         UNROUTABLE,

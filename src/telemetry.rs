@@ -1,4 +1,4 @@
-//! Logs and metrics set up: ids and no values, on stderr and on the admin port.
+//! Sets up logs and metrics: ids and no values, on stderr and on the admin port.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ pub use tracing_subscriber::fmt::writer::BoxMakeWriter;
 #[schemars(rename = "LogConfig")]
 pub struct Config {
     pub format: Format,
-    /// How much usher says of itself. Its libraries say only what is wrong, at every level.
+    /// How much usher logs. Its libraries log only warnings and errors, at every level.
     pub level: Level,
 }
 
@@ -66,15 +66,15 @@ fn is_dumb(terminal: Option<OsString>) -> bool {
     terminal.is_some_and(|name| name == "dumb")
 }
 
-/// Whether the terminal takes no escapes (`TERM=dumb`): neither colours nor a bar that is drawn over itself.
+/// Whether the terminal supports no escape sequences (`TERM=dumb`): neither colours nor a progress bar.
 pub fn is_dumb_terminal() -> bool {
     is_dumb(env::var_os("TERM"))
 }
 
 /// Starts logging to `writer`. Called once, by the program.
 pub fn log_to(config: &Config, writer: BoxMakeWriter) {
-    // Libraries print what crosses the wire at their lower levels, field values included; and lapin calls
-    // each closed channel an error, among them those that ask whether a queue exists.
+    // Libraries log what crosses the wire at their lower levels, field values included; and lapin reports
+    // each closed channel as an error, also after a check whether a queue exists.
     let filter = match config.level {
         Level::Error => EnvFilter::new("error,lapin=off"),
         level => EnvFilter::new(format!("warn,lapin=off,usher={}", level.as_str())),

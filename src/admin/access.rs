@@ -1,8 +1,8 @@
-//! Who may act on the worker through the admin port. Whoever reaches the port may read.
+//! Which requests may act on the worker through the admin port. Any client that reaches the port may read.
 //!
-//! A browser on the same machine reaches a loopback port too, and sends whatever a web page asks it to: so a
-//! request that a page of another site made is refused, and so is one to a host name that somebody else's name
-//! server may have pointed here.
+//! A browser on the same machine reaches a loopback port, too, and sends whatever a web page asks it to. So a
+//! request from a page of another site is refused, and so is one to a host name, which a foreign name server
+//! may have pointed here (DNS rebinding).
 
 use std::io;
 use std::net::IpAddr;
@@ -18,13 +18,13 @@ use crate::config;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A longer file is no token's.
+/// The most bytes that are read of a token's file.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
 
-/// What guards the actions.
+/// Guards the actions.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Nobody on another machine reaches the port.
+    /// Whether only this machine can reach the port.
     loopback: bool,
     token: Token,
 }
@@ -36,7 +36,7 @@ enum Token {
     File(PathBuf),
 }
 
-/// Why an action is refused, and how it is allowed.
+/// Why an action is refused, and how to get it allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
@@ -53,7 +53,7 @@ impl Access {
         }
     }
 
-    /// The token that actions need, where one is configured. A file is read each time, so a new token counts at
+    /// The token that actions need, if one is configured. A file is read each time, so a new token is valid at
     /// once.
     pub async fn token(&self) -> io::Result<Option<SecretString>> {
         let token = match &self.token {
@@ -78,7 +78,7 @@ impl Access {
     pub(super) async fn may_act(&self, headers: &HeaderMap) -> Result<(), Refused> {
         from_here(headers)?;
         let token = self.token().await.map_err(|error| {
-            // A broken file opens no door.
+            // An unreadable token file must not allow actions.
             tracing::warn!(%error, "admin: the token can't be read; actions are refused");
             Refused(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -89,7 +89,7 @@ impl Access {
             None if self.loopback => Ok(()),
             None => Err(Refused(
                 StatusCode::FORBIDDEN,
-                "actions need a token where admin.listen is no loopback address: name a file with \
+                "actions need a token because admin.listen is not a loopback address: name a file with \
                  admin.token_file, or set USHER_ADMIN__TOKEN, and send it as Authorization: Bearer"
                     .to_owned(),
             )),
@@ -103,7 +103,7 @@ impl Access {
     }
 }
 
-/// In a time that doesn't depend on how much of the token is right.
+/// Compares in constant time.
 fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
     let sent = only(headers, &AUTHORIZATION).ok().flatten();
     let sent = sent.and_then(|sent| sent.split_once(' '));
@@ -113,7 +113,7 @@ fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
     })
 }
 
-/// Refuses what a browser sends for a page of another site.
+/// Refuses requests that a browser sends for a page of another site.
 fn from_here(headers: &HeaderMap) -> Result<(), Refused> {
     let refused = |detail: &str| Err(Refused(StatusCode::FORBIDDEN, detail.to_owned()));
     let named = "Host must be the port's IP address or localhost: another name may lead here without its owner's \
@@ -141,7 +141,7 @@ fn from_here(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// The header's one value. An error where there are several, or it is no text.
+/// The header's only value. An error if there are several, or it is not text.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

@@ -1,4 +1,4 @@
-//! What `usher resume` asks a worker's admin port for.
+//! The client of a worker's admin port, for `usher resume`.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -7,10 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a worker answers is a line.
+/// The most bytes that are read of an answer, which is a single line.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// What the worker said.
+/// The worker's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {
     Done(String),

@@ -1,4 +1,4 @@
-//! What `/readyz` says: whether commands make progress, and if not, why not and until when.
+//! `/readyz`: whether commands make progress, and if not, why and until when.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::worker::gate::Pause;
 use crate::worker::waits::Wait;
 use crate::worker::watchdog::Stall;
 
-/// Throttling is how a quota is used to the full; but not for so long.
+/// Throttling is normal when a quota is used in full, but not for this long.
 const LONG_PAUSE: Duration = Duration::from_secs(10 * 60);
 
-const STARTS: &str = "no lease is held yet, and no other worker has said yet that it holds them";
+const STARTS: &str = "no lease is held yet, and no other worker has reported yet that it holds them";
 
-const STANDS_BY: &str = "other workers hold every lease; this one takes over when one of them goes";
+const STANDS_BY: &str = "other workers hold every lease; this one takes over when one of them stops";
 
-/// A worker that has not read the outcome log by then says so.
+/// A worker that has not read the outcome log within this time reports it.
 const LOG_READ_WITHIN: Duration = Duration::from_secs(4);
 
 /// The states in which commands do not make progress.
@@ -43,15 +43,15 @@ pub(super) const NOT_READY: [&str; 14] = [
 
 /// What is known of the other workers.
 pub(super) struct Others {
-    /// Why nothing is heard of them.
+    /// Why no notices are received from them.
     pub(super) unheard: Option<String>,
     pub(super) log_trouble: Option<String>,
     pub(super) has_caught_up: bool,
-    /// Workers that were heard of hold all leases.
+    /// Whether known workers hold all leases.
     pub(super) holders_are_known: bool,
 }
 
-/// What readiness is made of.
+/// What readiness is computed from.
 pub(super) struct Seen {
     pub(super) progress: Progress,
     pub(super) pause: Option<Pause>,
@@ -60,12 +60,12 @@ pub(super) struct Seen {
     pub(super) draining: bool,
     /// Partitions whose lease no known worker holds.
     pub(super) holder_unknown: Vec<Partition>,
-    /// `None`: there are none.
+    /// `None`: there are no other workers.
     pub(super) others: Option<Others>,
     pub(super) still: Option<Stall>,
-    /// In hand, by what they wait for.
+    /// Commands in flight, by what they wait for.
     pub(super) waiting: [(Wait, usize); Wait::ALL.len()],
-    /// Since the worker started.
+    /// The time since the worker started.
     pub(super) up_for: Duration,
     pub(super) now: Instant,
     pub(super) wall: Timestamp,
@@ -74,7 +74,7 @@ pub(super) struct Seen {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
-    /// `standby`, `idle`, `working`, or one of those that are not ready.
+    /// `standby`, `idle`, `working`, or one of `NOT_READY`.
     pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -82,7 +82,7 @@ pub(super) struct Readiness {
     paused_for_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_call_in_ms: Option<u64>,
-    /// The same moment by the wall clock.
+    /// The same time by the wall clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_call_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,7 @@ struct Commands {
     parked: usize,
     /// The most commands that this worker can hold unsettled.
     window: usize,
-    /// How many wait for what.
+    /// How many commands wait, by what they wait for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     waiting: BTreeMap<&'static str, usize>,
     succeeded: u64,
@@ -216,7 +216,7 @@ impl Seen {
         }
     }
 
-    /// The outcome log is needed and can't be read: before a lease is claimed, or for a command that came again.
+    /// Whether the outcome log is needed and can't be read: before a lease is claimed, or for a redelivered command.
     fn log_is_missed(&self) -> bool {
         let Some(others) = &self.others else { return false };
         if !others.has_caught_up {
@@ -239,7 +239,9 @@ impl Seen {
                 let trouble = others.and_then(|others| others.log_trouble.as_deref());
                 return Some(match trouble {
                     Some(why) => format!("the outcome log can't be read: {why}"),
-                    None => "the outcome log is being read; before that is done no lease is taken".to_owned(),
+                    None => {
+                        "the outcome log is being read; no lease is claimed before that is done".to_owned()
+                    }
                 });
             }
             "stalled" | "window_full" => return self.still.as_ref().map(|still| still.why.clone()),
@@ -252,16 +254,16 @@ impl Seen {
             let until = until.and_then(|at| moment(self.wall, at.saturating_duration_since(self.now)));
             return match (until, why) {
                 (Some(until), why) => {
-                    let why = why.unwrap_or("another worker of the fleet said so");
-                    Some(format!("the next call goes out at {until}: {why}"))
+                    let why = why.unwrap_or("another worker of the fleet reported it");
+                    Some(format!("the next call is due at {until}: {why}"))
                 }
                 (None, why) => why.map(str::to_owned),
             };
         }
         if !self.holder_unknown.is_empty() {
             return Some(format!(
-                "no known worker holds the lease of partition {}: see who consumes the usher.lease queues on the \
-                 broker; commands there wait until a worker holds it",
+                "no known worker holds the lease of partition {}: check who consumes the usher.lease queues on \
+                 the broker; its commands wait until a worker holds it",
                 list(&self.holder_unknown)
             ));
         }
@@ -269,7 +271,7 @@ impl Seen {
     }
 }
 
-/// From its beginning to its end.
+/// Whether the pause is long, from its beginning to its end.
 fn is_long(pause: &Pause) -> bool {
     pause
         .until

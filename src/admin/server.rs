@@ -1,8 +1,8 @@
-//! The admin port's connections: few, short, and none of them at the worker's cost.
+//! The admin port's connections: few and short, so that they can't starve the worker.
 //!
-//! Whoever reaches the port can open connections and send nothing. So there are few of them, each ends soon, and
-//! a new one takes the place of the oldest: a client that sends its request at once is answered whatever the
-//! others do, and the descriptors that calls and the broker need are never used up here.
+//! Any client that reaches the port can open connections and send nothing. So their number and duration are bounded,
+//! and a new one replaces the oldest: a client that sends its request at once gets an answer whatever other clients
+//! do, and the file descriptors that calls and the broker need are never used up here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Connections at a time.
+/// The most connections at a time.
 pub(super) const CONNECTIONS_MAX: usize = 64;
 
-/// From the connection to the end of the request's head.
+/// The time limit for the request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From the connection to the last byte of the answer. There is one request to a connection, so none is idle.
+/// The time limit of a connection, to the last byte of the answer. A connection serves one request, so none is idle.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A longer head is refused. Bodies are not read: no request needs one.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Where none can be accepted (no descriptor is free), the next try comes after this.
+/// The delay after a failed accept, for example when no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until it is dropped.
@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
-            // Its descriptor is free when it has ended.
+            // Its file descriptor is free once the task has ended.
             let _ = oldest.await;
         }
         let connection = tokio::spawn(attend(stream, router.clone()));
