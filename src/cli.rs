@@ -1,4 +1,4 @@
-//! The command line: one file a verb. The only place that names concrete adapters.
+//! The command line: one file per verb. The only place that names concrete adapters.
 //!
 //! Results go to stdout, everything else to stderr.
 
@@ -37,8 +37,8 @@ use usher::{config, telemetry};
 #[derive(Parser)]
 #[command(name = "usher", version, max_term_width = 100)]
 struct Cli {
-    /// The configuration. Default: usher.toml, where it exists. Every key also as USHER_…, with __ between
-    /// levels: USHER_PROVIDER__BASE_URL.
+    /// The configuration file. Default: usher.toml, if it exists. Every key can also be set as USHER_…, with __
+    /// between levels: USHER_PROVIDER__BASE_URL.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -47,20 +47,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Take commands from RabbitMQ until told to stop. Exit code 0: drained; 3: the grace period ran out
+    /// Apply commands from RabbitMQ until stopped. Exit code 0: drained; 3: the grace period ran out
     Run,
-    /// Apply a file of commands (JSON lines) without a broker, and sum up
+    /// Apply a file of commands (JSON lines) without a broker, and print a summary
     Apply(apply::Args),
     /// Publish a file of commands (JSON lines) to RabbitMQ, each checked first and confirmed
     Publish(publish::Args),
-    /// Look at the topology on RabbitMQ, or declare it
+    /// Compare the topology on RabbitMQ with the configuration, or declare it
     #[command(subcommand)]
     Topology(topology::Verb),
-    /// Say what is wrong with configuration, broker, topology, provider or token; change nothing
+    /// Report problems of configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
-    /// Tell a worker that stopped over too many dead letters, or that a provider told to wait, to go on
+    /// Resume a worker that paused over too many dead letters, or because the provider asked it to wait
     Resume,
-    /// Show what would be made of something, and why
+    /// Explain how something is interpreted, and why
     Explain(explain::Args),
     /// Print a JSON Schema
     Schema(schema::Args),
@@ -68,20 +68,20 @@ enum Verb {
     Simulate(simulate::Args),
 }
 
-/// What the verbs share.
+/// What all verbs share.
 struct Context {
     config_file: Option<PathBuf>,
 }
 
 impl Context {
-    /// Reads the configuration and starts the log that it asks for.
+    /// Reads the configuration and starts logging as configured.
     fn config(&self) -> anyhow::Result<config::Config> {
         let config = self.silent_config()?;
         telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
         Ok(config)
     }
 
-    /// Reads the configuration alone.
+    /// Reads the configuration without starting the log.
     fn silent_config(&self) -> anyhow::Result<config::Config> {
         config_from(self.config_file.as_deref(), variables())
     }
@@ -101,7 +101,7 @@ fn config_from(
     config::load(file, variables).map_err(exit::usage)
 }
 
-/// A variable that is no Unicode is none of ours.
+/// Skips variables that are not Unicode: usher has none of those.
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
             Verb::Simulate(args) => simulate::simulate(&args).await,
         }
     });
-    // What still runs (a connection that waits for its broker) is not waited for.
+    // Tasks that still run (such as a connection that waits for its broker) are not waited for.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit.into(),
@@ -141,7 +141,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes a result to stdout. A reader that went away wants no more of it.
+/// Writes a result to stdout. A closed pipe is not an error: its reader wants no more.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -156,8 +156,8 @@ fn say(line: &str) {
     let _infallible = Stderr.write_all(format!("{line}\n").as_bytes());
 }
 
-/// Whoever looks at stderr may go away, and a disk that keeps it may be full: that is no reason to stop, and
-/// there is nowhere to say it.
+/// Ignores errors of stderr, such as a closed pipe or a full disk: they are no reason to stop, and there is
+/// nowhere to report them.
 struct Stderr;
 
 impl io::Write for Stderr {

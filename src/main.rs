@@ -1,4 +1,4 @@
-//! The program: reads its arguments, and ends with the exit code that tells what came of it.
+//! The program: reads its arguments, and exits with the code of its result.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `usher apply`: the same pipeline without a broker.
+//! `usher apply`: the same pipeline as `usher run`, without a broker.
 
 use std::io::{IsTerminal, Write};
 use std::net::Ipv4Addr;
@@ -37,15 +37,15 @@ pub struct Args {
     /// Commands as JSON lines, in UTF-8, plain or as gzip; - for stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// Where events go. A second run with the same file goes on where the first one ended. Default: stdout,
+    /// Where to write events. A second run with the same file continues where the first one ended. Default: stdout,
     /// unless that is a terminal
     #[arg(long, value_name = "FILE")]
     outcomes: Option<PathBuf>,
-    /// Where dead letters go: the commands as they came, values and all, so only you may read it. Default:
+    /// Where to write dead letters: the failed commands with their values, so only you may read the file. Default:
     /// out.dead-letters.jsonl beside an outcomes file out.jsonl; without one, they are only counted and logged
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
-    /// Apply to a simulated provider of this kind, which is started for the run: with a rate limit and
+    /// Apply to a simulated provider of this kind, started for the run, with a rate limit and
     /// some faults. Its name is its kind, and no configuration file is read
     #[arg(long, value_name = "KIND", conflicts_with = "config")]
     simulate: Option<Kind>,
@@ -88,7 +88,7 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// Runs the worker to its end, shows how far it is, and sums up.
+/// Runs the worker to its end, shows its progress, and prints the summary.
 async fn work_off(
     worker: Worker,
     feeder: Feeder,
@@ -109,17 +109,17 @@ async fn work_off(
             _ = tick.tick() => {
                 display.show(&progress.borrow(), gate.pause());
                 if wrong.is_none() {
-                    // Nobody is there who could mend it meanwhile: a second run goes on.
+                    // There is no operator to fix the cause meanwhile: stop, a second run continues.
                     wrong = gate.doubts().inspect(|_| shutdown.drain());
                 }
             }
-            // What can't be told must not be done; and nothing that is out can be settled any more.
+            // Outcomes can't be written any more, so no call may be made and nothing can be settled.
             Ok(()) = broken.changed() => shutdown.abort(),
         }
     };
     display.clear();
     if stopped == Stopped::Broken {
-        // Nobody takes what is fed any more.
+        // No worker takes the fed commands any more.
         shutdown.abort();
     }
     let feeding = feeding.await?;
@@ -131,7 +131,7 @@ async fn work_off(
     };
     super::say(summary.text().trim_end());
     if let Some(wrong) = wrong {
-        super::say(&format!("usher: stopped, nothing else was called: {wrong}"));
+        super::say(&format!("usher: stopped, no further calls were made: {wrong}"));
     }
     let broken = broken.borrow().clone();
     if let Some(broken) = broken.filter(|broken| !broken.is_closed_stdout()) {
@@ -146,7 +146,7 @@ async fn work_off(
     })
 }
 
-/// A provider with a quota and with faults that all heal.
+/// A provider with a quota and with faults from which every command recovers.
 async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
     let settings = Settings {
         quota: Some(QuotaKind::Bucket {
@@ -168,10 +168,10 @@ async fn simulation(kind: Kind) -> anyhow::Result<Simulated> {
         .map_err(exit::usage)
 }
 
-/// Calls per second of the simulated provider, and of the worker that knows its quota.
+/// The simulated provider's quota in calls per second, which the worker is configured with.
 const SIMULATED_RATE: u32 = 500;
 
-/// What the simulation of the kind rest is like, of which the kind itself knows nothing.
+/// The settings for the simulation of the kind rest, which has no defaults of its own.
 const SIMULATED_REST: [(&str, &str); 5] = [
     ("PATH", "/users/{userId}"),
     ("READ_PATH", "/users/{userId}"),
@@ -184,7 +184,7 @@ const SIMULATED_REST: [(&str, &str); 5] = [
     ("CLEARABLE", "phone, displayName, nickname, locale"),
 ];
 
-/// A configuration for the simulated provider. Its name is its kind, and no file has a say in it.
+/// A configuration for the simulated provider. Its name is its kind, and no file is read.
 fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     let mut variables: Vec<_> = super::variables()
         .filter(|(name, _)| name != "USHER_PROVIDER" && !name.starts_with("USHER_PROVIDER__"))
@@ -204,11 +204,11 @@ fn config_for_simulation(kind: Kind, base_url: &str) -> anyhow::Result<Config> {
     super::config_from(None, variables)
 }
 
-/// Where everything goes that the worker publishes.
+/// The sinks for everything that the worker publishes.
 struct Outputs {
     broker: MemoryBroker,
     earlier: Earlier,
-    /// Why nothing more can be written.
+    /// Why no more can be written.
     broken: watch::Receiver<Option<Broken>>,
 }
 
@@ -226,7 +226,7 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
 
     let mut earlier = Earlier::default();
     let (name, events): (_, Box<dyn Write + Send>) = match outcomes {
-        // A person who looks at a bar is not helped by thousands of lines of JSON above it.
+        // Thousands of lines of JSON above a progress bar help no one.
         None if std::io::stdout().is_terminal() => {
             super::say("usher: events are not shown on a terminal; keep them with --outcomes FILE");
             (STDOUT.to_owned(), Box::new(std::io::sink()))
@@ -264,19 +264,19 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
     let provider = assemble::provider(&config.provider)?;
     surroundings::log(&config.provider);
     let mut gate = assemble::gate(config, &*provider);
-    // Dead letters go to a file and can be applied again. That the configuration is right, a first write has to show.
+    // Dead letters go to a file and can be applied again, so only the configuration has to be proven, by a first write.
     gate.guard.share_max = 1.0;
     Ok(Worker::new(Setup {
         id: WorkerId::new("apply"),
-        // What was settled before, the outcome file tells.
+        // The outcomes file has the commands that were settled before.
         fleet: None,
         partitions: config.broker.partitions.get(),
         consumer: broker.consumer(config.broker.prefetch()),
-        // What is written late is written once: a line that waits for its reader is not given up.
+        // A slow reader of the output must not cause a line to be written twice: no publish times out.
         publisher: broker.publisher_with(Duration::MAX),
         gate,
         calls: assemble::calls(config),
-        // No broker waits for them.
+        // There is no broker that takes deliveries back.
         hold_max: Duration::MAX,
         provider,
         provider_name: config.provider.name.clone(),

@@ -1,4 +1,4 @@
-//! Puts together what the configuration names.
+//! Builds what the configuration names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> 
         .map_err(exit::usage)
 }
 
-/// The configured provider's adapter, whose requests are made and not sent.
+/// The configured provider's adapter, which builds requests without sending them.
 pub fn rehearsed(config: &config::Provider) -> anyhow::Result<(Arc<dyn Provider>, Arc<Rehearsal>)> {
     let (http, rehearsal) = Http::rehearsed(settings(config)).map_err(exit::usage)?;
     let provider = adapter(config, http).map_err(exit::usage)?;
@@ -75,7 +75,7 @@ pub fn answers(config: &config::Provider) -> Result<Table, SetupError> {
     Table::new(config.answers.clone())?.of(config.kind, own)
 }
 
-/// What the gate needs of the configuration.
+/// What the gate needs from the configuration.
 pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
     gate::Settings {
         pace: pace::Settings {
@@ -97,7 +97,7 @@ pub fn gate(config: &Config, provider: &dyn Provider) -> gate::Settings {
     }
 }
 
-/// What the handler needs of the configuration.
+/// What the attempts need from the configuration.
 pub fn calls(config: &Config) -> Calls {
     Calls {
         timeout: config.provider.timeout,

@@ -1,4 +1,4 @@
-//! `usher check`: what is wrong, and the mend. Changes nothing.
+//! `usher check`: reports problems, and how to fix them. Changes nothing.
 
 mod broker;
 mod request;
@@ -18,17 +18,17 @@ pub struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Look at nothing, and show the request that a command would become: method, URL, headers and body, with the
+    /// Check nothing, and show the request that a command would become: method, URL, headers and body, with the
     /// token hidden. Nothing is sent. `-` reads the command from stdin
     #[arg(long, value_name = "COMMAND.json")]
     show_request: Option<PathBuf>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Serialize)]
 struct Finding {
     what: &'static str,
-    /// False only where it is wrong.
+    /// False only if it is wrong.
     ok: bool,
     level: Level,
     detail: String,
@@ -40,7 +40,7 @@ struct Finding {
 #[serde(rename_all = "lowercase")]
 enum Level {
     Ok,
-    /// It works, and may not for ever.
+    /// It works now, but may not always.
     Warning,
     Wrong,
 }
@@ -112,7 +112,7 @@ fn line(finding: &Finding) -> String {
     format!("{mark}  {:<13}  {}\n", finding.what, finding.detail)
 }
 
-/// Where a token has to be fetched, that comes first: without one there is nothing to ask the provider.
+/// If a token has to be fetched, that is checked first: without one the provider can't be asked.
 async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
     if provider.access().token() != TokenState::Missing {
         return reach(config, provider).await;
@@ -131,7 +131,7 @@ async fn access(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
     vec![Finding::new("token", exit_of(error.fault), detail)]
 }
 
-/// What is the configuration's fault, and what is the other side's.
+/// Whether the configuration or the other side is at fault.
 fn exit_of(fault: Fault) -> Exit {
     match fault {
         Fault::Command(_)
@@ -150,7 +150,7 @@ fn exit_of(fault: Fault) -> Exit {
     }
 }
 
-/// Asks for a user that hardly exists: the provider's "no such user" shows that the token is accepted.
+/// Reads a user that is unlikely to exist: the provider's "no such user" shows that the token is accepted.
 async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
     let at = &config.provider.base_url;
     let Some(nobody) = UserId::parse("usher-check").filter(|_| provider.reads()) else {
@@ -176,7 +176,7 @@ async fn reach(config: &Config, provider: &dyn Provider) -> Vec<Finding> {
     }
 }
 
-/// What the provider says of itself. Where it can't be read, users may still be changed.
+/// What the provider says of its abilities. If that can't be read, updates may still work.
 async fn abilities(provider: &dyn Provider) -> Vec<Finding> {
     match provider.remarks().await {
         Ok(remarks) => remarks

@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// Interrupted before the end.
     Interrupted = 3,
-    /// The broker or the provider is out of reach, or the output can't be written.
+    /// The broker or the provider is unreachable, or the output can't be written.
     OutOfReach = 4,
 }
 
@@ -63,7 +63,7 @@ pub fn of_broker(error: &ConnectError) -> Exit {
     }
 }
 
-/// Says the error. One without a code of its own is about files and the like: wrong use.
+/// Prints the error. One without a code of its own is about files and the like: wrong use.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     super::say(&format!("usher: {error:#}"));
     error

@@ -1,4 +1,4 @@
-//! `usher explain`: what would be made of something, and why.
+//! `usher explain`: how something is interpreted, and why.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// What an answer of the provider is taken for, and which rule decides
+    /// How an answer of the provider is interpreted, and by which rule
     Answer(Answer),
 }
 
@@ -30,7 +30,7 @@ struct Answer {
     /// A header, such as 'retry-after: 3'; may be given several times
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The body, as it came
+    /// The body, as received
     #[arg(long, conflicts_with = "body_file")]
     body: Option<String>,
     /// A file with the body
@@ -75,7 +75,7 @@ fn answer(context: &Context, args: &Answer) -> anyhow::Result<Exit> {
     let headers = args.header.iter().map(|header| {
         let no_header = || {
             exit::usage(format_args!(
-                "`{header}` is no header; write it as 'retry-after: 3'"
+                "`{header}` is not a header; write it as 'retry-after: 3'"
             ))
         };
         header.split_once(':').ok_or_else(no_header)

@@ -1,4 +1,4 @@
-//! Feeds a file's commands to the broker in memory, without those that earlier runs settled.
+//! Feeds a file's commands to the broker in memory, except those that earlier runs settled.
 
 use tokio::sync::watch;
 use usher::broker::memory::MemoryBroker;
@@ -10,24 +10,24 @@ use usher::worker::Shutdown;
 use super::input::{Input, Line};
 use super::outcomes::{Earlier, Settled};
 
-/// Commands that are read ahead.
+/// The most commands that are read ahead.
 const QUEUE_DEPTH_MAX: usize = 1024;
 
 /// How far the file has been read, in commands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fed {
     pub read: u64,
-    /// Of these, settled by earlier runs.
+    /// Of these, the commands settled by earlier runs.
     pub earlier: u64,
-    /// Of those, as dead letters.
+    /// Of those, the dead letters.
     pub earlier_failed: u64,
 }
 
-/// Puts the file's commands into the broker's queue, as fast as they are taken out.
+/// Publishes the file's commands to the broker's queue, as fast as they are consumed.
 pub struct Feeder {
     pub input: Input,
     pub broker: MemoryBroker,
-    /// The provider's.
+    /// The provider's name.
     pub name: String,
     pub earlier: Earlier,
     pub fed: watch::Sender<Fed>,
@@ -37,7 +37,7 @@ pub struct Feeder {
 impl Feeder {
     pub async fn feed(self) -> anyhow::Result<()> {
         let fed = self.feed_lines().await;
-        // What was read is worked off, also where the rest can't be read.
+        // The commands that were read are processed even if the rest can't be read.
         self.broker.finish_input();
         fed
     }
@@ -63,7 +63,7 @@ impl Feeder {
         Ok(())
     }
 
-    /// None where it is to stop: stdin may keep one waiting for ever.
+    /// `None` when draining: a read of stdin may block for ever.
     async fn unless_draining<T>(&self, next: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -72,7 +72,7 @@ impl Feeder {
         }
     }
 
-    /// A line as its publisher would send it. One that can't be read is known by its number.
+    /// A line as its publisher would send it. One that can't be decoded is identified by its number.
     fn message(&self, line: Line) -> (String, Message) {
         let number = format!("line-{}", line.number);
         let ident = Ident::of_refused(&line.text, Some(&number), 0);

@@ -1,4 +1,4 @@
-//! Files that a run writes: gone on with by the next run, kept from other people's eyes, never the input.
+//! Files that a run writes: continued by the next run, private where needed, never the input.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -9,10 +9,11 @@ use anyhow::{Context as _, anyhow};
 
 use super::exit::{self, Exit};
 
-/// A dead letter holds a line of the input (16 MiB) as a JSON string, which escapes a byte in six at most.
+/// The longest line: a dead letter holds a line of the input (16 MiB) as a JSON string, in which a byte takes at most
+/// six.
 const LINE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// What only the owner may read.
+/// The mode of a file that only its owner may read.
 const PRIVATE: u32 = 0o600;
 
 /// Who may read a new file.
@@ -31,7 +32,7 @@ impl Access {
         }
     }
 
-    /// Says it where an older file can be read by others. It may be so on purpose: it is left as it is.
+    /// Warns if others may read an existing file. It may be intended, so the mode is not changed.
     fn warn(self, name: &Path, metadata: &Metadata) {
         let mode = metadata.permissions().mode() & 0o777;
         if self == Self::Private && metadata.is_file() && mode & !PRIVATE != 0 {
@@ -48,9 +49,9 @@ pub fn not_written(name: &str, error: &io::Error) -> anyhow::Error {
     exit::with(Exit::OutOfReach, format_args!("{name} can't be written: {error}"))
 }
 
-/// Opens a file of lines to add to it, and makes it where it is not there. Each line that it has is read first;
-/// `line_is` names what a line has to be. A last line without an end is what a crash or a full disk left: it gets its
-/// end where it is whole, and is cut off where it is not. What is no file (a pipe, a device) is not read.
+/// Opens a file of lines to append to it, and creates it if it is missing. Its lines are read first; `line_is` names
+/// what a line has to be. A last line without a line break is left by a crash or a full disk: it is completed if it
+/// is whole, and cut off if it is not. A pipe or a device is not read.
 pub fn go_on(
     path: &Path,
     access: Access,
@@ -91,7 +92,7 @@ pub fn go_on(
             whole += bytes as u64;
             continue;
         }
-        // A machine that lost its power may leave zeroes.
+        // A power failure may leave zero bytes.
         line.truncate(line.len() - line.iter().rev().take_while(|byte| **byte == 0).count());
         match read(&line) {
             Ok(()) => break false,
@@ -116,7 +117,7 @@ pub fn go_on(
     Ok(file)
 }
 
-/// Opens a file to write it anew, which only its owner may read.
+/// Opens a file to overwrite it, which only its owner may read.
 pub fn write_anew(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new()
         .write(true)
@@ -129,12 +130,12 @@ pub fn write_anew(path: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// A pipe or a device: it holds nothing, and what is beside it is not ours.
+/// Whether it is a pipe or a device, which holds no earlier lines.
 pub fn is_special(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| !metadata.is_file())
 }
 
-/// Refuses two names of one file: each would write over the other.
+/// Refuses two names for one file: each would overwrite the other.
 pub fn refuse_same(one: (&str, Option<&Path>), other: (&str, Option<&Path>)) -> anyhow::Result<()> {
     let ((one, Some(path)), (other, Some(other_path))) = (one, other) else {
         return Ok(());
@@ -147,7 +148,7 @@ pub fn refuse_same(one: (&str, Option<&Path>), other: (&str, Option<&Path>)) -> 
             .is_some_and(|(a, b)| a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()));
     match same {
         true => Err(exit::usage(format_args!(
-            "{one} and {other} are the same file, {}: name two",
+            "{one} and {other} are the same file, {}: name two different files",
             path.display()
         ))),
         false => Ok(()),

@@ -1,4 +1,4 @@
-//! A file of commands, one to a line, read without holding more than one line: plain or as gzip, in UTF-8.
+//! A file of commands, one per line, plain or gzip, in UTF-8. It is read without holding more than one line.
 
 mod encoding;
 mod gunzip;
@@ -14,7 +14,7 @@ use usher::contract::without_marks;
 
 use gunzip::Gunzip;
 
-/// A longer line is no command, and not worth the memory.
+/// The longest line that is read: a command is far shorter.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -46,7 +46,7 @@ pub struct Line {
 }
 
 impl Input {
-    /// None for stdin, which can be read once only.
+    /// `None` for stdin, which can be read only once.
     pub fn path(&self) -> Option<&Path> {
         (self.0.as_os_str() != "-").then_some(&self.0)
     }
@@ -70,7 +70,7 @@ impl Input {
         })
     }
 
-    /// How many commands there are, where that can be known before they are read.
+    /// The number of commands, if it can be known before they are read.
     pub async fn count(&self) -> anyhow::Result<Option<u64>> {
         if self.path().is_none() {
             return Ok(None);
@@ -85,7 +85,7 @@ impl Input {
 }
 
 impl Lines {
-    /// The next line that is not blank, without its end and without a byte order mark.
+    /// The next line that is not blank, without its line break and byte order marks.
     pub async fn next(&mut self) -> anyhow::Result<Option<Line>> {
         loop {
             let mut text = Vec::new();
@@ -104,7 +104,7 @@ impl Lines {
             if let Some(wide) = encoding::recognise_wide(&text) {
                 bail!("{}: {}", self.name, wide.refusal(self.number));
             }
-            // Where files were joined, a mark stands before a line in the middle.
+            // Concatenated files may have a mark before a line in the middle.
             text.drain(..text.len() - without_marks(&text).len());
             text.truncate(text.trim_ascii_end().len());
             if !text.trim_ascii_start().is_empty() {
@@ -124,7 +124,7 @@ impl Lines {
         limited.read_until(b'\n', text).await
     }
 
-    /// Finds out from the first bytes whether they have to be unpacked.
+    /// Detects by the first bytes whether the input is gzip.
     async fn begin(&mut self) -> io::Result<()> {
         let mut head = Vec::new();
         let mut limited = (&mut self.reader).take(gunzip::MAGIC.len() as u64);

@@ -1,4 +1,4 @@
-//! The dead letters' file of `usher apply`: each command that failed as it came, with the reason.
+//! The dead-letter file of `usher apply`: each failed command as it was read, with the reason.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -30,19 +30,19 @@ const HEADERS: [&str; 11] = [
     dead_letter::VERSION,
 ];
 
-/// `out.jsonl` has `out.dead-letters.jsonl` beside it: two runs in one folder don't mix theirs.
+/// `out.dead-letters.jsonl` for `out.jsonl`, so that two runs in one folder don't share a file.
 pub fn beside(outcomes: &Path) -> PathBuf {
     let name = outcomes.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.strip_suffix(".jsonl").unwrap_or(&name);
     outcomes.with_file_name(format!("{stem}.dead-letters.jsonl"))
 }
 
-/// Letters that stand in the file without the event that belongs to them: a run ended between the two. Their
-/// commands are done again, and the same letter once more would be counted twice.
+/// Dead letters in the file whose event is missing, because a run ended between the two. Their commands run again,
+/// and must not write the same dead letter twice.
 #[derive(Default)]
 pub struct Untold(HashSet<Uuid>);
 
-/// Opens a file of dead letters to go on with it. It holds the values of users.
+/// Opens a file of dead letters to append to it. It holds values of users.
 pub fn resume(path: &Path, earlier: &Earlier) -> anyhow::Result<(File, Untold)> {
     let mut untold = HashSet::new();
     let file = files::go_on(path, Access::Private, "dead letter", |line| {
@@ -75,7 +75,7 @@ pub fn form(untold: Untold) -> Form {
     })
 }
 
-/// The same for what says the same: the times and the attempts of two runs differ.
+/// Identifies a dead letter across runs, whose times and attempts differ.
 fn key(letter: &Value) -> Uuid {
     let headers = &letter["headers"];
     let said = json!([
@@ -97,12 +97,12 @@ fn letter(message: &Message) -> Value {
             None => None,
         };
     }
-    // A body that is no text is kept all the same, in a form that JSON can hold.
+    // A body that is not text is kept in hex, which JSON can hold.
     let (key, body) = text_or_hex("body", &message.body);
     json!({ "messageId": message.properties.message_id(), "headers": headers, key: body })
 }
 
-/// The name and the value under which JSON holds these bytes: `body` or `bodyHex`.
+/// The member's name and value for these bytes: `{name}` with text, or `{name}Hex`.
 pub fn text_or_hex(name: &str, bytes: &[u8]) -> (String, String) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name.to_owned(), text.to_owned()),

@@ -1,4 +1,4 @@
-//! The outcomes file of `usher apply`: what stands in it is what a second run need not do again.
+//! The outcomes file of `usher apply`: a second run skips the commands that it has outcomes of.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::files::{self, Access};
 
-/// What an outcome file says of earlier runs: commands that have their terminal event, by id.
+/// The commands that earlier runs settled, by id: those with a terminal event in the outcomes file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
     pub settled: HashMap<String, Settled>,
@@ -20,7 +20,7 @@ pub enum Settled {
     Failed,
 }
 
-/// As much of an event as tells what is done.
+/// The parts of an event that show which command is settled.
 #[derive(Deserialize)]
 struct Told {
     #[serde(rename = "type")]
@@ -49,7 +49,7 @@ impl Earlier {
     }
 }
 
-/// Opens an outcome file to go on with it. It holds ids and names of fields, no values.
+/// Opens an outcomes file to append to it. It holds ids and names of fields, no values.
 pub fn resume(path: &Path) -> anyhow::Result<(File, Earlier)> {
     let mut earlier = Earlier::default();
     let file = files::go_on(path, Access::Open, "event", |line| earlier.take_in(line))?;

@@ -1,4 +1,4 @@
-//! `usher publish`: a file of commands to RabbitMQ, each checked first and confirmed.
+//! `usher publish`: publishes a file of commands to RabbitMQ, each checked first and confirmed.
 
 mod rejects;
 mod route;
@@ -23,40 +23,40 @@ use super::{Context, print, signals};
 use rejects::Rejects;
 use route::Route;
 
-/// Publishes that wait for their confirm.
+/// The most publishes in flight.
 const UNCONFIRMED_MAX: usize = 512;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Commands as JSON lines, in UTF-8, plain or as gzip; - for stdin. A file is checked to its end before its first
-    /// command is sent. Stdin can be read once only: each of its lines is checked before it is sent, and the first
-    /// that is refused ends it, with those before it published
+    /// command is sent. Stdin can be read only once: each line is checked before it is sent, and the first refused
+    /// line ends the run, with those before it published
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// As bulk traffic, which takes the pace that interactive traffic leaves
+    /// Publish as bulk traffic, which uses the pace that interactive traffic leaves unused
     #[arg(long)]
     bulk: bool,
     /// Set this batchId in every command
     #[arg(long, value_name = "ID")]
     batch: Option<BatchId>,
-    /// Write the lines that are refused to this file, with their reasons, as JSON lines. It holds what they hold, so
+    /// Write refused lines to this file, with their reasons, as JSON lines. It holds their values, so
     /// only you may read it
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// Sum up on stdout, as JSON
+    /// Print a summary on stdout, as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Default, Serialize)]
 struct Account {
-    /// Read so far, without blank ones.
+    /// The lines that were read, without blank ones.
     lines: u64,
     refused: u64,
-    /// And confirmed.
+    /// Commands that were published and confirmed.
     published: u64,
-    /// All of the input was published.
+    /// Whether all of the input was published.
     complete: bool,
     error: Option<String>,
 }
@@ -112,7 +112,7 @@ impl Publishing<'_> {
             .map_err(|error| exit::broker(&error))?;
         let mut sending = Sending::new(publisher.clone());
         let mut ended = self.send_all(&mut sending, &shutdown).await;
-        // Whatever ended it: what is on its way is waited for.
+        // Publishes in flight are waited for, whatever ended the run.
         while let Some(confirmed) = sending.confirmed().await {
             if ended.is_ok()
                 && let Err(error) = self.explained(confirmed).await
@@ -130,7 +130,7 @@ impl Publishing<'_> {
         ended
     }
 
-    /// Reads the file to its end. Answers whose commands are in it.
+    /// Reads the file to its end. Returns the providers of its commands.
     async fn checked(&mut self) -> anyhow::Result<BTreeSet<String>> {
         let mut providers = BTreeSet::new();
         let mut lines = self.input.open().await?;
@@ -150,7 +150,7 @@ impl Publishing<'_> {
         Ok(providers)
     }
 
-    /// Sends line after line, many users at a time.
+    /// Sends the lines in order, for many users at a time.
     async fn send_all(&mut self, sending: &mut Sending, shutdown: &Shutdown) -> anyhow::Result<Exit> {
         let mut tried = HashSet::new();
         let mut lines = self.input.open().await?;
@@ -181,7 +181,7 @@ impl Publishing<'_> {
             }
             sending.send(message);
             if tried.insert(provider) {
-                // One that reaches no queue is enough to know it.
+                // One unroutable command is enough to detect it.
                 while let Some(confirmed) = sending.confirmed().await {
                     self.explained(confirmed).await?;
                 }
@@ -200,8 +200,8 @@ impl Publishing<'_> {
     }
 }
 
-/// Publishes on their way. A user's next command is sent when the one before is confirmed: neither a
-/// lost one nor the order of tasks lets a later command pass.
+/// Publishes in flight. A user's next command is sent only when the one before is confirmed, so that neither a
+/// lost one nor the order of tasks lets a later command overtake.
 struct Sending {
     publisher: Arc<dyn Publisher>,
     confirms: JoinSet<(String, Result<(), PublishError>)>,
@@ -237,10 +237,10 @@ impl Sending {
         });
     }
 
-    /// What came of the next publish. `None`: none is on its way.
+    /// The result of the next publish. `None`: none is in flight.
     async fn confirmed(&mut self) -> Option<anyhow::Result<Result<(), PublishError>>> {
         let confirmed = self.confirms.join_next().await?;
-        Some(confirmed.context("a publish was cut off").map(|(user, confirm)| {
+        Some(confirmed.context("a publish was aborted").map(|(user, confirm)| {
             self.users.remove(&user);
             self.published += u64::from(confirm.is_ok());
             confirm
@@ -248,7 +248,7 @@ impl Sending {
     }
 }
 
-/// The line as a message, or why it is refused.
+/// Turns the line into a message, or says why it is refused.
 fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
     let body = match &args.batch {
         None => line.text.clone(),
@@ -276,7 +276,7 @@ fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
     })
 }
 
-/// How long a user id may be, so that a command for it fits into a routing key.
+/// The longest user id, in bytes, that fits into a routing key.
 pub fn user_id_bytes_max(provider: &str) -> usize {
     SHORT_TEXT_BYTES_MAX - provider.len() - 1
 }
@@ -290,7 +290,7 @@ fn provider_of(message: &Message) -> &str {
 }
 
 fn with_batch(text: &[u8], batch: &BatchId) -> Result<Vec<u8>, Failure> {
-    // What is no command is refused as it stands.
+    // A line that is not a command is refused unchanged.
     decode(text)?;
     let edited = serde_json::from_slice::<Value>(text).and_then(|mut command| {
         command["batchId"] = batch.as_str().into();

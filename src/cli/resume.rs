@@ -1,4 +1,4 @@
-//! `usher resume`: an operator tells the worker on this machine to go on.
+//! `usher resume`: resumes the worker on this machine.
 
 use std::time::Duration;
 

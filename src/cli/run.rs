@@ -65,7 +65,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let progress = worker.progress();
     admin.show(admin::Worker::new(&worker, (consuming, publishing), shutdown));
     say_started(&config.provider, listen);
-    // Among its tasks: from a thread of its own, each that it begins or takes in would cost a wake.
+    // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.
     let stopped = tokio::spawn(worker.run()).await;
     let stopped =
         stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))?;

@@ -1,4 +1,4 @@
-//! `usher schema`: what others may check against.
+//! `usher schema`: the published schemas.
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -13,11 +13,11 @@ pub struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
-    /// What a publisher sends
+    /// The command that a publisher sends
     Command,
-    /// What an analytics subscriber gets
+    /// The event that a subscriber receives
     Event,
-    /// What is told of a provider as a whole: paused, resumed
+    /// The events of a provider as a whole: paused, resumed
     Lifecycle,
     /// usher.toml
     Config,

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 use usher::worker::Shutdown;
 
-/// Turns signals into a shutdown, from now on.
+/// From now on turns signals into a shutdown.
 pub fn stop_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

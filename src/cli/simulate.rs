@@ -1,4 +1,4 @@
-//! `usher simulate`: a provider of a kind on this machine, for trials, tests and benchmarks.
+//! `usher simulate`: a simulated provider on this machine, for trials, tests and benchmarks.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,31 +16,31 @@ use super::{assemble, print, signals};
 pub struct Args {
     /// karmo, zitadel, sivo, mattr, scim or rest
     kind: Kind,
-    /// How a simulated scim differs: lenient, strict, entra, put-only or no-value-paths
+    /// The dialect of a simulated scim: lenient, strict, entra, put-only or no-value-paths
     #[arg(long, value_name = "DIALECT", default_value_t)]
     dialect: ScimDialect,
-    /// Where it listens; port 0 takes one that is free
+    /// The address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The quota: calls per second for a bucket, calls per window for the other kinds; without it, as many
-    /// as come
+    /// The quota: calls per second for a bucket, calls per window for the other kinds; without it,
+    /// unlimited
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU32>,
-    /// How the quota counts: bucket (it fills by time), fixed (one window after the other) or sliding (in
+    /// How the quota counts: bucket (filled over time), fixed (one window after the other) or sliding (in
     /// any window)
     #[arg(long, value_name = "KIND", default_value = "bucket", value_parser = ["bucket", "fixed", "sliding"])]
     quota: String,
     /// The window of a fixed or sliding quota
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = window)]
     window: Duration,
-    /// Calls that a bucket lets pass at once after a quiet time. Default: a twentieth of the rate, at least 1
+    /// Calls that a bucket accepts at once after an idle time. Default: a twentieth of the rate, at least 1
     #[arg(long, value_name = "N")]
     burst: Option<NonZeroU32>,
-    /// What a 429 says of the wait: seconds, date, ms (in `retry-after-ms`) or none
+    /// The form of a 429's Retry-After: seconds, date, ms (in `retry-after-ms`) or none
     #[arg(long, value_name = "FORM", default_value = "seconds", value_parser = retry_after)]
     retry_after: RetryAfterStyle,
-    /// What each answer says of the quota: none, ratelimit (the IETF draft), x-ratelimit (reset in seconds),
-    /// x-ratelimit-epoch, x-ratelimit-ms (reset as a moment) or x-ratelimit-wrong (nonsense)
+    /// The rate-limit headers of each answer: none, ratelimit (the IETF draft), x-ratelimit (reset in seconds),
+    /// x-ratelimit-epoch, x-ratelimit-ms (reset as a time) or x-ratelimit-wrong (nonsense)
     #[arg(long, value_name = "FORM", default_value = "none", value_parser = quota_headers)]
     quota_headers: QuotaHeaders,
     /// How long a call takes
@@ -49,17 +49,17 @@ pub struct Args {
     /// The bearer token that is accepted; without it, any
     #[arg(long)]
     token: Option<String>,
-    /// The client that may fetch tokens, at /oauth/v2/token, /oauth/token or /auth/token; without it, anybody.
-    /// With it, no other tokens are accepted but those, and --token
+    /// The client that may fetch tokens, at /oauth/v2/token, /oauth/token or /auth/token; without it, any client.
+    /// With it, only those tokens and --token are accepted
     #[arg(long, value_name = "ID", requires = "client_secret")]
     client_id: Option<String>,
     /// That client's secret
     #[arg(long, value_name = "SECRET", requires = "client_id")]
     client_secret: Option<String>,
-    /// How long a token serves that was fetched; whole seconds
+    /// The lifetime of a fetched token, in whole seconds
     #[arg(long, value_name = "TIME", default_value = "12h", value_parser = token_lifetime)]
     token_lifetime: Duration,
-    /// The same seed and the same order of calls give the same faults
+    /// The seed of the faults: the same seed and order of calls give the same faults
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Share of calls (0 to 1) that is answered 500
@@ -77,7 +77,7 @@ pub struct Args {
     /// How late that is
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = assemble::duration)]
     slow_for: Duration,
-    /// Share of calls that is applied and answered with rubbish
+    /// Share of calls that is applied and answered with garbage
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     garbage: f64,
     /// Share of calls that is applied and answered 429
@@ -90,7 +90,7 @@ pub struct Args {
 
 fn window(text: &str) -> Result<Duration, String> {
     let window = assemble::duration(text)?;
-    let message = "write a window that is longer than nothing, such as 1s";
+    let message = "write a window longer than 0, such as 1s";
     (!window.is_zero())
         .then_some(window)
         .ok_or_else(|| message.to_owned())
@@ -179,7 +179,7 @@ impl Args {
 
 pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
     if args.dialect != ScimDialect::default() && args.kind != Kind::Scim {
-        return Err(exit::usage("--dialect is for scim alone; leave it out"));
+        return Err(exit::usage("--dialect is only for scim; leave it out"));
     }
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
@@ -192,7 +192,7 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
             ))
         })?;
     if args.rate.is_none() {
-        // The quota's kind is kept for the rate that `/__faults` may set.
+        // The quota's kind also applies to a rate that is set at `/__faults`.
         simulated.set_rate(None, 1);
     }
     print(&format!("{}\n", simulated.base_url()))?;

@@ -1,5 +1,5 @@
-//! Lines on their way to a file or to stdout, written by a thread of their own: one that can't go on (a reader that
-//! stalls, a disk that hangs) holds up what waits for it, and not a signal.
+//! Writes lines to a file or to stdout on a separate thread: a blocked write (a reader that stalls, a disk that hangs)
+//! delays what waits for it, but not the handling of signals.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -10,12 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use usher::broker::Message;
 use usher::broker::memory::Sink;
 
-/// Lines that wait to be written.
+/// The most lines that wait to be written.
 const WAITING_MAX: usize = 256;
 
 pub const STDOUT: &str = "stdout";
 
-/// Why no more can be written. It ends the run: what can't be told must not be done.
+/// Why no more can be written. It ends the run: without outcomes no call may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     name: String,
@@ -24,7 +24,7 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Whoever read stdout has seen enough.
+    /// Whether the reader of stdout has closed the pipe.
     pub fn is_closed_stdout(&self) -> bool {
         self.name == STDOUT && self.kind == ErrorKind::BrokenPipe
     }
@@ -34,20 +34,20 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, reason, .. } = self;
         let next = match name == STDOUT {
-            true => "name a file with --outcomes, so that a second run can go on where this one ended",
-            false => "once it can, run it again with the same files to go on",
+            true => "name a file with --outcomes, so that a second run can continue where this one ended",
+            false => "fix the cause, and run it again with the same files to continue",
         };
         write!(f, "{name} can't be written: {reason}; {next}")
     }
 }
 
-/// Where the first failure of several sinks is told.
+/// Where the first failure of several sinks is published.
 pub type Failure = watch::Sender<Option<Broken>>;
 
-/// A message as a line. `None`: it stands in the file already.
+/// Formats a message as a line. `None`: the file has it already.
 pub type Form = Box<dyn Fn(&Message) -> io::Result<Option<Vec<u8>>> + Send + Sync>;
 
-/// Writes each message as a line. The broker confirms what is written.
+/// Writes each message as a line. The broker confirms a message once it is written.
 pub struct LineSink {
     form: Form,
     lines: mpsc::Sender<Waiting>,
@@ -88,7 +88,7 @@ impl Sink for LineSink {
     }
 }
 
-/// Until nobody sends any more. After a failure nothing is written: the last line may be a half one.
+/// Writes until all senders are gone. After a failure nothing is written: the last line may be incomplete.
 fn write_all(
     name: &str,
     mut out: Box<dyn Write + Send>,
@@ -115,7 +115,7 @@ fn write_all(
         }
         let told = written.map_err(|error| error.kind());
         for one in taken.drain(..) {
-            // Nobody there: whoever waited gave up.
+            // An error means that the sender no longer waits.
             let _ = one.written.send(told);
         }
         if told.is_err() {

@@ -1,8 +1,8 @@
-//! Stacks that the deepest message can't exhaust.
+//! Makes thread stacks so large that the most deeply nested message can't exhaust them.
 //!
 //! lapin reads, copies and frees nested headers by recursion, on a thread that it starts itself with the standard
-//! library's stack of 2 MiB. Headers of 26,000 levels fit a frame. A stack can't grow, and the library asks the
-//! environment for its size once, before the first thread starts: so the program starts itself again with it set.
+//! library's stack of 2 MiB. Headers of 26,000 levels fit a frame. A stack can't grow, and the library reads
+//! its size from the environment once, before the first thread starts: so the program restarts itself with it set.
 
 use std::env;
 use std::process::Command;
@@ -11,10 +11,10 @@ use super::say;
 
 const VARIABLE: &str = "RUST_MIN_STACK";
 
-/// Of each thread. It is address space: what is not used takes no memory. A debug build needs far more for each level.
+/// The size of each stack. It is address space: unused parts take no memory. A debug build needs far more per level.
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 2048 } else { 256 } * 1024 * 1024;
 
-/// Returns in a process whose threads have stacks of this size. Where that can't be had, it says so and goes on.
+/// Returns in a process whose threads have stacks of this size. If that is not possible, it warns and continues.
 #[cfg(unix)]
 pub fn make_large() {
     use std::os::unix::process::CommandExt;
@@ -31,7 +31,7 @@ pub fn make_large() {
         if let Some(name) = arguments.next() {
             again.arg0(name);
         }
-        // Returns only where it failed.
+        // Returns only on failure.
         again
             .args(arguments)
             .env(VARIABLE, STACK_BYTES.to_string())

@@ -1,4 +1,4 @@
-//! What a person sees of `usher apply`: a bar while it runs, and a summary that adds up.
+//! The display of `usher apply`: a progress bar while it runs, and a summary whose numbers add up.
 
 use std::fmt::Write;
 use std::io;
@@ -13,10 +13,10 @@ use usher::worker::gate::Pause;
 use super::Stderr;
 use super::feeder::Fed;
 
-/// How often a line is printed where there is no terminal for a bar.
+/// How often a line is printed if there is no terminal for a bar.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// A bar on a terminal, a line now and then elsewhere.
+/// A progress bar on a terminal, periodic lines elsewhere.
 pub struct Display {
     bar: ProgressBar,
     next_line: Instant,
@@ -25,7 +25,7 @@ pub struct Display {
     before: u64,
 }
 
-/// A bar that has not begun.
+/// A bar that has not started.
 pub fn bar(total: Option<u64>) -> ProgressBar {
     let target = match telemetry::is_dumb_terminal() {
         true => ProgressDrawTarget::hidden(),
@@ -135,7 +135,7 @@ impl Summary<'_> {
             .saturating_sub(self.fed.earlier + self.progress.settled())
     }
 
-    /// Of this run and of earlier ones.
+    /// The commands read by this run, and those settled by earlier ones.
     pub fn failures(&self) -> u64 {
         self.progress.failures() + self.fed.earlier_failed
     }
@@ -172,7 +172,7 @@ impl Summary<'_> {
         if progress.repeated > 0 {
             row(
                 progress.repeated,
-                "stood there before under the same id, and were not applied again",
+                "have an id that was in the file before, and were not applied again",
             );
         }
         if self.fed.earlier > 0 {
@@ -185,7 +185,7 @@ impl Summary<'_> {
         if self.unfinished() > 0 {
             row(
                 self.unfinished(),
-                "not finished: run it again with the same files to go on",
+                "not finished: run it again with the same files to continue",
             );
         }
         if self.interrupted {

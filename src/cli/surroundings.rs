@@ -1,4 +1,4 @@
-//! What around the worker bears on its token: the way to the provider, and who may read the files with secrets.
+//! The surroundings of the worker's token: the path to the provider, and who may read the files with secrets.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use usher::config::Provider;
 use usher::provider::proxy::{can_be_overheard, on_the_way_to};
 use usher::provider::token::open_to_others;
 
-/// One thing that was found, for `usher check` and for the log at the start.
+/// One finding, for `usher check` and for the log at the start.
 pub struct Finding {
     pub what: &'static str,
     pub warning: bool,
@@ -48,8 +48,9 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
             );
         }
         if can_be_overheard(url) {
-            let detail =
-                format!("{key} is http:// beyond this machine: whoever is on the way reads the token");
+            let detail = format!(
+                "{key} is http:// beyond this machine: anyone on the network path can read the token"
+            );
             add("token", true, detail);
         }
     }
@@ -65,7 +66,7 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
     findings
 }
 
-/// At the start of a worker.
+/// Logs the findings at the start of a worker.
 pub fn log(provider: &Provider) {
     for finding in look(provider) {
         match finding.warning {

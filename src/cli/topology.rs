@@ -1,4 +1,4 @@
-//! `usher topology`: what is on the broker, and what belongs there.
+//! `usher topology`: compares the broker's topology with the configuration, and declares it.
 
 use clap::Subcommand;
 use usher::broker::amqp::{self, ObjectState, Plan, Repartitioned};
@@ -9,14 +9,14 @@ use super::{Context, print, say};
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Show what is missing and what differs; change nothing. Exit code 1: something does
+    /// Show what is missing and what differs; change nothing. Exit code 1: something is missing or differs
     Plan {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Declare what is missing; refuse what differs. Another number of partitions is taken where all
-    /// command queues are empty and nobody consumes them
+    /// Declare what is missing; refuse what differs. The number of partitions is changed if all
+    /// command queues are empty and have no consumers
     Declare,
 }
 
@@ -45,15 +45,15 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
 fn told(provider: &str, changed: Repartitioned) -> String {
     let Repartitioned { from, to, unroutable } = changed;
     let meanwhile = match unroutable {
-        0 => "no command came meanwhile".to_owned(),
+        0 => "no command was published meanwhile".to_owned(),
         count => format!(
-            "{count} commands came meanwhile and lie in {UNROUTABLE}: publish them again, in their order"
+            "{count} commands were published meanwhile and are in {UNROUTABLE}: publish them again, in order"
         ),
     };
     format!("usher: {provider} had {from} partitions and has {to}; {meanwhile}")
 }
 
-/// A line for each object.
+/// One line per object.
 pub fn table(plan: &Plan) -> String {
     let width = plan
         .objects
@@ -62,7 +62,7 @@ pub fn table(plan: &Plan) -> String {
         .max()
         .unwrap_or(0);
     let line = |object: &str, state: &ObjectState| match state {
-        ObjectState::Missing => format!("{object:width$}  missing: `usher topology declare` makes it\n"),
+        ObjectState::Missing => format!("{object:width$}  missing: `usher topology declare` creates it\n"),
         ObjectState::Present => format!("{object:width$}  present\n"),
         ObjectState::Differs { argument, is, wanted } if argument == amqp::PARTITIONS => format!(
             "{object:width$}  differs: {argument} is {is}, wanted is {wanted}; `usher topology declare` changes it \

@@ -1,4 +1,4 @@
-//! What `usher check` finds at the broker, and what the broker will do to the worker.
+//! What `usher check` finds at the broker, and how the broker's settings affect the worker.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Most ids are shorter by far, and have a byte for each of their 200 characters.
+/// The longest user id that fits into a routing key. Most ids are far shorter, with one byte per character.
 fn user_ids(config: &Config) -> Finding {
     let most = user_id_bytes_max(config.provider.name.as_str());
     let detail = format!(
@@ -69,7 +69,7 @@ fn address(surveyed: &Surveyed, another: bool) -> Finding {
         Ok(server) => Finding::ok("broker", format!("{url} accepts the worker: {}", about(server))),
         Err(error) if another && error.is_out_of_reach() => Finding::warning(
             "broker",
-            format!("{url}: {error}; the worker goes to another address"),
+            format!("{url}: {error}; the worker uses another address"),
         ),
         Err(error) => Finding::new("broker", exit::of_broker(error), format!("{url}: {error}")),
     }
@@ -79,16 +79,16 @@ fn about(server: &Server) -> String {
     let heartbeat = server.heartbeat.as_secs();
     match &server.greeting {
         Some(Greeting { product, version }) => format!("{product} {version}, heartbeat {heartbeat} s"),
-        None => format!("a broker that doesn't say its version, heartbeat {heartbeat} s"),
+        None => format!("a broker of unknown version, heartbeat {heartbeat} s"),
     }
 }
 
-/// Where nobody configured another.
+/// RabbitMQ's default.
 const BROKERS_OWN_CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// The broker looks once a minute, and what is held has to be handed back before that.
+/// The margin: the broker checks once a minute, and deliveries have to be handed back before that.
 const HOLD_MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// What a message may hold can't be asked for, so what it is by default is said.
+/// The broker's limit for a message can't be queried, so its default is shown.
 fn message_size(greeting: Option<&Greeting>) -> String {
     let by_default = match greeting.and_then(Greeting::rabbitmq) {
         Some(version) if version < (4, 0, 0) => "128 MiB",
@@ -96,21 +96,20 @@ fn message_size(greeting: Option<&Greeting>) -> String {
         None => "unknown here",
     };
     format!(
-        "the largest message is what max_message_size in rabbitmq.conf says, {by_default} by default; a command has at most \
+        "the largest message is max_message_size in rabbitmq.conf, {by_default} by default; a command has at most \
          256 KiB, and a worker may hold one larger body twice: 1048576 is enough"
     )
 }
 
-/// What works and may not for ever, as far as the version and the configuration tell. The ceiling is the quota's, in
-/// calls per second.
+/// Warnings that follow from the version and the configuration. `ceiling` is the quota's, in calls per second.
 fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<f64>) -> Vec<String> {
     let mut advice = Vec::new();
     let version = greeting.and_then(Greeting::rabbitmq);
     let named = greeting.map_or("", |greeting| &greeting.version);
     if version.is_some_and(|version| ((4, 3, 0)..(4, 3, 6)).contains(&version)) {
         advice.push(format!(
-            "RabbitMQ {named} stops delivering from a queue for good once all of its consumers ran into the consumer \
-             time-out: upgrade it to 4.3.6 or later"
+            "RabbitMQ {named} stops delivering from a queue permanently once all of its consumers ran into the \
+             consumer time-out: upgrade it to 4.3.6 or later"
         ));
     }
     let is_old = version.is_some_and(|version| version < (4, 0, 0));
@@ -118,16 +117,17 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
         true => BROKERS_OWN_CONSUMER_TIMEOUT,
         false => config.consumer_timeout,
     };
-    // A partition has its part of the calls.
+    // Each partition gets its share of the calls.
     let in_hand = f64::from(config.prefetch()) * f64::from(config.partitions.get());
     if let Some(ceiling) = ceiling.filter(|ceiling| in_hand / ceiling > takes_back_after.as_secs_f64()) {
         advice.push(format!(
-            "at {ceiling:.2} calls/s the {} commands that a queue's consumer holds take {:.0} minutes, and the broker takes \
-             back what is held for more than {} minutes{}: set broker.prefetch to {:.0} or less on all workers",
+            "at {ceiling:.2} calls/s the {} commands that a queue's consumer holds take {:.0} minutes, and the broker \
+             takes back deliveries held for more than {} minutes{}: set broker.prefetch to {:.0} or less on all \
+             workers",
             config.prefetch(),
             in_hand / ceiling / 60.0,
             takes_back_after.as_secs() / 60,
-            if is_old { ", where nobody raised consumer_timeout in rabbitmq.conf" } else { "" },
+            if is_old { ", unless consumer_timeout is raised in rabbitmq.conf" } else { "" },
             (ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get())).max(1.0),
         ));
     }
@@ -136,15 +136,15 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
     if is_old {
         if too_long(BROKERS_OWN_CONSUMER_TIMEOUT) {
             advice.push(format!(
-                "broker.hold_max is {held} s, and RabbitMQ {named} has one consumer time-out for all queues, 30 minutes \
-                 where nobody raised it, which takes back what is held for longer: keep hold_max at 25m or below, or \
+                "broker.hold_max is {held} s, and RabbitMQ {named} has one consumer time-out for all queues, 30 \
+                 minutes where nobody raised it, which takes back what is held for longer: keep hold_max at 25m or below, or \
                  raise consumer_timeout in rabbitmq.conf well above it"
             ));
         }
     } else if too_long(config.consumer_timeout) {
         advice.push(format!(
-            "broker.hold_max is {held} s, and broker.consumer_timeout is {} s, after which the broker takes back what \
-             is held: keep hold_max five minutes below it",
+            "broker.hold_max is {held} s, and broker.consumer_timeout is {} s, after which the broker takes deliveries \
+             back: keep hold_max five minutes below it",
             config.consumer_timeout.as_secs()
         ));
     }
@@ -168,8 +168,8 @@ async fn topology(config: &Config) -> Vec<Finding> {
     let mut findings = vec![match (plan.is_settled(), plan.differs()) {
         (true, _) => Finding::ok(
             "topology",
-            "is as configured; policies can't be seen from here: look with `rabbitmqctl list_policies` for one that \
-             changes its queues",
+            "is as configured; policies can't be queried: check with `rabbitmqctl list_policies` that none changes \
+             its queues",
         ),
         (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
         (false, false) => {
@@ -190,7 +190,7 @@ async fn topology(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What was published and reached no queue. Where that can't be looked at, the topology's finding says why.
+/// Messages that reached no queue. If they can't be counted, the topology's finding says why.
 async fn unroutable(config: &Config) -> Option<Finding> {
     let messages = amqp::look(&config.broker, &[], false).await.ok()?.unroutable;
     (messages > 0).then(|| {
@@ -203,7 +203,7 @@ async fn unroutable(config: &Config) -> Option<Finding> {
     })
 }
 
-/// Whether a worker that knew no leases declared it.
+/// Whether an earlier version without leases declared the topology.
 fn is_older(plan: &Plan, topology: &Topology) -> bool {
     let missing = |object: String| {
         let mut objects = plan.objects.iter();

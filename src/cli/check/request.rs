@@ -1,4 +1,4 @@
-//! `usher check --show-request`: the request that a command would become, by the adapter that would send it.
+//! `usher check --show-request`: the request that a command would become, built by its adapter.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,16 +13,16 @@ use usher::provider::rehearsal::{Rehearsal, Unsent};
 use super::super::exit::{self, Exit};
 use super::super::{Context, assemble, print};
 
-/// What would be sent.
+/// The requests that would be sent.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown {
-    /// Where the user is read before the write.
+    /// The read before the write, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<Unsent>,
-    /// None where it depends on the user that is read.
+    /// `None` if it depends on the user that is read.
     write: Option<Unsent>,
-    /// Where the write takes a second call.
+    /// The second call of the write, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     further: Option<Unsent>,
 }
@@ -48,7 +48,7 @@ pub(super) async fn show(context: &Context, file: &Path, json: bool) -> anyhow::
     Ok(Exit::Done)
 }
 
-/// No more of the file is read than a command may have, and one byte that shows it to be too long.
+/// Reads no more of the file than a command may have, plus one byte to detect that it is too long.
 fn command(file: &Path) -> anyhow::Result<UpdateUser> {
     let mut body = Vec::new();
     let most = BODY_BYTES_MAX as u64 + 1;
@@ -81,7 +81,7 @@ async fn rehearse(
     }
     let nobody = provider.read(&command.user_id).await;
     shown.read = rehearsal.requests().pop();
-    // Where a user of whom nothing is shown is not enough, no request is made.
+    // If an empty user is not enough to build the request, there is none.
     if let Ok(nobody) = nobody
         && provider.update(command, Some(&nobody)).await.is_ok()
     {

@@ -1,5 +1,5 @@
-//! Text in wide characters, as PowerShell 5 writes it with `>`. It is refused as a whole: line by line, each would be
-//! no JSON and nobody would see why.
+//! Detects text in UTF-16 or UTF-32, as PowerShell 5 writes it with `>`. It is refused as a whole: otherwise each line
+//! would be refused as invalid JSON, without the cause.
 
 /// Encodings with more than one byte for each character of ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Wide {
     Utf32Be,
 }
 
-/// Whether a line is in one of these, by its mark, or by zero bytes in turn: JSON begins with two characters of ASCII,
-/// and UTF-8 has no zero byte in them.
+/// Whether a line is in one of these, by its byte order mark or by alternating zero bytes: JSON begins with two ASCII
+/// characters, which have no zero byte in UTF-8.
 pub fn recognise_wide(line: &[u8]) -> Option<Wide> {
     let ascii = |byte: u8| byte != 0 && byte.is_ascii();
     match *line {
@@ -38,7 +38,7 @@ impl Wide {
         }
     }
 
-    /// What is wrong from this line on, and how to mend the file.
+    /// What is wrong from this line on, and how to fix the file.
     pub fn refusal(self, line: u64) -> String {
         let name = self.name();
         format!(

@@ -1,4 +1,4 @@
-//! Unpacks gzip piece by piece. A piece of a few bytes can hold a gigabyte, so only what was asked for is unpacked.
+//! Unpacks gzip incrementally. A few bytes can unpack to a gigabyte, so only as much as is requested is unpacked.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 /// What a gzip file begins with.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Several members, one after another, are one file, as gzip itself has it.
+/// Several members in a row are one file, as for gzip itself.
 pub struct Gunzip<R> {
     packed: R,
-    /// What is unpacked and was not read yet stands in its vector, from `read` on. One `write` adds what fits into the
-    /// decoder's own buffers, some tens of kilobytes, whatever it is given.
+    /// Unpacked bytes that were not read yet are in its vector, from `read` on. One `write` adds no more than fits
+    /// into the decoder's own buffers, some tens of kilobytes.
     decoder: MultiGzDecoder<Vec<u8>>,
     read: usize,
 }
@@ -29,11 +29,11 @@ impl<R: AsyncBufRead + Unpin> Gunzip<R> {
     }
 }
 
-/// The decoder tells a checksum that is wrong from one that is missing by no more than its words.
+/// The decoder distinguishes a wrong checksum from a missing one only by its message.
 fn damaged(_: io::Error) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "its gzip data is damaged or ends too early; copy it again, or pack it again (`gzip -t` tells whether it is whole)",
+        "its gzip data is damaged or ends too early; copy it again, or pack it again (`gzip -t` checks it)",
     )
 }
 

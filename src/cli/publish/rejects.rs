@@ -1,4 +1,4 @@
-//! Lines that are refused: the first are shown, and all are kept in a file where one is named.
+//! Refused lines: the first are shown, and all are written to a file if one is named.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use usher::contract::Failure;
 use crate::cli::input::{Input, Line};
 use crate::cli::{files, letters, say};
 
-/// A file that is wrong throughout is wrong in the same way.
+/// The most refused lines that are shown: the rest usually have the same error.
 const SHOWN_MAX: u64 = 20;
 
 pub struct Rejects {
@@ -19,7 +19,7 @@ pub struct Rejects {
 }
 
 impl Rejects {
-    /// The file is there from the beginning, empty: so it never tells of an earlier run.
+    /// Creates the file empty at the start, so that it never holds lines of an earlier run.
     pub fn open(path: Option<&Path>, input: &Input) -> anyhow::Result<Self> {
         files::refuse_same(("--rejects", path), ("the input", input.path()))?;
         let open = |path: &Path| -> anyhow::Result<_> {
@@ -51,7 +51,7 @@ impl Rejects {
         writeln!(file, "{line}").map_err(|error| files::not_written(name, &error))
     }
 
-    /// All of them are in the file from here on.
+    /// Flushes the file.
     pub fn keep(&mut self) -> anyhow::Result<()> {
         match &mut self.file {
             None => Ok(()),
@@ -59,7 +59,7 @@ impl Rejects {
         }
     }
 
-    /// Where the others are that were not shown.
+    /// Where to find the lines that were not shown.
     pub fn others(&self) -> String {
         match (&self.file, self.count > SHOWN_MAX) {
             (Some((name, _)), _) => format!("; all of them are in {name}"),

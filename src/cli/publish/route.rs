@@ -1,9 +1,9 @@
-//! Whether commands reach a queue. The broker confirms one that reaches none, too: it goes to `user.unroutable`.
+//! Checks that commands reach a queue. The broker also confirms one that reaches none: it goes to `user.unroutable`.
 //!
-//! Exchanges and queues are looked at before the first command of a provider. Bindings can't be looked at; and a
-//! mandatory publish would not come back, since the alternate exchange counts as a queue. So the messages in
-//! `user.unroutable` are counted: before the first command, after the first one of each provider, now and then, and
-//! at the end. Another publisher's count as well, and what somebody takes out meanwhile hides one.
+//! Exchanges and queues are checked before the first command of a provider. Bindings can't be queried; and a
+//! mandatory publish would not be returned, since the alternate exchange takes it. So the messages in
+//! `user.unroutable` are counted: before the first command, after the first one of each provider, from time to time,
+//! and at the end. Messages of another publisher count as well, and one that is removed meanwhile hides another.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::cli::exit::{self, Exit};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Objects that are named; beyond that it is the same over and over.
+/// The most missing objects that are named.
 const NAMED_MAX: usize = 10;
 
 const DECLARE: &str = "check the provider's name in the commands, or run `usher topology declare` with that provider's \
@@ -76,7 +76,7 @@ impl<'c> Route<'c> {
     /// Whether all that was confirmed so far reached a queue.
     pub async fn count_unroutable(&mut self) -> anyhow::Result<()> {
         let looked = self.look(&BTreeSet::new()).await;
-        let looked = looked.context("whether all of them reached a queue can't be seen now")?;
+        let looked = looked.context("whether all of them reached a queue can't be checked now")?;
         self.compare(looked.unroutable)
     }
 
