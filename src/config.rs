@@ -1,8 +1,8 @@
 //! The configuration: every module's own table, from a file and from the environment.
 //!
-//! The JSON schema that the types generate is the one source of what is right: names, types, bounds. `load` reads
-//! file and environment into one tree, `check` and `rules` hold it against the schema, and only what is right becomes a
-//! `Config`. Everything that is wrong is told at once: where it stands, the key, and how to fix it; never a value.
+//! The JSON schema that the types generate is the single source of names, types and bounds. `load` reads file and
+//! environment into one tree, `check` and `rules` validate it, and only a valid tree becomes a `Config`. All problems
+//! are reported at once: the place, the key, and how to fix it; never a value.
 
 mod check;
 mod clear_text;
@@ -40,7 +40,7 @@ pub use load::{ConfigError, load, load_broker};
 #[serde(deny_unknown_fields)]
 #[schemars(
     title = "usher.toml",
-    description = "The configuration: the file, and above it the environment as USHER_PROVIDER__BASE_URL and so on. Durations are written as 200ms, 10s or 1m 30s; `x-duration` and `x-age` give their bounds.",
+    description = "The configuration: the file, overridden by environment variables such as USHER_PROVIDER__BASE_URL. Durations are written as 200ms, 10s or 1m 30s; `x-duration` and `x-age` give their bounds.",
     extend("$id" = "urn:usher:schemas/config.json")
 )]
 pub struct Config {
@@ -66,70 +66,70 @@ pub fn schema() -> Schema {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// Part of queue names and routing keys; commands carry it.
+    /// The provider's name: part of queue names and routing keys, and a member of each command.
     #[schemars(extend("examples" = ["zitadel-eu"]))]
     pub name: ProviderName,
     pub kind: Kind,
-    /// Where the provider is: `https://host`, with a path where its API has one.
+    /// The provider's address: `https://host`, with a path if its API has one.
     #[schemars(extend("examples" = ["https://acme.zitadel.cloud"]))]
     pub base_url: String,
-    /// Whether `base_url` and `token_url` may be http:// beyond this machine, where anyone on the network path reads the
-    /// token and the users' data. Default: false.
+    /// Whether `base_url` and `token_url` may be http:// beyond this machine, where anyone on the network path reads
+    /// the token and the users' data. Default: false.
     #[serde(default)]
     pub insecure: bool,
-    /// What the provider allows the whole fleet: one quota, or a list of several (per second, minute, hour, day).
-    /// Left out: the pace is learned from the provider's answers alone.
+    /// The provider's quota for the whole fleet: one, or a list of several (per second, minute, hour, day).
+    /// If left out, the pace is learned from the provider's answers.
     #[serde(default)]
     pub rate: Rates,
-    /// The share of the quota that is used; the rest is left to the provider's other clients. Default: 1.
+    /// The share of the quota that is used; the rest is for the provider's other clients. Default: 1.
     #[serde(default = "whole")]
     #[schemars(range(min = 0.01, max = 1))]
     pub share: f64,
-    /// Calls in flight. Default: 64.
+    /// The most calls in flight. Default: 64.
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: NonZeroUsize,
-    /// How long one call may take. Default: 10s.
+    /// The time limit of a call. Default: 10s.
     #[serde(
         default = "timeout",
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required"
     )]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "10ms", "maximum": "10m" }))]
     pub timeout: Duration,
-    /// Whether to read a user first, and to write only what is not yet as asked: a batch that is run again then
+    /// Whether to read a user first, and to write only if it differs from the command: a batch that is run again then
     /// costs one read for each user. Default: false.
     #[serde(default)]
     pub skip_unchanged: bool,
     /// Which waiting updates of a user may share one call with the last value of each field: none (off), those of bulk
     /// traffic (bulk), or all (all). Each command keeps its START and its SUCCESS, which names the command whose call
-    /// applied it. Passwords, codes, what only one kind of provider has, and commands with an expectedVersion or
+    /// applied it. Passwords, codes, other fields of a single provider kind, and commands with an expectedVersion or
     /// expiresAt never do. Default: off.
     #[serde(default)]
     pub merge: Merge,
-    /// What becomes of a command that the provider answers with a success, and with the user without what was asked:
-    /// fail (the user is read where that is possible, and the command rejected where it still is not as asked) or warn (it
-    /// succeeds, and the log says so). Answers of SCIM and of Karmo are compared; at Karmo not the e-mail address, since its
-    /// answer has the verified one. Default: fail.
+    /// What to do with a command that the provider answers with a success and a user that lacks the requested change:
+    /// fail (the user is read if possible, and the command is rejected if the change is still missing) or warn (it
+    /// succeeds, and a warning is logged). Answers of SCIM and of Karmo are compared; for Karmo without the e-mail
+    /// address, since its answer has the verified one. Default: fail.
     #[serde(default)]
     pub on_ignored: OnIgnored,
-    /// How long a call that was given up may still take effect: the user's next call waits for it. Default: 2s.
+    /// How long an abandoned call may still take effect: the user's next call waits for that. Default: 2s.
     #[serde(
         default = "settling_time",
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required"
     )]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "10m" }))]
     pub settling_time: Duration,
-    /// How long after a write a read may still show the user from before. A user that is not as asked after a write
-    /// that may have been applied is read again then, before anything is concluded. Default: 2s; of the kind zitadel,
-    /// whose reads follow its writes, 5s.
+    /// How long after a write a read may still show the earlier user. If a write may have been applied and the user
+    /// does not show it, the user is read again after this time before anything is concluded. Default: 2s; for the
+    /// kind zitadel, whose reads lag behind its writes, 5s.
     #[serde(
         default,
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
     )]
     #[schemars(with = "String", extend("x-duration" = { "minimum": "0s", "maximum": "10m" }))]
     pub read_lag: Option<Duration>,
-    /// What the provider's answers mean, where they mean something else than the table of its kind and HTTP say: the first
-    /// rule that fits decides. `usher explain answer` shows which one does. Default: none.
+    /// Rules for the provider's answers that differ from the tables of its kind and of HTTP: the first matching rule
+    /// decides. `usher explain answer` shows which one does. Default: none.
     #[serde(default)]
     pub answers: Vec<Rule>,
     pub auth: Auth,
@@ -189,10 +189,11 @@ pub struct Auth {
     /// A token that the worker fetches itself, by OAuth 2.0 client credentials.
     #[schemars(with = "oauth2::Config")]
     pub oauth2: Option<oauth2::Config>,
-    /// A program and its arguments, run without a shell and with the worker's environment. It prints JSON with a bearer
-    /// token and the seconds that it serves, `{"token": "...", "expires_in": 900}` (`access_token` will do; without
-    /// `expires_in` one hour is assumed), at most 64 KiB, within `provider.timeout`, and ends with status 0. It is run
-    /// again before the token expires, and when the token is refused. Nothing else that it prints is told.
+    /// A program and its arguments, run without a shell and with the worker's environment. It prints JSON with a
+    /// bearer token and its lifetime in seconds, `{"token": "...", "expires_in": 900}` (`access_token` is accepted,
+    /// too; without
+    /// `expires_in` one hour is assumed), at most 64 KiB, within `provider.timeout`, and exits with status 0. It is run
+    /// again before the token expires, and when the token is refused. Its other output is never shown.
     #[schemars(
         with = "Vec<String>",
         length(min = 1),
@@ -210,7 +211,7 @@ pub struct Admin {
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// A file with the token that actions (`usher resume`) need; read again each time. Without a token, actions are
-    /// refused where the address is no loopback address.
+    /// refused if the address is not a loopback address.
     #[schemars(with = "String")]
     pub token_file: Option<PathBuf>,
     /// The token itself: only from the environment, as `USHER_ADMIN__TOKEN`.

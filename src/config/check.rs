@@ -1,4 +1,4 @@
-//! Holds what is written against the schema, and says everything that is wrong with it at once.
+//! Validates the tree against the schema, and collects all problems.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,7 +14,7 @@ use crate::broker::config::BrokerUrls;
 use crate::contract::ProviderName;
 use crate::contract::decode::expected_of;
 
-/// One thing that is wrong, and how to fix it. It quotes no value.
+/// One problem, and how to fix it. Quotes no value.
 pub(super) struct Problem {
     pub place: Place,
     pub key: String,
@@ -31,7 +31,7 @@ impl Problem {
     }
 }
 
-/// The name that was most likely meant.
+/// The known name that was most likely meant.
 pub(super) fn near<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
     let name = plain(name);
@@ -43,7 +43,7 @@ pub(super) fn near<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Opti
         .map(|(_, known)| known)
 }
 
-/// Looks through what is written. Misspelled keys are put right on the way, so that nothing is told twice.
+/// Validates the tree. Misspelled keys are corrected on the way, so that nothing is reported twice.
 pub(super) struct Check<'s> {
     pub schema: Shape<'s>,
     pub problems: Vec<Problem>,
@@ -58,13 +58,13 @@ impl<'s> Check<'s> {
         self.problems.push(Problem::new(place.clone(), key, detail));
     }
 
-    /// The value at a key.
+    /// Checks the value at a key.
     pub fn value(&mut self, node: &mut Node, shape: Shape<'s>, key: &str) {
         if let Written::Float(number) = node.written
             && shape.typed("integer").is_some()
             && number.fract() == 0.0
         {
-            // As JSON Schema has it, 5.0 is a whole number. It saturates.
+            // By JSON Schema, 5.0 is an integer. The conversion saturates.
             node.written = Written::Integer(number as i128);
         }
         if matches!(node.written, Written::Unread) {
@@ -137,7 +137,7 @@ impl<'s> Check<'s> {
                 self.problems.push(Problem::new(node.place.clone(), key, detail));
             }
             (Some((first, _)), Some((second, rival))) => {
-                let detail = format!("stands beside {first}; give one of the two");
+                let detail = format!("is set together with {first}; set only one of the two");
                 let problem = Problem::new(rival.place.clone(), &below(key, second), detail);
                 self.problems.push(problem);
             }
@@ -145,7 +145,7 @@ impl<'s> Check<'s> {
         }
     }
 
-    /// Tells of unknown keys, and takes each for the one that was meant where that is missing.
+    /// Reports unknown keys, and treats each as the key that was meant, if that one is not set.
     fn put_right(&mut self, members: &mut BTreeMap<String, Node>, shape: Shape<'s>, key: &str) {
         let unknown = |name: &String| shape.property(name).is_none();
         let unknown: Vec<String> = members.keys().filter(|name| unknown(name)).cloned().collect();
@@ -175,7 +175,7 @@ impl<'s> Check<'s> {
         }
     }
 
-    /// The one key of this name in another table.
+    /// The only key of this name in another table.
     fn elsewhere(&self, name: &str) -> Option<String> {
         let keys = self.schema.keys().into_iter().map(|(key, _)| key);
         let mut same = keys.filter(|key| key.rsplit('.').next() == Some(name));
@@ -185,7 +185,7 @@ impl<'s> Check<'s> {
         }
     }
 
-    /// Values whose form the schema can't say: those that nothing is wrong with so far.
+    /// Checks the form of values that the schema can't express, if they have no problem so far.
     pub fn forms(&mut self, tree: &Node) {
         for (key, problem) in [
             (
@@ -223,7 +223,7 @@ fn below(key: &str, name: &str) -> String {
     }
 }
 
-/// A key as it is written, cut where it is long.
+/// A key as written, shortened if it is long.
 fn shown(name: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
     match !name.is_empty() && name.len() <= 60 && name.chars().all(plain) {
@@ -232,7 +232,7 @@ fn shown(name: &str) -> String {
     }
 }
 
-/// What to add where a key is missing.
+/// What to add for a missing key.
 fn wanted(shape: Shape) -> String {
     let members = shape.required();
     match members.is_empty() {
@@ -242,7 +242,7 @@ fn wanted(shape: Shape) -> String {
     }
 }
 
-/// A member, and its variable where it may stand in no file.
+/// A member's name, or its variable if it must not be set in a file.
 fn named(shape: Shape, key: &str, name: &str) -> String {
     match shape.property(name).is_some_and(Shape::is_secret) {
         true => format!("the variable {}", name_of(&below(key, name))),
@@ -262,7 +262,7 @@ fn kind_of(written: &Written) -> &'static str {
     }
 }
 
-/// NaN is within no bounds.
+/// Whether a number is outside its bounds. NaN is outside all bounds.
 fn outside(shape: Shape, number: f64) -> bool {
     let (min, max) = shape.numbers();
     let (min, max) = (min.and_then(Value::as_f64), max.and_then(Value::as_f64));
@@ -272,7 +272,7 @@ fn outside(shape: Shape, number: f64) -> bool {
 fn text_problem(shape: Shape, text: &str) -> Option<&'static str> {
     let words = shape.words();
     if !words.is_empty() {
-        return (!words.contains(&text)).then_some("is none of the words that are known here");
+        return (!words.contains(&text)).then_some("is not one of the known words");
     }
     let span = shape.span()?;
     match (span.read)(text) {
@@ -282,8 +282,8 @@ fn text_problem(shape: Shape, text: &str) -> Option<&'static str> {
     }
 }
 
-/// What was expected instead of a value that can't be read.
+/// What is expected instead, if the value can't be read.
 fn unreadable<T: DeserializeOwned>(value: &Value) -> Option<String> {
     let error = T::deserialize(value).err()?.to_string();
-    Some(expected_of(&error).unwrap_or("what belongs here").to_owned())
+    Some(expected_of(&error).unwrap_or("a valid value").to_owned())
 }

@@ -1,4 +1,4 @@
-//! Whether the token would travel in the clear: refused, unless the configuration asks for it.
+//! Refuses to send the token in clear text, unless the configuration allows it.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use crate::provider::proxy::can_be_overheard;
 
 const URLS: [&str; 2] = ["provider.base_url", "provider.auth.oauth2.token_url"];
 
-const NO_TLS: &str = "is http:// beyond this machine, so that whoever is on the way reads the token and the users' \
-                      data; write https://, or set provider.insecure = true where the network is trusted";
+const NO_TLS: &str = "is http:// beyond this machine, so anyone on the network path can read the token and the users' \
+                      data; write https://, or set provider.insecure = true if the network is trusted";
 
 impl Check<'_> {
     pub fn clear_text(&mut self, tree: &Node) {

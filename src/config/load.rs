@@ -1,4 +1,4 @@
-//! Reads the configuration, and says at once everything that is wrong with it and where.
+//! Reads the configuration, and reports all its problems at once, with their places.
 
 use std::fmt;
 use std::io::Read;
@@ -15,10 +15,10 @@ use super::variables;
 use crate::broker;
 use crate::contract::decode::expected_of;
 
-/// A larger file is no configuration.
+/// The largest configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Of more problems than these, the others are counted.
+/// The most problems that are shown; the rest are counted.
 const SHOWN_MAX: usize = 50;
 
 /// Secrets, and why they are refused.
@@ -40,10 +40,10 @@ const NOT_IN_A_FILE: [(&str, &str); 3] = [
     ),
 ];
 
-/// A configuration that can't be used: everything that is wrong with it, one a line. It quotes no value.
+/// The problems of an invalid configuration, one per line. Quotes no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// Each with its origin and its key, and how to fix it. In the order of the file, then of the variables.
+    /// Each with its origin, its key, and how to fix it. In the order of the file, then of the variables.
     pub problems: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Reads `file`, if there is one, and the variables `USHER_…` above it.
+/// Reads `file`, if there is one, overridden by the variables `USHER_…`.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -72,7 +72,7 @@ pub fn load(
     sources.typed(sources.read(None, environment)?)
 }
 
-/// The `[broker]` table alone, for those who only publish.
+/// Reads only the `[broker]` table, for publishing.
 pub fn load_broker(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -87,14 +87,14 @@ pub fn load_broker(
     read.map(|BrokerAlone { broker }| broker)
 }
 
-/// Where the configuration comes from.
+/// The sources of the configuration.
 pub(super) struct Sources<'a> {
     pub(super) file: Option<&'a Path>,
 }
 
 impl Sources<'_> {
-    /// Everything that is written, in one tree that the schema finds right. With `table`, what the other tables
-    /// hold is not looked at.
+    /// Reads all sources into one tree that is valid by the schema. With `table`, the contents of other tables are
+    /// not checked.
     pub(super) fn read(
         &self,
         table: Option<&str>,
@@ -138,7 +138,7 @@ impl Sources<'_> {
         })
     }
 
-    /// What was found right becomes the tables' own types. What these refuse all the same is told alone.
+    /// Deserializes the valid tree. If a type refuses it nevertheless, that is the only problem reported.
     fn typed<T: DeserializeOwned>(&self, json: Value) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(json).map_err(|error| {
             let expected = expected_of(&error.inner().to_string())
@@ -177,7 +177,7 @@ impl Sources<'_> {
     }
 }
 
-/// Of the other tables, the schema keeps the names: anything may stand there.
+/// Makes the schema accept anything in the other tables.
 fn look_at_alone(schema: &mut Value, table: &str) {
     let Some(schema) = schema.as_object_mut() else {
         return;

@@ -1,4 +1,4 @@
-//! What holds between two keys, where each is right by itself.
+//! Rules between two keys that are valid by themselves.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::check::{Check, Problem};
 use super::tree::{Node, Place};
 
-/// So many times the first must not be more than the second.
+/// `low` multiplied by `times` must not exceed `high`.
 struct Rule {
     low: &'static str,
     times: f64,
@@ -38,19 +38,19 @@ const RULES: [Rule; 6] = [
         low: "broker.heartbeat",
         times: 4.0,
         high: "broker.consumer_timeout",
-        why: "the broker has to notice a frozen worker before it takes single commands from it, out of order",
+        why: "the broker has to detect a frozen worker before it takes single commands back from it, out of order",
     },
     Rule {
         low: "broker.ledger_window",
         times: 1.0,
         high: "broker.outcome_log_max_age",
-        why: "a starting worker reads so much of the outcome log",
+        why: "a starting worker reads this much of the outcome log",
     },
     Rule {
         low: "worker.suspect_after",
         times: 1.0,
         high: "worker.poison_after",
-        why: "a command runs alone before it is given up",
+        why: "a command runs alone before it becomes a dead letter",
     },
 ];
 
@@ -58,11 +58,11 @@ const RULES: [Rule; 6] = [
 const EITHER: [(&str, &str); 1] = [("admin.token", "admin.token_file")];
 
 impl Check<'_> {
-    /// What holds between two keys.
+    /// Checks the rules between keys.
     pub fn rules(&mut self, tree: &Node) {
         for (one, other) in EITHER {
             if let (Some(node), Some(_)) = (tree.get(one), tree.get(other)) {
-                let detail = format!("stands beside {other}; give one of the two");
+                let detail = format!("is set together with {other}; set only one of the two");
                 let problem = Problem::new(node.place.clone(), one, detail);
                 self.problems.push(problem);
             }
@@ -77,7 +77,7 @@ impl Check<'_> {
         }
     }
 
-    /// It is told at the key that is set, since the other has its default.
+    /// Reported at the key that is set, since the other one has its default.
     fn broken(&self, tree: &Node, rule: &Rule) -> Problem {
         let place = |key: &str| tree.get(key).map(|node| node.place.clone());
         let times = match rule.times {
@@ -104,7 +104,7 @@ impl Check<'_> {
         Problem::new(place, key, format!("{detail}: {}", rule.why))
     }
 
-    /// A key, and its default where it has that.
+    /// A key, with its default if it is not set.
     fn with_default(&self, tree: &Node, key: &str) -> String {
         match self.default(key) {
             Some(default) if tree.get(key).is_none() => format!("{key} (default: {default})"),
@@ -121,7 +121,7 @@ impl Check<'_> {
         )
     }
 
-    /// A number, or a duration in seconds; `None` where something is wrong with it.
+    /// A number, or a duration in seconds; `None` if it has a problem.
     fn measure(&self, tree: &Node, key: &str) -> Option<f64> {
         let shape = self.schema.get(key)?;
         if self.told_of(key) {

@@ -1,4 +1,4 @@
-//! What the configuration's schema says of a key: its type, its bounds, its words, and how it is written.
+//! What the configuration's schema says about a key: its type, its bounds, its allowed words, and how it is written.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::broker::config::MaxAge;
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'s> {
     root: &'s Value,
-    /// With what is said of the key alone: its example, its default.
+    /// The key's own schema, with its example and default.
     key: &'s Value,
-    /// With what is said of its type.
+    /// The schema of its type.
     of: &'s Value,
 }
 
@@ -36,12 +36,12 @@ impl<'s> Shape<'s> {
         }
     }
 
-    /// What is said of the key, or else of its type.
+    /// A keyword of the key's schema, or else of its type's.
     fn said(self, word: &str) -> Option<&'s Value> {
         self.key.get(word).or_else(|| self.of.get(word))
     }
 
-    /// The types that the value may have: itself, where it is no union.
+    /// The types that the value may have: only itself, if it is not a union.
     pub fn alternatives(self) -> Vec<Self> {
         if self.of.get("type").is_some() {
             return vec![self];
@@ -62,12 +62,12 @@ impl<'s> Shape<'s> {
         self.alternatives().into_iter().find(|one| one.has_type(name))
     }
 
-    /// No type is said.
+    /// Whether the schema allows any type.
     pub fn takes_anything(self) -> bool {
         self.alternatives().is_empty()
     }
 
-    /// Whether a value of this type belongs here.
+    /// Whether a value of this type is allowed.
     pub fn takes(self, written: &Written) -> bool {
         let names: &[&str] = match written {
             Written::Unread | Written::Null | Written::Date => &[],
@@ -94,19 +94,19 @@ impl<'s> Shape<'s> {
             .or_else(|| self.any_member())
     }
 
-    /// What is said of members of any name, where the table takes them.
+    /// The schema of members of any name, if the table allows them.
     pub fn any_member(self) -> Option<Self> {
         let others = self.typed("object")?.of.get("additionalProperties")?;
         others.is_object().then(|| self.at(others))
     }
 
-    /// Members of the table that must be there.
+    /// Required members of the table.
     pub fn required(self) -> Vec<&'s str> {
         self.typed("object")
             .map_or_else(Vec::new, |table| names(table.of))
     }
 
-    /// Members of the table of which exactly one must be there; empty where there is no such rule.
+    /// Members of the table of which exactly one is required; empty if there is no such rule.
     pub fn one_of(self) -> Vec<&'s str> {
         let table = self.typed("object");
         let branches = table.and_then(|table| table.of.get("oneOf")?.as_array());
@@ -121,12 +121,12 @@ impl<'s> Shape<'s> {
         self.typed("array")?.of.get("minItems")?.as_u64()
     }
 
-    /// What at a key such as `provider.timeout` is said.
+    /// The schema at a key such as `provider.timeout`.
     pub fn get(self, key: &str) -> Option<Self> {
         key.split('.').try_fold(self, Self::property)
     }
 
-    /// Every key, however deep, and what is said of it.
+    /// Every key, however deep, with its schema.
     pub fn keys(self) -> Vec<(String, Self)> {
         let mut keys = Vec::new();
         for (name, shape) in self.properties() {
@@ -137,7 +137,7 @@ impl<'s> Shape<'s> {
         keys
     }
 
-    /// The words that may be written, where they are few.
+    /// The allowed words, if there is a fixed set.
     pub fn words(self) -> Vec<&'s str> {
         let one = |shape: Self| {
             let listed = shape.of.get("enum").and_then(Value::as_array);
@@ -151,7 +151,7 @@ impl<'s> Shape<'s> {
         alternatives.flat_map(one).filter_map(Value::as_str).collect()
     }
 
-    /// The bounds of a number: what is not said bounds nothing.
+    /// The bounds of a number, if any.
     pub fn numbers(self) -> (Option<&'s Value>, Option<&'s Value>) {
         (self.said("minimum"), self.said("maximum"))
     }
@@ -177,7 +177,7 @@ impl<'s> Shape<'s> {
         self.said("x-sensitive").is_some()
     }
 
-    /// A value that may be written.
+    /// An example of a valid value.
     fn example(self) -> Option<Value> {
         let examples = self.said("examples").and_then(|examples| examples.get(0));
         if let Some(example) = examples.or_else(|| self.default()) {
@@ -199,7 +199,7 @@ impl<'s> Shape<'s> {
         (!members.is_empty()).then(|| members.into())
     }
 
-    /// How a value is written: in a file, or in a variable.
+    /// Describes how a value is written, in a file or in a variable.
     pub fn form(self, in_variable: bool) -> String {
         let quoted = |text: &str| match in_variable {
             true => text.to_owned(),
@@ -295,7 +295,7 @@ impl Span<'_> {
     }
 }
 
-/// Reads `200ms`, `10s`, `1m 30s`: by the same code as the tables themselves.
+/// Reads `200ms`, `10s`, `1m 30s` with the same code as the configuration's types.
 fn duration(text: &str) -> Option<Duration> {
     let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
     jiff::fmt::serde::unsigned_duration::friendly::compact::required::deserialize(text).ok()
@@ -310,7 +310,7 @@ fn names(schema: &Value) -> Vec<&str> {
     required.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// A value as it stands in a file.
+/// A value as written in a file.
 fn toml(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
@@ -325,7 +325,7 @@ fn toml(value: &Value) -> String {
     }
 }
 
-/// A value as it stands in a variable.
+/// A value as written in a variable.
 fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -186,7 +186,7 @@ fn refusals_name_the_origin_the_key_and_the_remedy_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__KIND", "s3cret")],
-            "environment variable USHER_PROVIDER__KIND: is none of the words that are known here; write one of karmo, zitadel, sivo, mattr, scim, rest",
+            "environment variable USHER_PROVIDER__KIND: is not one of the known words; write one of karmo, zitadel, sivo, mattr, scim, rest",
         ),
         (
             MINIMAL,
@@ -214,7 +214,7 @@ fn refusals_name_the_origin_the_key_and_the_remedy_and_no_value() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__RATE", r#"{"per_second": s3cret}"#)],
-            "environment variable USHER_PROVIDER__RATE: is not JSON: it breaks at line 1, column 16; write JSON such as {\"per_second\":50}, or a list of them, or a variable for each member",
+            "environment variable USHER_PROVIDER__RATE: is not JSON: the error is at line 1, column 16; write JSON such as {\"per_second\":50}, or a list of them, or a variable for each member",
         ),
     ];
     assert_refused(&cases[..8]);
@@ -257,7 +257,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "15 problems in the configuration:",
         "usher.toml:2: providr: unknown key; did you mean provider?",
         "usher.toml:3: provider.nmae: unknown key; did you mean name?",
-        "usher.toml:4: provider.kind: is none of the words that are known here; write one of \"karmo\", \"zitadel\", \"sivo\", \"mattr\", \"scim\", \"rest\"",
+        "usher.toml:4: provider.kind: is not one of the known words; write one of \"karmo\", \"zitadel\", \"sivo\", \"mattr\", \"scim\", \"rest\"",
         "usher.toml:5: provider.timeout: is a number; write a duration such as \"10s\", from 10ms to 10m",
         "usher.toml:6: provider.concurrency: is out of bounds; write a whole number from 1 to 10000, such as 64",
         "usher.toml:8: provider.auth.token_fiel: unknown key; did you mean token_file?",
@@ -267,7 +267,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "usher.toml:14: retry.delay_max: is not valid; write a duration such as \"30s\", from 1ms to 24h",
         "usher.toml:15: retry.budget: is out of bounds; write a number from 0 to 1, such as 0.2",
         "environment variable USHER_ADMIN__LISTEN: is not valid; write an IP address and a port, such as 127.0.0.1:9464",
-        "environment variable USHER_LOG__FORMAT: is none of the words that are known here; write one of pretty, json, auto",
+        "environment variable USHER_LOG__FORMAT: is not one of the known words; write one of pretty, json, auto",
         "environment variable USHER_PROVIDER_BASE_URL: unknown variable; did you mean USHER_PROVIDER__BASE_URL?",
         "environment variable USHER_X: unknown variable; remove it, or name a key as in USHER_PROVIDER__BASE_URL (`usher schema config` describes every key)",
     ];
@@ -326,7 +326,7 @@ fn the_admin_port_s_token_has_one_place_and_that_is_no_file_of_settings() {
                 ("USHER_ADMIN__TOKEN", "s3cret"),
                 ("USHER_ADMIN__TOKEN_FILE", "/run/secrets/admin"),
             ],
-            "environment variable USHER_ADMIN__TOKEN: stands beside admin.token_file",
+            "environment variable USHER_ADMIN__TOKEN: is set together with admin.token_file",
         ),
     ];
     assert_refused(&cases);
@@ -338,7 +338,7 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
         (
             MINIMAL,
             &[("USHER_PROVIDER__AUTH__TOKEN", "s3cret")],
-            "environment variable USHER_PROVIDER__AUTH__TOKEN: stands beside token_file; give one of the two",
+            "environment variable USHER_PROVIDER__AUTH__TOKEN: is set together with token_file; set only one of the two",
         ),
         (
             &MINIMAL.replace("token_file = \"/run/secrets/zitadel\"", "token = \"s3cret\""),
@@ -360,7 +360,7 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
                 ("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_ID", "usher"),
                 ("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET_FILE", "/s"),
             ],
-            "usher.toml: provider.auth.oauth2: stands beside token_file; give one of the two",
+            "usher.toml: provider.auth.oauth2: is set together with token_file; set only one of the two",
         ),
         (
             &fetched(""),
@@ -370,12 +370,12 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
         (
             &fetched(", client_secret_file = \"/run/secrets/client\""),
             &[("USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", "s3cret")],
-            "environment variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET: stands beside client_secret_file; give one of the two",
+            "environment variable USHER_PROVIDER__AUTH__OAUTH2__CLIENT_SECRET: is set together with client_secret_file; set only one of the two",
         ),
         (
             &fetched(", client_secret_file = \"/s\", body = \"s3cret\""),
             &[],
-            "usher.toml:7: provider.auth.oauth2.body: is none of the words that are known here; write one of \"form\", \"json\"",
+            "usher.toml:7: provider.auth.oauth2.body: is not one of the known words; write one of \"form\", \"json\"",
         ),
         (
             &MINIMAL.replace("token_file = \"/run/secrets/zitadel\"", ""),
@@ -388,7 +388,7 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
                 "rate = [{ per_second = 5 }, { per_day = 9, per_hour = 1 }]\nbase_url",
             ),
             &[],
-            "usher.toml:5: provider.rate[1].per_day: stands beside per_hour; give one of the two",
+            "usher.toml:5: provider.rate[1].per_day: is set together with per_hour; set only one of the two",
         ),
     ];
     assert_refused(&cases);

@@ -1,4 +1,4 @@
-//! What a file and the environment say, before it is known to be right: each value with the place where it stands.
+//! The values of file and environment before validation, each with its place.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,10 +7,10 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Where a value stands.
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
-    /// In the file, at this line where it is known.
+    /// In the file, at this line if it is known.
     File(Option<usize>),
     Variable(String),
 }
@@ -22,7 +22,7 @@ pub(super) struct Node {
 }
 
 pub(super) enum Written {
-    /// Something that could not be read, which was said where it was read.
+    /// A value that could not be read, which was reported already.
     Unread,
     Null,
     Bool(bool),
@@ -57,7 +57,7 @@ impl Node {
                 written: Written::Table(lines.members(table.into_inner())),
             });
         }
-        // What follows from an error that was told already, on the same line, says nothing more.
+        // A further error on the same line follows from the first one.
         let mut broken: Vec<Broken> = Vec::new();
         for error in errors {
             let line = error.span().map(|span| lines.line(span.start));
@@ -97,7 +97,7 @@ impl Node {
         }
     }
 
-    /// What is deserialized once it was checked.
+    /// The tree as JSON, to be deserialized after validation.
     pub fn to_json(&self) -> Value {
         match &self.written {
             Written::Unread | Written::Null | Written::Date => Value::Null,
@@ -116,7 +116,7 @@ impl Node {
         }
     }
 
-    /// What stands at a key such as `provider.timeout`.
+    /// The value at a key such as `provider.timeout`.
     pub fn get(&self, key: &str) -> Option<&Self> {
         let mut at = self;
         for name in key.split('.') {
@@ -128,7 +128,7 @@ impl Node {
         Some(at)
     }
 
-    /// Puts a value at a key. What stands in its way gives way: the later source is above the earlier.
+    /// Sets a value at a key. It replaces anything in its way: the later source overrides the earlier.
     pub fn put(&mut self, key: &str, node: Self) {
         let mut at = self;
         for name in key.split('.') {
@@ -143,7 +143,7 @@ impl Node {
         *at = node;
     }
 
-    /// Takes over what is not there yet, table by table.
+    /// Takes over members that are not set yet, table by table.
     pub fn fill(&mut self, other: Self) {
         let (Written::Table(members), Written::Table(others)) = (&mut self.written, other.written) else {
             return;
@@ -157,7 +157,7 @@ impl Node {
     }
 }
 
-/// Where the lines of a text begin.
+/// The offsets at which the lines of a text begin.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -207,7 +207,7 @@ impl Lines {
     }
 }
 
-/// A whole number of so many digits is beyond every bound.
+/// A replacement for an integer with too many digits: beyond every bound.
 pub(super) fn beyond(digits: &str) -> i128 {
     match digits.starts_with('-') {
         true => i128::MIN,

@@ -1,4 +1,4 @@
-//! The environment: which variables are keys, which a platform sets, and what was meant by the others.
+//! The environment: which variables are keys, which ones a platform sets, and what the others probably mean.
 
 use serde_json::Value;
 
@@ -11,8 +11,7 @@ const PREFIX: &str = "USHER_";
 /// Read by the test suite, not by the program.
 const NOT_OURS: &str = "USHER_TEST_";
 
-/// The variable of a key such as `provider.base_url`. In variables, whose names are all of one case, `GIVEN_NAME`
-/// is givenName.
+/// The variable of a key such as `provider.base_url`. Variables are upper case, so `GIVEN_NAME` is givenName.
 pub(super) fn name_of(key: &str) -> String {
     let mut name = PREFIX.to_owned();
     for letter in key.chars() {
@@ -28,7 +27,7 @@ pub(super) fn name_of(key: &str) -> String {
     name
 }
 
-/// Puts every variable `USHER_…` at its key, above what stands there. Says what is wrong with the others.
+/// Sets every variable `USHER_…` at its key, overriding the file's value. Returns the problems.
 pub(super) fn put_above(
     tree: &mut Node,
     shape: Shape,
@@ -43,7 +42,7 @@ pub(super) fn put_above(
         name.starts_with(PREFIX) && !name.starts_with(NOT_OURS) && !is_service_link(name, text)
     };
     let mut variables: Vec<_> = variables.into_iter().filter(ours).collect();
-    // A table before its members, which are more exact.
+    // A table comes before its members, which override it.
     variables.sort_by_cached_key(|(name, _)| (name.matches("__").count(), name.clone()));
     let mut problems = Vec::new();
     let mut misspelled = Vec::new();
@@ -54,7 +53,7 @@ pub(super) fn put_above(
                 Ok(node) => tree.put(key, node),
                 Err(detail) => {
                     problems.push(Problem::new(place, key, detail));
-                    // No longer missing, and what the file has is not what was meant.
+                    // The key is set, so it is not missing, and the file's value does not apply.
                     tree.put(key, unread());
                 }
             },
@@ -80,7 +79,7 @@ pub(super) fn put_above(
     problems
 }
 
-/// Stands where something was given that could not be read, which was said already.
+/// A placeholder for a value that could not be read, which was reported already.
 fn unread() -> Node {
     Node {
         place: Place::File(None),
@@ -88,7 +87,7 @@ fn unread() -> Node {
     }
 }
 
-/// The key whose variable differs by little, or whose last part this is.
+/// The key whose variable is similar, or whose last part has this name.
 fn meant_by<'k, 's>(
     name: &str,
     known: &'k [(String, String, Shape<'s>)],
@@ -115,7 +114,7 @@ fn meant_by<'k, 's>(
 }
 
 /// What Kubernetes sets in every pod for a service named `usher`, or for one whose name begins with `usher-`. A port
-/// that is no address is none of these: somebody set it by hand and meant a key.
+/// that is not an address is none of these: it was set by hand and means a key.
 fn is_service_link(name: &str, text: &str) -> bool {
     let plain = |text: &str| {
         !text.is_empty()
@@ -147,7 +146,7 @@ fn is_service_link(name: &str, text: &str) -> bool {
         || after("_PORT_").is_some_and(port)
 }
 
-/// What a variable says, by what its key takes: a text, a number, a list with commas between, or JSON.
+/// Reads a variable by its key's type: a text, a number, a comma-separated list, or JSON.
 fn read(text: &str, shape: Shape, place: &Place) -> Result<Node, String> {
     let trimmed = text.trim();
     let takes = |name| shape.typed(name).is_some();
@@ -158,7 +157,7 @@ fn read(text: &str, shape: Shape, place: &Place) -> Result<Node, String> {
             .map_err(|error| {
                 let (line, column) = (error.line(), error.column());
                 let form = shape.form(true);
-                format!("is not JSON: it breaks at line {line}, column {column}; write {form}")
+                format!("is not JSON: the error is at line {line}, column {column}; write {form}")
             });
     }
     let node = |written| Node {

@@ -220,7 +220,7 @@ fn a_list_of_words_may_have_commas_between() {
         &variables("USHER_PROVIDER__KARMO__CLEARABLE", "phone,s3cret"),
     )
     .unwrap_err();
-    let told = "USHER_PROVIDER__KARMO__CLEARABLE: provider.karmo.clearable[1]: is none of the words";
+    let told = "USHER_PROVIDER__KARMO__CLEARABLE: provider.karmo.clearable[1]: is not one of the known words";
     assert!(refused.contains(told), "{refused}");
 }
 
