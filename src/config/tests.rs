@@ -400,7 +400,7 @@ fn rules_between_keys_are_told_at_the_key_that_is_set() {
         (
             "BROKER__CONSUMER_TIMEOUT",
             "39s",
-            "must not be below 4 times broker.heartbeat (default: 10s): the broker has to notice a frozen worker",
+            "must not be below 4 times broker.heartbeat (default: 10s): the broker has to detect a frozen worker",
         ),
         (
             "RETRY__PROBE_GAP_MAX",
