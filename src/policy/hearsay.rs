@@ -1,7 +1,7 @@
 //! How far other workers' notices of a pause are believed.
 //!
-//! Any client that may publish notices can send anything. So notices stop calls only for a bounded time, whoever
-//! sends them and however often; then this worker makes a call. If that passes before the reported end of the
+//! Any client that may publish notices can send anything. So notices stop calls only for a bounded time, from whichever
+//! client and however often; then this worker makes a call. If that passes before the reported end of the
 //! pause, the notices were wrong, and for a while no notice stops this worker.
 
 use std::time::Duration;
