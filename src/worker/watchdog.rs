@@ -114,7 +114,7 @@ impl Watchdog {
                 "worker: commands make no progress"
             ),
             (None, Some(before)) => {
-                tracing::info!(cause = before.as_str(), "worker: commands progress again")
+                tracing::info!(cause = before.as_str(), "worker: commands progress again");
             }
             _ => {}
         }
