@@ -66,7 +66,7 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/policy/retry"]),
-    ("reqwest", &["src/provider"]),
+    ("reqwest", &["src/provider", "src/simulator/tests.rs"]),
     ("hyper", &["src/admin", "src/provider"]),
     ("hyper_util", &["src/admin", "src/provider"]),
     ("metrics", &["src/metrics.rs"]),
