@@ -252,7 +252,7 @@ mod tests {
     fn a_quota_that_cannot_be_is_refused_with_the_mend() {
         for (line, mend) in [
             ("--quota leaky", "sliding"),
-            ("--window 0s", "longer than nothing"),
+            ("--window 0s", "longer than 0"),
             ("--window soon", "write a duration"),
             ("--retry-after never", "write seconds, date, ms or none"),
             ("--quota-headers all", "write none, ratelimit"),
