@@ -159,7 +159,7 @@ async fn where_nobody_else_can_be_tried_a_bounded_time_decides() {
             .into_bytes(),
     )
     .into_owned();
-    assert!(detail.contains("nobody else"), "{detail}");
+    assert!(detail.contains("no other user could be tried"), "{detail}");
 }
 
 #[tokio::test(start_paused = true)]

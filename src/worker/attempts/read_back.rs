@@ -10,10 +10,7 @@ use crate::provider::{Comparison, User};
 use crate::worker::waits::Wait;
 
 /// The most reads after the last attempt to see whether the command was applied.
-const LOOKS_MAX: u32 = 10;
-
-/// After so many reads in growing gaps the gaps begin anew, so that the last ones are not far apart.
-const LOOKS_IN_A_ROW: u32 = 5;
+const LOOKS_MAX: u32 = 5;
 
 impl Attempts<'_> {
     pub(super) async fn read_back(&mut self, permit: Permit, otherwise: Option<Failure>) -> Option<Next> {
@@ -67,7 +64,7 @@ impl Attempts<'_> {
         if !self.sent.maybe_applied() || self.looks >= LOOKS_MAX {
             return Some(self.unread(otherwise.unwrap_or(failure)));
         }
-        if self.looks % LOOKS_IN_A_ROW == 1 {
+        if self.looks == 1 {
             // The delays of the attempts don't apply: a few reads in short succession are enough.
             self.schedule.reset();
         }
