@@ -58,6 +58,8 @@ type Applied = Arc<Mutex<BTreeSet<u64>>>;
 
 struct Request {
     is_read: bool,
+    /// The end of its path.
+    user: String,
     bytes: Vec<u8>,
     body: String,
 }
@@ -66,6 +68,7 @@ async fn request(client: &mut TcpStream) -> Option<Request> {
     let (head, body) = http_request(client).await?;
     Some(Request {
         is_read: head.starts_with("GET "),
+        user: head.split(' ').nth(1)?.rsplit('/').next()?.to_owned(),
         // So that the answer ends where the connection does.
         bytes: format!("{head}\r\nconnection: close\r\n\r\n{body}").into_bytes(),
         body,
@@ -147,21 +150,33 @@ async fn answer(lie: Lie, request: &Request, to: &str, applied: &Applied) -> Opt
     })
 }
 
+/// A user is lied to no more often in a row: after the last attempt five reads are made, and who is lied to in all of them
+/// can't know what the provider did.
+const IN_A_ROW_MAX: u8 = 4;
+
 /// Two requests in three are treated well.
 async fn proxy(to: String, seed: u64, applied: Applied) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let mut rng = fastrand::Rng::with_seed(seed);
+        let in_a_row: Arc<Mutex<BTreeMap<String, u8>>> = Arc::default();
         while let Ok((mut client, _)) = listener.accept().await {
             let lie = match rng.u8(..3) {
                 0 => *rng.choice(&LIES).unwrap(),
                 _ => Lie::None,
             };
-            let (to, applied) = (to.clone(), applied.clone());
+            let (to, applied, in_a_row) = (to.clone(), applied.clone(), in_a_row.clone());
             tokio::spawn(async move {
                 let Some(request) = request(&mut client).await else {
                     return;
+                };
+                let lie = {
+                    let mut in_a_row = in_a_row.lock().unwrap();
+                    let lies = in_a_row.entry(request.user.clone()).or_default();
+                    let lie = if *lies < IN_A_ROW_MAX { lie } else { Lie::None };
+                    *lies = if lie == Lie::None { 0 } else { *lies + 1 };
+                    lie
                 };
                 if let Some(answer) = answer(lie, &request, &to, &applied).await {
                     let _ = client.write_all(&answer).await;
