@@ -145,7 +145,10 @@ impl Runner {
         let (began, act) = (Instant::now(), self.act());
         let course = match command {
             Err(failure) => self.refuse(&mut ident, &delivery, &act, failure).await,
-            Ok(command) => self.run(&command, &mut ident, &delivery, &act, leave).await,
+            Ok(command) => {
+                let run = self.run(&command, &mut ident, &delivery, &act, leave);
+                run.await.unwrap_or(Resolution::Cancelled)
+            }
         };
         let done = match course {
             Resolution::Done(done) => done,
@@ -244,20 +247,8 @@ impl Runner {
         }
     }
 
-    async fn run(
-        self: &Arc<Self>,
-        command: &UpdateUser,
-        ident: &mut Ident,
-        delivery: &Delivery,
-        act: &RunId,
-        leave: &CancellationToken,
-    ) -> Resolution {
-        let running = self.run_unless_left(command, ident, delivery, act, leave);
-        running.await.unwrap_or(Resolution::Cancelled)
-    }
-
     /// `None`: cancelled before the first call.
-    async fn run_unless_left(
+    async fn run(
         self: &Arc<Self>,
         command: &UpdateUser,
         ident: &mut Ident,
