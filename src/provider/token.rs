@@ -13,6 +13,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::fetched::{Fetched, Verdict};
 use self::file::Watched;
 pub use self::file::open_to_others;
 use self::oauth2::OAuth2;
@@ -125,12 +126,18 @@ impl Token {
         })
     }
 
-    pub(super) fn state(&self) -> TokenState {
+    /// What is known of a token that is fetched. None where it is not.
+    fn fetched<T>(&self, look: impl FnOnce(&mut Fetched) -> T) -> Option<T> {
         match self {
-            Self::Fixed(_) | Self::File(_) => TokenState::Ready,
-            Self::Fetched(oauth2) => oauth2.state(),
-            Self::Printed(program) => program.state(),
+            Self::Fixed(_) | Self::File(_) => None,
+            Self::Fetched(oauth2) => Some(look(&mut oauth2.held().fetched)),
+            Self::Printed(program) => Some(look(&mut program.held().fetched)),
         }
+    }
+
+    pub(super) fn state(&self) -> TokenState {
+        self.fetched(|fetched| fetched.state())
+            .unwrap_or(TokenState::Ready)
     }
 
     /// The header for the next request; none where a token has to be fetched first.
@@ -138,27 +145,20 @@ impl Token {
         match self {
             Self::Fixed(header) => Some(header.clone()),
             Self::File(file) => Some(file.current()),
-            Self::Fetched(oauth2) => oauth2.header(),
-            Self::Printed(program) => program.header(),
+            Self::Fetched(_) | Self::Printed(_) => self.fetched(|fetched| fetched.header())?,
         }
     }
 
     /// The provider let this token in.
     pub(super) fn accepted(&self, header: &HeaderValue) {
-        match self {
-            Self::Fixed(_) | Self::File(_) => {}
-            Self::Fetched(oauth2) => oauth2.accepted(header),
-            Self::Printed(program) => program.accepted(header),
-        }
+        self.fetched(|fetched| fetched.accepted(header));
     }
 
     /// The provider refused this token. True where there is another by now, or one can be fetched.
     pub(super) fn refused(&self, header: &HeaderValue) -> bool {
         match self {
-            Self::Fixed(_) => false,
             Self::File(file) => file.read_again() != header,
-            Self::Fetched(oauth2) => oauth2.refused(header),
-            Self::Printed(program) => program.refused(header),
+            _ => self.fetched(|fetched| fetched.refused(header)) == Some(Verdict::Renew),
         }
     }
 

@@ -11,16 +11,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::HeaderValue;
 use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::fetched::{Fetched, Verdict};
+use super::fetched::Fetched;
 use super::file::Watched;
 use crate::contract::Fault;
 use crate::provider::answer::Answer;
-use crate::provider::{ProviderError, SetupError, TokenState};
+use crate::provider::{ProviderError, SetupError};
 
 pub(super) use answer::lifetime;
 pub use config::{Body, ClientIn, Config};
@@ -40,8 +39,8 @@ pub(in crate::provider) struct OAuth2 {
     held: Mutex<Held>,
 }
 
-struct Held {
-    fetched: Fetched,
+pub(super) struct Held {
+    pub(super) fetched: Fetched,
     /// With which the token was fetched.
     secret: ClientSecret,
     /// Whether the last fetch failed: what is tried every few seconds is logged once.
@@ -83,23 +82,6 @@ impl OAuth2 {
             secret,
             held,
         })
-    }
-
-    pub(super) fn state(&self) -> TokenState {
-        self.held().fetched.state()
-    }
-
-    pub(super) fn header(&self) -> Option<HeaderValue> {
-        self.held().fetched.header()
-    }
-
-    pub(super) fn accepted(&self, header: &HeaderValue) {
-        self.held().fetched.accepted(header);
-    }
-
-    /// True where the call can be made again, with another token.
-    pub(super) fn refused(&self, header: &HeaderValue) -> bool {
-        self.held().fetched.refused(header) == Verdict::Renew
     }
 
     /// Waits until the client's secret is another.
@@ -189,7 +171,7 @@ impl OAuth2 {
     }
 
     /// With the token dropped where the secret has changed.
-    fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let secret = self.secret.current();
         if held.secret != secret {

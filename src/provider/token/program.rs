@@ -21,11 +21,11 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
 use super::bearer;
-use super::fetched::{Fetched, Verdict};
+use super::fetched::Fetched;
 use super::oauth2::lifetime;
 use crate::contract::Fault;
 use crate::provider::http::lacks_descriptors;
-use crate::provider::{ProviderError, SetupError, TokenState};
+use crate::provider::{ProviderError, SetupError};
 
 /// What prints more prints no token.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -39,8 +39,8 @@ pub(in crate::provider) struct Program {
 }
 
 #[derive(Default)]
-struct Held {
-    fetched: Fetched,
+pub(super) struct Held {
+    pub(super) fetched: Fetched,
     /// Whether the last run failed: what is tried every few seconds is logged once.
     failing: bool,
 }
@@ -66,23 +66,6 @@ impl Program {
             time_max,
             held: Mutex::default(),
         })
-    }
-
-    pub(super) fn state(&self) -> TokenState {
-        self.held().fetched.state()
-    }
-
-    pub(super) fn header(&self) -> Option<HeaderValue> {
-        self.held().fetched.header()
-    }
-
-    pub(super) fn accepted(&self, header: &HeaderValue) {
-        self.held().fetched.accepted(header);
-    }
-
-    /// True where the call can be made again, with another token.
-    pub(super) fn refused(&self, header: &HeaderValue) -> bool {
-        self.held().fetched.refused(header) == Verdict::Renew
     }
 
     /// Runs the program once. Where it gives no token, the one that is held stays in use while it serves.
@@ -155,7 +138,7 @@ impl Program {
         })?;
         let lifetime = lifetime(&printed.expires_in).ok_or_else(|| {
             self.error(format_args!(
-                "printed an expires_in that is no number of seconds above nought; correct it"
+                "printed an expires_in that is not a positive number of seconds; correct it"
             ))
         })?;
         let header = bearer(printed.token.expose_secret()).map_err(|_| {
@@ -186,7 +169,7 @@ impl Program {
         )
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

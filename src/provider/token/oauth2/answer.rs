@@ -71,7 +71,7 @@ pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     }
     let Some(lifetime) = lifetime(&success.expires_in) else {
         return Err(broken(
-            "the token endpoint's expires_in is no number of seconds above nought; see to the token endpoint",
+            "the token endpoint's expires_in is not a positive number of seconds; see to the token endpoint",
         ));
     };
     let header = bearer(success.access_token.expose_secret())

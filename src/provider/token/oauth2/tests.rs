@@ -8,6 +8,7 @@ use reqwest::header::HeaderMap;
 use super::*;
 use crate::contract::Reason;
 use crate::provider::Access;
+use crate::provider::TokenState;
 use crate::provider::http::{Http, Request, Settings};
 use crate::provider::setup::PathTemplate;
 use crate::provider::testbed::{

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::provider::TokenState;
 use crate::provider::http::{Http, Settings};
 use crate::provider::karmo::{self, Karmo};
 use crate::provider::testbed::{ScratchFile, TIMEOUT, command, error, scratch_file, simulated};
@@ -11,6 +12,14 @@ use crate::provider::{Kind, Provider};
 
 fn program(arguments: &[&str]) -> Program {
     Program::new(arguments.iter().map(|word| (*word).to_owned()).collect(), TIMEOUT).unwrap()
+}
+
+fn state_of(program: &Program) -> TokenState {
+    program.held().fetched.state()
+}
+
+fn header_of(program: &Program) -> Option<HeaderValue> {
+    program.held().fetched.header()
 }
 
 /// The program, and the script that it runs, which is gone with the file.
@@ -31,10 +40,13 @@ async fn a_printed_token_is_in_use_for_the_time_that_is_printed() {
         (r#"{"token":"t0ken"}"#, "Bearer t0ken"),
     ] {
         let (program, _file) = script(&format!("echo '{printed}'\necho hunter2 >&2\n"));
-        assert_eq!((program.state(), program.header()), (TokenState::Missing, None));
+        assert_eq!(
+            (state_of(&program), header_of(&program)),
+            (TokenState::Missing, None)
+        );
         program.fetch().await.unwrap();
-        assert_eq!(program.state(), TokenState::Ready);
-        let in_use = program.header().unwrap();
+        assert_eq!(state_of(&program), TokenState::Ready);
+        let in_use = header_of(&program).unwrap();
         assert_eq!(in_use, header, "{printed}");
         assert!(in_use.is_sensitive());
     }
@@ -46,7 +58,7 @@ async fn arguments_reach_the_program_as_they_stand_and_the_environment_with_them
         r#"test "$1" = 'an argument; $HOME' && test -n "$PATH" && echo '{"token":"t0ken","expires_in":9}'"#,
     );
     program.fetch().await.unwrap();
-    assert_eq!(program.header().unwrap(), "Bearer t0ken");
+    assert_eq!(header_of(&program).unwrap(), "Bearer t0ken");
 }
 
 #[tokio::test]
@@ -80,7 +92,7 @@ async fn a_program_that_gives_no_token_is_named_with_what_to_do_and_its_output_i
             failed.detail.contains("`/bin/sh` of token_command") && failed.detail.contains(told),
             "{text}: {failed}"
         );
-        assert_eq!(program.state(), TokenState::Missing);
+        assert_eq!(state_of(&program), TokenState::Missing);
     }
     let failed = error(program(&["/no/such/program", "hunter2"]).fetch().await);
     assert_eq!(failed.fault, Fault::Credentials);
@@ -131,7 +143,7 @@ async fn the_token_in_use_outlives_a_failed_run() {
     program.fetch().await.unwrap();
     file.write("exit 1");
     error(program.fetch().await);
-    assert_eq!(program.header().unwrap(), "Bearer t0ken");
+    assert_eq!(header_of(&program).unwrap(), "Bearer t0ken");
 }
 
 #[test]
