@@ -175,21 +175,33 @@ impl FieldMap {
         update: &Update,
         shown: impl Fn(Field, &str) -> Cow<'a, Value>,
     ) -> bool {
-        self.fields.iter().all(|mapped| {
+        let shown = |field, name: &str| Some(shown(field, name));
+        self.first_that_differs(update, shown).is_none()
+    }
+
+    /// The first field that is not as asked. Where `shown` finds nothing, nothing is said of the field.
+    pub(super) fn first_that_differs<'a>(
+        &self,
+        update: &Update,
+        shown: impl Fn(Field, &str) -> Option<Cow<'a, Value>>,
+    ) -> Option<Field> {
+        let differs = |mapped: &&Mapped| {
             let Some(asked) = update.shared(mapped.field) else {
-                return true;
+                return false;
             };
-            let shown = shown(mapped.field, &mapped.name);
+            let Some(shown) = shown(mapped.field, &mapped.name) else {
+                return false;
+            };
             match asked {
-                None => shown.is_null(),
+                None => !shown.is_null(),
                 Some(asked) => {
                     let form = Form::of(mapped.field);
-                    shown
-                        .as_str()
-                        .is_some_and(|shown| same(form, mapped.case, asked, shown))
+                    let shown = shown.as_str();
+                    !shown.is_some_and(|shown| same(form, mapped.case, asked, shown))
                 }
             }
-        })
+        };
+        self.fields.iter().find(differs).map(|mapped| mapped.field)
     }
 
     /// The fields that are taken, with their names.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,7 +13,6 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::answers::{Class, Rule};
 use super::code::text;
-use super::equal::{Case, Form, same};
 use super::field_map::{FieldMap, FieldNames};
 use super::http::{Http, Request};
 use super::setup::{PathTemplate, WriteMethod, optional_path};
@@ -165,15 +166,13 @@ impl Karmo {
             .get("user")
             .filter(|user| user.is_object())
             .unwrap_or(answer);
-        let differs = |(field, name): &(Field, &str)| {
-            let (Some(asked), Some(shown)) = (update.shared(*field), user.get(*name)) else {
-                return false;
-            };
-            let shown = shown.as_str().unwrap_or_default();
-            !same(Form::of(*field), Case::Exact, asked.unwrap_or_default(), shown)
+        // An empty text is as good as null there.
+        let shown = |field, name: &str| {
+            let shown = user.get(name).filter(|_| field != Field::Email)?;
+            let text = shown.as_str().filter(|text| !text.trim().is_empty());
+            Some(Cow::Owned(text.map_or(Value::Null, Value::from)))
         };
-        let mut compared = self.fields.names().filter(|(field, _)| *field != Field::Email);
-        compared.find(differs).map(|(field, _)| field.pointer())
+        self.fields.first_that_differs(update, shown).map(Field::pointer)
     }
 }
 
