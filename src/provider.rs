@@ -81,7 +81,7 @@ pub trait Provider: Send + Sync {
         1
     }
 
-    /// The next call of a write that takes several, when so many of them were successes.
+    /// The next call of a write that takes several. `done`: how many of them succeeded.
     async fn update_further(
         &self,
         command: &UpdateUser,

@@ -134,7 +134,7 @@ fn same_number(asked: &str, shown: &str) -> bool {
     !is_whole(asked) && !is_whole(shown) && float(asked).is_some() && float(asked) == float(shown)
 }
 
-/// A number's digits, without nought at either end, and the power of ten that they are multiplied by.
+/// A number's digits, without zeros at either end, and the power of ten that they are multiplied by.
 #[derive(PartialEq)]
 struct Decimal {
     negative: bool,

@@ -38,15 +38,15 @@ const WINDOW: f64 = 1.0;
 const CALLS_PER_SECOND: f64 = 2.5;
 const SLOWEST: f64 = 2.5;
 
-/// A pace counts as borne once it held for this long, in seconds of use: longer than a window, and short enough to
-/// follow a quota that halves within ten seconds. Then more is tried, if a far higher pace was borne recently.
-const BORNE: f64 = 4.0;
+/// A pace is proven once it has held for this long, in seconds of use: longer than a window, and short enough to
+/// follow a quota that halves within ten seconds. Then a higher one is tried, if a far higher pace was proven recently.
+const PROVEN: f64 = 4.0;
 
 /// After this, in seconds of use, more is tried in any case: a pause of a second in half a minute costs 3 % of the
 /// quota.
 const HOLD: f64 = 30.0;
 
-/// On the way to a far higher pace, the pace doubles in this time, in seconds: with the pause and `BORNE` before it,
+/// On the way to a far higher pace, the pace doubles in this time, in seconds: with the pause and `PROVEN` before it,
 /// that is nine seconds to a quota that doubled, and slow enough to find a lower one.
 const DOUBLING: f64 = 4.0;
 
@@ -139,11 +139,11 @@ impl Course {
         if slowdowns == 0 {
             return MOST;
         }
-        if age < BORNE {
+        if age < PROVEN {
             return floor;
         }
         let again = match self.is_low() {
-            true => (plateau * ((age - BORNE) / DOUBLING).exp2()).min(best),
+            true => (plateau * ((age - PROVEN) / DOUBLING).exp2()).min(best),
             false => plateau,
         };
         again.max(plateau * growth(age - HOLD)).min(MOST)
@@ -192,11 +192,11 @@ impl Course {
     /// A call that was sent at this age of the course was throttled, after calls had passed.
     pub(super) fn throttled(&mut self, age: f64) {
         let since = (self.known.age - age).max(0.0);
-        let (window, long) = (WINDOW * self.scale(), BORNE * self.scale());
+        let (window, long) = (WINDOW * self.scale(), PROVEN * self.scale());
         let (at, before) = (self.ago(since), self.ago(since + window));
         let climbs = self.climb.is_some() && at < self.curve(age);
-        let borne = (age >= long && !climbs).then(|| self.ago(since + long));
-        let sure = borne.unwrap_or(at * STEP);
+        let proven = (age >= long && !climbs).then(|| self.ago(since + long));
+        let sure = proven.unwrap_or(at * STEP);
         let (floor, plateau) = match before < at {
             // The pace rose, and a window earlier it was accepted.
             true => {
@@ -223,7 +223,7 @@ impl Course {
             floor: floor.clamp(self.least(1.0), plateau),
             plateau,
             // A pace that did not hold is not the best.
-            best: self.best_by_now().max(borne.unwrap_or(LEAST)),
+            best: self.best_by_now().max(proven.unwrap_or(LEAST)),
             age: 0.0,
         };
         self.climb = None;
@@ -283,7 +283,7 @@ impl Course {
     /// What determines the pace.
     pub(super) fn why(&self, now: Instant) -> &'static str {
         let (pace, age) = (self.ago(0.0), self.known.age / self.scale());
-        let held = if self.is_low() { BORNE } else { HOLD };
+        let held = if self.is_low() { PROVEN } else { HOLD };
         match () {
             () if self.is_full(now) => "no evidence against the configured rate",
             () if self.per_second(now) < pace => "the provider's headers show what is left",

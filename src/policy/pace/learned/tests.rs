@@ -85,18 +85,18 @@ fn a_throttled_call_costs_little_after_a_long_time_and_more_after_a_short_one() 
 }
 
 #[test]
-fn the_floor_is_held_until_it_is_borne_and_the_plateau_until_more_is_tried() {
+fn the_floor_is_held_until_it_is_proven_and_the_plateau_until_more_is_tried() {
     let mut course = throttled_at(100.0, 0.1);
     course.known.best = LEAST;
-    assert_near(after(&mut course, BORNE - 0.1), 70.0);
+    assert_near(after(&mut course, PROVEN - 0.1), 70.0);
     assert_near(after(&mut course, 0.2), 84.85);
-    assert_near(after(&mut course, HOLD - BORNE), 84.85);
+    assert_near(after(&mut course, HOLD - PROVEN), 84.85);
     assert!(after(&mut course, 4.0) > 84.85);
-    // What was not borne on the plateau lies between that and the floor.
+    // What was not proven on the plateau lies between that and the floor.
     let mut course = throttled_at(100.0, 0.1);
     course.known.best = LEAST;
-    course.used(Duration::from_secs_f64(BORNE + 0.2));
-    course.throttled(BORNE + 0.2);
+    course.used(Duration::from_secs_f64(PROVEN + 0.2));
+    course.throttled(PROVEN + 0.2);
     assert!(
         course.known.floor >= 70.0 && course.known.plateau < 80.0,
         "{course:?}"
@@ -111,7 +111,7 @@ fn a_far_better_pace_is_tried_soon_and_forgotten_in_the_end() {
         ..heard(1, 50.0)
     };
     course.climb = None;
-    assert_near(after(&mut course, BORNE), 50.0);
+    assert_near(after(&mut course, PROVEN), 50.0);
     assert_near(after(&mut course, DOUBLING), 100.0);
     course.known.best = 50.0 * (FAR_BETTER - 0.01);
     assert_near(course.ago(0.0), 50.0);
