@@ -160,6 +160,7 @@ impl Scim {
             is_scim: media_type == SCIM_JSON,
             is_known: current.is_some(),
             is_versioned: command.expected_version.is_some(),
+            has_entry: desired.iter().any(Desired::sets_entry),
             lists: self.dialect.lists(&self.config),
             ..Form::default()
         };
@@ -171,17 +172,12 @@ impl Scim {
         let mut request = match puts {
             Some(current) => {
                 form.is_merged = true;
-                let is_entry = |desired: &Desired<'_>| matches!(desired.attribute, Attribute::Entry { .. });
-                form.has_entry = desired
-                    .iter()
-                    .any(|desired| is_entry(desired) && desired.value.is_some());
                 let user = put::user(&self.config, &lists, desired, current)?;
                 Request::write(Method::PUT, path, user_id, &user)?
             }
             None => {
                 let patch = patch::patch(&self.config, desired, current, &lists);
                 form.has_filter = patch.has_filter;
-                form.has_entry = patch.has_entry;
                 form.is_merged = patch.is_merged;
                 form.may_be_done_already = patch.may_be_done_already;
                 Request::write(Method::PATCH, path, user_id, &patch.body)?

@@ -15,6 +15,13 @@ pub(super) struct Desired<'a> {
     pub(super) value: Option<Value>,
 }
 
+impl Desired<'_> {
+    /// Whether an entry of a list is written.
+    pub(super) fn sets_entry(&self) -> bool {
+        self.value.is_some() && matches!(self.attribute, Attribute::Entry { .. })
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attribute<'a> {
     /// Under this path, such as `name.givenName`.

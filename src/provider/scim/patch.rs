@@ -17,8 +17,6 @@ pub(super) struct Patch {
     pub(super) may_be_done_already: bool,
     /// A path in it has a filter.
     pub(super) has_filter: bool,
-    /// An entry is written in it.
-    pub(super) has_entry: bool,
     /// A list is put in it as it was read, but for what is asked: what came in between would be lost.
     pub(super) is_merged: bool,
 }
@@ -84,13 +82,9 @@ pub(super) fn patch(
         .iter()
         .all(|desired| matches!(desired.attribute, Attribute::Plain(_)));
     let is_merged = |desired| merged(contacts, lists, desired, current).is_some();
-    let sets_entry = |desired: &Desired<'_>| {
-        desired.value.is_some() && matches!(desired.attribute, Attribute::Entry { .. })
-    };
     let only_removes = operations.iter().all(|operation| operation.op == "remove");
     Patch {
         has_filter: operations.iter().any(|operation| operation.path.contains('[')),
-        has_entry: desired.iter().any(sets_entry),
         is_merged: desired.iter().any(is_merged),
         may_be_done_already: only_removes && (nothing_there || is_plain && operations.len() == 1),
         body: Body {
