@@ -1,4 +1,4 @@
-//! The command line: one file per verb. The only place that names concrete adapters.
+//! The command line: one file a verb. It builds what the configuration names, and hands it to the worker.
 //!
 //! Results go to stdout, everything else to stderr.
 

@@ -17,6 +17,7 @@ mod variables;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema};
@@ -27,8 +28,9 @@ use crate::contract::{ProviderName, schema as published};
 use crate::policy::pace::Rates;
 use crate::policy::retry;
 use crate::provider::answers::Rule;
+use crate::provider::http::Http;
 use crate::provider::token::oauth2;
-use crate::provider::{Kind, karmo, mattr, rest, scim, sivo, zitadel};
+use crate::provider::{self, Kind, SetupError, karmo, mattr, rest, scim, sivo, zitadel};
 use crate::telemetry;
 use crate::worker::Merge;
 use crate::worker::attempts::OnIgnored;
@@ -148,6 +150,18 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// The adapter for the kind.
+    pub fn adapter(&self, http: Http) -> Result<Arc<dyn provider::Provider>, SetupError> {
+        Ok(match self.kind {
+            Kind::Karmo => Arc::new(karmo::adapter(&self.karmo, http)?),
+            Kind::Zitadel => Arc::new(zitadel::Zitadel::new(&self.zitadel, http)?),
+            Kind::Sivo => Arc::new(sivo::adapter(&self.sivo, http)?),
+            Kind::Mattr => Arc::new(mattr::Mattr::new(&self.mattr, http)?),
+            Kind::Scim => Arc::new(scim::Scim::new(&self.scim, http)?),
+            Kind::Rest => Arc::new(rest::adapter(&self.rest, http)?),
+        })
+    }
+
     /// How long a read may lag behind a write.
     pub fn read_lag(&self) -> Duration {
         self.read_lag.unwrap_or_else(|| match self.kind {

@@ -10,9 +10,10 @@ mod code;
 mod conformance;
 mod equal;
 pub mod field_map;
+pub mod flat;
 pub mod http;
 pub mod karmo;
-pub mod kind;
+mod kind;
 pub mod mattr;
 mod members;
 pub mod proxy;
@@ -21,6 +22,7 @@ pub mod rehearsal;
 pub mod rest;
 pub mod scim;
 pub mod setup;
+pub(crate) mod shape;
 pub mod sivo;
 #[cfg(test)]
 pub(crate) mod testbed;
@@ -31,19 +33,27 @@ use std::borrow::Cow;
 use std::fmt;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::{Failure, Fault, RateLimitHint, Reason, Secret, UpdateUser, UserId, Version};
 
 pub use code::Code;
-pub use kind::Kind;
 pub use setup::SetupError;
+
+// A line for each kind that there is an adapter for.
+kind::kinds! {
+    Karmo = karmo,
+    Zitadel = zitadel,
+    Sivo = sivo,
+    Mattr = mattr,
+    Scim = scim,
+    Rest = rest,
+}
 
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// The kind's name, as in the configuration.
-    fn kind(&self) -> &'static str;
-
     /// Whether this provider can take the command: a field it can't take or can't clear is refused by name.
     fn check(&self, command: &UpdateUser) -> Result<(), Failure>;
 

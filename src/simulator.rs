@@ -20,19 +20,12 @@ mod calls;
 mod control;
 mod headers;
 mod issuer;
-mod karmo;
 mod listener;
-mod mattr;
 pub mod quota;
-mod rest;
-mod scim;
 mod server;
-mod shape;
-mod sivo;
 #[cfg(test)]
 mod tests;
 mod world;
-mod zitadel;
 
 use std::fmt;
 use std::io;
@@ -50,18 +43,10 @@ use self::quota::QuotaKind;
 use self::world::World;
 use crate::provider::Kind;
 
-pub use self::calls::{Call, CallEnd, Op, Summary, Trouble};
+pub use self::calls::{Call, CallEnd, Summary, Trouble};
 pub use self::headers::{QuotaHeaders, RetryAfterStyle};
-pub use self::scim::ScimDialect;
-
-/// The password that each user has at first.
-pub const STARTING_PASSWORD: &str = "Passw0rd!";
-
-/// A code that each user was sent, and that works once.
-pub const STARTING_CODE: &str = "123456";
-
-/// The version that a user has before the first write; each write moves it on by one second.
-pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
+pub use crate::provider::scim::ScimDialect;
+pub use crate::provider::shape::{Op, STARTING_CODE, STARTING_PASSWORD, STARTING_VERSION};
 
 #[derive(Debug, Clone)]
 pub struct Settings {

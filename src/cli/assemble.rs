@@ -8,14 +8,9 @@ use usher::config::{self, Config};
 use usher::policy::{guard, pace};
 use usher::provider::answers::Table;
 use usher::provider::http::{self, Http};
-use usher::provider::karmo::{self, Karmo};
-use usher::provider::mattr::Mattr;
+use usher::provider::karmo;
 use usher::provider::rehearsal::Rehearsal;
-use usher::provider::rest::Rest;
-use usher::provider::scim::Scim;
-use usher::provider::sivo::Sivo;
 use usher::provider::token::Source;
-use usher::provider::zitadel::Zitadel;
 use usher::provider::{Kind, Provider, SetupError};
 use usher::worker::{attempts::Calls, gate};
 
@@ -24,14 +19,14 @@ use super::exit;
 /// The configured provider's adapter.
 pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> {
     Http::new(settings(config))
-        .and_then(|http| adapter(config, http))
+        .and_then(|http| config.adapter(http))
         .map_err(exit::usage)
 }
 
 /// The configured provider's adapter, which builds requests without sending them.
 pub fn rehearsed(config: &config::Provider) -> anyhow::Result<(Arc<dyn Provider>, Arc<Rehearsal>)> {
     let (http, rehearsal) = Http::rehearsed(settings(config)).map_err(exit::usage)?;
-    let provider = adapter(config, http).map_err(exit::usage)?;
+    let provider = config.adapter(http).map_err(exit::usage)?;
     Ok((provider, rehearsal))
 }
 
@@ -55,22 +50,11 @@ fn settings(config: &config::Provider) -> http::Settings {
     }
 }
 
-fn adapter(config: &config::Provider, http: Http) -> Result<Arc<dyn Provider>, SetupError> {
-    Ok(match config.kind {
-        Kind::Karmo => Arc::new(Karmo::new(&config.karmo, http)?),
-        Kind::Zitadel => Arc::new(Zitadel::new(&config.zitadel, http)?),
-        Kind::Sivo => Arc::new(Sivo::new(&config.sivo, http)?),
-        Kind::Mattr => Arc::new(Mattr::new(&config.mattr, http)?),
-        Kind::Scim => Arc::new(Scim::new(&config.scim, http)?),
-        Kind::Rest => Arc::new(Rest::new(&config.rest, http)?),
-    })
-}
-
 /// What the configured provider's answers mean.
 pub fn answers(config: &config::Provider) -> Result<Table, SetupError> {
     let own = match config.kind {
         Kind::Karmo => karmo::rules(&config.karmo),
-        Kind::Zitadel | Kind::Sivo | Kind::Mattr | Kind::Scim | Kind::Rest => Vec::new(),
+        _ => Vec::new(),
     };
     Table::new(config.answers.clone())?.of(config.kind, own)
 }

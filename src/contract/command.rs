@@ -233,9 +233,21 @@ impl Update {
         names
     }
 
+    /// The blocks that it has, by their names: each is for the providers of one kind.
+    pub fn blocks(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("zitadel", self.zitadel.is_some()),
+            ("sivo", self.sivo.is_some()),
+            ("mattr", self.mattr.is_some()),
+            ("scim", self.scim.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, present)| present.then_some(name))
+    }
+
     /// Whether it changes only fields that all providers share.
     pub fn is_shared(&self) -> bool {
-        self.zitadel.is_none() && self.sivo.is_none() && self.mattr.is_none() && self.scim.is_none()
+        self.blocks().next().is_none()
     }
 
     /// This update followed by the later one: the last value of each shared field. Provider blocks are dropped.

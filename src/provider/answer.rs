@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::ProviderError;
 use super::answers::Class;
 use super::code::Private;
-use super::{ProviderError, User};
 use crate::contract::{Fault, Reason};
 
 pub(super) struct Answer {
@@ -67,29 +65,6 @@ impl Answer {
             return Err(self.unreadable());
         }
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
-    }
-
-    /// The user that a read shows: the object itself, or what stands in it under `user`.
-    pub(super) fn user(&self) -> Result<User, ProviderError> {
-        let mut object: Map<String, Value> = self.object()?;
-        Ok(User(match object.get_mut("user") {
-            Some(user @ Value::Object(_)) => user.take(),
-            _ => object.into(),
-        }))
-    }
-
-    /// The same as its text, whose numbers a value would round.
-    pub(super) fn user_as_written(&self) -> Result<User, ProviderError> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            #[serde(borrow)]
-            user: Option<&'a RawValue>,
-        }
-        let text: Box<RawValue> = self.object()?;
-        let named = serde_json::from_str::<Named<'_>>(text.get()).ok();
-        let user = named.and_then(|named| named.user).map(RawValue::get);
-        let user = user.filter(|user| user.starts_with('{'));
-        Ok(User(user.unwrap_or(text.get()).into()))
     }
 
     fn unreadable(&self) -> ProviderError {

@@ -21,6 +21,7 @@ use super::{Kind, SetupError};
 use crate::clock::Clock;
 
 pub use rule::Rule;
+pub(super) use rule::places;
 
 /// Statuses of a body that point to another one, one after the other.
 const STATUSES_MAX: usize = 2;

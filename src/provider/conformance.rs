@@ -10,21 +10,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::http::Http;
-use super::karmo::{self, Karmo};
-use super::mattr::{self, Mattr};
-use super::rest::{self, Rest};
 use super::scim::{self, Scim};
-use super::sivo::{self, Sivo};
 use super::testbed::{TIMEOUT, canned, command_with, error, http, simulated_with, user_id};
-use super::zitadel::{self, Zitadel};
 use super::{Comparison, Kind, Provider, ProviderError, Updated, User};
 use crate::contract::{Fault, Reason, UpdateUser};
 use crate::simulator::quota::QuotaKind;
 use crate::simulator::{Faults, QuotaHeaders, STARTING_VERSION, ScimDialect, Settings, Simulated};
 
 /// A code that the configuration lists, for the kinds of which no list is known.
-const CONFIGURED: &str = "quota_of_names";
+pub(super) const CONFIGURED: &str = "quota_of_names";
 
 /// What is tried: an adapter in its default configuration, against its simulation.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +55,7 @@ impl Subject {
         let http = http(&simulated.base_url(), timeout);
         let provider = match self.kind {
             Kind::Scim => Arc::new(Scim::new(&scim::Config::default(), http).unwrap()),
-            kind => adapter_over(kind, http),
+            kind => kind.tested(http),
         };
         (simulated, provider)
     }
@@ -78,60 +72,7 @@ impl fmt::Display for Subject {
 }
 
 fn adapter(kind: Kind, base_url: &str, timeout: Duration) -> Arc<dyn Provider> {
-    adapter_over(kind, http(base_url, timeout))
-}
-
-fn adapter_over(kind: Kind, http: Http) -> Arc<dyn Provider> {
-    match kind {
-        Kind::Karmo => {
-            let config = karmo::Config {
-                read_path: "/users/{userId}".into(),
-                ..karmo::Config::default()
-            };
-            Arc::new(Karmo::new(&config, http).unwrap())
-        }
-        Kind::Zitadel => Arc::new(Zitadel::new(&zitadel::Config::default(), http).unwrap()),
-        Kind::Sivo => {
-            let config = sivo::Config {
-                codes: vec![CONFIGURED.into()],
-                ..sivo::Config::default()
-            };
-            Arc::new(Sivo::new(&config, http).unwrap())
-        }
-        Kind::Mattr => {
-            let config = mattr::Config {
-                codes: vec![CONFIGURED.into()],
-                ..mattr::Config::default()
-            };
-            Arc::new(Mattr::new(&config, http).unwrap())
-        }
-        Kind::Scim => {
-            // What a provider refuses of the usual form is an answer like any other here.
-            let config = scim::Config {
-                write: Some(scim::Write::Patch),
-                media_type: Some(scim::MediaType::Scim),
-                entry_members: Some(vec![scim::EntryMember::Type, scim::EntryMember::Primary]),
-                ..scim::Config::default()
-            };
-            Arc::new(Scim::new(&config, http).unwrap())
-        }
-        Kind::Rest => Arc::new(Rest::new(&flat(), http).unwrap()),
-    }
-}
-
-/// Users as the simulation keeps them.
-fn flat() -> rest::Config {
-    let names = json!({
-        "email": "email", "phone": "phone", "givenName": "givenName", "familyName": "familyName",
-    });
-    rest::Config {
-        path: "/users/{userId}".into(),
-        read_path: "/users/{userId}".into(),
-        fields: serde_json::from_value(names).unwrap(),
-        error_code_at: vec!["/code".into()],
-        error_codes: vec![CONFIGURED.into()],
-        ..rest::Config::default()
-    }
+    kind.tested(http(base_url, timeout))
 }
 
 fn command(kind: Kind, user: &str, update: &Value) -> UpdateUser {
@@ -149,8 +90,8 @@ fn some_fields() -> Value {
 /// A user of whom nothing is shown, in the form in which the kind's adapter reads one.
 fn blank_user(kind: Kind) -> User {
     match kind {
-        Kind::Sivo | Kind::Mattr | Kind::Scim | Kind::Rest => User("{}".into()),
-        _ => User(json!({})),
+        Kind::Zitadel => User(json!({})),
+        _ => User("{}".into()),
     }
 }
 
@@ -171,7 +112,7 @@ async fn apply(provider: &dyn Provider, command: &UpdateUser) -> Result<Updated,
             ended => return ended,
         }
     }
-    panic!("{} takes no form of the write", provider.kind());
+    panic!("the provider takes no form of the write");
 }
 
 async fn compared(provider: &dyn Provider, command: &UpdateUser) -> Comparison {
@@ -183,7 +124,6 @@ async fn what_is_written_reads_back_as_asked() {
     for subject in Subject::all() {
         let kind = subject.kind;
         let (simulated, provider) = subject.both().await;
-        assert_eq!(provider.kind(), kind.as_str());
         assert!(provider.reads());
         let command = command(kind, "a/b", &some_fields());
         assert_eq!(

@@ -3,68 +3,60 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::Kind;
 use crate::contract::{Failure, Reason, UpdateUser};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Karmo,
-    Zitadel,
-    Sivo,
-    Mattr,
-    Scim,
-    Rest,
+/// Makes `Kind` of a line for each kind: its name in the code, and its module, which has the name of the configuration.
+macro_rules! kinds {
+    ($($kind:ident = $module:ident,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "lowercase")]
+        pub enum Kind {
+            $($kind,)*
+        }
+
+        impl Kind {
+            pub const ALL: [Self; [$(Self::$kind),*].len()] = [$(Self::$kind),*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($module),)*
+                }
+            }
+
+            /// The kind's own table of what answers mean.
+            fn answers(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $module::ANSWERS,)*
+                }
+            }
+
+            /// What the simulation of the kind has of its own.
+            pub(crate) fn simulated(self) -> Box<dyn shape::Shape> {
+                match self {
+                    $(Self::$kind => Box::new($module::Simulated::default()),)*
+                }
+            }
+
+            /// The adapter that all kinds' tests are run with, set up for the simulation of the kind.
+            #[cfg(test)]
+            fn tested(self, http: http::Http) -> std::sync::Arc<dyn Provider> {
+                match self {
+                    $(Self::$kind => std::sync::Arc::new($module::tests::tested(http)),)*
+                }
+            }
+        }
+    };
 }
 
+pub(super) use kinds;
+
 impl Kind {
-    pub const ALL: [Self; 6] = [
-        Self::Karmo,
-        Self::Zitadel,
-        Self::Sivo,
-        Self::Mattr,
-        Self::Scim,
-        Self::Rest,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Karmo => "karmo",
-            Self::Zitadel => "zitadel",
-            Self::Sivo => "sivo",
-            Self::Mattr => "mattr",
-            Self::Scim => "scim",
-            Self::Rest => "rest",
-        }
-    }
-
-    /// The kind's own table of what answers mean.
-    pub(super) fn answers(self) -> &'static str {
-        match self {
-            Self::Karmo => include_str!("karmo/answers.toml"),
-            Self::Zitadel => include_str!("zitadel/answers.toml"),
-            Self::Sivo => include_str!("sivo/answers.toml"),
-            Self::Mattr => include_str!("mattr/answers.toml"),
-            Self::Scim => include_str!("scim/answers.toml"),
-            Self::Rest => include_str!("rest/answers.toml"),
-        }
-    }
-
     /// Refuses the members that belong to another kind of provider.
     pub(super) fn refuse_foreign(self, command: &UpdateUser) -> Result<(), Failure> {
         let update = &command.update;
-        let foreign = [
-            (Self::Zitadel, update.zitadel.is_some()),
-            (Self::Sivo, update.sivo.is_some()),
-            (Self::Mattr, update.mattr.is_some()),
-            (Self::Scim, update.scim.is_some()),
-        ]
-        .into_iter()
-        .find(|(kind, present)| *present && *kind != self);
-        match foreign {
-            Some((kind, _)) => Err(Failure::new(
+        match update.blocks().find(|kind| *kind != self.as_str()) {
+            Some(kind) => Err(Failure::new(
                 Reason::UnsupportedField,
                 format!(
                     "`{kind}` is for providers of the kind {kind} and this one is of the kind {self}; leave it out, \
@@ -76,16 +68,18 @@ impl Kind {
         }
     }
 
-    /// Refuses a version, for kinds that check none.
+    /// Refuses a version, where none is checked.
     pub(super) fn refuse_version(self, command: &UpdateUser) -> Result<(), Failure> {
-        match command.expected_version {
-            Some(_) => Err(Failure::new(
-                Reason::UnsupportedField,
-                format!("providers of the kind {self} check no versions; leave `expectedVersion` out"),
-            )
-            .at("/expectedVersion")),
-            None => Ok(()),
-        }
+        let detail = match self {
+            _ if command.expected_version.is_none() => return Ok(()),
+            Self::Rest => {
+                "no header is configured that carries a version; leave `expectedVersion` out, or see \
+                           `version_header` under [provider.rest] in the configuration"
+                    .to_owned()
+            }
+            kind => format!("providers of the kind {kind} check no versions; leave `expectedVersion` out"),
+        };
+        Err(Failure::new(Reason::UnsupportedField, detail).at("/expectedVersion"))
     }
 }
 

@@ -5,8 +5,9 @@
 
 mod claims;
 mod shown;
+mod simulated;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -17,12 +18,15 @@ use uuid::Uuid;
 
 use self::claims::Claims;
 use self::shown::Shown;
+pub(super) use self::simulated::Simulated;
 use super::answer::Answer;
 use super::field_map::FieldNames;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId};
+
+pub(super) const ANSWERS: &str = include_str!("mattr/answers.toml");
 
 /// `[provider.mattr]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -145,10 +149,6 @@ fn refuse_no_uuid(user_id: &UserId) -> Result<(), Failure> {
 
 #[async_trait]
 impl Provider for Mattr {
-    fn kind(&self) -> &'static str {
-        Kind::Mattr.as_str()
-    }
-
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         Kind::Mattr.refuse_foreign(command)?;
         Kind::Mattr.refuse_version(command)?;

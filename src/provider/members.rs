@@ -47,12 +47,6 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What was read under a name. Absent is as good as null; what no value can hold is like none.
-    pub(super) fn value(&self, name: &str) -> Value {
-        let text = self.text(name).unwrap_or("null");
-        serde_json::from_str(text).unwrap_or_default()
-    }
-
     /// In its old place, or at the end.
     pub(super) fn set(&mut self, name: &str, value: Value) {
         self.put(name, Member::Set(value));
@@ -121,18 +115,19 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What was read at the end of a path of names. Absent is as good as null; what no value can hold is like none.
-    pub(super) fn value_at(&self, path: &[Box<str>]) -> Value {
-        let Some((name, rest)) = path.split_first() else {
-            return Value::Null;
-        };
-        let Some(text) = self.text(name) else {
-            return Value::Null;
-        };
+    /// What was read at the end of a path of names; what no value can hold is like null.
+    pub(super) fn shown_at(&self, path: &[Box<str>]) -> Option<Value> {
+        let (name, rest) = path.split_first()?;
+        let text = self.text(name)?;
         match rest {
-            [] => serde_json::from_str(text).unwrap_or_default(),
-            rest => Members::parse(text).map_or(Value::Null, |members| members.value_at(rest)),
+            [] => Some(serde_json::from_str(text).unwrap_or_default()),
+            rest => Members::parse(text).ok()?.shown_at(rest),
         }
+    }
+
+    /// The same. Absent is as good as null.
+    pub(super) fn value_at(&self, path: &[Box<str>]) -> Value {
+        self.shown_at(path).unwrap_or_default()
     }
 
     /// Whether the member is so. Absent is as good as null; what no value can hold is like none.

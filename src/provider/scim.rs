@@ -10,8 +10,9 @@ mod patch;
 mod put;
 mod remarks;
 mod shown;
+mod simulated;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -24,11 +25,15 @@ use self::desired::{Attribute, Desired};
 use self::dialect::{Dialect, Refused, SCIM_JSON};
 use self::list::Lists;
 use self::shown::Shown;
+pub use self::simulated::ScimDialect;
+pub(crate) use self::simulated::Simulated;
 use super::answer::Answer;
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Reason, UpdateUser, UserId, Version};
+
+pub(super) const ANSWERS: &str = include_str!("scim/answers.toml");
 
 pub use self::list::EntryMember;
 
@@ -342,10 +347,6 @@ fn is_user(body: &Value) -> bool {
 
 #[async_trait]
 impl Provider for Scim {
-    fn kind(&self) -> &'static str {
-        Kind::Scim.as_str()
-    }
-
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         check::check(command)
     }

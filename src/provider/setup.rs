@@ -121,7 +121,7 @@ pub(super) fn optional_path(key: &'static str, text: &str) -> Result<Option<Path
     }
 }
 
-pub(super) fn header_name(key: &'static str, text: &str) -> Result<HeaderName, SetupError> {
+pub(super) fn header_name(key: impl Into<Cow<'static, str>>, text: &str) -> Result<HeaderName, SetupError> {
     HeaderName::try_from(text)
         .map_err(|_| SetupError::new(key, "must be the name of an HTTP header, such as If-Match"))
 }

@@ -10,8 +10,9 @@ mod compare;
 mod error;
 mod place;
 mod plan;
+mod simulated;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -20,11 +21,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::plan::Part;
+pub(super) use self::simulated::Simulated;
 use super::answer::Answer;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
 use crate::contract::{Failure, Fault, Reason, Secret, UpdateUser, UserId};
+
+pub(super) const ANSWERS: &str = include_str!("zitadel/answers.toml");
 
 /// `[provider.zitadel]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -136,10 +140,6 @@ impl Zitadel {
 
 #[async_trait]
 impl Provider for Zitadel {
-    fn kind(&self) -> &'static str {
-        Kind::Zitadel.as_str()
-    }
-
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         check::check(self.config.api, command)
     }

@@ -7,14 +7,7 @@ use axum::http::Method;
 use serde::Serialize;
 use serde_json::Value;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Op {
-    Read,
-    Write,
-    /// A request for a token.
-    Token,
-}
+use crate::provider::shape::Op;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Client;
-use super::shape::Reply;
+use crate::provider::shape::Reply;
 
 /// Where the kinds have it: Zitadel's, MATTR's, Karmo's.
 const PATHS: [&str; 3] = ["/oauth/v2/token", "/oauth/token", "/auth/token"];

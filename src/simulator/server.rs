@@ -12,12 +12,12 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{Op, Trouble};
+use super::calls::Trouble;
 use super::control;
 use super::headers::Header;
 use super::listener::{Cut, CuttableListener};
-use super::shape::{Refusal, Reply};
 use super::world::{Turn, World};
+use crate::provider::shape::{Op, Refusal, Reply};
 
 /// A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

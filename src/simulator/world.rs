@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{Call, Op, Summary, Trouble};
+use super::calls::{Call, Summary, Trouble};
 use super::issuer::Issuer;
 use super::quota::{Quota, QuotaKind};
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write};
-use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings, karmo, mattr, rest, scim, sivo, zitadel};
-use crate::provider::Kind;
+use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write};
+use crate::provider::{Kind, scim};
 
 pub(super) use turn::Turn;
 
@@ -52,12 +52,8 @@ impl World {
     pub(super) fn new(settings: Settings, stopping: CancellationToken) -> Self {
         Self {
             shape: match settings.kind {
-                Kind::Zitadel => Box::new(zitadel::Zitadel),
-                Kind::Karmo => Box::new(karmo::Karmo),
-                Kind::Sivo => Box::new(sivo::Sivo),
-                Kind::Mattr => Box::new(mattr::Mattr),
-                Kind::Scim => Box::new(scim::Scim(settings.scim_dialect)),
-                Kind::Rest => Box::new(rest::Rest),
+                Kind::Scim => Box::new(scim::Simulated(settings.scim_dialect)),
+                kind => kind.simulated(),
             },
             retry_after: settings.retry_after,
             quota_headers: settings.quota_headers,

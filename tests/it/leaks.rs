@@ -167,8 +167,8 @@ fn words(kind: Kind) -> ([&'static str; 2], &'static str) {
     match kind {
         Kind::Karmo => (["71829364", "61518372"], "58204917"),
         Kind::Zitadel => (["ALREADY_EXISTS", "ZQMARK-a1b2c3"], "ZQTOK-9z8y7x"),
-        Kind::Sivo | Kind::Mattr | Kind::Rest => (["quota_of_names", "no_such_team"], "token_in_the_list"),
         Kind::Scim => (["uniqueness", "mutability"], "invalidVers"),
+        _ => (["quota_of_names", "no_such_team"], "token_in_the_list"),
     }
 }
 

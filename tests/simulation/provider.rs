@@ -340,10 +340,6 @@ fn number(command: &UpdateUser) -> u64 {
 
 #[async_trait]
 impl Provider for Scripted {
-    fn kind(&self) -> &'static str {
-        "scripted"
-    }
-
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         match command.update.locale {
             Some(_) => Err(Failure::new(Reason::UnsupportedField, "no locales here").at("/update/locale")),

@@ -203,11 +203,8 @@ impl Rule {
         {
             return false;
         }
-        let mut found = Vec::new();
-        if let Some(body) = answer.json() {
-            places(body, pointer, &mut found);
-        }
-        found
+        let body = answer.json();
+        body.map_or(Vec::new(), |body| places(body, pointer))
             .into_iter()
             .any(|value| !value.is_null() && self.is_asked_for(value))
     }
@@ -235,15 +232,17 @@ impl Rule {
 const ANY_LEVELS: &str = "/**/";
 
 /// What stands at the pointer, which has the levels that are left open once at most.
-fn places<'a>(body: &'a Value, pointer: &str, found: &mut Vec<&'a Value>) {
+pub(crate) fn places<'a>(body: &'a Value, pointer: &str) -> Vec<&'a Value> {
+    let mut found = Vec::new();
     match pointer.split_once(ANY_LEVELS) {
         None => found.extend(body.pointer(pointer)),
         Some((above, below)) => {
             if let Some(at) = body.pointer(above) {
-                at_any_level(at, &format!("/{below}"), found);
+                at_any_level(at, &format!("/{below}"), &mut found);
             }
         }
     }
+    found
 }
 
 /// No deeper than serde_json reads.

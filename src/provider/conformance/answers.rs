@@ -1,6 +1,7 @@
 //! What each kind makes of answers as they really come: each row of the table, under every kind.
 
 use super::*;
+use crate::provider::karmo;
 use crate::provider::testbed::canned_raw;
 
 const REJECTED: Fault = Fault::Command(Reason::Rejected);
@@ -19,7 +20,7 @@ fn own_error(kind: Kind, status: u16) -> String {
             "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": status.to_string(), "detail": "no",
         }),
         Kind::Zitadel => json!({"code": 3, "message": "no", "details": []}),
-        Kind::Karmo | Kind::Sivo | Kind::Mattr | Kind::Rest => json!({"code": "none", "message": "no"}),
+        _ => json!({"code": "none", "message": "no"}),
     };
     body.to_string()
 }
@@ -275,7 +276,7 @@ async fn karmos_codes_for_a_provider_that_is_not_configured_pause_it_under_any_s
     };
     for status in [400, 403, 404, 409, 412, 422, 424, 500, 501, 503] {
         let server = canned(&format!("{status} X"), "", r#"{"code":"10000503"}"#).await;
-        let provider = Karmo::new(&config, http(&server.base_url, TIMEOUT)).unwrap();
+        let provider = karmo::adapter(&config, http(&server.base_url, TIMEOUT)).unwrap();
         let error = error(
             provider
                 .update(&command(Kind::Karmo, "u", &some_fields()), None)

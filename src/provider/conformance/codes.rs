@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::super::testbed::{TIMEOUT, canned, error, http_with_token};
 use super::super::{Kind, ProviderError};
-use super::{CONFIGURED, adapter, adapter_over, blank_user, command, some_fields};
+use super::{CONFIGURED, adapter, blank_user, command, some_fields};
 
 /// A code of the kind's, as it may be passed on.
 fn known_code(kind: Kind) -> &'static str {
     match kind {
         Kind::Karmo => "40917364",
         Kind::Zitadel => "ALREADY_EXISTS",
-        Kind::Sivo | Kind::Mattr | Kind::Rest => CONFIGURED,
         Kind::Scim => "invalidVers",
+        _ => CONFIGURED,
     }
 }
 
@@ -98,7 +98,7 @@ async fn a_code_that_repeats_the_token_is_left_out() {
         let known = known_code(kind);
         let server = canned("400 Bad Request", "", &says(known)).await;
         let token = format!("ey.{known}.x");
-        let provider = adapter_over(kind, http_with_token(&server.base_url, TIMEOUT, &token));
+        let provider = kind.tested(http_with_token(&server.base_url, TIMEOUT, &token));
         let command = command(kind, "u", &some_fields());
         let refused = error(provider.update(&command, Some(&blank_user(kind))).await);
         assert_eq!(refused.code, None, "{kind}");

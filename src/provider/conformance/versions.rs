@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{adapter, apply, command, flat, some_fields};
+use super::{adapter, apply, command, some_fields};
 use crate::contract::{Fault, Reason, Version};
-use crate::provider::rest::{self, Rest};
+use crate::provider::rest;
 use crate::provider::testbed::{TIMEOUT, command_with, error, http, simulated, user_id};
 use crate::provider::{Kind, Provider};
 
@@ -16,9 +16,9 @@ fn checking_versions(kind: Kind, base_url: &str) -> Arc<dyn Provider> {
             let config = rest::Config {
                 version_header: "If-Match".into(),
                 version_at: "/version".into(),
-                ..flat()
+                ..rest::tests::simulated_users()
             };
-            Arc::new(Rest::new(&config, http(base_url, TIMEOUT)).unwrap())
+            Arc::new(rest::adapter(&config, http(base_url, TIMEOUT)).unwrap())
         }
         _ => adapter(kind, base_url, TIMEOUT),
     }

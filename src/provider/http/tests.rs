@@ -143,13 +143,13 @@ async fn a_user_of_more_than_a_mebibyte_can_be_read() {
     );
     assert!(body.len() > BODY_BYTES_MAX);
     let server = canned("200 OK", "", &body).await;
-    assert_eq!(read(&server).await.unwrap().user().unwrap().0["userName"], "a");
+    assert_eq!(read(&server).await.unwrap().json().unwrap()["userName"], "a");
 }
 
 #[tokio::test]
 async fn a_byte_order_mark_is_passed_over() {
     let server = canned("200 OK", "", "\u{feff}{\"userName\":\"a\"}").await;
-    assert_eq!(read(&server).await.unwrap().user().unwrap().0["userName"], "a");
+    assert_eq!(read(&server).await.unwrap().json().unwrap()["userName"], "a");
 }
 
 #[tokio::test]

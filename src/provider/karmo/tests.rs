@@ -6,15 +6,25 @@ use super::super::http::Settings;
 use super::super::testbed::{TIMEOUT, canned, command, error, http, simulated, user_id};
 use super::super::token::Source;
 use super::*;
-use crate::contract::Reason;
+use crate::contract::{Fault, Reason};
+use crate::provider::Provider;
 
-fn adapter(base_url: &str, config: &Config) -> Karmo {
-    Karmo::new(config, http(base_url, TIMEOUT)).unwrap()
+/// Users can be read.
+pub(in crate::provider) fn tested(http: Http) -> Flat {
+    let config = Config {
+        read_path: "/users/{userId}".into(),
+        ..Config::default()
+    };
+    adapter(&config, http).unwrap()
+}
+
+fn over(base_url: &str, config: &Config) -> Flat {
+    adapter(config, http(base_url, TIMEOUT)).unwrap()
 }
 
 #[tokio::test]
 async fn by_default_a_user_cannot_be_read_back() {
-    let karmo = adapter("http://unused.example", &Config::default());
+    let karmo = over("http://unused.example", &Config::default());
     assert!(!karmo.reads());
     let error = error(karmo.read(&user_id("u")).await);
     assert_eq!(error.fault, Fault::Command(Reason::OutcomeUnknown));
@@ -30,21 +40,21 @@ async fn method_path_and_names_are_the_configured_ones() {
         clearable: vec![Field::Phone],
         ..Config::default()
     };
-    let karmo = adapter(&server.base_url, &config);
+    let karmo = over(&server.base_url, &config);
     let command = command("user_01", &json!({"nickname": "Al", "phone": null}));
     karmo.check(&command).unwrap();
     karmo.update(&command, None).await.unwrap();
     let request = &server.requests()[0];
     assert!(request.starts_with("PUT /auth/user_01/profile "), "{request}");
     assert!(
-        request.ends_with(r#"{"alias":"Al","mobileNumber":null}"#),
+        request.ends_with(r#"{"mobileNumber":null,"alias":"Al"}"#),
         "{request}"
     );
 }
 
 #[test]
 fn by_default_four_fields_are_taken_and_none_is_cleared() {
-    let karmo = adapter("http://unused.example", &Config::default());
+    let karmo = over("http://unused.example", &Config::default());
     let locale = karmo.check(&command("u", &json!({"locale": "en"}))).unwrap_err();
     assert!(
         locale.detail.contains("email, phone, givenName, familyName"),
@@ -65,7 +75,7 @@ fn paths_that_cannot_be_used_are_refused() {
             read_path: read_path.into(),
             ..Config::default()
         };
-        let refused = Karmo::new(&config, http("http://unused.example", TIMEOUT)).map(drop);
+        let refused = adapter(&config, http("http://unused.example", TIMEOUT)).map(drop);
         assert_eq!(refused.unwrap_err().key, key);
     }
 }
@@ -73,7 +83,7 @@ fn paths_that_cannot_be_used_are_refused() {
 #[tokio::test]
 async fn a_refusal_carries_the_code_and_the_place_in_the_command() {
     let karmo_sim = simulated(Kind::Karmo).await;
-    let karmo = adapter(&karmo_sim.base_url(), &Config::default());
+    let karmo = over(&karmo_sim.base_url(), &Config::default());
     let refused = error(
         karmo
             .update(&command("u", &json!({"email": "taken@x.example"})), None)
@@ -110,7 +120,7 @@ async fn only_what_is_surely_a_code_or_a_field_is_passed_on() {
         (r#"{"code":"alex@example.com","e":"/alex"}"#, None, None),
     ] {
         let server = canned("422 Unprocessable Entity", "", body).await;
-        let karmo = adapter(&server.base_url, &Config::default());
+        let karmo = over(&server.base_url, &Config::default());
         let refused = error(
             karmo
                 .update(&command("u", &json!({"email": "alex@example.com"})), None)
@@ -145,7 +155,7 @@ async fn what_is_not_configured_at_karmo_is_no_commands_fault_under_any_status()
         for body in CODE_PLACES {
             let server = canned(&format!("{status} X"), "", body).await;
             let update = async |config: &Config| {
-                let karmo = adapter(&server.base_url, config);
+                let karmo = over(&server.base_url, config);
                 error(
                     karmo
                         .update(&command("u", &json!({"email": "alex@example.com"})), None)
@@ -212,7 +222,7 @@ async fn the_eight_digit_code_and_the_status_serve_in_the_configurations_rules()
             concurrency: 1,
             answers: vec![serde_json::from_value(rule.clone()).unwrap()],
         });
-        let karmo = Karmo::new(&Config::default(), http.unwrap()).unwrap();
+        let karmo = adapter(&Config::default(), http.unwrap()).unwrap();
         let refused = error(
             karmo
                 .update(&command("u", &json!({"givenName": "Alex"})), None)
@@ -228,7 +238,7 @@ async fn all_places_that_an_error_names_are_told() {
         {"detail":"alex is no name","pointer":"/firstName"},{"detail":"x","pointer":"/mobileNumber"},
         {"detail":"again","pointer":"/firstName"},{"detail":"not sent","pointer":"/email"}]}"#;
     let server = canned("422 Unprocessable Entity", "", body).await;
-    let karmo = adapter(&server.base_url, &Config::default());
+    let karmo = over(&server.base_url, &Config::default());
     let update = json!({"givenName": "Alex", "phone": "+61412345678"});
     let refused = error(karmo.update(&command("u", &update), None).await);
     assert_eq!(refused.pointer.as_deref(), Some("/update/givenName"));
@@ -264,7 +274,7 @@ async fn a_user_that_is_answered_without_what_was_asked_is_told_but_for_its_addr
             clearable: vec![Field::FamilyName],
             ..Config::default()
         };
-        let karmo = adapter(&server.base_url, &config);
+        let karmo = over(&server.base_url, &config);
         let updated = karmo.update(&command("u", &asked), None).await.unwrap();
         assert_eq!(updated.ignored.as_deref(), ignored, "{body}");
     }

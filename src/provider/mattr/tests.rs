@@ -1,10 +1,19 @@
 //! What is MATTR's alone.
 
+use crate::provider::conformance::CONFIGURED;
 use serde_json::json;
 
 use super::super::testbed::{TIMEOUT, canned, command, command_as_written, error, http, simulated};
 use super::*;
 use crate::simulator::Simulated;
+
+pub(in crate::provider) fn tested(http: Http) -> Mattr {
+    let config = Config {
+        codes: vec![CONFIGURED.into()],
+        ..Config::default()
+    };
+    Mattr::new(&config, http).unwrap()
+}
 
 fn adapter(base_url: &str, config: &Value) -> Mattr {
     let config: Config = serde_json::from_value(config.clone()).unwrap();

@@ -53,13 +53,14 @@ pub struct Config {
     /// What changes with each write of a user, as a JSON pointer into the user that is read, such as `/updatedAt`: a text
     /// or a number. Default: empty: no such member is known.
     pub version_at: String,
-    /// Where a code stands in an error's body, as JSON pointers such as `/error/code`; the first that is in
-    /// `error_codes` counts. Default: none.
+    /// Where a code is in an error's body, as JSON pointers such as `/error/code`, or `/**/code` for any number of levels; the
+    /// first that is in `error_codes` counts. Default: none.
     pub error_code_at: Vec<String>,
     /// Codes of an error that are passed on to events and dead letters, such as `email_taken`. Default: none, because
     /// what else stands there may be a user's data.
     pub error_codes: Vec<String>,
-    /// Where an error's body names the member that is wrong, as JSON pointers such as `/errors/0/field`. Default: none.
+    /// Where an error's body names the members that are wrong, as JSON pointers such as `/errors/0/field`, or `/**/field` for
+    /// any number of levels. Default: none.
     pub error_pointer_at: Vec<String>,
     /// Fields that the provider takes for the same in any case, and may show in another than was sent: `email`, `username`,
     /// or both. Default: none; an address's domain is the same in any case always.

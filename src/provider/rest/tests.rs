@@ -3,12 +3,34 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::contract::{Fault, Reason};
+use crate::provider::conformance::CONFIGURED;
 use crate::provider::http::Settings;
 use crate::provider::testbed::{
     TIMEOUT, canned, command, command_with, error, http, scratch_file, simulated, user_id,
 };
 use crate::provider::token::Source;
+use crate::provider::{Comparison, Provider, User};
 use crate::simulator::Op;
+
+pub(in crate::provider) fn tested(http: Http) -> Flat {
+    adapter(&simulated_users(), http).unwrap()
+}
+
+/// Users as the simulation keeps them.
+pub(in crate::provider) fn simulated_users() -> Config {
+    let names = json!({
+        "email": "email", "phone": "phone", "givenName": "givenName", "familyName": "familyName",
+    });
+    Config {
+        path: "/users/{userId}".into(),
+        read_path: "/users/{userId}".into(),
+        fields: serde_json::from_value(names).unwrap(),
+        error_code_at: vec!["/code".into()],
+        error_codes: vec![CONFIGURED.into()],
+        ..Config::default()
+    }
+}
 
 /// As it is read from a file, with the two keys that the kind needs.
 fn config(more: &Value) -> Config {
@@ -21,8 +43,8 @@ fn config(more: &Value) -> Config {
     serde_json::from_value(config).unwrap()
 }
 
-fn rest(base_url: &str, more: &Value) -> Rest {
-    Rest::new(&config(more), http(base_url, TIMEOUT)).unwrap()
+fn rest(base_url: &str, more: &Value) -> Flat {
+    adapter(&config(more), http(base_url, TIMEOUT)).unwrap()
 }
 
 /// The head and the body of what is sent for an update, where the user is as `current`.
@@ -90,7 +112,7 @@ async fn a_rotated_token_stands_behind_the_same_scheme() {
         concurrency: 1,
         answers: Vec::new(),
     });
-    let rest = Rest::new(&config(&json!({ "credential_scheme": "SSWS" })), http.unwrap()).unwrap();
+    let rest = adapter(&config(&json!({ "credential_scheme": "SSWS" })), http.unwrap()).unwrap();
     let command = command("u", &json!({ "email": "alex@example.com" }));
     let mut faults = Vec::new();
     for token in ["first", "second", "second"] {
@@ -253,12 +275,29 @@ async fn the_member_that_an_error_names_is_the_commands_field() {
 }
 
 #[tokio::test]
+async fn all_fields_that_an_error_names_are_in_its_detail() {
+    let more = json!({ "error_pointer_at": ["/**/field"] });
+    let body = json!({ "errors": [{ "field": "name.first" }, { "field": "other" }, { "field": "email" }] });
+    let server = canned("400 Bad Request", "", &body.to_string()).await;
+    let rest = rest(&server.base_url, &more);
+    let update = json!({ "email": "alex@example.com", "givenName": "Alex" });
+    let error = error(rest.update(&command("u", &update), None).await);
+    assert_eq!(error.pointer.as_deref(), Some("/update/givenName"));
+    let named = "; the provider names /update/givenName, /update/email";
+    assert!(error.detail.ends_with(named), "{error}");
+}
+
+#[tokio::test]
 async fn a_code_is_looked_for_at_each_place_in_turn() {
-    let more = json!({ "error_code_at": ["/a", "/b/0"], "error_codes": ["taken", "4711"] });
+    let more = json!({ "error_code_at": ["/a", "/b/0", "/**/deep"], "error_codes": ["taken", "4711"] });
     for (body, code) in [
         (json!({ "a": "taken" }), Some("taken")),
         (json!({ "a": "other", "b": [4711] }), Some("4711")),
         (json!({ "b": ["other"] }), None),
+        (
+            json!({ "e": [{ "deep": "other" }, { "in": { "deep": "taken" } }] }),
+            Some("taken"),
+        ),
     ] {
         let server = canned("400 Bad Request", "", &body.to_string()).await;
         let command = command("u", &json!({ "givenName": "Alex" }));
@@ -339,6 +378,7 @@ fn a_configuration_that_cannot_be_worked_with_is_refused_by_its_key() {
         (json!({ "version_at": "updated" }), "version_at"),
         (json!({ "error_codes": ["a"] }), "error_codes"),
         (json!({ "error_code_at": ["code"] }), "error_code_at"),
+        (json!({ "error_code_at": ["/**/a/**/b"] }), "error_code_at"),
         (json!({ "error_pointer_at": ["field"] }), "error_pointer_at"),
         (
             json!({ "headers": { "Authorization": "hunter2" } }),
@@ -361,12 +401,12 @@ fn a_configuration_that_cannot_be_worked_with_is_refused_by_its_key() {
         (json!({ "credential_header": "" }), "credential_header"),
         (json!({ "credential_scheme": "Token token" }), "credential_scheme"),
     ] {
-        let refused = Rest::new(&config(&more), http("http://unused.example", TIMEOUT));
+        let refused = adapter(&config(&more), http("http://unused.example", TIMEOUT));
         let error = refused.map(drop).unwrap_err();
         assert_eq!(error.key, format!("provider.rest.{key}"), "{more}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
-    let nothing = Rest::new(&Config::default(), http("http://unused.example", TIMEOUT));
+    let nothing = adapter(&Config::default(), http("http://unused.example", TIMEOUT));
     let told = nothing.map(drop).unwrap_err().to_string();
     assert!(
         told.starts_with("provider.rest.path: is missing; write "),

@@ -11,6 +11,17 @@ use super::*;
 use crate::contract::{Fault, Reason};
 use crate::simulator::Simulated;
 
+/// What a provider refuses of the usual form is an answer like any other.
+pub(in crate::provider) fn tested(http: Http) -> Scim {
+    let config = Config {
+        write: Some(Write::Patch),
+        media_type: Some(MediaType::Scim),
+        entry_members: Some(vec![EntryMember::Type, EntryMember::Primary]),
+        ..Config::default()
+    };
+    Scim::new(&config, http).unwrap()
+}
+
 const ERROR: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
 
 const UNIQUENESS: Option<&str> = Some("uniqueness");

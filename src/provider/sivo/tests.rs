@@ -6,14 +6,25 @@ use super::super::testbed::{
     TIMEOUT, canned, command, command_as_written, command_with, error, http, simulated, user_id,
 };
 use super::*;
+use crate::contract::{Fault, Reason, UpdateUser};
+use crate::provider::conformance::CONFIGURED;
+use crate::provider::{Comparison, Provider};
 use crate::simulator::STARTING_VERSION;
 
-fn adapter(base_url: &str) -> Sivo {
+pub(in crate::provider) fn tested(http: Http) -> Flat {
+    let config = Config {
+        codes: vec![CONFIGURED.into()],
+        ..Config::default()
+    };
+    adapter(&config, http).unwrap()
+}
+
+fn over(base_url: &str) -> Flat {
     let config = Config {
         codes: vec!["version_mismatch".into()],
         ..Config::default()
     };
-    Sivo::new(&config, http(base_url, TIMEOUT)).unwrap()
+    adapter(&config, http(base_url, TIMEOUT)).unwrap()
 }
 
 fn versioned(update: &Value, version: &str) -> UpdateUser {
@@ -22,7 +33,7 @@ fn versioned(update: &Value, version: &str) -> UpdateUser {
 
 #[test]
 fn a_command_without_a_version_is_invalid() {
-    let sivo = adapter("http://unused.example");
+    let sivo = over("http://unused.example");
     let failure = sivo.check(&command("u", &json!({"nickname": "Al"}))).unwrap_err();
     assert_eq!(failure.reason, Reason::Invalid);
     assert_eq!(failure.pointer.as_deref(), Some("/expectedVersion"));
@@ -30,7 +41,7 @@ fn a_command_without_a_version_is_invalid() {
 
 #[test]
 fn a_version_that_is_no_moment_is_invalid() {
-    let sivo = adapter("http://unused.example");
+    let sivo = over("http://unused.example");
     let check = |version| sivo.check(&versioned(&json!({"nickname": "Al"}), version));
     for version in [
         "*",
@@ -63,7 +74,7 @@ async fn the_version_travels_as_it_stands_under_the_configured_header() {
         version_header: "X-Known-Version".into(),
         ..Config::default()
     };
-    let sivo = Sivo::new(&config, http(&server.base_url, TIMEOUT)).unwrap();
+    let sivo = adapter(&config, http(&server.base_url, TIMEOUT)).unwrap();
     let command = versioned(&json!({"nickname": "Al"}), "\"2026-01-01T00:00:00Z\"");
     sivo.update(&command, None).await.unwrap();
     let request = &server.requests()[0];
@@ -81,7 +92,7 @@ async fn the_version_travels_as_it_stands_under_the_configured_header() {
         ("credential_scheme", "Token token"),
     ] {
         let bad: Config = serde_json::from_value(json!({ key: value })).unwrap();
-        let refused = Sivo::new(&bad, http("http://unused.example", TIMEOUT)).map(drop);
+        let refused = adapter(&bad, http("http://unused.example", TIMEOUT)).map(drop);
         assert_eq!(
             refused.unwrap_err().key,
             format!("provider.sivo.{key}"),
@@ -98,7 +109,7 @@ async fn the_token_travels_under_the_configured_header() {
         credential_scheme: String::new(),
         ..Config::default()
     };
-    let sivo = Sivo::new(&config, http(&server.base_url, TIMEOUT)).unwrap();
+    let sivo = adapter(&config, http(&server.base_url, TIMEOUT)).unwrap();
     let command = versioned(&json!({"nickname": "Al"}), STARTING_VERSION);
     sivo.update(&command, None).await.unwrap();
     let request = &server.requests()[0];
@@ -109,7 +120,7 @@ async fn the_token_travels_under_the_configured_header() {
 #[tokio::test]
 async fn a_second_write_of_the_same_version_is_a_version_conflict() {
     let simulated = simulated(Kind::Sivo).await;
-    let sivo = adapter(&simulated.base_url());
+    let sivo = over(&simulated.base_url());
     let first = versioned(&json!({"nickname": "Al"}), STARTING_VERSION);
     sivo.update(&first, None).await.unwrap();
     let again = error(sivo.update(&first, None).await);
@@ -123,7 +134,7 @@ async fn a_second_write_of_the_same_version_is_a_version_conflict() {
 #[tokio::test]
 async fn metadata_and_lists_are_set_cleared_and_compared() {
     let simulated = simulated(Kind::Sivo).await;
-    let sivo = adapter(&simulated.base_url());
+    let sivo = over(&simulated.base_url());
     let set = versioned(
         &json!({"username": null, "sivo": {"metadata": {"a": [1]}, "lists": ["x", "y"]}}),
         STARTING_VERSION,
@@ -144,16 +155,16 @@ async fn metadata_and_lists_are_set_cleared_and_compared() {
 #[tokio::test]
 async fn a_user_that_stands_under_a_name_is_found() {
     let server = canned("200 OK", "", r#"{"user":{"alias":"Al"}}"#).await;
-    let user = adapter(&server.base_url).read(&user_id("u")).await.unwrap();
+    let user = over(&server.base_url).read(&user_id("u")).await.unwrap();
     let command = versioned(&json!({"nickname": "Al"}), "v");
     assert_eq!(
-        adapter("http://unused.example").compare(&command, &user),
+        over("http://unused.example").compare(&command, &user),
         Comparison::Matches
     );
 }
 
 /// What a write sends.
-async fn sent(sivo: impl Fn(&str) -> Sivo, command: &UpdateUser) -> String {
+async fn sent(sivo: impl Fn(&str) -> Flat, command: &UpdateUser) -> String {
     let server = canned("200 OK", "", "").await;
     let sivo = sivo(&server.base_url);
     sivo.check(command).unwrap();
@@ -170,7 +181,7 @@ async fn metadata_travels_as_it_was_written() {
         "a":[1e400, -0,{"y":1.0,"x ":"\u00e9\/"}],"b":null}"#;
     let command = command_as_written(&format!(r#"{{"sivo":{{"metadata":{metadata}}}}}"#), AT);
     assert_eq!(
-        sent(adapter, &command).await,
+        sent(over, &command).await,
         format!(r#"{{"metadata":{metadata}}}"#)
     );
 }
@@ -199,7 +210,7 @@ async fn long_numbers_of_metadata_are_compared_to_the_last_digit() {
             format!(r#"{{"user":{{"metadata":{metadata}}}}}"#),
         ] {
             let server = canned("200 OK", "", &body).await;
-            let sivo = adapter(&server.base_url);
+            let sivo = over(&server.base_url);
             let user = sivo.read(&user_id("u")).await.unwrap();
             assert_eq!(sivo.compare(&command, &user), comparison, "{body}");
         }
@@ -228,7 +239,7 @@ async fn every_field_of_the_page_is_set_cleared_and_compared_where_it_is_writabl
         writable: SivoField::ALL.into(),
         ..Config::default()
     };
-    let sivo = Sivo::new(&config, http(&simulated.base_url(), TIMEOUT)).unwrap();
+    let sivo = adapter(&config, http(&simulated.base_url(), TIMEOUT)).unwrap();
     let all = every_own_field();
     assert_eq!(all.as_object().unwrap().len(), SivoField::ALL.len());
     let set = versioned(&json!({ "sivo": all }), STARTING_VERSION);
@@ -263,7 +274,7 @@ const NEVER_NULL: [&str; 7] = [
 
 #[test]
 fn what_is_not_listed_as_writable_is_refused_by_name() {
-    let sivo = adapter("http://unused.example");
+    let sivo = over("http://unused.example");
     for (name, value) in every_own_field().as_object().unwrap() {
         let checked = sivo.check(&versioned(&json!({"sivo": { name: value }}), STARTING_VERSION));
         if ["metadata", "lists"].contains(&name.as_str()) {
@@ -292,7 +303,7 @@ fn one_member_for_two_fields_is_refused() {
         fields: serde_json::from_value(json!({"displayName": "team"})).unwrap(),
         ..Config::default()
     };
-    let sivo = Sivo::new(&config, http("http://unused.example", TIMEOUT)).unwrap();
+    let sivo = adapter(&config, http("http://unused.example", TIMEOUT)).unwrap();
     let both = versioned(
         &json!({"displayName": "a", "sivo": {"team": "b"}}),
         STARTING_VERSION,

@@ -6,6 +6,10 @@ use super::super::testbed::{TIMEOUT, canned, command, command_with, error, http,
 use super::*;
 use crate::simulator::{STARTING_PASSWORD, Simulated};
 
+pub(in crate::provider) fn tested(http: Http) -> Zitadel {
+    Zitadel::new(&Config::default(), http).unwrap()
+}
+
 fn adapter(base_url: &str, api: Api) -> Zitadel {
     adapter_with(base_url, api, Verification::Provider)
 }

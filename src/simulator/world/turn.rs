@@ -7,10 +7,10 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use super::{World, bearer};
-use crate::simulator::calls::{Call, CallEnd, Op, Trouble};
+use crate::provider::shape::{Op, Target};
+use crate::simulator::calls::{Call, CallEnd, Trouble};
 use crate::simulator::headers::Header;
 use crate::simulator::quota::Quota;
-use crate::simulator::shape::Target;
 
 /// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
 pub(in crate::simulator) struct Turn {

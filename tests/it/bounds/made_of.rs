@@ -15,7 +15,7 @@ use usher::contract::WorkerId;
 use usher::policy::{guard, pace, retry};
 use usher::provider::Provider;
 use usher::provider::http::{self, Http};
-use usher::provider::karmo::Karmo;
+use usher::provider::karmo;
 use usher::provider::token::Source;
 use usher::worker::attempts::Calls;
 use usher::worker::fleet::LOG_END_MAX;
@@ -111,7 +111,7 @@ async fn make_use_of(config: &Config) {
         concurrency: config.provider.concurrency.get(),
         answers: Vec::new(),
     });
-    let provider = Arc::new(Karmo::new(&config.provider.karmo, http.unwrap()).unwrap());
+    let provider = Arc::new(karmo::adapter(&config.provider.karmo, http.unwrap()).unwrap());
     let settings = gate(config, &*provider);
     reckon(&settings.pace, &settings.retry);
     let topology = Topology::new("karmo", &config.broker);

@@ -44,19 +44,8 @@ const TIERS: [(&str, &[&str]); 10] = [
 /// The edge: it may import everything.
 const EDGE: [&str; 3] = ["cli", "main", "lib"];
 
-/// What the worker must not know: it is handed ports.
-const ADAPTERS: [&str; 10] = [
-    "broker::amqp",
-    "broker::memory",
-    "provider::karmo",
-    "provider::zitadel",
-    "provider::sivo",
-    "provider::mattr",
-    "provider::scim",
-    "provider::rest",
-    "provider::http",
-    "provider::token",
-];
+/// Adapters of the broker, which the worker must not know: it is handed ports.
+const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 
 /// Tests of adapters, which run against a simulation of their provider.
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
@@ -131,16 +120,20 @@ fn of_tiers(file: &str, ours: &str) -> Option<String> {
             false => format!("imports point down: {folder} imports {} alone", below.join(", ")),
         });
     }
-    let adapter = ADAPTERS.iter().find(|adapter| {
-        ours.strip_prefix(**adapter)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    });
-    match adapter {
-        Some(adapter) if folder == "worker" => Some(format!(
-            "the worker knows ports, and {adapter} is an adapter: the edge hands it in"
-        )),
-        _ => None,
-    }
+    (folder == "worker" && is_behind_a_port(ours))
+        .then(|| "the worker knows ports, and this is behind one: the edge hands it in".into())
+}
+
+/// Adapters of the broker, and every module of `provider`: the port is its types.
+fn is_behind_a_port(ours: &str) -> bool {
+    let module_of_provider = ours
+        .strip_prefix("provider::")
+        .is_some_and(|rest| rest.starts_with(char::is_lowercase));
+    module_of_provider
+        || BROKERS.iter().any(|adapter| {
+            ours.strip_prefix(adapter)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
 }
 
 fn of_homes(file: &str, path: &NamedPath) -> Option<String> {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::provider::TokenState;
 use crate::provider::http::{Http, Settings};
-use crate::provider::karmo::{self, Karmo};
+use crate::provider::karmo;
 use crate::provider::testbed::{ScratchFile, TIMEOUT, command, error, scratch_file, simulated};
 use crate::provider::token::Source;
 use crate::provider::{Kind, Provider};
@@ -169,7 +169,7 @@ async fn a_refused_token_is_printed_anew() {
         concurrency: 4,
         answers: Vec::new(),
     });
-    let karmo = Karmo::new(&karmo::Config::default(), http.unwrap()).unwrap();
+    let karmo = karmo::adapter(&karmo::Config::default(), http.unwrap()).unwrap();
     let command = command("u", &json!({"givenName": "Alex"}));
     for n in 1..=2 {
         simulated.set_token(Some(format!("minted-{n}")));

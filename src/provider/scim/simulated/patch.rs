@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::attribute::{LISTS, invalid, is_there, put};
 use super::dialect::ScimDialect;
-use crate::simulator::shape::Refusal;
+use crate::provider::shape::Refusal;
 
 const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 

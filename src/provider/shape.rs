@@ -1,37 +1,55 @@
-//! What differs from one kind to the other: paths, JSON, and how a refusal looks.
+//! A kind of provider as it is seen over HTTP, for its simulation: paths, JSON, and how a refusal looks.
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::calls::Op;
+/// The password that each user has at first.
+pub const STARTING_PASSWORD: &str = "Passw0rd!";
+
+/// A code that each user was sent, and that works once.
+pub const STARTING_CODE: &str = "123456";
+
+/// The version that a user has before the first write; each write moves it on by one second.
+pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    Read,
+    Write,
+    /// A request for a token.
+    Token,
+}
 
 /// A user as the simulation keeps it.
 #[derive(Default)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Under the kind's own names.
-    pub(super) fields: Map<String, Value>,
+    pub(crate) fields: Map<String, Value>,
     /// How often something of it changed.
-    pub(super) version: u32,
+    pub(crate) version: u32,
     /// Writes that were accepted, changed or not.
-    pub(super) writes: u32,
-    pub(super) mails: u32,
-    pub(super) texts: u32,
+    pub(crate) writes: u32,
+    pub(crate) mails: u32,
+    pub(crate) texts: u32,
 }
 
 impl Account {
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.fields.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    pub(super) fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.fields.get(name) == Some(&Value::Bool(true))
     }
 
     /// Sets a field. True where that changed it.
-    pub(super) fn set(&mut self, name: &str, value: Value) -> bool {
+    pub(crate) fn set(&mut self, name: &str, value: Value) -> bool {
         match self.fields.get_mut(name) {
             Some(current) if *current == value => false,
             Some(current) => {
@@ -47,13 +65,13 @@ impl Account {
 }
 
 /// Where a request goes.
-pub(super) struct Target<'a> {
-    pub(super) op: Op,
-    pub(super) user_id: Cow<'a, str>,
+pub(crate) struct Target<'a> {
+    pub(crate) op: Op,
+    pub(crate) user_id: Cow<'a, str>,
 }
 
 /// The target of `prefix` + one segment.
-pub(super) fn target<'a>(op: Op, path: &'a str, prefix: &str) -> Option<Target<'a>> {
+pub(crate) fn target<'a>(op: Op, path: &'a str, prefix: &str) -> Option<Target<'a>> {
     let segment = path.strip_prefix(prefix)?;
     if segment.is_empty() || segment.contains('/') {
         return None;
@@ -62,15 +80,15 @@ pub(super) fn target<'a>(op: Op, path: &'a str, prefix: &str) -> Option<Target<'
     Some(Target { op, user_id })
 }
 
-pub(super) struct Write<'a> {
-    pub(super) method: &'a Method,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) user_id: &'a str,
-    pub(super) body: &'a [u8],
+pub(crate) struct Write<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) user_id: &'a str,
+    pub(crate) body: &'a [u8],
 }
 
 impl Write<'_> {
-    pub(super) fn object(&self) -> Result<Map<String, Value>, Refusal> {
+    pub(crate) fn object(&self) -> Result<Map<String, Value>, Refusal> {
         serde_json::from_slice(self.body)
             .map_err(|_| Refusal::invalid("", "", "the body is no JSON object of the right shape"))
     }
@@ -78,7 +96,7 @@ impl Write<'_> {
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Unauthorized,
     Forbidden,
     Missing,
@@ -107,7 +125,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn invalid(at: impl Into<Cow<'static, str>>, id: &'static str, message: &'static str) -> Self {
+    pub(crate) fn invalid(at: impl Into<Cow<'static, str>>, id: &'static str, message: &'static str) -> Self {
         Self::Invalid {
             at: at.into(),
             id,
@@ -115,14 +133,14 @@ impl Refusal {
         }
     }
 
-    pub(super) fn locked() -> Self {
+    pub(crate) fn locked() -> Self {
         Self::Locked {
             id: "COMMAND-79pv6e1q62",
             message: "the user's state does not allow it",
         }
     }
 
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
@@ -138,15 +156,15 @@ impl Refusal {
     }
 }
 
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) content_type: &'static str,
-    pub(super) etag: Option<String>,
-    pub(super) body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) etag: Option<String>,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub(super) fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self {
             status,
             content_type: "application/json",
@@ -155,7 +173,7 @@ impl Reply {
         }
     }
 
-    pub(super) fn text(status: u16, body: &str) -> Self {
+    pub(crate) fn text(status: u16, body: &str) -> Self {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
@@ -166,7 +184,7 @@ impl Reply {
 }
 
 /// One kind of provider.
-pub(super) trait Shape: Send + Sync {
+pub(crate) trait Shape: Send + Sync {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>>;
 
     /// A user as it is before anything was done to it.
@@ -191,11 +209,11 @@ pub(super) trait Shape: Send + Sync {
 }
 
 /// Whether an address belongs to somebody else already.
-pub(super) fn is_taken(value: &str) -> bool {
+pub(crate) fn is_taken(value: &str) -> bool {
     value.starts_with("taken")
 }
 
-pub(super) fn is_e164(phone: &str) -> bool {
+pub(crate) fn is_e164(phone: &str) -> bool {
     phone.strip_prefix('+').is_some_and(|digits| {
         (2..=15).contains(&digits.len())
             && digits.bytes().all(|b| b.is_ascii_digit())
@@ -203,6 +221,6 @@ pub(super) fn is_e164(phone: &str) -> bool {
     })
 }
 
-pub(super) fn is_email(email: &str) -> bool {
+pub(crate) fn is_email(email: &str) -> bool {
     matches!(email.split_once('@'), Some((local, domain)) if !local.is_empty() && !domain.is_empty())
 }

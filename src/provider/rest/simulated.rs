@@ -1,11 +1,12 @@
 //! A plain JSON API that is nobody's: users under `/users/{userId}` with the names of a command's shared fields. PATCH
 //! changes what is sent, PUT replaces all that can be written. `if-match` is heeded where it is sent.
 
-use axum::http::Method;
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target};
+use crate::provider::shape::{
+    Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
+};
 
 /// `tier` is what no command can name.
 const FIELDS: [&str; 9] = [
@@ -20,9 +21,10 @@ const FIELDS: [&str; 9] = [
     "tier",
 ];
 
-pub(super) struct Rest;
+#[derive(Default)]
+pub(in crate::provider) struct Simulated;
 
-impl Shape for Rest {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
             Method::PATCH | Method::PUT => Op::Write,

@@ -1,6 +1,7 @@
 //! Each dialect refuses what it says, by RFC 7644.
 
-use axum::http::{HeaderMap, Method};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use super::ScimDialect::{Entra, Lenient, NoValuePaths, PutOnly, Strict, ValueOnly};
@@ -8,7 +9,7 @@ use super::*;
 
 /// The reply to a write, and the user after it.
 fn write(dialect: ScimDialect, method: &Method, if_match: Option<&str>, body: &Value) -> (Reply, Value) {
-    let scim = Scim(dialect);
+    let scim = Simulated(dialect);
     let mut account = scim.account("u");
     let headers: HeaderMap = if_match
         .map(|tag| ("if-match".parse().unwrap(), tag.parse().unwrap()))

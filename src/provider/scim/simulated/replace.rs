@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::USER_SCHEMA;
 use super::attribute::{invalid, put};
 use super::dialect::ScimDialect;
-use crate::simulator::shape::Refusal;
+use crate::provider::shape::Refusal;
 
 /// What is sent of these is passed over.
 const READ_ONLY: [&str; 4] = ["id", "meta", "groups", "schemas"];

@@ -1,17 +1,19 @@
 //! Karmo as far as it is known: four fields under `/users/{userId}`, and one shape for all refusals. The 8-digit
 //! codes and the members' names in answers are this simulation's own.
 
-use axum::http::Method;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target};
+use crate::provider::shape::{
+    Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
+};
 
 const FIELDS: [&str; 4] = ["email", "mobileNumber", "firstName", "lastName"];
 
-pub(super) struct Karmo;
+#[derive(Default)]
+pub(in crate::provider) struct Simulated;
 
-impl Shape for Karmo {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
             Method::PATCH | Method::PUT | Method::POST => Op::Write,

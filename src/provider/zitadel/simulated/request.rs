@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::simulator::shape::{Refusal, is_e164, is_email};
+use crate::provider::shape::{Refusal, is_e164, is_email};
 
 /// A write that may be applied.
 #[derive(Default)]

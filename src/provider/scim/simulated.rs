@@ -9,13 +9,13 @@ mod replace;
 #[cfg(test)]
 mod tests;
 
-use axum::http::{HeaderMap, Method};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::attribute::LISTS;
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_email, is_taken, target};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_email, is_taken, target};
 
 pub use self::dialect::ScimDialect;
 
@@ -23,7 +23,8 @@ const MEDIA_TYPE: &str = "application/scim+json";
 
 const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
-pub(super) struct Scim(pub(super) ScimDialect);
+#[derive(Default)]
+pub(crate) struct Simulated(pub(crate) ScimDialect);
 
 fn version(account: &Account) -> String {
     format!("W/\"{}\"", account.version)
@@ -36,7 +37,7 @@ fn scim(status: u16, body: &Value) -> Reply {
     }
 }
 
-impl Shape for Scim {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
             Method::PATCH | Method::PUT => Op::Write,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::dialect::ScimDialect;
-use crate::simulator::shape::Refusal;
+use crate::provider::shape::Refusal;
 
 const TEXTS: [&str; 11] = [
     "userName",

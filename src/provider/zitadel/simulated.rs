@@ -2,14 +2,13 @@
 
 mod request;
 
-use axum::http::Method;
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use self::request::{Changes, Contact, Password, Proof};
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_taken, target};
-use super::{STARTING_CODE, STARTING_PASSWORD};
 use crate::clock::Clock;
+use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_taken, target};
+use crate::provider::shape::{STARTING_CODE, STARTING_PASSWORD, STARTING_VERSION};
 
 const PROFILE: [&str; 6] = [
     "givenName",
@@ -20,9 +19,10 @@ const PROFILE: [&str; 6] = [
     "gender",
 ];
 
-pub(super) struct Zitadel;
+#[derive(Default)]
+pub(in crate::provider) struct Simulated;
 
-impl Shape for Zitadel {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         match *method {
             Method::PUT => target(Op::Write, path, "/v2/users/human/"),
@@ -151,7 +151,7 @@ fn filled<const N: usize>(members: [(&'static str, Value); N]) -> Value {
 
 fn change_date(account: &Account) -> Value {
     match account.text("changeDate") {
-        "" => super::STARTING_VERSION.into(),
+        "" => STARTING_VERSION.into(),
         date => date.into(),
     }
 }
@@ -161,7 +161,7 @@ fn details(account: &Account) -> Value {
         "sequence": (u64::from(account.version) + 1).to_string(),
         "changeDate": change_date(account),
         "resourceOwner": "1",
-        "creationDate": super::STARTING_VERSION,
+        "creationDate": STARTING_VERSION,
     })
 }
 

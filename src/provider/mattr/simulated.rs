@@ -1,17 +1,17 @@
 //! MATTR as its collection shows it. Of the two readings of its PUT this is the harsher one: what is left out is
 //! gone. Conflicts are not documented; here they are 409.
 
-use axum::http::Method;
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_taken, target};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_taken, target};
 
 const PROVIDER_ID: &str = "5a63ce01-0e11-4a52-9f0d-1c6f3a7a5f11";
 
-pub(super) struct Mattr;
+#[derive(Default)]
+pub(in crate::provider) struct Simulated;
 
-impl Shape for Mattr {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
             Method::PUT => Op::Write,

@@ -1,13 +1,14 @@
 //! Sivo as far as it is known: a PATCH that needs the user's present version. The header is `If-Match`, a mismatch
 //! is 412, and refusals are this simulation's own.
 
-use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::STARTING_VERSION;
-use super::calls::Op;
-use super::shape::{Account, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target};
+use crate::provider::shape::STARTING_VERSION;
+use crate::provider::shape::{
+    Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
+};
 
 const TEXTS: [&str; 6] = [
     "username",
@@ -18,7 +19,8 @@ const TEXTS: [&str; 6] = [
     "alias",
 ];
 
-pub(super) struct Sivo;
+#[derive(Default)]
+pub(in crate::provider) struct Simulated;
 
 /// Each write moves it on by one second, so that a test can name it beforehand.
 fn version(account: &Account) -> String {
@@ -28,7 +30,7 @@ fn version(account: &Account) -> String {
     format!("{version:.3}")
 }
 
-impl Shape for Sivo {
+impl Shape for Simulated {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
         let op = match *method {
             Method::PATCH => Op::Write,

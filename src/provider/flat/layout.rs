@@ -1,0 +1,228 @@
+//! Where a user's fields stand in what is sent and in what is read.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::contract::{Field, Update, Version};
+use crate::provider::code::text;
+use crate::provider::field_map::FieldMap;
+use crate::provider::members::Members;
+use crate::provider::setup::SetupError;
+use crate::provider::{Kind, User};
+
+/// The names on the way to a member.
+pub(in crate::provider) type Path = Vec<Box<str>>;
+
+pub(in crate::provider) struct Layout {
+    pub(in crate::provider) fields: FieldMap,
+    /// Of the fields in the body; empty where they stand at its top.
+    pub(in crate::provider) wrap: Path,
+    /// Where a read shows the fields whose name it has another for.
+    pub(in crate::provider) read: Vec<(Field, Path)>,
+    pub(in crate::provider) constants: Vec<(Path, Value)>,
+    /// What clears a field.
+    pub(in crate::provider) cleared: Value,
+    /// What is not put back of a user that is replaced.
+    pub(in crate::provider) omit: Vec<Path>,
+    pub(in crate::provider) user_at: Path,
+    pub(in crate::provider) version_at: Option<Path>,
+}
+
+impl Layout {
+    /// The fields stand at the top of the user, and null clears them.
+    pub(in crate::provider) fn top(fields: FieldMap) -> Self {
+        Self {
+            fields,
+            wrap: Path::new(),
+            read: Vec::new(),
+            constants: Vec::new(),
+            cleared: Value::Null,
+            omit: Vec::new(),
+            user_at: Path::new(),
+            version_at: None,
+        }
+    }
+
+    pub(super) fn fields(&self) -> &FieldMap {
+        &self.fields
+    }
+
+    /// Refuses two members of which one would be lost, since both have one place or one is within the other.
+    pub(in crate::provider) fn checked(self, kind: Kind) -> Result<Self, SetupError> {
+        let mut taken: Vec<Path> = Vec::new();
+        let fields = self.fields.names().map(|(field, name)| {
+            let key = format!("provider.{kind}.fields.{}", field.name());
+            dotted(key.clone(), name).map(|path| (key, self.wrapped(&path)))
+        });
+        let constants = self.constants.iter().map(|(path, _)| {
+            let key = format!("provider.{kind}.constants.{}", path.join("."));
+            Ok((key, path.clone()))
+        });
+        for placed in fields.chain(constants) {
+            let (key, path) = placed?;
+            if taken
+                .iter()
+                .any(|other| other.starts_with(&path) || path.starts_with(other))
+            {
+                let detail = "stands where another member stands, or within it; give each a place of its own";
+                return Err(SetupError::new(key, detail));
+            }
+            taken.push(path);
+        }
+        Ok(self)
+    }
+
+    fn wrapped(&self, path: &[Box<str>]) -> Path {
+        [&self.wrap, path].concat()
+    }
+
+    /// What is sent: what the command changes, over the user where it is put back.
+    pub(super) fn body<'a>(
+        &self,
+        update: &Update,
+        current: Option<&'a User>,
+    ) -> serde_json::Result<Members<'a>> {
+        let mut body = match current {
+            Some(user) => members(user)?,
+            None => Members::default(),
+        };
+        for path in &self.omit {
+            body.remove_at(path)?;
+        }
+        for (path, value) in &self.constants {
+            body.set_at(path, value.clone())?;
+        }
+        for (name, value) in self.fields.changes(update) {
+            let value = value.map_or_else(|| self.cleared.clone(), Value::from);
+            body.set_at(&self.wrapped(&names(name)), value)?;
+        }
+        Ok(body)
+    }
+
+    /// The user in the answer to a read, as its text.
+    pub(super) fn user(&self, answer: &RawValue) -> Option<User> {
+        let mut text = answer.get();
+        for name in &self.user_at {
+            text = inner(text, name)?;
+        }
+        if self.user_at.is_empty() && self.wrap.first().is_none_or(|wrap| **wrap != *"user") {
+            text = inner(text, "user")
+                .filter(|user| user.starts_with('{'))
+                .unwrap_or(text);
+        }
+        Members::parse(text).ok()?;
+        Some(User(text.into()))
+    }
+
+    /// Whether the user is as the update asks.
+    pub(super) fn matches(&self, update: &Update, user: &User) -> bool {
+        self.first_that_differs(update, user, |_, shown| Some(shown.unwrap_or_default()))
+            .is_none()
+    }
+
+    /// The first field that the answer to the update shows otherwise, of those that it shows as they are. A member that is
+    /// not there says nothing, and an empty text is as good as null.
+    pub(super) fn first_ignored(
+        &self,
+        update: &Update,
+        user: &User,
+        shows: fn(Field) -> bool,
+    ) -> Option<Field> {
+        let is_empty = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        self.first_that_differs(update, user, |field, shown| {
+            let shown = shown.filter(|_| shows(field))?;
+            Some(if is_empty(&shown) { Value::Null } else { shown })
+        })
+    }
+
+    /// The first field that is not as asked, where `judged` is what counts as shown for what stands in its place.
+    fn first_that_differs(
+        &self,
+        update: &Update,
+        user: &User,
+        judged: impl Fn(Field, Option<Value>) -> Option<Value>,
+    ) -> Option<Field> {
+        let members = members(user).unwrap_or_default();
+        self.fields.first_that_differs(update, |field, name| {
+            let other = self.read.iter().find(|(of, _)| *of == field);
+            let shown = match other {
+                Some((_, path)) => members.shown_at(path),
+                None => members.shown_at(&self.wrapped(&names(name))),
+            };
+            let shown = judged(field, shown)?;
+            let is_cleared = shown == self.cleared;
+            Some(if is_cleared { Value::Null } else { shown })
+        })
+    }
+
+    /// Whether what changes with each write is the same in both.
+    pub(super) fn is_untouched(&self, before: &User, after: &User) -> bool {
+        let mark = self.mark(before);
+        mark.is_some() && mark == self.mark(after)
+    }
+
+    fn mark(&self, user: &User) -> Option<Value> {
+        let mark = members(user).ok()?.value_at(self.version_at.as_ref()?);
+        (mark.is_string() || mark.is_number()).then_some(mark)
+    }
+
+    pub(super) fn version(&self, user: &User) -> Option<Version> {
+        Version::parse(&text(&self.mark(user)?)?)
+    }
+
+    /// The field that an error's body names: by its dotted name or a JSON pointer, from the top of the body or of `wrap`.
+    pub(super) fn field_named(&self, text: &str) -> Option<Field> {
+        let name = text
+            .trim_start_matches('#')
+            .trim_start_matches('/')
+            .replace('/', ".");
+        let wrap = self.wrap.join(".");
+        let within = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix('.');
+        let bare = ["body", "data", &wrap].into_iter().find_map(within);
+        self.fields.field(bare.unwrap_or(&name))
+    }
+}
+
+fn members(user: &User) -> serde_json::Result<Members<'_>> {
+    Members::parse(user.0.as_str().unwrap_or_default())
+}
+
+/// What stands under a name in an object, or under a number in a list.
+fn inner<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    match text.starts_with('[') {
+        true => {
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            let item: &RawValue = items.get(name.parse::<usize>().ok()?)?;
+            Some(item.get())
+        }
+        false => Members::parse(text).ok()?.text(name),
+    }
+}
+
+pub(in crate::provider) fn names(dotted: &str) -> Path {
+    dotted.split('.').map(Box::from).collect()
+}
+
+pub(in crate::provider) fn dotted(key: impl Into<Cow<'static, str>>, text: &str) -> Result<Path, SetupError> {
+    let names = names(text);
+    match names.iter().any(|name| name.is_empty() || name.contains('"')) {
+        true => Err(SetupError::new(
+            key,
+            "has an empty name or a quotation mark in it; write names with a dot between, such as name.first (a name \
+             that has a dot itself can't be written)",
+        )),
+        false => Ok(names),
+    }
+}
+
+/// A JSON pointer.
+pub(in crate::provider) fn pointer(key: &'static str, text: &str) -> Result<Path, SetupError> {
+    if !text.is_empty() && !text.starts_with('/') {
+        let detail = "must be a JSON pointer, which begins with a slash, such as /data/user";
+        return Err(SetupError::new(key, detail));
+    }
+    let unescaped = |name: &str| name.replace("~1", "/").replace("~0", "~").into();
+    Ok(text.split('/').skip(1).map(unescaped).collect())
+}
