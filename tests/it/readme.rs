@@ -5,6 +5,7 @@ mod complete;
 mod generated;
 mod links;
 mod pages;
+mod recording;
 
 use std::fs;
 use std::path::Path;
