@@ -12,6 +12,7 @@ mod bench;
 mod bounds;
 mod chaos;
 mod check;
+mod clients;
 mod conformance;
 mod connection;
 mod decode;
