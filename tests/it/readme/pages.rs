@@ -1,4 +1,4 @@
-//! README and the pages of `docs/`, as text.
+//! README and the pages of `docs/` and `.github/`, as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ impl Page {
 pub fn pages() -> Vec<Page> {
     let mut names = vec!["README.md".to_owned()];
     below("docs", &mut names);
+    below(".github", &mut names);
     names.sort();
     names
         .into_iter()
