@@ -1,4 +1,4 @@
-//! The configurations in `docs/providers`: each loads, makes the request that its document is for, and reads back what it
+//! The configurations in `docs/providers/rest`: each loads, makes the request that its document is for, and reads back what it
 //! wrote from a mock. None of it says what the real service does.
 
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ fn presets() -> Vec<Preset> {
 
 /// The TOML of each document, by its file's name.
 fn documents() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers/rest");
     let read = |entry: std::io::Result<fs::DirEntry>| {
         let entry = entry.unwrap();
         let text = fs::read_to_string(entry.path()).unwrap();
