@@ -17,15 +17,15 @@
 mod bare_loop;
 mod contender;
 #[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/greedy_consumer.rs"]
+mod greedy_consumer;
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/node.rs"]
 mod node;
 mod stage;
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/support.rs"]
 mod support;
-#[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/it/taking.rs"]
-mod taking;
 
 use std::env;
 

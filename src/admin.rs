@@ -147,7 +147,7 @@ async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
 async fn scrape(State(admin): State<Admin>) -> String {
     if let Some(worker) = admin.worker.get() {
         let seen = worker.seen();
-        metrics::commands_in_hand(seen.progress.running, seen.progress.parked);
+        metrics::commands_unsettled(seen.progress.running, seen.progress.queued);
         metrics::window(seen.progress.window());
         for (wait, count) in seen.waiting {
             metrics::commands_waiting(wait.as_str(), count);
@@ -198,7 +198,7 @@ impl Worker {
                 holders_are_known: fleet.holders_are_known(),
             }),
             still,
-            waiting: self.waits.counts(progress.parked, pause.is_some()),
+            waiting: self.waits.counts(progress.queued, pause.is_some()),
             progress,
             pause,
             up_for: self.started_at.elapsed(),

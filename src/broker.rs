@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 pub mod amqp;
 pub mod config;
-pub mod death;
 pub mod headers;
 mod held;
 mod in_flight;
@@ -21,13 +20,14 @@ mod listener_status;
 pub mod memory;
 pub mod properties;
 pub mod topology;
+pub mod x_death;
 
 pub use config::Config;
-pub use death::Death;
 pub use headers::Added;
 pub use listener_status::{ListenerStatus, Ready};
 pub use properties::{Header, Properties};
 pub use topology::Topology;
+pub use x_death::XDeath;
 
 /// The most that a consumer holds, so that the process stays small whatever is sent.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +229,7 @@ pub enum FleetMessage {
     /// The older part is read.
     Complete,
     /// A command that the broker dead-lettered. One at a time: the next one comes when this one is acked.
-    GivenUp(Delivery),
+    BrokerDeadLetter(Delivery),
 }
 
 /// How much of the outcome log is read.

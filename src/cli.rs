@@ -5,12 +5,12 @@
 mod apply;
 mod assemble;
 mod check;
+mod dead_letters;
 mod exit;
 mod explain;
 mod feeder;
 mod files;
 mod input;
-mod letters;
 mod outcomes;
 mod publish;
 mod resume;
@@ -21,7 +21,7 @@ mod simulate;
 mod sink;
 mod stack;
 mod summary;
-mod surroundings;
+mod token_exposure;
 mod topology;
 
 use std::io::{self, Write as _};

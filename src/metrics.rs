@@ -15,7 +15,7 @@ const REDELIVERIES: &str = "usher_redeliveries_total";
 const STALE: &str = "usher_stale_deliveries_total";
 const REPUBLISHES: &str = "usher_publish_repeats_total";
 const PANICS: &str = "usher_panics_total";
-const IN_HAND: &str = "usher_commands_in_hand";
+const UNSETTLED: &str = "usher_commands_in_hand";
 const WINDOW: &str = "usher_window_commands";
 const PAUSED: &str = "usher_paused";
 const LEASES: &str = "usher_leases";
@@ -82,7 +82,7 @@ fn describe_counts() {
 
 fn describe_gauges() {
     describe_gauge!(
-        IN_HAND,
+        UNSETTLED,
         "Commands delivered and not settled, by place (running, parked)"
     );
     describe_gauge!(
@@ -157,9 +157,9 @@ pub fn panic() {
     counter!(PANICS).increment(1);
 }
 
-pub fn commands_in_hand(running: usize, parked: usize) {
-    gauge!(IN_HAND, "place" => "running").set(running as f64);
-    gauge!(IN_HAND, "place" => "parked").set(parked as f64);
+pub fn commands_unsettled(running: usize, queued: usize) {
+    gauge!(UNSETTLED, "place" => "running").set(running as f64);
+    gauge!(UNSETTLED, "place" => "parked").set(queued as f64);
 }
 
 pub fn window(commands: usize) {

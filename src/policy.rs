@@ -3,6 +3,6 @@
 pub mod balance;
 pub mod guard;
 pub mod health;
-pub mod hearsay;
 pub mod pace;
+pub mod reported_pauses;
 pub mod retry;

@@ -103,7 +103,8 @@ struct Leases {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Commands {
     running: usize,
-    parked: usize,
+    #[serde(rename = "parked")]
+    queued: usize,
     /// The most commands that this worker can hold unsettled.
     window: usize,
     /// How many commands wait, by what they wait for.
@@ -167,7 +168,7 @@ impl Readiness {
             }),
             commands: Some(Commands {
                 running: progress.running,
-                parked: progress.parked,
+                queued: progress.queued,
                 window: progress.window(),
                 waiting: waiting
                     .into_iter()
@@ -185,7 +186,7 @@ impl Readiness {
 impl Seen {
     fn state(&self) -> (bool, &'static str) {
         let progress = &self.progress;
-        let in_hand = progress.running + progress.parked;
+        let unsettled = progress.running + progress.queued;
         let others = self.others.as_ref();
         if self.draining {
             return (false, "draining");
@@ -209,7 +210,7 @@ impl Seen {
             return (false, "holder_unknown");
         }
         match others {
-            _ if in_hand > 0 => (true, "working"),
+            _ if unsettled > 0 => (true, "working"),
             _ if progress.leases() > 0 => (true, "idle"),
             Some(others) if !others.has_caught_up || !others.holders_are_known => (false, "starting"),
             _ => (true, "standby"),
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn standing_by_is_said_on_evidence_alone() {
+    async fn standby_is_reported_only_if_other_workers_hold_all_leases() {
         let without_leases = |change: fn(&mut Seen)| {
             readiness(move |seen| {
                 seen.progress.held.clear();

@@ -58,7 +58,7 @@ async fn ask(at: SocketAddr, request: &str) -> (u16, String, String) {
     (status, head.to_lowercase(), body.to_owned())
 }
 
-async fn act(at: SocketAddr, headers: &[&str]) -> u16 {
+async fn resume(at: SocketAddr, headers: &[&str]) -> u16 {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     ask(at, &format!("POST /resume HTTP/1.1\r\n{headers}\r\n"))
         .await
@@ -120,7 +120,7 @@ async fn a_page_of_another_site_and_another_host_name_may_not_act() {
         &[&host, &own, "sec-fetch-site: same-origin"],
         &[&host, "sec-fetch-site: none"],
     ] {
-        assert_eq!(act(at, headers).await, LET_THROUGH, "{headers:?}");
+        assert_eq!(resume(at, headers).await, LET_THROUGH, "{headers:?}");
     }
     for headers in [
         &["host: usher.example"][..],
@@ -135,7 +135,7 @@ async fn a_page_of_another_site_and_another_host_name_may_not_act() {
         &[&host, "sec-fetch-site: same-site"],
         &[&host, &own, "sec-fetch-site: cross-site"],
     ] {
-        assert_eq!(act(at, headers).await, 403, "{headers:?}");
+        assert_eq!(resume(at, headers).await, 403, "{headers:?}");
     }
     let (status, ..) = ask(at, "GET /resume HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(status, 405, "an action is no read");
@@ -156,26 +156,26 @@ async fn a_token_is_wanted_where_one_is_set_and_where_others_reach_the_port() {
     let everywhere = (std::net::Ipv4Addr::UNSPECIFIED, 9464).into();
 
     let guarded = port(&settings(Some("s3cret-t0ken"))).await;
-    assert_eq!(act(guarded, &[host, right]).await, LET_THROUGH);
+    assert_eq!(resume(guarded, &[host, right]).await, LET_THROUGH);
     assert_eq!(
-        act(guarded, &[host, "Authorization: bearer s3cret-t0ken"]).await,
+        resume(guarded, &[host, "Authorization: bearer s3cret-t0ken"]).await,
         LET_THROUGH
     );
     for header in wrong {
-        assert_eq!(act(guarded, &[host, header]).await, 401, "{header}");
+        assert_eq!(resume(guarded, &[host, header]).await, 401, "{header}");
     }
-    assert_eq!(act(guarded, &[host, right, right]).await, 401, "two of them");
-    assert_eq!(act(guarded, &["host: evil.example", right]).await, 403);
+    assert_eq!(resume(guarded, &[host, right, right]).await, 401, "two of them");
+    assert_eq!(resume(guarded, &["host: evil.example", right]).await, 403);
 
     let mut open = settings(None);
     open.listen = everywhere;
     let open = port(&open).await;
-    assert_eq!(act(open, &[host]).await, 403);
-    assert_eq!(act(open, &[host, right]).await, 403);
+    assert_eq!(resume(open, &[host]).await, 403);
+    assert_eq!(resume(open, &[host, right]).await, 403);
     let (status, _, said) = ask(open, "POST /resume HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await;
     assert!(status == 403 && said.contains("admin.token_file"), "{said}");
     let (status, ..) = ask(open, "GET /livez HTTP/1.1\r\nhost: usher.example\r\n\r\n").await;
-    assert_eq!(status, 200, "whoever reaches the port may read");
+    assert_eq!(status, 200, "any client that reaches the port may read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,10 +188,16 @@ async fn a_token_file_counts_as_it_is_at_that_moment() {
     };
     let at = port(&settings).await;
     let bearer = |token: &str| format!("authorization: Bearer {token}");
-    let act = async |token: &str| act(at, &["host: localhost", &bearer(token)]).await;
-    assert_eq!((act("first").await, act("second").await), (LET_THROUGH, 401));
+    let resume_with = async |token: &str| resume(at, &["host: localhost", &bearer(token)]).await;
+    assert_eq!(
+        (resume_with("first").await, resume_with("second").await),
+        (LET_THROUGH, 401)
+    );
     std::fs::write(&path, "second").unwrap();
-    assert_eq!((act("first").await, act("second").await), (401, LET_THROUGH));
+    assert_eq!(
+        (resume_with("first").await, resume_with("second").await),
+        (401, LET_THROUGH)
+    );
     let sent = ask_to_resume(at, Access::new(&settings).token().await.unwrap().as_ref()).await;
     let started = Answered::Refused("the worker has not started yet".to_owned());
     assert_eq!(sent.unwrap(), started);
@@ -225,9 +231,9 @@ fn gate() -> Arc<Gate> {
     })
 }
 
-/// Whoever reads a watched value twice at a time waits for ever where somebody waits to change it in between.
+/// Reading a watched value twice at a time deadlocks if a writer waits in between.
 #[test]
-fn a_look_at_readiness_and_the_worker_s_own_progress_do_not_wait_for_each_other() {
+fn readiness_and_progress_do_not_block_each_other() {
     let progress = watch::Sender::new(Progress::new(1, 512));
     let (_links, link) = watch::channel(Link::Up);
     let worker = Worker {
@@ -248,14 +254,14 @@ fn a_look_at_readiness_and_the_worker_s_own_progress_do_not_wait_for_each_other(
             progress.send_modify(|progress| progress.running += 1);
         }
     });
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for _ in 0..10_000 {
             worker.seen();
         }
-        tell.send(()).unwrap();
+        sender.send(()).unwrap();
     });
-    let ended = told.recv_timeout(PATIENCE);
+    let ended = receiver.recv_timeout(PATIENCE);
     done.store(true, Ordering::Relaxed);
     assert!(ended.is_ok(), "they wait for each other");
 }

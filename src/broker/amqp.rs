@@ -8,18 +8,19 @@ use std::sync::Arc;
 
 use super::{Config, Consumer, Limits, Listener, Publisher};
 
+mod addresses;
+mod broker_dead_letters;
 mod connection;
 mod consumer;
 mod declare;
 mod depths;
 mod epoch;
 mod error;
-mod first;
-mod given_up;
+mod first_connection;
 mod greeting;
 mod inbox;
+mod lease_claim;
 mod lease_watchdog;
-mod line;
 mod listener;
 mod log;
 mod look;
@@ -32,7 +33,6 @@ mod supervisor;
 mod survey;
 mod terms;
 mod trouble;
-mod turns;
 mod watch;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};

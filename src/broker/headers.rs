@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_kept_and_an_earlier_writer_s_headers_are_replaced() {
+    fn headers_that_fit_are_kept_and_earlier_ones_are_replaced() {
         let table = fitted(
             &[
                 ("tenant", text(10)),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_too_deeply_is_cut() {
+    fn deeply_nested_headers_are_cut() {
         let theirs = [("deep", nested(DEPTH_MAX + 1)), ("shallow", nested(DEPTH_MAX))];
         let table = fitted(&theirs, BYTES_MAX);
         assert_eq!(said(&table).unwrap(), "1: deep");

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_beyond_the_bound_finds_no_room_until_something_is_settled() {
+    fn deliveries_beyond_the_byte_bound_are_dropped_until_some_are_settled() {
         let (held, epoch) = (HeldBytes::new(100), Arc::default());
         let first = held.hold(60, &epoch).unwrap();
         let second = held.hold(40, &epoch).unwrap();

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 
 mod consumer;
 mod faults;
-mod leases;
+mod lease_queues;
 mod listener;
 mod publisher;
 mod routing;
@@ -72,7 +72,7 @@ impl Shared {
 
     async fn take(&self, message: &Message) -> Result<(), PublishError> {
         if message.exchange == self.fleet {
-            self.tell(message);
+            self.broadcast(message);
             return Ok(());
         }
         let (queues, sinks) = self.route(message)?;
@@ -85,8 +85,8 @@ impl Shared {
         Ok(())
     }
 
-    fn tell(&self, notice: &Message) {
-        self.state().tell(&notice.body);
+    fn broadcast(&self, notice: &Message) {
+        self.state().broadcast(&notice.body);
         self.deliverable.notify_waiters();
     }
 
@@ -166,7 +166,7 @@ impl MemoryBroker {
     /// Publishes as another client, which no fault affects. Sinks of diverted queues don't get it.
     pub fn publish(&self, message: &Message) -> Result<(), PublishError> {
         if message.exchange == self.shared.fleet {
-            self.shared.tell(message);
+            self.shared.broadcast(message);
             return Ok(());
         }
         let (queues, _) = self.shared.route(message)?;
@@ -233,7 +233,7 @@ impl MemoryBroker {
 
     /// How many leases were granted so far. It stays the same while none moves.
     pub fn leases_given(&self) -> u64 {
-        self.shared.state().lines.leases_given
+        self.shared.state().lease_queues.leases_given
     }
 
     /// Removes the first message that is not with a consumer.

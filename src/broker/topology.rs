@@ -14,7 +14,7 @@ pub const OUTCOME_LOG: &str = "user.outcomes.log";
 pub const DEAD_LETTERS: &str = "user.dead-letters";
 /// An exchange and a queue for what the broker itself dead-letters. They are separate from `DEAD_LETTERS`, and only the
 /// broker's dead-lettering leads there, so headers can't make one kind of dead letter look like the other.
-pub const GIVEN_UP: &str = "user.dead-letters.by-broker";
+pub const BROKER_DEAD_LETTERS: &str = "user.dead-letters.by-broker";
 /// An exchange and a queue for messages that no binding takes.
 pub const UNROUTABLE: &str = "user.unroutable";
 
@@ -144,12 +144,12 @@ impl Topology {
             });
         }
         topology.exchanges.push(Exchange {
-            name: GIVEN_UP.to_owned(),
+            name: BROKER_DEAD_LETTERS.to_owned(),
             kind: ExchangeKind::Fanout,
             alternate: None,
         });
         topology.kept(DEAD_LETTERS, keeping(), "#");
-        topology.kept(GIVEN_UP, given_up(), "");
+        topology.kept(BROKER_DEAD_LETTERS, broker_dead_letter(), "");
         let log = outcome_log(config);
         topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
         topology.leases(config);
@@ -285,7 +285,7 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
 }
 
 /// One worker at a time consumes it.
-fn given_up() -> BTreeMap<&'static str, Argument> {
+fn broker_dead_letter() -> BTreeMap<&'static str, Argument> {
     let mut arguments = keeping();
     arguments.insert("x-single-active-consumer", Argument::Flag(true));
     arguments
@@ -311,7 +311,10 @@ fn taken_by_one(config: &Config) -> BTreeMap<&'static str, Argument> {
         ("x-queue-type", Argument::Text("quorum".to_owned())),
         ("x-single-active-consumer", Argument::Flag(true)),
         ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
-        ("x-dead-letter-exchange", Argument::Text(GIVEN_UP.to_owned())),
+        (
+            "x-dead-letter-exchange",
+            Argument::Text(BROKER_DEAD_LETTERS.to_owned()),
+        ),
         (
             "x-dead-letter-strategy",
             Argument::Text("at-least-once".to_owned()),
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_goes_to_the_unroutable() {
+    fn a_message_without_a_queue_goes_to_unroutable() {
         for exchange in partitioned(2).exchanges {
             let topic = exchange.kind == ExchangeKind::Topic;
             assert_eq!(exchange.alternate.is_some(), topic, "{}", exchange.name);

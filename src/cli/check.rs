@@ -11,7 +11,7 @@ use usher::contract::{Fault, Reason, UserId};
 use usher::provider::{Provider, TokenState};
 
 use super::exit::Exit;
-use super::{Context, assemble, print, surroundings};
+use super::{Context, assemble, print, token_exposure};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -79,7 +79,7 @@ pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let mut findings = vec![Finding::ok("configuration", "is complete")];
     findings.extend(broker::look(&config).await);
     findings.extend(
-        surroundings::look(&config.provider)
+        token_exposure::look(&config.provider)
             .into_iter()
             .map(|found| match found.warning {
                 true => Finding::warning(found.what, found.detail),

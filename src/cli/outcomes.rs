@@ -20,29 +20,29 @@ pub enum Settled {
     Failed,
 }
 
-/// The parts of an event that show which command is settled.
+/// The members of an event that show which command is settled.
 #[derive(Deserialize)]
-struct Told {
+struct EventLine {
     #[serde(rename = "type")]
     kind: String,
-    data: ToldData,
+    data: EventData,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ToldData {
+struct EventData {
     command_id: Option<String>,
 }
 
 impl Earlier {
     fn take_in(&mut self, line: &[u8]) -> serde_json::Result<()> {
-        let told: Told = serde_json::from_slice(line)?;
-        let settled = match told.kind.as_str() {
+        let event: EventLine = serde_json::from_slice(line)?;
+        let settled = match event.kind.as_str() {
             "USER_UPDATE_SUCCESS" => Settled::Succeeded,
             "USER_UPDATE_FAIL" => Settled::Failed,
             _ => return Ok(()),
         };
-        if let Some(id) = told.data.command_id {
+        if let Some(id) = event.data.command_id {
             self.settled.insert(id, settled);
         }
         Ok(())

@@ -15,12 +15,12 @@ use usher::worker::fleet::LOG_END_MAX;
 use usher::worker::{FleetSetup, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
-use super::{Context, assemble, signals, surroundings};
+use super::{Context, assemble, signals, token_exposure};
 
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let provider = assemble::provider(&config.provider)?;
-    surroundings::log(&config.provider);
+    token_exposure::log(&config.provider);
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
 

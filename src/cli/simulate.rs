@@ -249,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_that_cannot_be_is_refused_with_the_mend() {
-        for (line, mend) in [
+    fn an_impossible_quota_is_refused_with_the_remedy() {
+        for (line, remedy) in [
             ("--quota leaky", "sliding"),
             ("--window 0s", "longer than 0"),
             ("--window soon", "write a duration"),
@@ -260,7 +260,7 @@ mod tests {
             ("--dialect klingon", "write one of lenient, strict"),
         ] {
             let refused = quota(line).unwrap_err();
-            assert!(refused.contains(mend), "{refused}");
+            assert!(refused.contains(remedy), "{refused}");
         }
     }
 }

@@ -80,8 +80,11 @@ impl Sink for LineSink {
             return Ok(());
         };
         line.push(b'\n');
-        let (told, written) = oneshot::channel();
-        let waiting = Waiting { line, written: told };
+        let (sender, written) = oneshot::channel();
+        let waiting = Waiting {
+            line,
+            written: sender,
+        };
         let gone = || io::Error::from(ErrorKind::BrokenPipe);
         self.lines.send(waiting).await.map_err(|_| gone())?;
         Ok(written.await.map_err(|_| gone())??)
@@ -113,12 +116,12 @@ fn write_all(
                 first
             });
         }
-        let told = written.map_err(|error| error.kind());
+        let result = written.map_err(|error| error.kind());
         for one in taken.drain(..) {
             // An error means that the sender no longer waits.
-            let _ = one.written.send(told);
+            let _ = one.written.send(result);
         }
-        if told.is_err() {
+        if result.is_err() {
             return;
         }
     }
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_told_once_with_its_name_and_nothing_is_written_behind_half_a_line() {
+    async fn a_full_disk_is_reported_once_by_name_and_ends_the_writing() {
         let (written, failure) = (Arc::default(), watch::Sender::new(None));
         let disk = Box::new(Disk(Arc::clone(&written), 7));
         let form: Form = Box::new(|message: &Message| Ok(Some(message.body.to_vec())));

@@ -90,8 +90,8 @@ impl Display {
             let waiting = total.saturating_sub(done);
             let _infallible = write!(text, ", {waiting} waiting");
             if pace > 0.0 {
-                let left = Duration::from_secs_f64((waiting as f64 / pace).ceil());
-                let _infallible = write!(text, ", {pace:.0}/s, {} left", span(left));
+                let remaining = Duration::from_secs_f64((waiting as f64 / pace).ceil());
+                let _infallible = write!(text, ", {pace:.0}/s, {} left", span(remaining));
             }
         }
         if let Some(pause) = pause {

@@ -26,7 +26,7 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     if matches!(verb, Verb::Declare) {
         let declared = amqp::repartition(&config.broker, name).await;
         if let Some(changed) = declared.map_err(|error| exit::broker(&error))? {
-            say(&told(name, changed));
+            say(&describe(name, changed));
         }
     }
     let plan = amqp::plan(&config.broker, name)
@@ -42,7 +42,7 @@ pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     })
 }
 
-fn told(provider: &str, changed: Repartitioned) -> String {
+fn describe(provider: &str, changed: Repartitioned) -> String {
     let Repartitioned { from, to, unroutable } = changed;
     let meanwhile = match unroutable {
         0 => "no command was published meanwhile".to_owned(),

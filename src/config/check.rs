@@ -54,7 +54,7 @@ impl<'s> Check<'s> {
         Self { schema, problems }
     }
 
-    fn tell(&mut self, place: &Place, key: &str, detail: impl Into<String>) {
+    fn report(&mut self, place: &Place, key: &str, detail: impl Into<String>) {
         self.problems.push(Problem::new(place.clone(), key, detail));
     }
 
@@ -77,7 +77,7 @@ impl<'s> Check<'s> {
         }
         if !shape.takes(&node.written) {
             let detail = format!("is {}; write {}", kind_of(&node.written), form());
-            return self.tell(&node.place, key, detail);
+            return self.report(&node.place, key, detail);
         }
         let detail = match &mut node.written {
             Written::Table(_) => return self.table(node, shape, key),
@@ -104,7 +104,7 @@ impl<'s> Check<'s> {
             Written::Unread | Written::Null | Written::Bool(_) | Written::Date => None,
         };
         if let Some(detail) = detail {
-            self.tell(&node.place, key, detail);
+            self.report(&node.place, key, detail);
         }
     }
 
@@ -121,7 +121,7 @@ impl<'s> Check<'s> {
         for name in shape.required() {
             if !members.contains_key(name) {
                 let detail = shape.property(name).map_or_else(String::new, wanted);
-                self.tell(
+                self.report(
                     &node.place,
                     &below(key, name),
                     format!("is required; add it{detail}"),
@@ -165,7 +165,7 @@ impl<'s> Check<'s> {
                     ),
                 },
             };
-            self.tell(&node.place, &below(key, &shown(&name)), detail);
+            self.report(&node.place, &below(key, &shown(&name)), detail);
             if let Some(meant) = meant {
                 match members.entry(meant.to_owned()) {
                     Entry::Vacant(place) => drop(place.insert(node)),
@@ -199,17 +199,18 @@ impl<'s> Check<'s> {
             }),
         ] {
             if let Some(node) = tree.get(key)
-                && !self.told_of(key)
+                && !self.is_reported(key)
                 && let Some(form) = problem(&node.to_json())
             {
-                self.tell(&node.place, key, format!("is not valid; write {form}"));
+                self.report(&node.place, key, format!("is not valid; write {form}"));
             }
         }
     }
 
-    pub fn told_of(&self, key: &str) -> bool {
-        let within = |told: &str| {
-            told.strip_prefix(key)
+    pub fn is_reported(&self, key: &str) -> bool {
+        let within = |reported: &str| {
+            reported
+                .strip_prefix(key)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.problems.iter().any(|problem| within(&problem.key))

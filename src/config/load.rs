@@ -133,8 +133,8 @@ impl Sources<'_> {
         let refused = |line, detail: String| Problem::new(Place::File(line), "", detail);
         let text = read_text(path).map_err(|detail| self.error(vec![refused(None, detail)]))?;
         Node::from_toml(&text).map_err(|broken| {
-            let told = |broken: Broken| refused(broken.line, format!("is not TOML: {}", broken.detail));
-            self.error(broken.into_iter().map(told).collect())
+            let problem = |broken: Broken| refused(broken.line, format!("is not TOML: {}", broken.detail));
+            self.error(broken.into_iter().map(problem).collect())
         })
     }
 
@@ -152,11 +152,11 @@ impl Sources<'_> {
     fn error(&self, mut problems: Vec<Problem>) -> ConfigError {
         problems.sort_by(|one, other| (&one.place, &one.key).cmp(&(&other.place, &other.key)));
         ConfigError {
-            problems: problems.iter().map(|problem| self.told(problem)).collect(),
+            problems: problems.iter().map(|problem| self.describe(problem)).collect(),
         }
     }
 
-    fn told(&self, problem: &Problem) -> String {
+    fn describe(&self, problem: &Problem) -> String {
         let Problem { place, key, detail } = problem;
         let (origin, named) = match (place, self.file) {
             (Place::Variable(name), _) => (

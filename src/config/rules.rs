@@ -124,7 +124,7 @@ impl Check<'_> {
     /// A number, or a duration in seconds; `None` if it has a problem.
     fn measure(&self, tree: &Node, key: &str) -> Option<f64> {
         let shape = self.schema.get(key)?;
-        if self.told_of(key) {
+        if self.is_reported(key) {
             return None;
         }
         let value = match tree.get(key) {

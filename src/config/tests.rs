@@ -61,12 +61,12 @@ fn the_broker_has_one_address_or_several() {
     let variables = [("USHER_BROKER__URL", "amqp://c, amqp://d")];
     let config = read(&format!("{list}{MINIMAL}"), &variables).unwrap();
     assert_eq!(config.broker.url.count(), 2);
-    let told = "usher.toml:2: broker.url: is not valid; write amqp://";
+    let expected = "usher.toml:2: broker.url: is not valid; write amqp://";
     assert_refused(&[
         (
             &format!("[broker]\nurl = [\"amqp://a\", \"amq://usher:s3cret@b\"]{MINIMAL}"),
             &[],
-            told,
+            expected,
         ),
         (
             &format!("[broker]\nurl = []{MINIMAL}"),
@@ -118,7 +118,7 @@ fn the_contracts_example_is_read() {
 }
 
 #[test]
-fn the_environment_stands_above_the_file() {
+fn the_environment_overrides_the_file() {
     let variables = [
         ("USHER_PROVIDER__NAME", "karmo-au"),
         ("USHER_PROVIDER__RATE__PER_SECOND", "7"),
@@ -226,7 +226,7 @@ fn refusals_name_the_origin_the_key_and_the_remedy_and_no_value() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = r#"
         [providr]
         nmae = "zitadel-eu"
@@ -252,7 +252,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     ];
     let error = read(text, &variables).unwrap_err();
     assert!(!error.contains("s3cret"), "{error}");
-    let told: Vec<_> = error.lines().map(str::trim).collect();
+    let lines: Vec<_> = error.lines().map(str::trim).collect();
     let expected = [
         "15 problems in the configuration:",
         "usher.toml:2: providr: unknown key; did you mean provider?",
@@ -271,49 +271,49 @@ fn everything_that_is_wrong_is_told_at_once() {
         "environment variable USHER_PROVIDER_BASE_URL: unknown variable; did you mean USHER_PROVIDER__BASE_URL?",
         "environment variable USHER_X: unknown variable; remove it, or name a key as in USHER_PROVIDER__BASE_URL (`usher schema config` describes every key)",
     ];
-    assert_eq!(told, expected, "{error}");
+    assert_eq!(lines, expected, "{error}");
 }
 
 #[test]
 fn a_table_that_is_none_is_shown_as_one() {
     let error = read(MINIMAL, &[("USHER_LOG", "debug")]).unwrap_err();
-    let told = "environment variable USHER_LOG: is not valid; write JSON such as {\"format\":\"auto\"}, or a variable \
+    let expected = "environment variable USHER_LOG: is not valid; write JSON such as {\"format\":\"auto\"}, or a variable \
                 for each member";
-    assert_eq!(error, told);
+    assert_eq!(error, expected);
     let error = read("provider = 7", &[]).unwrap_err();
-    let told = "usher.toml:1: provider: is a number; write a table such as { auth = { token_file = \
+    let expected = "usher.toml:1: provider: is a number; write a table such as { auth = { token_file = \
                 \"/run/secrets/zitadel\" }, base_url = \"https://acme.zitadel.cloud\", kind = \"karmo\", name = \
                 \"zitadel-eu\" }";
-    assert_eq!(error, told);
+    assert_eq!(error, expected);
 }
 
 #[test]
-fn members_of_any_name_are_held_against_what_they_may_be() {
+fn members_of_any_name_are_checked_against_their_schema() {
     let text = "[provider]\nname = \"p\"\nkind = \"rest\"\nbase_url = \"https://a.example\"\nauth.token_file = \"/t\"\n\
                 [provider.rest]\nheaders = { x-a = 5, x-b = \"s3cret\" }\n\
                 constants = { a = 1, \"b.c\" = true, d = \"s3cret\", e.f = 2 }\n";
     let error = read(text, &[]).unwrap_err();
-    let told: Vec<_> = error.lines().map(str::trim).collect();
+    let lines: Vec<_> = error.lines().map(str::trim).collect();
     let expected = [
         "2 problems in the configuration:",
         "usher.toml:7: provider.rest.headers.x-a: is a number; write a string, in quotes",
         "usher.toml:8: provider.rest.constants.e: is a table; write a text, a number, true or false",
     ];
-    assert_eq!(told, expected, "{error}");
+    assert_eq!(lines, expected, "{error}");
 }
 
 #[test]
-fn every_place_where_toml_breaks_is_told() {
+fn each_toml_syntax_error_names_its_line() {
     let error = read("[provider]\nname = \"s3cret\nkind = s3cret\nrate = \n", &[]).unwrap_err();
     for line in [2, 3, 4] {
-        let told = format!("usher.toml:{line}: is not TOML: ");
-        assert!(error.contains(&told), "{error}");
+        let expected = format!("usher.toml:{line}: is not TOML: ");
+        assert!(error.contains(&expected), "{error}");
     }
     assert!(!error.contains("s3cret"), "{error}");
 }
 
 #[test]
-fn the_admin_port_s_token_has_one_place_and_that_is_no_file_of_settings() {
+fn the_admin_token_is_taken_from_the_environment_or_its_own_file_alone() {
     let cases: [Case; 2] = [
         (
             &format!("{MINIMAL}\n[admin]\ntoken = \"s3cret\""),
@@ -395,7 +395,7 @@ fn secrets_in_the_wrong_place_and_too_many_or_too_few_are_refused() {
 }
 
 #[test]
-fn rules_between_keys_are_told_at_the_key_that_is_set() {
+fn rules_between_keys_are_reported_at_the_key_that_is_set() {
     for (variable, value, expected) in [
         (
             "BROKER__CONSUMER_TIMEOUT",
@@ -468,8 +468,8 @@ fn publishing_looks_at_the_broker_table_alone() {
 #[test]
 fn a_missing_and_an_endless_file_are_named() {
     let error = load(Some(Path::new("/nowhere/usher.toml")), []).unwrap_err();
-    let told = error.to_string();
-    assert!(told.starts_with("/nowhere/usher.toml: can't be read: "), "{told}");
-    let told = read(&"# a comment\n".repeat(100_000), &[]).unwrap_err();
-    assert!(told.contains("is larger than 1048576 bytes"), "{told}");
+    let text = error.to_string();
+    assert!(text.starts_with("/nowhere/usher.toml: can't be read: "), "{text}");
+    let text = read(&"# a comment\n".repeat(100_000), &[]).unwrap_err();
+    assert!(text.contains("is larger than 1048576 bytes"), "{text}");
 }

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_undecodable() {
+    fn a_body_that_is_not_json_is_undecodable() {
         for body in ["", "{", "s3cret", "{} {}", "{}\u{feff}", &"[".repeat(4000)] {
             let (reason, _, detail) = refused(body);
             assert_eq!(reason, Reason::Undecodable, "{body}");
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_body_is_identified_as_far_as_it_can_be_told() {
+    fn a_refused_body_is_identified_as_far_as_possible() {
         let body = with_update(r#"{"email":"nope","phone":"x"}"#);
         let ident = Ident::of_refused(body.as_bytes(), Some("m1"), 0);
         assert_eq!(

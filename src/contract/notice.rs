@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_worker_sends_is_ignored_and_named() {
+    fn an_invalid_notice_is_ignored_and_its_fault_is_named() {
         let good = r#"{"worker":"a1","leases":[0,3],"pace":{"slowdowns":7,"floor":4.0,"plateau":5.0,"best":6.0,"age":1.5},"paused":{"cause":"outage","forMs":1,"sinceMs":0},"later":1}"#;
         assert_eq!(read(good).unwrap().leases, [0, 3]);
         let long = "x".repeat(WORKER_ID_BYTES_MAX + 1);

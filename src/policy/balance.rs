@@ -39,7 +39,7 @@ struct Other {
     leaving: bool,
     /// It was offered a lease while it held this many, and took none.
     takes_none: bool,
-    heard_at: Instant,
+    noticed_at: Instant,
 }
 
 /// A lease was released for these workers, each of which held `had`.
@@ -62,7 +62,7 @@ impl Balance {
         }
     }
 
-    pub fn heard(&mut self, worker: &WorkerId, leases: usize, leaving: bool, now: Instant) {
+    pub fn on_notice(&mut self, worker: &WorkerId, leases: usize, leaving: bool, now: Instant) {
         if *worker == self.me {
             return;
         }
@@ -70,7 +70,7 @@ impl Balance {
         let takes_none = before.is_some_and(|before| before.takes_none && before.leases == leases);
         if before.is_none() {
             self.others
-                .retain(|_, other| now.duration_since(other.heard_at) < SILENT_FOR);
+                .retain(|_, other| now.duration_since(other.noticed_at) < SILENT_FOR);
             if self.others.len() >= FLEET_MAX {
                 return;
             }
@@ -79,13 +79,13 @@ impl Balance {
             leases,
             leaving,
             takes_none,
-            heard_at: now,
+            noticed_at: now,
         };
         self.others.insert(worker.clone(), other);
     }
 
     fn present(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
-        let silent = move |other: &Other| now.duration_since(other.heard_at) >= SILENT_FOR;
+        let silent = move |other: &Other| now.duration_since(other.noticed_at) >= SILENT_FOR;
         self.others.iter().filter(move |(_, other)| !silent(other))
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn fleet(me: &str, partitions: u16, others: &[(&str, usize)]) -> Balance {
         let mut fleet = Balance::new(id(me), partitions);
         for (name, leases) in others {
-            fleet.heard(&id(name), *leases, false, Instant::now());
+            fleet.on_notice(&id(name), *leases, false, Instant::now());
         }
         fleet
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_richest_gives_to_the_poorest_one_for_each_that_is_missing() {
+    async fn the_worker_with_most_leases_releases_one_for_each_missing_lease() {
         let now = Instant::now();
         assert!(fleet("a", 4, &[("b", 0)]).gives_one_up(4, now));
         // One is on its way.
@@ -210,16 +210,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_goes_on_to_whoever_has_fewer_and_stays() {
+    async fn a_lease_is_passed_on_once_to_a_worker_with_fewer() {
         let now = Instant::now();
         let mut fleet = fleet("a", 8, &[("b", 1), ("c", 2)]);
         assert!(fleet.passes_on(2, now) && !fleet.passes_on(1, now));
-        fleet.heard(&id("b"), 1, true, now);
+        fleet.on_notice(&id("b"), 1, true, now);
         assert!(!fleet.passes_on(2, now), "b is leaving");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_silent_take_no_part() {
+    async fn silent_workers_do_not_count() {
         let mut fleet = fleet("a", 4, &[("b", 0)]);
         tokio::time::advance(SILENT_FOR).await;
         let now = Instant::now();
@@ -228,12 +228,12 @@ mod tests {
 
     /// It claims to hold nothing, and never takes what it is given: that comes back, and is given no more.
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_that_takes_nothing_moves_few_leases() {
+    async fn a_worker_that_takes_no_lease_moves_few_leases() {
         let mut fleet = fleet("a", 8, &[]);
         let mut given = 0;
         for second in 0..3600 {
             let now = Instant::now();
-            fleet.heard(&id("stranger"), 0, false, now);
+            fleet.on_notice(&id("stranger"), 0, false, now);
             if fleet.gives_one_up(8, now) {
                 given += 1;
                 assert!(second <= TAKEN_WITHIN.as_secs(), "after {second} s");
@@ -243,20 +243,20 @@ mod tests {
         assert!(given > 0);
         // Another one is no worse off for it.
         let now = Instant::now();
-        fleet.heard(&id("b"), 0, false, now);
+        fleet.on_notice(&id("b"), 0, false, now);
         assert!(fleet.gives_one_up(8, now));
-        fleet.heard(&id("b"), 1, false, now);
+        fleet.on_notice(&id("b"), 1, false, now);
         assert!(fleet.gives_one_up(7, now));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_by_the_thousand_are_few_offers_and_little_memory() {
+    async fn notices_of_thousands_of_unknown_workers_take_little_memory() {
         let mut fleet = fleet("a", 8, &[]);
         let mut seconds_of_giving = 0;
         for second in 0..1200 {
             let now = Instant::now();
             for n in 0..300 {
-                fleet.heard(&id(&format!("s{second}-{n}")), 0, false, now);
+                fleet.on_notice(&id(&format!("s{second}-{n}")), 0, false, now);
             }
             seconds_of_giving += u32::from(fleet.gives_one_up(8, now));
             assert!(fleet.others.len() <= FLEET_MAX);
@@ -267,7 +267,7 @@ mod tests {
 
     /// Any start comes to rest with shares that differ by one at most, and stays there.
     #[tokio::test(start_paused = true)]
-    async fn whoever_joins_or_leaves_shares_come_to_differ_by_one_at_most() {
+    async fn shares_differ_by_one_at_most_after_workers_join_or_leave() {
         let now = Instant::now();
         let mut rng = fastrand::Rng::with_seed(7);
         for partitions in [1, 2, 7, 16] {
@@ -282,7 +282,7 @@ mod tests {
                     let gives = (0..workers).find(|n| {
                         let mut fleet = Balance::new(names[*n].clone(), partitions);
                         for (other, leases) in held.iter().enumerate() {
-                            fleet.heard(&names[other], *leases, false, now);
+                            fleet.on_notice(&names[other], *leases, false, now);
                         }
                         fleet.gives_one_up(held[*n], now)
                     });

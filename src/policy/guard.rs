@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_its_share_of_dead_letters_shuts_it_until_it_is_opened() {
+    fn too_many_dead_letters_shut_the_guard_until_it_is_opened() {
         let mut guard = guard(0.5, 50);
         assert!((0..25).all(|_| admit(&mut guard, true)));
         assert_eq!(guard.shut_at(), None);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_says_alone_neither_shuts_it_nor_is_held_back() {
+    fn failures_by_the_commands_own_fault_neither_shut_the_guard_nor_wait() {
         let now = Instant::now();
         let mut guard = guard(0.5, 10);
         let wrong = [
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shut_it_is_named_with_counts_and_three_commands() {
+    fn the_reason_of_a_shut_guard_has_counts_and_three_commands() {
         let now = Instant::now();
         let mut guard = guard(0.5, 8);
         assert!(guard.admit(None, now));

@@ -31,7 +31,7 @@ use self::witnesses::Witnesses;
 use super::retry::{self, Schedule};
 use crate::contract::{Fault, UserId, WorkerId};
 
-pub use self::judgement::{Call, Cause, Judgement, Leave, ProbeId, Streak};
+pub use self::judgement::{Call, CallDecision, Cause, Judgement, ProbeId, Streak};
 pub use self::witnesses::Trouble;
 
 /// Failures in a row, of at least two users, that count as an outage.
@@ -74,7 +74,7 @@ pub struct Health {
     trial: Trial,
     gaps: Schedule,
     /// The worker whose notice caused the pause, while no call of this worker has confirmed it.
-    heard_of: Option<WorkerId>,
+    reported_by: Option<WorkerId>,
     /// Probes so far.
     probes: ProbeId,
     /// The longest gap while only a few users are denied: others have to be tried.
@@ -95,7 +95,7 @@ impl Health {
             control_failed: false,
             latest: Window::default(),
             trial: Trial::new(retry.elapsed_max),
-            heard_of: None,
+            reported_by: None,
             probes: 0,
             gap_max_denied: retry.delay_max,
             gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
@@ -104,11 +104,13 @@ impl Health {
     }
 
     /// Whether a call may be made now. A probe counts as in flight from here on.
-    pub fn leave(&mut self, now: Instant) -> Leave {
+    pub fn may_call(&mut self, now: Instant) -> CallDecision {
         match &self.state {
-            State::Well => return Leave::Call,
-            State::Paused { probe: Some(_), .. } => return Leave::ProbeIsOut,
-            State::Paused { next_probe, .. } if *next_probe > now => return Leave::NotBefore(*next_probe),
+            State::Well => return CallDecision::Call,
+            State::Paused { probe: Some(_), .. } => return CallDecision::ProbeIsOut,
+            State::Paused { next_probe, .. } if *next_probe > now => {
+                return CallDecision::NotBefore(*next_probe);
+            }
             State::Paused { .. } => {}
         }
         let control = self.control(now);
@@ -116,7 +118,7 @@ impl Health {
         if let State::Paused { probe, .. } = &mut self.state {
             *probe = Some(self.probes);
         }
-        Leave::Probe(self.probes, control)
+        CallDecision::Probe(self.probes, control)
     }
 
     /// When the next probe may be sent during a pause; `None` while one is in flight, or without a pause.
@@ -234,7 +236,7 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) {
         let after_theirs = until + self.gaps.next_and_a_little(rng);
-        self.heard_of = Some(worker.clone());
+        self.reported_by = Some(worker.clone());
         self.state = State::Paused {
             cause,
             since: now,
@@ -245,14 +247,14 @@ impl Health {
 
     /// Another worker has resumed. Workers that paused because of its notice resume, too.
     pub fn resumed_elsewhere(&mut self, worker: &WorkerId) {
-        if self.heard_of.as_ref() == Some(worker) {
+        if self.reported_by.as_ref() == Some(worker) {
             self.resume();
         }
     }
 
     /// Whether the pause is known only from another worker.
-    pub fn is_hearsay(&self) -> bool {
-        self.heard_of.is_some()
+    pub fn is_reported(&self) -> bool {
+        self.reported_by.is_some()
     }
 
     /// Sends the next probe at `at` at the latest.
@@ -270,7 +272,7 @@ impl Health {
     }
 
     fn resume(&mut self) {
-        self.heard_of = None;
+        self.reported_by = None;
         self.control_failed = false;
         self.state = State::Well;
         self.trial.begin_again();
@@ -438,7 +440,7 @@ impl Health {
     /// Starts a pause, or continues one after its probe failed. Answers of other calls, which were in
     /// flight when the pause began, have no effect.
     fn pause(&mut self, cause: Cause, probe: Option<ProbeId>, now: Instant, rng: &mut fastrand::Rng) {
-        self.heard_of = None;
+        self.reported_by = None;
         let is_probe = self.is_probe(probe);
         let since = match &self.state {
             State::Paused {

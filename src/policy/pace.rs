@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::learned::Course;
+use self::learned::PaceSearch;
 use self::rate::Quotas;
 use self::slots::Slots;
 use super::retry::Schedule;
@@ -34,7 +34,7 @@ const JITTER_MAX: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A worker without a share of the quota asks again after this.
-const NO_PART: Duration = Duration::from_secs(1);
+const NO_SHARE: Duration = Duration::from_secs(1);
 
 /// Longer waits are cut to a year, so that the clock can represent their end.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -51,7 +51,7 @@ pub struct Settings {
     pub clock: Clock,
 }
 
-/// A granted call, with the course's age at that time. The call's answer is reported with it.
+/// A granted call, with the search's age at that time. The call's answer is reported with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted {
     at: Instant,
@@ -69,11 +69,11 @@ impl Granted {
 pub struct Pace {
     settings: Settings,
     /// This worker's share of the fleet's quotas and of the fleet's learned pace.
-    part: f64,
+    quota_share: f64,
     /// Its slots, if it does not have the whole quota.
     slots: Option<Slots>,
     quotas: Quotas,
-    course: Course,
+    search: PaceSearch,
     /// Whether only the configured quotas limited the pace when it was last asked.
     was_full: bool,
     /// The time from which the gap to the next call is counted. For a call that caught up with a late timer, the time
@@ -82,7 +82,7 @@ pub struct Pace {
     /// The span, not counted yet, in which commands may be waiting for the pace since it last refused.
     waits: Option<(Instant, Instant)>,
     paused_until: Option<Instant>,
-    /// The part of it that the provider reported to this worker itself.
+    /// As much of it as the provider reported to this worker itself.
     throttled_until: Option<Instant>,
     /// When the first of the pauses began since which no call has passed.
     paused_since: Option<Instant>,
@@ -99,10 +99,10 @@ impl Pace {
         let share = settings.share;
         Self {
             settings: settings.clone(),
-            part: 1.0,
+            quota_share: 1.0,
             slots: None,
             quotas: Quotas::new(&settings.rates, share, 1.0, 1),
-            course: Course::new(settings.rates.ceiling(share), share),
+            search: PaceSearch::new(settings.rates.ceiling(share), share),
             was_full: true,
             last: None,
             waits: None,
@@ -117,28 +117,28 @@ impl Pace {
 
     /// Sets this worker's partitions out of `of`, and so its share of the quota.
     pub fn set_quota_share(&mut self, held: &[u16], of: u16) {
-        let part = held.len() as f64 / f64::from(of.max(1));
+        let quota_share = held.len() as f64 / f64::from(of.max(1));
         let slots = Slots::new(held, of);
-        if part != self.part || slots != self.slots {
+        if quota_share != self.quota_share || slots != self.slots {
             let Settings { rates, share, .. } = &self.settings;
             // Slots of neighbouring partitions follow each other directly. Higher rates have no slots.
             let has_moments = rates.ceiling(*share).is_none_or(slots::fit);
             let at_once = slots.as_ref().filter(|_| has_moments).map_or(1, Slots::held);
-            self.quotas = Quotas::new(rates, *share, part, at_once);
+            self.quotas = Quotas::new(rates, *share, quota_share, at_once);
             // The latest calls of the other workers are not known.
             self.quotas.forget_savings();
-            (self.part, self.slots) = (part, slots);
+            (self.quota_share, self.slots) = (quota_share, slots);
         }
     }
 
-    pub fn has_part(&self) -> bool {
-        self.part > 0.0
+    pub fn has_quota_share(&self) -> bool {
+        self.quota_share > 0.0
     }
 
     /// Takes one permit, or says when to ask again.
     pub fn take(&mut self, now: Instant) -> Result<Granted, Instant> {
-        if !self.has_part() {
-            return Err(now + NO_PART);
+        if !self.has_quota_share() {
+            return Err(now + NO_SHARE);
         }
         if let Some(until) = self.paused_until {
             if until > now {
@@ -150,7 +150,7 @@ impl Pace {
         }
         self.count_wait(now);
         self.waits = None;
-        let is_full = self.course.is_full(now);
+        let is_full = self.search.is_full(now);
         if is_full && !self.was_full {
             // Bursts were saved up while the pace was lower: a fleet would spend them all in one second.
             self.quotas.forget_savings();
@@ -159,7 +159,7 @@ impl Pace {
         match self.due(now) {
             Ok(due) => {
                 self.last = Some(due);
-                let age = self.course.known().age;
+                let age = self.search.known().age;
                 Ok(Granted { at: now, age })
             }
             Err(at) => {
@@ -177,7 +177,7 @@ impl Pace {
     }
 
     fn count_wait(&mut self, now: Instant) {
-        self.course.used(self.waited(now));
+        self.search.used(self.waited(now));
         if let Some((from, to)) = &mut self.waits {
             *from = now.min(*to);
         }
@@ -207,13 +207,13 @@ impl Pace {
             .slots
             .as_ref()
             .filter(|_| !self.settings.rates.has_bursts())?;
-        slots.around(self.course.agreed(now)?, self.settings.clock)
+        slots.around(self.search.agreed(now)?, self.settings.clock)
     }
 
     /// The gap between this worker's calls. However small its share, a worker is never slower than the slowest fleet:
     /// otherwise it could not see that the provider accepts calls again.
     fn gap(&self, now: Instant) -> Duration {
-        let pace = self.per_second(now).max(self.course.least(self.part));
+        let pace = self.per_second(now).max(self.search.least(self.quota_share));
         Duration::from_secs_f64(1.0 / pace)
     }
 
@@ -237,7 +237,7 @@ impl Pace {
             self.gaps.reset();
             self.paused_since = Some(now);
             // Only here: if no call has passed, the pace is not the cause.
-            self.course.throttled(granted.age);
+            self.search.throttled(granted.age);
         }
         let gap = self.gaps.whole();
         let wait = retry_after.map_or(gap, |wait| if self.passed { wait } else { wait.max(gap) });
@@ -268,16 +268,16 @@ impl Pace {
     }
 
     /// Takes in what another worker has learned of the pace.
-    pub fn hear(&mut self, heard: Learned, now: Instant) {
+    pub fn merge(&mut self, other: Learned, now: Instant) {
         self.count_wait(now);
-        if self.course.hear(heard) {
+        if self.search.merge(other) {
             self.slowed(now);
         }
     }
 
     /// What this worker's notices say of the pace.
     pub fn learned(&self, now: Instant) -> Learned {
-        let known = self.course.known();
+        let known = self.search.known();
         let age = known.age + self.waited(now).as_secs_f64();
         Learned { age, ..known }
     }
@@ -288,24 +288,24 @@ impl Pace {
             return;
         }
         if !self.passed && self.gaps.has_grown() {
-            self.course.resume_gently();
+            self.search.resume_gently();
         }
         self.passed = true;
     }
 
     /// Drops pauses that are known only from other workers.
-    pub fn forget_hearsay(&mut self) {
+    pub fn forget_reported(&mut self) {
         self.paused_until = self.throttled_until;
     }
 
     /// Takes in the hint of an answer's headers.
-    pub fn told(&mut self, told: RateLimitHint, now: Instant) {
-        self.course.told(told, now);
+    pub fn on_rate_limit_hint(&mut self, hint: RateLimitHint, now: Instant) {
+        self.search.on_rate_limit_hint(hint, now);
     }
 
     /// After an outage: returns gradually to the earlier pace.
     pub fn resume_gently(&mut self) {
-        self.course.resume_gently();
+        self.search.resume_gently();
     }
 
     /// An operator ends the pause.
@@ -329,16 +329,16 @@ impl Pace {
 
     /// Calls per second that this worker may make now.
     pub fn per_second(&self, now: Instant) -> f64 {
-        self.fleet_per_second(now) * self.part
+        self.fleet_per_second(now) * self.quota_share
     }
 
     /// Calls per second of the whole fleet.
     pub fn fleet_per_second(&self, now: Instant) -> f64 {
-        self.course.per_second(now)
+        self.search.per_second(now)
     }
 
     /// What determines the pace.
     pub fn why(&self, now: Instant) -> &'static str {
-        self.course.why(now)
+        self.search.why(now)
     }
 }

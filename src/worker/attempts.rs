@@ -119,19 +119,19 @@ enum Next {
 }
 
 impl Caller {
-    /// Runs until `leave` is cancelled: a call in flight is then finished, and no other is made.
+    /// Runs until `cancel` is cancelled: a call in flight is then finished, and no other is made.
     pub async fn attempt(
         &self,
         command: &UpdateUser,
         delivery: &Delivery,
         admission: Admission,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Attempted {
         let mut attempts = Attempts {
             caller: self,
             command,
             delivery,
-            leave,
+            cancel,
             schedule: Schedule::new(&self.retry),
             rng: self.gate.rng(),
             attempts: 0,
@@ -181,7 +181,7 @@ struct Attempts<'a> {
     caller: &'a Caller,
     command: &'a UpdateUser,
     delivery: &'a Delivery,
-    leave: &'a CancellationToken,
+    cancel: &'a CancellationToken,
     schedule: Schedule,
     rng: fastrand::Rng,
     /// Calls that count as attempts. Those that failed through no fault of the command don't.
@@ -318,7 +318,7 @@ impl Attempts<'_> {
         let answer = self
             .timed("read", self.provider().read(&self.command.user_id))
             .await;
-        permit.tell(self.provider());
+        permit.read_headers(self.provider());
         match answer {
             Ok(user) => {
                 self.log_call("read", Ok(()), start, Duration::ZERO);
@@ -340,7 +340,7 @@ impl Attempts<'_> {
             done => self.provider().update_further(self.command, current, done),
         };
         let answer = self.timed("write", call).await;
-        permit.tell(self.provider());
+        permit.read_headers(self.provider());
         let error = match answer {
             Ok(updated) => {
                 self.log_call("write", Ok(()), start, Duration::ZERO);

@@ -21,16 +21,16 @@ impl Background {
     }
 
     /// Waits until one of the tasks ends, the reconciler included. Returns its name.
-    pub(super) async fn ended(&mut self, letters: Option<&mut ReconcilerTask>) -> &'static str {
-        let of_letters = async {
-            match letters {
-                Some(letters) => letters.ended().await,
+    pub(super) async fn ended(&mut self, reconciler: Option<&mut ReconcilerTask>) -> &'static str {
+        let reconciler_ended = async {
+            match reconciler {
+                Some(reconciler) => reconciler.ended().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             Some(Ok(name)) = self.0.join_next() => name,
-            () = of_letters => "letters",
+            () = reconciler_ended => "reconciler",
         }
     }
 

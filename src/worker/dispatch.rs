@@ -52,7 +52,7 @@ pub struct Worker {
     pub(super) runner: Arc<Runner>,
     /// `None`: this is the only worker, and no other worker ever received its commands.
     pub(super) fleet: Option<Arc<Fleet>>,
-    pub(super) letters: Option<ReconcilerTask>,
+    pub(super) reconciler: Option<ReconcilerTask>,
     pub(super) partitions: u16,
     pub(super) held: BTreeMap<broker::Partition, Partition>,
     pub(super) given: BTreeMap<broker::Partition, Given>,
@@ -116,12 +116,12 @@ impl Worker {
 
     async fn end(mut self, stopped: Stopped) {
         self.tasks.shutdown().await;
-        if let Some(letters) = self
-            .letters
+        if let Some(reconciler) = self
+            .reconciler
             .take()
             .filter(|_| !matches!(stopped, Stopped::Cut | Stopped::Broken))
         {
-            letters.end().await;
+            reconciler.end().await;
         }
         self.keepers.shutdown().await;
         // Nothing is in flight any more: unsettled deliveries go back to the broker, in order.
@@ -164,14 +164,14 @@ impl Worker {
                     self.stop_by = Some(Instant::now() + GOODBYE_MAX);
                     return Stopped::Cut;
                 }
-                name = self.keepers.ended(self.letters.as_mut()) => {
+                name = self.keepers.ended(self.reconciler.as_mut()) => {
                     tracing::error!(task = name, "worker: a background task has ended; stopping");
                     self.stop_by = Some(Instant::now() + GOODBYE_MAX);
                     return Stopped::Broken;
                 }
                 () = &mut draining, if stop != Some(Stopped::Drained) => {
                     stop = Some(Stopped::Drained);
-                    self.leave_all("worker: draining");
+                    self.release_all("worker: draining");
                     let (stop_by, cut_at) = self.deadlines(self.grace_period);
                     self.stop_by = Some(stop_by);
                     grace.as_mut().reset(cut_at);
@@ -184,7 +184,7 @@ impl Worker {
                 Some(finished) = self.tasks.join_next() => self.take_in(finished),
                 Some(Ok(lease)) = self.entering.join_next() => self.enter(lease),
                 _ = look.tick(), if stop.is_none() => self.look(),
-                () = heard(fleet.as_deref()), if stop.is_none() => self.balance(),
+                () = notice_received(fleet.as_deref()), if stop.is_none() => self.balance(),
                 arrival = self.consumer.next(), if stop != Some(Stopped::InputEnded) => match arrival {
                     Some(Arrival::Delivery(delivery)) => self.dispatch(delivery),
                     Some(Arrival::Leased(lease)) => self.leased(lease, stop.is_some()),
@@ -200,8 +200,8 @@ impl Worker {
             self.consumer.claim(partition);
         }
         if let Some(fleet) = &self.fleet {
-            fleet.leaves(false);
-            fleet.takes_part();
+            fleet.set_leaving(false);
+            fleet.join();
         }
     }
 
@@ -229,11 +229,11 @@ impl Worker {
             return;
         }
         given.passed_on_at = None;
-        let leave = self.shutdown.leave();
+        let cancel = self.shutdown.cancel_token();
         match self.held.get_mut(&number) {
-            Some(partition) => partition.again(lease, leave),
+            Some(partition) => partition.again(lease, cancel),
             None => {
-                self.held.insert(number, Partition::new(lease, leave));
+                self.held.insert(number, Partition::new(lease, cancel));
             }
         }
         tracing::info!(partition = number, "worker: holds the lease");
@@ -269,7 +269,7 @@ impl Worker {
         let Some(partition) = self.held.get_mut(&number).filter(|held| held.lease == lease) else {
             return;
         };
-        let count = partition.leave(Stage::Lost);
+        let count = partition.release(Stage::Lost);
         if partition.running == 0 {
             self.held.remove(&number);
         }
@@ -278,11 +278,11 @@ impl Worker {
     }
 
     /// Releases the lease once nothing of the partition is in flight any more.
-    fn give_up(&mut self, number: broker::Partition) {
+    fn release(&mut self, number: broker::Partition) {
         let Some(partition) = self.held.get_mut(&number).filter(|held| held.is_held()) else {
             return;
         };
-        let count = partition.leave(Stage::Leaving);
+        let count = partition.release(Stage::Releasing);
         self.release_if_done(number);
         self.count_leases();
         self.moved(|progress| progress.returned += count);
@@ -293,7 +293,7 @@ impl Worker {
             return;
         };
         match partition.stage {
-            Stage::Leaving => {
+            Stage::Releasing => {
                 partition.stage = Stage::Released;
                 self.consumer.release(number);
                 self.given.entry(number).or_default().claim_at = Some(Instant::now() + CLAIM_AGAIN);
@@ -306,16 +306,16 @@ impl Worker {
     }
 
     /// Releases all leases and withdraws all claims.
-    pub(super) fn leave_all(&mut self, why: &'static str) {
+    pub(super) fn release_all(&mut self, why: &'static str) {
         let before = self.progress.borrow().returned;
         for number in 0..self.partitions {
             match self.held.get(&number).is_some_and(Partition::is_held) {
-                true => self.give_up(number),
+                true => self.release(number),
                 false => self.release_unheld(number),
             }
         }
         if let Some(fleet) = &self.fleet {
-            fleet.leaves(true);
+            fleet.set_leaving(true);
         }
         self.given.clear();
         tracing::info!(
@@ -325,13 +325,13 @@ impl Worker {
         );
     }
 
-    /// A partition that is already leaving is released when its commands are done.
+    /// A partition that is already being released is released when its commands are done.
     fn release_unheld(&mut self, number: broker::Partition) {
-        let leaving = self
+        let releasing = self
             .held
             .get(&number)
-            .is_some_and(|partition| partition.stage == Stage::Leaving);
-        if !leaving {
+            .is_some_and(|partition| partition.stage == Stage::Releasing);
+        if !releasing {
             self.consumer.release(number);
         }
     }
@@ -387,7 +387,7 @@ impl Worker {
             partition = number,
             "worker: releases a lease for a worker that has fewer"
         );
-        self.give_up(number);
+        self.release(number);
     }
 
     fn dispatch(&mut self, delivery: Delivery) {
@@ -426,7 +426,7 @@ impl Worker {
             let merged = partition.merged(&received, &self.runner);
             partition.running += 1;
             self.riding += merged.len();
-            let received = run_received(self.runner.clone(), received, merged, partition.leave.clone());
+            let received = run_received(self.runner.clone(), received, merged, partition.cancel.clone());
             // Boxed: the future is large, and spawning moves it about ten times.
             self.tasks.spawn(Box::pin(received));
         }
@@ -472,14 +472,14 @@ impl Worker {
         self.progress.send_modify(|progress| {
             change(progress);
             progress.running = self.tasks.len() + self.riding;
-            progress.parked = self.held.values().map(|held| held.lanes.parked()).sum();
+            progress.queued = self.held.values().map(|held| held.lanes.queued()).sum();
         });
     }
 }
 
-async fn heard(fleet: Option<&Fleet>) {
+async fn notice_received(fleet: Option<&Fleet>) {
     match fleet {
-        Some(fleet) => fleet.heard().await,
+        Some(fleet) => fleet.notice_received().await,
         None => std::future::pending().await,
     }
 }

@@ -31,8 +31,8 @@ const FIRST: Partition = 0;
 pub const LOG_END_MAX: usize = 1000;
 
 /// News is published within the first of these; an unchanged notice is repeated after the second.
-const TELL_NEWS_EVERY: Duration = Duration::from_millis(250);
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const NEWS_EVERY: Duration = Duration::from_millis(250);
+const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Settings {
     pub provider: ProviderName,
@@ -57,11 +57,11 @@ pub struct Fleet {
     holders: Mutex<Holders>,
     ignored: Mutex<Ignored>,
     pub(super) lifecycle: Lifecycle,
-    standing: Mutex<Standing>,
+    own: Mutex<Own>,
     /// Something about this worker has to be published.
     news: Notify,
     /// A notice arrived that may change the balance.
-    heard: Notify,
+    notice_received: Notify,
     /// Whether the log is to be followed.
     follow: watch::Sender<bool>,
     /// Whether the log was read up to the present once.
@@ -69,8 +69,8 @@ pub struct Fleet {
     /// How far the current reading of the log has come.
     read: watch::Sender<Read>,
     /// The latest dead letter of the broker's own, for the reconciler. A later one shows that the one before is stale.
-    given_up: Mutex<Option<Delivery>>,
-    gave_up: Notify,
+    broker_dead_letter: Mutex<Option<Delivery>>,
+    dead_letter_arrived: Notify,
     /// Whether the log is read for every provider: the broker's own dead letters may belong to any of them.
     all_providers: watch::Sender<AllProviders>,
     barriers: AtomicU64,
@@ -100,11 +100,11 @@ enum AllProviders {
 
 /// What this worker's notices say of it, besides the gate's state.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Standing {
+struct Own {
     leases: Vec<Partition>,
     leaving: bool,
     /// It claims leases: workers that hold many may release some.
-    takes_part: bool,
+    joined: bool,
     /// It holds the first lease, or held it last.
     speaks: bool,
 }
@@ -133,14 +133,14 @@ impl Fleet {
             publisher,
             gate,
             ledger,
-            standing: Mutex::default(),
+            own: Mutex::default(),
             news: Notify::new(),
-            heard: Notify::new(),
+            notice_received: Notify::new(),
             follow: watch::Sender::new(true),
             caught_up: watch::Sender::new(false),
             read: watch::Sender::new(Read::Nothing),
-            given_up: Mutex::default(),
-            gave_up: Notify::new(),
+            broker_dead_letter: Mutex::default(),
+            dead_letter_arrived: Notify::new(),
             all_providers: watch::Sender::new(AllProviders::Unread),
             barriers: AtomicU64::new(0),
             proven: OnceCell::new(),
@@ -148,29 +148,29 @@ impl Fleet {
     }
 
     /// This worker claims leases.
-    pub fn takes_part(&self) {
-        lock(&self.standing).takes_part = true;
+    pub fn join(&self) {
+        lock(&self.own).joined = true;
         self.news.notify_one();
     }
 
     pub fn holds(&self, leases: Vec<Partition>) {
-        let mut standing = lock(&self.standing);
-        standing.speaks |= leases.contains(&FIRST);
-        standing.leases = leases;
-        drop(standing);
+        let mut own = lock(&self.own);
+        own.speaks |= leases.contains(&FIRST);
+        own.leases = leases;
+        drop(own);
         self.news.notify_one();
     }
 
     /// Sets whether this worker wants no more leases, permanently or for now.
-    pub fn leaves(&self, leaving: bool) {
-        lock(&self.standing).leaving = leaving;
+    pub fn set_leaving(&self, leaving: bool) {
+        lock(&self.own).leaving = leaving;
         self.news.notify_one();
     }
 
     /// Whether this worker publishes the events that are published once for the whole fleet. While all workers rest
     /// none holds a lease, and the last holder of the first one still does.
     pub(super) fn speaks(&self) -> bool {
-        lock(&self.standing).speaks
+        lock(&self.own).speaks
     }
 
     /// Whether known workers hold all leases.
@@ -210,71 +210,71 @@ impl Fleet {
     }
 
     /// Waits for a notice that may change the balance.
-    pub async fn heard(&self) {
-        self.heard.notified().await;
+    pub async fn notice_received(&self) {
+        self.notice_received.notified().await;
     }
 
-    fn gave_up(&self, delivery: Delivery) {
-        *lock(&self.given_up) = Some(delivery);
-        self.gave_up.notify_one();
+    fn on_broker_dead_letter(&self, delivery: Delivery) {
+        *lock(&self.broker_dead_letter) = Some(delivery);
+        self.dead_letter_arrived.notify_one();
     }
 
     /// Waits for the next command that the broker itself dead-lettered.
-    pub(super) async fn given_up(&self) -> Delivery {
+    pub(super) async fn broker_dead_letter(&self) -> Delivery {
         loop {
-            if let Some(delivery) = lock(&self.given_up).take() {
+            if let Some(delivery) = lock(&self.broker_dead_letter).take() {
                 return delivery;
             }
-            self.gave_up.notified().await;
+            self.dead_letter_arrived.notified().await;
         }
     }
 
     /// Publishes this worker's news, and regularly that it is alive. Never ends.
-    pub(super) async fn tell(self: Arc<Self>) {
-        let mut tick = interval(TELL_NEWS_EVERY);
+    pub(super) async fn publish_notices(self: Arc<Self>) {
+        let mut tick = interval(NEWS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<(Notice, Instant)> = None;
+        let mut sent: Option<(Notice, Instant)> = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = self.news.notified() => {}
             }
             self.look_at_holders();
-            if !lock(&self.standing).takes_part {
+            if !lock(&self.own).joined {
                 continue;
             }
             let notice = self.notice();
-            let is_news = told
+            let is_news = sent
                 .as_ref()
-                .is_none_or(|(before, at)| is_news(before, &notice) || at.elapsed() >= TELL_EVERY);
+                .is_none_or(|(before, at)| is_news(before, &notice) || at.elapsed() >= NOTICE_EVERY);
             if is_news {
                 // A lost notice is followed by the next.
-                let _ = timeout(TELL_EVERY, self.publisher.publish(&self.message(&notice))).await;
-                told = Some((notice, Instant::now()));
+                let _ = timeout(NOTICE_EVERY, self.publisher.publish(&self.message(&notice))).await;
+                sent = Some((notice, Instant::now()));
             }
         }
     }
 
-    /// The holders are unknown while this worker takes no part or is disconnected.
+    /// The holders are unknown while this worker has not joined or is disconnected.
     fn look_at_holders(&self) {
-        let standing = lock(&self.standing).clone();
+        let own = lock(&self.own).clone();
         let linked = matches!(*self.publisher.link().borrow(), Link::Up);
         let now = Instant::now();
         let mut holders = lock(&self.holders);
-        match standing.takes_part && !standing.leaving && linked {
-            true => holders.heard(&standing.leases, now),
+        match own.joined && !own.leaving && linked {
+            true => holders.on_notice(&own.leases, now),
             false => holders.begin(now),
         }
         holders.say(now);
     }
 
     fn notice(&self) -> Notice {
-        let standing = lock(&self.standing).clone();
-        let (paused, pace) = self.gate.to_tell();
+        let own = lock(&self.own).clone();
+        let (paused, pace) = self.gate.announcement();
         Notice {
             worker: self.me.clone(),
-            leases: standing.leases,
-            leaving: standing.leaving,
+            leases: own.leases,
+            leaving: own.leaving,
             paused,
             pace,
         }
@@ -292,7 +292,7 @@ impl Fleet {
         }
     }
 
-    fn hear(&self, notice: &[u8]) {
+    fn on_notice(&self, notice: &[u8]) {
         let now = Instant::now();
         let notice = match Notice::read(notice, self.settings.partitions) {
             Ok(notice) => notice,
@@ -302,16 +302,16 @@ impl Fleet {
             return;
         }
         let mine = {
-            let mut standing = lock(&self.standing);
-            standing.speaks &= standing.leases.contains(&FIRST) || !notice.leases.contains(&FIRST);
-            standing.leases.clone()
+            let mut own = lock(&self.own);
+            own.speaks &= own.leases.contains(&FIRST) || !notice.leases.contains(&FIRST);
+            own.leases.clone()
         };
         // A lease that this worker holds is not another worker's, whatever its notice says.
         let leases = notice.leases.iter().filter(|lease| !mine.contains(lease)).count();
-        lock(&self.balance).heard(&notice.worker, leases, notice.leaving, now);
-        lock(&self.holders).heard(&notice.leases, now);
-        self.gate.hear(&notice);
-        self.heard.notify_one();
+        lock(&self.balance).on_notice(&notice.worker, leases, notice.leaving, now);
+        lock(&self.holders).on_notice(&notice.leases, now);
+        self.gate.on_notice(&notice);
+        self.notice_received.notify_one();
     }
 }
 

@@ -210,14 +210,14 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    pub fn has_part(&self) -> bool {
-        self.lock().pace.has_part()
+    pub fn has_quota_share(&self) -> bool {
+        self.lock().pace.has_quota_share()
     }
 
     /// What this worker's notices say of the gate: the pause, and the fleet's pace.
-    pub fn to_tell(&self) -> (Option<Paused>, Learned) {
+    pub fn announcement(&self) -> (Option<Paused>, Learned) {
         let (state, now) = (self.lock(), Instant::now());
-        (state.pause_to_tell(now), state.pace.learned(now))
+        (state.pause_to_announce(now), state.pace.learned(now))
     }
 
     /// When a call last passed.
@@ -226,8 +226,8 @@ impl Gate {
     }
 
     /// Takes in the notice of another worker of the fleet.
-    pub fn hear(&self, notice: &Notice) {
-        self.lock().hear(notice, Instant::now());
+    pub fn on_notice(&self, notice: &Notice) {
+        self.lock().on_notice(notice, Instant::now());
         self.changed.notify_one();
     }
 
@@ -265,9 +265,9 @@ impl Permit {
     }
 
     /// Reports the rate-limit hint of the answer's headers.
-    pub fn tell(&self, provider: &dyn Provider) {
-        if let Some(told) = provider.access().rate_limit_hint() {
-            self.gate.lock().pace.told(told, Instant::now());
+    pub fn read_headers(&self, provider: &dyn Provider) {
+        if let Some(hint) = provider.access().rate_limit_hint() {
+            self.gate.lock().pace.on_rate_limit_hint(hint, Instant::now());
         }
     }
 

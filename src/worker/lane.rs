@@ -16,14 +16,14 @@ struct Lane<T> {
 #[derive(Debug)]
 pub struct Lanes<T> {
     lanes: HashMap<UserId, Lane<T>>,
-    parked: usize,
+    queued: usize,
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
         Self {
             lanes: HashMap::new(),
-            parked: 0,
+            queued: 0,
         }
     }
 }
@@ -43,7 +43,7 @@ impl<T> Lanes<T> {
             TrafficClass::Interactive => lane.interactive.push_back(command),
             TrafficClass::Bulk => lane.bulk.push_back(command),
         }
-        self.parked += 1;
+        self.queued += 1;
         None
     }
 
@@ -52,7 +52,7 @@ impl<T> Lanes<T> {
         let lane = self.lanes.get_mut(user)?;
         let next = lane.interactive.pop_front().or_else(|| lane.bulk.pop_front());
         match next {
-            Some(_) => self.parked -= 1,
+            Some(_) => self.queued -= 1,
             None => {
                 self.lanes.remove(user);
             }
@@ -80,17 +80,17 @@ impl<T> Lanes<T> {
         while waiting.front().is_some_and(&mut is_wanted) {
             taken.extend(waiting.pop_front());
         }
-        self.parked -= taken.len();
+        self.queued -= taken.len();
         taken
     }
 
-    pub fn parked(&self) -> usize {
-        self.parked
+    pub fn queued(&self) -> usize {
+        self.queued
     }
 
     /// Removes all queued commands. Users with a running command keep their lanes.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.parked = 0;
+        self.queued = 0;
         self.lanes
             .values_mut()
             .flat_map(|lane| lane.interactive.drain(..).chain(lane.bulk.drain(..)))
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(lanes.arrive(&user("a"), Interactive, 2), None);
         assert_eq!(lanes.arrive(&user("a"), Interactive, 3), None);
         assert_eq!(lanes.arrive(&user("b"), Interactive, 4), Some(4));
-        assert_eq!(lanes.parked(), 2);
+        assert_eq!(lanes.queued(), 2);
         assert_eq!(lanes.done(&user("a")), Some(2));
         assert_eq!(lanes.done(&user("a")), Some(3));
         assert_eq!(lanes.done(&user("a")), None);
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_in_the_same_class_can_be_taken_together() {
+    fn queued_commands_of_one_class_can_be_taken_together() {
         let mut lanes = Lanes::default();
         for n in 0..5 {
             lanes.arrive(&user("a"), Bulk, n);
         }
         assert!(lanes.take_while(&user("a"), Interactive, |_| true).is_empty());
         assert_eq!(lanes.take_while(&user("a"), Bulk, |n| *n < 3), [1, 2]);
-        assert_eq!(lanes.parked(), 2);
+        assert_eq!(lanes.queued(), 2);
         lanes.arrive(&user("a"), Interactive, 5);
         let taken = lanes.take_while(&user("a"), Bulk, |_| true);
         assert!(taken.is_empty(), "another goes first");
@@ -148,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_can_be_given_up() {
+    fn queued_commands_can_be_dropped() {
         let mut lanes = Lanes::default();
         for n in 0..3 {
             lanes.arrive(&user("a"), Interactive, n);
         }
         assert_eq!(lanes.drain().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(lanes.parked(), 0);
+        assert_eq!(lanes.queued(), 0);
         assert_eq!(lanes.arrive(&user("a"), Interactive, 3), None, "0 runs still");
         assert_eq!(lanes.done(&user("a")), Some(3));
     }

@@ -406,7 +406,7 @@ impl State {
             return;
         }
         if let Some(user) = user {
-            self.versions.told(user, id, time, part);
+            self.versions.record(user, id, time, part);
         }
         match &mut self.earlier {
             Some(earlier) if part == LogPart::Earlier => earlier.oldest_first.push_back((id, time)),

@@ -38,7 +38,7 @@ const CALM_FOR: Duration = Duration::from_secs(5);
 
 /// The pause that was published last, unless its end was published too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
+struct Published {
     id: Uuid,
     cause: PauseCause,
     since: Timestamp,
@@ -49,8 +49,8 @@ struct Told {
 pub(super) struct Lifecycle {
     provider: ProviderName,
     clock: Clock,
-    told: Mutex<Option<Told>>,
-    /// `told` is the latest: events of the log's older part no longer matter.
+    published: Mutex<Option<Published>>,
+    /// `published` is the latest: events of the log's older part no longer matter.
     latest: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ impl Lifecycle {
         Self {
             provider,
             clock,
-            told: Mutex::default(),
+            published: Mutex::default(),
             latest: AtomicBool::new(false),
         }
     }
@@ -81,31 +81,34 @@ impl Lifecycle {
         let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body) else {
             return;
         };
-        let mut told = self.told();
+        let mut published = self.published();
         match event.body {
-            LifecycleBody::Paused(_) if told.as_ref().is_some_and(|told| told.id == event.id) => {}
+            LifecycleBody::Paused(_)
+                if published
+                    .as_ref()
+                    .is_some_and(|published| published.id == event.id) => {}
             LifecycleBody::Paused(paused) => {
-                *told = Some(Told {
+                *published = Some(Published {
                     id: event.id,
                     cause: paused.cause,
                     since: paused.since,
                     seen: false,
                 });
             }
-            LifecycleBody::Resumed(_) => *told = None,
+            LifecycleBody::Resumed(_) => *published = None,
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, Option<Told>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn published(&self) -> MutexGuard<'_, Option<Published>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next event to publish.
     fn next(&self, pause: Option<&Pause>, calm: Calm, now: Instant) -> Option<LifecycleEvent> {
-        let told = self.told().clone();
+        let published = self.published().clone();
         let wall = self.clock.now();
-        match (told, pause.and_then(|pause| worth_telling(pause, now))) {
-            (Some(told), Some((cause, ..))) if told.cause == cause => None,
+        match (published, pause.and_then(|pause| worth_publishing(pause, now))) {
+            (Some(published), Some((cause, ..))) if published.cause == cause => None,
             (_, Some((cause, since, until))) => {
                 let before = |span: Duration| SignedDuration::try_from(span).unwrap_or_default();
                 let paused = ProviderPaused {
@@ -117,19 +120,24 @@ impl Lifecycle {
                 };
                 Some(LifecycleEvent::paused(&self.provider, paused, wall))
             }
-            (Some(told), None) if calm.proves_an_end(told.seen, now) => {
-                let (cause, since) = (told.cause, told.since);
+            (Some(published), None) if calm.proves_an_end(published.seen, now) => {
+                let (cause, since) = (published.cause, published.since);
                 let resumed = ProviderResumed { cause, since };
-                Some(LifecycleEvent::resumed(&self.provider, told.id, resumed, wall))
+                Some(LifecycleEvent::resumed(
+                    &self.provider,
+                    published.id,
+                    resumed,
+                    wall,
+                ))
             }
             (_, None) => None,
         }
     }
 
-    fn was_told(&self, event: &LifecycleEvent) {
+    fn was_published(&self, event: &LifecycleEvent) {
         self.latest.store(true, Ordering::Release);
-        *self.told() = match &event.body {
-            LifecycleBody::Paused(paused) => Some(Told {
+        *self.published() = match &event.body {
+            LifecycleBody::Paused(paused) => Some(Published {
                 id: event.id,
                 cause: paused.cause,
                 since: paused.since,
@@ -171,7 +179,7 @@ impl Calm {
 }
 
 /// The pause's cause, its beginning and the time of the next call. Trouble of this worker alone is not published.
-fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
+fn worth_publishing(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
     let until = pause.until?;
     let known = [
         PauseCause::Throttled,
@@ -190,23 +198,23 @@ fn worth_telling(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, In
 }
 
 /// Publishes the fleet's lifecycle events, each until the broker confirms it. Never ends.
-pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn Publisher>) {
+pub(super) async fn publish(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn Publisher>) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut long_pause_at = Instant::now();
-    let mut untold: Option<LifecycleEvent> = None;
+    let mut unconfirmed: Option<LifecycleEvent> = None;
     loop {
         look.tick().await;
         let now = Instant::now();
         let pause = gate.pause();
         if pause
             .as_ref()
-            .is_some_and(|pause| worth_telling(pause, now).is_some())
+            .is_some_and(|pause| worth_publishing(pause, now).is_some())
         {
             long_pause_at = now;
         }
         if !fleet.speaks() {
-            untold = None;
+            unconfirmed = None;
             continue;
         }
         // Published events may be in a part of the log that is not read yet.
@@ -218,13 +226,13 @@ pub(super) async fn tell(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<dyn 
             passed_at: gate.passed_at(),
         };
         // An unconfirmed event may have arrived, so it is published again unchanged.
-        let next = untold
+        let next = unconfirmed
             .take()
             .or_else(|| fleet.lifecycle.next(pause.as_ref(), calm, now));
         let Some(event) = next else { continue };
         match publisher.publish(&fleet.lifecycle.message(&event)).await {
-            Ok(()) => fleet.lifecycle.was_told(&event),
-            Err(_) => untold = Some(event),
+            Ok(()) => fleet.lifecycle.was_published(&event),
+            Err(_) => unconfirmed = Some(event),
         }
     }
 }

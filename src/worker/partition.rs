@@ -13,7 +13,7 @@ pub(super) enum Stage {
     Entering,
     Serving,
     /// The lease is to be released: no command is begun, calls in flight are finished.
-    Leaving,
+    Releasing,
     /// Nothing is in flight any more, and the lease is released to the broker.
     Released,
     /// The lease is gone. Running commands still have to end.
@@ -24,27 +24,27 @@ pub(super) struct Partition {
     pub(super) lease: Lease,
     pub(super) stage: Stage,
     /// Cancels the partition's commands, between two calls at the latest.
-    pub(super) leave: CancellationToken,
+    pub(super) cancel: CancellationToken,
     pub(super) lanes: Lanes<Received>,
     pub(super) running: usize,
 }
 
 impl Partition {
-    pub(super) fn new(lease: Lease, leave: CancellationToken) -> Self {
+    pub(super) fn new(lease: Lease, cancel: CancellationToken) -> Self {
         Self {
             lease,
             stage: Stage::Entering,
-            leave,
+            cancel,
             lanes: Lanes::default(),
             running: 0,
         }
     }
 
     /// The lease came back while earlier commands still run: their users' commands wait for them.
-    pub(super) fn again(&mut self, lease: Lease, leave: CancellationToken) {
+    pub(super) fn again(&mut self, lease: Lease, cancel: CancellationToken) {
         self.lease = lease;
         self.stage = Stage::Entering;
-        self.leave = leave;
+        self.cancel = cancel;
     }
 
     /// Whether this worker holds the lease and keeps it.
@@ -66,9 +66,9 @@ impl Partition {
     }
 
     /// Begins no more commands, and hands back the queued ones. Returns their number.
-    pub(super) fn leave(&mut self, stage: Stage) -> u64 {
+    pub(super) fn release(&mut self, stage: Stage) -> u64 {
         self.stage = stage;
-        self.leave.cancel();
+        self.cancel.cancel();
         let mut count = 0;
         for received in self.lanes.drain() {
             received.delivery.hand_back();

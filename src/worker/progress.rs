@@ -21,7 +21,7 @@ pub struct Progress {
     /// Lost with their connection, or handed back: they are redelivered.
     pub returned: u64,
     pub running: usize,
-    pub parked: usize,
+    pub queued: usize,
     /// Partitions whose lease this worker holds, and the number of all partitions.
     pub held: Vec<Partition>,
     pub partitions: usize,
@@ -41,7 +41,7 @@ impl Progress {
             failed: BTreeMap::new(),
             returned: 0,
             running: 0,
-            parked: 0,
+            queued: 0,
             held: Vec::new(),
             partitions: partitions.into(),
             window_of_each,

@@ -40,11 +40,11 @@ const REDRIVES_MAX: i64 = 1000;
 
 /// The command's identity, whether or not it could be decoded, with the redrive number from its headers.
 pub(super) fn ident(command: &Result<UpdateUser, Failure>, delivery: &Delivery) -> Ident {
-    let told = delivery.properties.number(REDRIVES).unwrap_or(0);
-    let told = u32::try_from(told.clamp(0, REDRIVES_MAX)).unwrap_or(0);
+    let stated = delivery.properties.number(REDRIVES).unwrap_or(0);
+    let stated = u32::try_from(stated.clamp(0, REDRIVES_MAX)).unwrap_or(0);
     // A dead letter that is redriven carries the number of the run that dead-lettered it.
     let is_dead_letter = delivery.properties.header(DEAD_AT).is_some();
-    let redrives = told + u32::from(is_dead_letter);
+    let redrives = stated + u32::from(is_dead_letter);
     match command {
         Ok(command) => Ident::of(command, redrives),
         Err(_) => Ident::of_refused(&delivery.body, delivery.properties.message_id(), redrives),

@@ -17,29 +17,29 @@ use super::runner::{Runner, acked};
 use super::settle::Settler;
 use super::shutdown::unless_cancelled;
 use super::waits::Wait;
-use crate::broker::{Death, Delivery};
+use crate::broker::{Delivery, XDeath};
 use crate::contract::outcome::Settlement;
 use crate::contract::{BODY_BYTES_MAX, Failure, Ident, Outcome, ProviderName, Reason, decode};
 use crate::metrics;
 use crate::provider::Codes;
 
 /// How long a stopping worker waits for the message being completed.
-const IN_HAND_MAX: Duration = Duration::from_secs(2);
+const IN_FLIGHT_MAX: Duration = Duration::from_secs(2);
 
 /// The task, and the token that ends it.
 pub(super) struct ReconcilerTask {
-    leave: CancellationToken,
+    cancel: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
 impl ReconcilerTask {
     pub(super) fn start(runner: Arc<Runner>, fleet: Arc<Fleet>) -> Self {
-        let leave = CancellationToken::new();
-        let letters = Reconciler { runner, fleet };
-        let keep = letters.keep(leave.clone());
+        let cancel = CancellationToken::new();
+        let reconciler = Reconciler { runner, fleet };
+        let run = reconciler.run(cancel.clone());
         Self {
-            leave,
-            task: AbortOnDropHandle::new(tokio::spawn(keep)),
+            cancel,
+            task: AbortOnDropHandle::new(tokio::spawn(run)),
         }
     }
 
@@ -50,8 +50,8 @@ impl ReconcilerTask {
 
     /// Finishes the message being completed, and begins no other.
     pub(super) async fn end(self) {
-        self.leave.cancel();
-        let _ = timeout(IN_HAND_MAX, self.task).await;
+        self.cancel.cancel();
+        let _ = timeout(IN_FLIGHT_MAX, self.task).await;
     }
 }
 
@@ -61,44 +61,44 @@ struct Reconciler {
 }
 
 /// A message that the broker dead-lettered, the broker's reason, and the provider for which it is completed.
-struct GivenUp {
+struct BrokerDeadLetter {
     delivery: Delivery,
-    word: String,
+    broker_reason: String,
     provider: ProviderName,
 }
 
 impl Reconciler {
-    async fn keep(self, leave: CancellationToken) {
-        while let Some(delivery) = unless_cancelled(&leave, self.fleet.given_up()).await {
-            if self.take(delivery, &leave).await.is_none() {
+    async fn run(self, cancel: CancellationToken) {
+        while let Some(delivery) = unless_cancelled(&cancel, self.fleet.broker_dead_letter()).await {
+            if self.take(delivery, &cancel).await.is_none() {
                 tracing::debug!(
-                    "letters: a dead letter of the broker's was not completed; it is redelivered"
+                    "reconciler: a dead letter of the broker's was not completed; it is redelivered"
                 );
             }
         }
     }
 
     /// `None`: cancelled, or the delivery is stale.
-    async fn take(&self, delivery: Delivery, leave: &CancellationToken) -> Option<()> {
-        let death = Death::latest(&delivery.properties);
-        if death.as_ref().is_some_and(Death::is_of_a_lease) {
+    async fn take(&self, delivery: Delivery, cancel: &CancellationToken) -> Option<()> {
+        let death = XDeath::latest(&delivery.properties);
+        if death.as_ref().is_some_and(XDeath::is_of_lease_queue) {
             let queue = death.map(|death| death.queue);
             tracing::error!(
                 queue,
-                "letters: the broker dead-lettered a lease's token: another client consumes its queue; stop it"
+                "reconciler: the broker dead-lettered a lease's token: another client consumes its queue; stop it"
             );
             return delivery.ack().await.ok();
         }
-        let letter = self.read(delivery, death);
-        self.complete(letter, leave).await
+        let dead_letter = self.read(delivery, death);
+        self.complete(dead_letter, cancel).await
     }
 
-    fn read(&self, mut delivery: Delivery, death: Option<Death>) -> GivenUp {
+    fn read(&self, mut delivery: Delivery, death: Option<XDeath>) -> BrokerDeadLetter {
         let own = || self.runner.name.clone();
         let Some(death) = death else {
-            return GivenUp {
+            return BrokerDeadLetter {
                 delivery,
-                word: String::new(),
+                broker_reason: String::new(),
                 provider: own(),
             };
         };
@@ -108,52 +108,52 @@ impl Reconciler {
             (delivery.partition, delivery.bulk) = (partition, bulk);
         }
         // Only these were delivered to a consumer before: a worker may have run them.
-        delivery.redelivered |= ["rejected", "delivery_limit"].contains(&death.word.as_str());
+        delivery.redelivered |= ["rejected", "delivery_limit"].contains(&death.reason.as_str());
         delivery.exchange = death.exchange;
         delivery.routing_key = death.routing_key;
-        GivenUp {
+        BrokerDeadLetter {
             delivery,
-            word: death.word,
+            broker_reason: death.reason,
             provider: provider.unwrap_or_else(own),
         }
     }
 
     /// `None`: cancelled, or the delivery is stale.
-    async fn complete(&self, letter: GivenUp, leave: &CancellationToken) -> Option<()> {
-        let GivenUp {
+    async fn complete(&self, dead_letter: BrokerDeadLetter, cancel: &CancellationToken) -> Option<()> {
+        let BrokerDeadLetter {
             delivery,
-            word,
+            broker_reason,
             provider,
-        } = letter;
+        } = dead_letter;
         let (runner, began) = (&self.runner, Instant::now());
         let mut ident = ident(&decode(&delivery.body), &delivery);
-        let _claim = unless_cancelled(leave, runner.claims.claim(ident.key)).await?;
-        self.read_log(&provider, leave).await?;
+        let _claim = unless_cancelled(cancel, runner.claims.claim(ident.key)).await?;
+        self.read_log(&provider, cancel).await?;
         // A command that has succeeded needs no dead letter: its event is published.
-        if let Ok(begun) = runner.history_elsewhere(&mut ident, &delivery, leave).await? {
+        if let Ok(begun) = runner.history_elsewhere(&mut ident, &delivery, cancel).await? {
             let was_begun = begun.called || !begun.open.is_empty();
             let settlement = Settlement {
-                outcome: Outcome::Failure(self.failure(&delivery, &word, was_begun)),
+                outcome: Outcome::Failure(self.failure(&delivery, &broker_reason, was_begun)),
                 attempts: 0,
                 duration: began.elapsed(),
                 merged_into: None,
             };
-            self.tell(&provider, &ident, &delivery, &settlement).await;
+            self.publish(&provider, &ident, &delivery, &settlement).await;
         }
         failpoint::reach("before_ack", ident.user_id.as_deref());
         acked(delivery, &ident).await.then_some(())
     }
 
     /// Reads the log up to now: it holds every outcome that was published before the broker dead-lettered the command.
-    async fn read_log(&self, provider: &ProviderName, leave: &CancellationToken) -> Option<()> {
+    async fn read_log(&self, provider: &ProviderName, cancel: &CancellationToken) -> Option<()> {
         let _reading = self.runner.caller.waits.begin(Wait::Log);
         if *provider != self.runner.name {
-            unless_cancelled(leave, self.fleet.read_all_providers()).await?;
+            unless_cancelled(cancel, self.fleet.read_all_providers()).await?;
         }
-        unless_cancelled(leave, self.fleet.barrier()).await
+        unless_cancelled(cancel, self.fleet.barrier()).await
     }
 
-    async fn tell(
+    async fn publish(
         &self,
         provider: &ProviderName,
         ident: &Ident,
@@ -175,18 +175,18 @@ impl Reconciler {
         metrics::command_settled(&settlement.outcome, class(delivery), settlement.duration);
     }
 
-    fn failure(&self, delivery: &Delivery, word: &str, was_begun: bool) -> Failure {
+    fn failure(&self, delivery: &Delivery, broker_reason: &str, was_begun: bool) -> Failure {
         // Workers reject oversized bodies undecoded, so that they hold no more than one of them.
         match decode(&delivery.body) {
             Err(failure) if delivery.body.len() > BODY_BYTES_MAX => failure,
-            _ => failure(word, was_begun),
+            _ => failure(broker_reason, was_begun),
         }
     }
 }
 
 /// The failure for the broker's reason, with what to do about it.
-fn failure(word: &str, was_begun: bool) -> Failure {
-    let (reason, mend) = match word {
+fn failure(broker_reason: &str, was_begun: bool) -> Failure {
+    let (reason, remedy) = match broker_reason {
         "expired" => (
             Reason::Expired,
             "its time to live in the queue ran out (its expiration, or a message-ttl policy); publish it again if it \
@@ -216,17 +216,22 @@ fn failure(word: &str, was_begun: bool) -> Failure {
         true => "; a worker may have called the provider for it before: look at the user first",
         false => "",
     };
-    let word = quotable(word);
+    let broker_reason = quotable(broker_reason);
     Failure::new(
         reason,
-        format!("the broker dead-lettered it ({word}): {mend}{begun}"),
+        format!("the broker dead-lettered it ({broker_reason}): {remedy}{begun}"),
     )
 }
 
 /// Headers can be forged: a text that is not of the form of a broker's reason may be a user's data.
-fn quotable(word: &str) -> &str {
-    let is_word = (1..=40).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if is_word { word } else { "for no known reason" }
+fn quotable(broker_reason: &str) -> &str {
+    let is_plain = (1..=40).contains(&broker_reason.len())
+        && broker_reason.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if is_plain {
+        broker_reason
+    } else {
+        "for no known reason"
+    }
 }
 
 #[cfg(test)]
@@ -234,24 +239,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_broker_s_word_is_quoted_and_somebody_s_data_is_not() {
-        for (word, reason) in [
+    fn the_broker_s_reason_is_quoted_and_a_forged_one_is_not() {
+        for (broker_reason, reason) in [
             ("expired", Reason::Expired),
             ("rejected", Reason::Poison),
             ("delivery_limit", Reason::Poison),
             ("maxlen", Reason::Poison),
             ("a_word_of_tomorrow", Reason::Poison),
         ] {
-            let failure = failure(word, false);
+            let failure = failure(broker_reason, false);
             assert_eq!(failure.reason, reason);
             assert!(
-                failure.detail.contains(&format!("({word})")),
+                failure.detail.contains(&format!("({broker_reason})")),
                 "{}",
                 failure.detail
             );
         }
-        for word in ["", "Alex@Example", "+61412345678", &"a".repeat(41)] {
-            let detail = failure(word, true).detail.into_owned();
+        for broker_reason in ["", "Alex@Example", "+61412345678", &"a".repeat(41)] {
+            let detail = failure(broker_reason, true).detail.into_owned();
             assert!(detail.contains("(for no known reason)"), "{detail}");
             assert!(detail.ends_with("look at the user first"), "{detail}");
         }

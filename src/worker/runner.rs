@@ -123,7 +123,7 @@ enum Resolution {
 }
 
 impl Runner {
-    async fn run_one(self: &Arc<Self>, received: Received, leave: &CancellationToken) -> End {
+    async fn run_one(self: &Arc<Self>, received: Received, cancel: &CancellationToken) -> End {
         let Received {
             delivery,
             mut ident,
@@ -131,7 +131,7 @@ impl Runner {
         } = received;
         let waits = &self.caller.waits;
         let Some(_claim) =
-            unless_cancelled(leave, waits.during(Wait::Order, self.claims.claim(ident.key))).await
+            unless_cancelled(cancel, waits.during(Wait::Order, self.claims.claim(ident.key))).await
         else {
             return returned(delivery);
         };
@@ -142,15 +142,15 @@ impl Runner {
             self.ack_failed(delivery, &ident).await;
             return End::Repeated;
         }
-        let (began, act) = (Instant::now(), self.act());
-        let course = match command {
-            Err(failure) => self.refuse(&mut ident, &delivery, &act, failure).await,
+        let (began, run_id) = (Instant::now(), self.next_run_id());
+        let resolution = match command {
+            Err(failure) => self.refuse(&mut ident, &delivery, &run_id, failure).await,
             Ok(command) => {
-                let run = self.run(&command, &mut ident, &delivery, &act, leave);
+                let run = self.run(&command, &mut ident, &delivery, &run_id, cancel);
                 run.await.unwrap_or(Resolution::Cancelled)
             }
         };
-        let done = match course {
+        let done = match resolution {
             Resolution::Done(done) => done,
             Resolution::Cancelled => return returned(delivery),
             Resolution::AlreadyApplied(succeeded) => return self.repeat(delivery, &succeeded).await,
@@ -159,8 +159,8 @@ impl Runner {
         tokio::select! {
             biased;
             () = waits.during(Wait::Guard, self.caller.gate.outcome_allowed(dead_letter.as_ref())) => {}
-            () = leave.cancelled() => {
-                self.hand_back(&ident, &delivery, &act, true).await;
+            () = cancel.cancelled() => {
+                self.hand_back(&ident, &delivery, &run_id, true).await;
                 return returned(delivery);
             }
         }
@@ -217,11 +217,11 @@ impl Runner {
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
-        act: &RunId,
+        run_id: &RunId,
         failure: Failure,
     ) -> Resolution {
         self.ledger.next_run(ident, &delivery.body);
-        self.settler.start(ident, delivery, act).await;
+        self.settler.start(ident, delivery, run_id).await;
         Resolution::Done(done(failure))
     }
 
@@ -231,16 +231,16 @@ impl Runner {
         succeeded: Box<Succeeded>,
         ident: &Ident,
         delivery: &Delivery,
-        act: &RunId,
+        run_id: &RunId,
     ) -> Resolution {
         if !succeeded.other_body {
             return Resolution::AlreadyApplied(succeeded);
         }
-        self.settler.start(ident, delivery, act).await;
+        self.settler.start(ident, delivery, run_id).await;
         Resolution::Done(done(id_reused()))
     }
 
-    fn act(&self) -> RunId {
+    fn next_run_id(&self) -> RunId {
         RunId {
             worker: self.worker.clone(),
             number: self.runs.fetch_add(1, Ordering::Relaxed),
@@ -253,39 +253,39 @@ impl Runner {
         command: &UpdateUser,
         ident: &mut Ident,
         delivery: &Delivery,
-        act: &RunId,
-        leave: &CancellationToken,
+        run_id: &RunId,
+        cancel: &CancellationToken,
     ) -> Option<Resolution> {
         let unproven = self.unproven();
-        let mut history = match self.history(ident, delivery, leave).await? {
+        let mut history = match self.history(ident, delivery, cancel).await? {
             Ok(history) => history,
-            Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
+            Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
         };
         let waits = &self.caller.waits;
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;
-        let (isolation, slot) = self.admitted(alone, delivery, leave).await?;
+        let (isolation, slot) = self.admitted(alone, delivery, cancel).await?;
         // START comes before the first call: without a START in the log, no worker has called the provider.
-        self.start(ident, delivery, act, leave).await?;
+        self.start(ident, delivery, run_id, cancel).await?;
         if let Some(fleet) = unproven {
             // The log holds START by now.
             let proven = waits.during(Wait::Log, Box::pin(fleet.prove_log()));
-            let mut proven = unless_cancelled(leave, proven).await;
+            let mut proven = unless_cancelled(cancel, proven).await;
             if delivery.redelivered && proven.is_some() {
                 // The log gave no answer when it was read before, so it is read again.
-                proven = self.read_all(leave).await.map(drop);
+                proven = self.read_all(cancel).await.map(drop);
             }
             if proven.is_none() {
-                self.hand_back(ident, delivery, act, false).await;
+                self.hand_back(ident, delivery, run_id, false).await;
                 return None;
             }
             let started = ident.redrives;
-            history = match self.history_without(ident, delivery, act) {
+            history = match self.history_without(ident, delivery, run_id) {
                 Ok(history) => history,
-                Err(succeeded) => return Some(self.known(succeeded, ident, delivery, act).await),
+                Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
             };
             if ident.redrives != started {
-                self.start(ident, delivery, act, leave).await?;
+                self.start(ident, delivery, run_id, cancel).await?;
             }
             crashes = self.crashes(&history, delivery);
         }
@@ -298,10 +298,10 @@ impl Runner {
         };
         let its_own = (&*ident, delivery);
         Some(
-            match self.call(command, its_own, admission, isolation, leave).await {
+            match self.call(command, its_own, admission, isolation, cancel).await {
                 Ok(done) => Resolution::Done(done),
                 Err(called) => {
-                    self.hand_back(ident, delivery, act, called).await;
+                    self.hand_back(ident, delivery, run_id, called).await;
                     Resolution::Cancelled
                 }
             },
@@ -313,16 +313,16 @@ impl Runner {
         self: &Arc<Self>,
         ident: &Ident,
         delivery: &Delivery,
-        act: &RunId,
-        leave: &CancellationToken,
+        run_id: &RunId,
+        cancel: &CancellationToken,
     ) -> Option<()> {
-        let confirmed = pin!(self.settler.start(ident, delivery, act));
+        let confirmed = pin!(self.settler.start(ident, delivery, run_id));
         let confirmed = self.caller.waits.during(Wait::Confirm, confirmed);
-        let started = unless_cancelled(leave, confirmed).await;
-        self.ledger.begin(ident, act.clone(), self.clock.now());
+        let started = unless_cancelled(cancel, confirmed).await;
+        self.ledger.begin(ident, run_id.clone(), self.clock.now());
         if started.is_none() {
             // START may have been sent and not confirmed.
-            self.hand_back(ident, delivery, act, false).await;
+            self.hand_back(ident, delivery, run_id, false).await;
         }
         started
     }
@@ -331,11 +331,11 @@ impl Runner {
         self.ledger.hand_back(ident, received, called, self.clock.now());
         let message = self.settler.handed_back(ident, delivery, received, called);
         let runner = self.clone();
-        let told =
+        let published =
             tokio::spawn(
                 async move { timeout(HAND_BACK_TRIED, runner.settler.until_confirmed(&message)).await },
             );
-        let _ = timeout(HAND_BACK_MAX, told).await;
+        let _ = timeout(HAND_BACK_MAX, published).await;
     }
 
     /// Publishes reply, dead letter and event, in an order in which a crash at any point loses nothing.

@@ -137,7 +137,7 @@ impl Worker {
             .map_or(Duration::ZERO, |fleet_setup| fleet_setup.ledger_window);
         let fleet = fleet_setup.map(|fleet_setup| setup.join(fleet_setup, &gate, &ledger, &mut keepers));
         let runner = Arc::new(setup.runner(gate, ledger, fleet.clone(), ledger_window));
-        let letters = fleet.clone().map(|fleet| {
+        let reconciler = fleet.clone().map(|fleet| {
             keepers.spawn("token", keep_token(runner.clone()));
             ReconcilerTask::start(runner.clone(), fleet)
         });
@@ -149,7 +149,7 @@ impl Worker {
             publisher: setup.publisher,
             runner,
             fleet,
-            letters,
+            reconciler,
             partitions: setup.partitions,
             held: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -210,9 +210,9 @@ impl Setup {
         let fleet = Arc::new(fleet);
         keepers.spawn(
             "lifecycle",
-            lifecycle::tell(fleet.clone(), gate.clone(), publisher),
+            lifecycle::publish(fleet.clone(), gate.clone(), publisher),
         );
-        keepers.spawn("notices", fleet.clone().tell());
+        keepers.spawn("notices", fleet.clone().publish_notices());
         // It ends with the listener, whose end is noticed elsewhere.
         keepers.spawn("unroutable", unroutable.then(|()| pending()));
         keepers.spawn("fleet", fleet.clone().listen(fleet_setup.listener));
@@ -224,7 +224,7 @@ impl Setup {
         runner: &Runner,
         progress: &watch::Sender<Progress>,
     ) -> (Watchdog, watch::Receiver<Option<Stall>>) {
-        let (told, still) = watch::channel(None);
+        let (stall, still) = watch::channel(None);
         let watchdog = Watchdog {
             gate: runner.caller.gate.clone(),
             waits: runner.caller.waits.clone(),
@@ -233,7 +233,7 @@ impl Setup {
             publishing: self.publisher.link(),
             consuming: self.consumer.link(),
             stalled_after: self.config.stalled_after,
-            told,
+            stall,
         };
         (watchdog, still)
     }
@@ -285,7 +285,7 @@ async fn keep_token(runner: Arc<Runner>) {
     loop {
         look.tick().await;
         let access = runner.caller.provider.access();
-        if runner.caller.gate.has_part() || access.token() == TokenState::Ready {
+        if runner.caller.gate.has_quota_share() || access.token() == TokenState::Ready {
             continue;
         }
         let _fetching = runner.caller.fetching.lock().await;

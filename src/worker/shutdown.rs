@@ -39,7 +39,7 @@ impl Shutdown {
     }
 
     /// A token that is cancelled by the drain, or separately before.
-    pub fn leave(&self) -> CancellationToken {
+    pub fn cancel_token(&self) -> CancellationToken {
         self.drain.child_token()
     }
 
@@ -58,17 +58,17 @@ impl Shutdown {
 
 /// `None` where it is cancelled first.
 pub(super) async fn unless_cancelled<T>(
-    leave: &CancellationToken,
+    cancel: &CancellationToken,
     wait: impl Future<Output = T>,
 ) -> Option<T> {
-    if leave.is_cancelled() {
+    if cancel.is_cancelled() {
         return None;
     }
     tokio::select! {
         biased;
         // First: it is often ready at once, and then nothing has to be registered with the token.
         done = wait => Some(done),
-        () = leave.cancelled() => None,
+        () = cancel.cancelled() => None,
     }
 }
 
@@ -79,17 +79,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_left_is_neither_begun_nor_waited_for() {
-        let leave = CancellationToken::new();
-        assert_eq!(unless_cancelled(&leave, ready(1)).await, Some(1));
+    async fn cancelled_work_is_neither_begun_nor_waited_for() {
+        let cancel = CancellationToken::new();
+        assert_eq!(unless_cancelled(&cancel, ready(1)).await, Some(1));
         let waiting = tokio::spawn({
-            let leave = leave.clone();
-            async move { unless_cancelled(&leave, pending::<u32>()).await }
+            let cancel = cancel.clone();
+            async move { unless_cancelled(&cancel, pending::<u32>()).await }
         });
         tokio::task::yield_now().await;
-        leave.cancel();
+        cancel.cancel();
         assert_eq!(waiting.await.unwrap(), None);
         let never = async { panic!("it was begun") };
-        assert_eq!(unless_cancelled(&leave, never).await, None::<u32>);
+        assert_eq!(unless_cancelled(&cancel, never).await, None::<u32>);
     }
 }

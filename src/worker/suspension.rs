@@ -38,7 +38,7 @@ impl Worker {
         });
         if long {
             (self.resting, self.turned_at) = (true, now);
-            self.leave_all("worker: a long pause; unsettled deliveries go back to the broker");
+            self.release_all("worker: a long pause; unsettled deliveries go back to the broker");
         }
     }
 }

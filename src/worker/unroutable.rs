@@ -11,7 +11,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Ends with the listener that counts them.
 pub(super) async fn watch(depth: watch::Receiver<Option<u64>>) {
-    tell(depth, |messages| {
+    report(depth, |messages| {
         tracing::warn!(
             messages,
             "broker: messages that no queue takes lie in user.unroutable; run `usher check`"
@@ -20,7 +20,7 @@ pub(super) async fn watch(depth: watch::Receiver<Option<u64>>) {
     .await;
 }
 
-async fn tell(mut depth: watch::Receiver<Option<u64>>, mut log: impl FnMut(u64)) {
+async fn report(mut depth: watch::Receiver<Option<u64>>, mut log: impl FnMut(u64)) {
     let mut next_line = Instant::now();
     loop {
         let messages = *depth.borrow_and_update();
@@ -50,25 +50,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unroutable_messages_are_logged_once_a_minute_at_most_and_only_while_there_are_any() {
         let logged = Arc::new(Mutex::new(Vec::new()));
-        let (told, depth) = watch::channel(None);
+        let (sender, depth) = watch::channel(None);
         let log = logged.clone();
-        let telling = tokio::spawn(tell(depth, move |messages| log.lock().unwrap().push(messages)));
+        let watching = tokio::spawn(report(depth, move |messages| log.lock().unwrap().push(messages)));
         let seconds = |count| sleep(Duration::from_secs(count));
         seconds(100).await;
         for messages in 1..=30 {
-            told.send_replace(Some(messages));
+            sender.send_replace(Some(messages));
             seconds(1).await;
         }
         assert_eq!(*logged.lock().unwrap(), [1]);
         seconds(60).await;
         assert_eq!(*logged.lock().unwrap(), [1, 30]);
-        told.send_replace(Some(0));
+        sender.send_replace(Some(0));
         seconds(200).await;
         assert_eq!(*logged.lock().unwrap(), [1, 30]);
-        told.send_replace(Some(7));
+        sender.send_replace(Some(7));
         seconds(1).await;
         assert_eq!(*logged.lock().unwrap(), [1, 30, 7]);
-        drop(told);
-        telling.await.unwrap();
+        drop(sender);
+        watching.await.unwrap();
     }
 }

@@ -81,12 +81,12 @@ impl Waits {
         self.0[wait as usize].load(Ordering::Acquire)
     }
 
-    /// The count of each kind. `parked` commands, queued behind others of their user, count as `Order`; while calls are
+    /// The count of each kind. `queued` commands, which wait behind others of their user, count as `Order`; while calls are
     /// `paused`, those that wait for a permit count as `Pause`.
-    pub fn counts(&self, parked: usize, paused: bool) -> [(Wait, usize); Wait::ALL.len()] {
+    pub fn counts(&self, queued: usize, paused: bool) -> [(Wait, usize); Wait::ALL.len()] {
         Wait::ALL.map(|wait| {
             let count = match wait {
-                Wait::Order => self.count(wait) + parked,
+                Wait::Order => self.count(wait) + queued,
                 Wait::Permit if paused => 0,
                 Wait::Pause if paused => self.count(Wait::Permit),
                 _ => self.count(wait),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stands_at_its_place_in_the_list() {
+    fn each_wait_is_at_its_index_in_the_list() {
         for (place, wait) in Wait::ALL.into_iter().enumerate() {
             assert_eq!(wait as usize, place);
         }

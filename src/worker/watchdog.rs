@@ -52,7 +52,7 @@ pub(super) struct Watchdog {
     pub(super) publishing: watch::Receiver<Link>,
     pub(super) consuming: watch::Receiver<Link>,
     pub(super) stalled_after: Duration,
-    pub(super) told: watch::Sender<Option<Stall>>,
+    pub(super) stall: watch::Sender<Option<Stall>>,
 }
 
 /// A snapshot of what the watchdog looks at.
@@ -79,7 +79,7 @@ impl Watchdog {
             let seen = self.look();
             busy_since = seen.is_busy().then(|| busy_since.unwrap_or(now));
             let still = busy_since.and_then(|since| seen.still(since, now));
-            self.tell(still);
+            self.report(still);
         }
     }
 
@@ -93,7 +93,7 @@ impl Watchdog {
             .sum();
         let pace = self.gate.pace_per_second();
         Seen {
-            counts: self.waits.counts(progress.parked, pause.is_some()),
+            counts: self.waits.counts(progress.queued, pause.is_some()),
             paused: pause.is_some(),
             ready,
             linked: [&self.publishing, &self.consuming]
@@ -105,8 +105,8 @@ impl Watchdog {
         }
     }
 
-    fn tell(&self, still: Option<Stall>) {
-        let before = self.told.borrow().as_ref().map(|still| still.what);
+    fn report(&self, still: Option<Stall>) {
+        let before = self.stall.borrow().as_ref().map(|still| still.what);
         match (&still, before) {
             (Some(still), before) if before != Some(still.what) => tracing::error!(
                 cause = still.what.as_str(),
@@ -118,17 +118,17 @@ impl Watchdog {
             }
             _ => {}
         }
-        self.told.send_replace(still);
+        self.stall.send_replace(still);
     }
 }
 
 impl Seen {
-    fn in_hand(&self) -> usize {
-        self.progress.running + self.progress.parked
+    fn unsettled(&self) -> usize {
+        self.progress.running + self.progress.queued
     }
 
     fn is_busy(&self) -> bool {
-        (self.in_hand() > 0 || self.ready > 0) && !self.paused && self.linked
+        (self.unsettled() > 0 || self.ready > 0) && !self.paused && self.linked
     }
 
     fn of(&self, wait: Wait) -> usize {
@@ -140,7 +140,8 @@ impl Seen {
         let since = |span: Duration| now - span;
         let nobody_may_call = self.of(Wait::Permit) + self.of(Wait::Answer) == 0;
         let undelivered_for = for_(self.progress.delivered_at);
-        if self.ready > 0 && self.in_hand() > 0 && nobody_may_call && undelivered_for >= self.stalled_after {
+        if self.ready > 0 && self.unsettled() > 0 && nobody_may_call && undelivered_for >= self.stalled_after
+        {
             return Some(self.as_(Standstill::WindowFull, since(undelivered_for)));
         }
         // Calls end by their time-outs, and delays end by themselves.
@@ -157,7 +158,7 @@ impl Seen {
     fn as_(&self, what: Standstill, since: Instant) -> Stall {
         let mut why = format!(
             "{} commands in flight, with room for {},",
-            self.in_hand(),
+            self.unsettled(),
             self.progress.window()
         );
         let waiting: Vec<_> = self.counts.iter().filter(|(_, count)| *count > 0).collect();

@@ -78,8 +78,11 @@ async fn the_mixed_example_shows_every_refusal_that_zitadel_can_give() {
     assert_eq!(applied.status.code(), Some(1), "{applied:?}");
 
     let mut reasons = BTreeMap::new();
-    for letter in lines(&folder.read("dead.jsonl")) {
-        let reason = letter["headers"]["x-usher-reason"].as_str().unwrap().to_owned();
+    for dead_letter in lines(&folder.read("dead.jsonl")) {
+        let reason = dead_letter["headers"]["x-usher-reason"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         *reasons.entry(reason).or_insert(0) += 1;
     }
     let expected = [
@@ -348,7 +351,7 @@ async fn a_worker_without_descriptors_says_so_and_blames_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_is_a_wrong_guess_stops_the_run_and_says_what_to_look_at() {
+async fn a_wrong_configuration_stops_the_run_and_says_what_to_check() {
     let (_provider, settings) = slow_provider().await;
     let folder = Folder::new();
     let missing = commands(1000).replace("\"userId\":\"", "\"userId\":\"missing-");

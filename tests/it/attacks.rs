@@ -8,7 +8,9 @@ use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions}
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::json;
-use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, GIVEN_UP, OUTCOME_LOG, OUTCOMES};
+use usher::broker::topology::{
+    BROKER_DEAD_LETTERS, COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOME_LOG, OUTCOMES,
+};
 use usher::provider::Kind;
 use uuid::Uuid;
 
@@ -47,17 +49,17 @@ fn memory_kib(worker: &Process) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-async fn first_letter(channel: &Channel) -> BasicGetMessage {
+async fn first_dead_letter(channel: &Channel) -> BasicGetMessage {
     let options = BasicGetOptions { no_ack: true };
-    let letter = channel.basic_get(DEAD_LETTERS.into(), options).await;
-    letter.unwrap().expect("a dead letter")
+    let dead_letter = channel.basic_get(DEAD_LETTERS.into(), options).await;
+    dead_letter.unwrap().expect("a dead letter")
 }
 
 /// Each of them takes a debug build a second or two.
-async fn letters_become(scene: &Scene, channel: &Channel, count: u32) {
-    for so_many in 1..=count {
-        eventually(&format!("{so_many} dead letters"), async || {
-            (scene.depth(channel, DEAD_LETTERS).await >= so_many).then_some(())
+async fn dead_letters_become(scene: &Scene, channel: &Channel, count: u32) {
+    for at_least in 1..=count {
+        eventually(&format!("{at_least} dead letters"), async || {
+            (scene.depth(channel, DEAD_LETTERS).await >= at_least).then_some(())
         })
         .await;
     }
@@ -68,7 +70,7 @@ async fn letters_become(scene: &Scene, channel: &Channel, count: u32) {
 const READ: [(&str, &str, u32); 6] = [
     (COMMANDS, "zitadel.u", 1),
     (COMMANDS_BULK, "zitadel.u", 1),
-    (GIVEN_UP, "zitadel.u", 1),
+    (BROKER_DEAD_LETTERS, "zitadel.u", 1),
     (OUTCOMES, "user.update.start.zitadel", 0),
     ("", OUTCOME_LOG, 0),
     ("usher.fleet.zitadel", "", 0),
@@ -123,12 +125,12 @@ async fn the_deepest_headers_end_no_worker_and_become_one_dead_letter_each() {
         nested_tables(8_000),
         nested_tables(18_000),
     ] {
-        for (exchange, key, letters) in READ {
+        for (exchange, key, dead_letters) in READ {
             raw.publish(exchange, key, b"{no JSON", &headers);
-            expected += letters;
+            expected += dead_letters;
         }
     }
-    letters_become(&scene, &channel, expected).await;
+    dead_letters_become(&scene, &channel, expected).await;
     works(&scene, &channel, "after").await;
     worker.drained().await;
 }
@@ -138,34 +140,34 @@ async fn ten_thousand_headers_are_cut_and_the_dead_letter_says_so() {
     let (scene, channel) = scene("many-headers").await;
     let worker = scene.settings().start(&["run"]);
     let mut expected = 0;
-    for (exchange, key, letters) in READ {
+    for (exchange, key, dead_letters) in READ {
         send(&channel, exchange, key, b"{no JSON", many(17_000)).await;
-        expected += letters;
+        expected += dead_letters;
     }
-    letters_become(&scene, &channel, expected).await;
+    dead_letters_become(&scene, &channel, expected).await;
     works(&scene, &channel, "after").await;
     worker.drained().await;
-    let letter = first_letter(&channel).await;
-    let headers = letter.properties.headers().clone().unwrap();
+    let dead_letter = first_dead_letter(&channel).await;
+    let headers = dead_letter.properties.headers().clone().unwrap();
     assert!(headers.inner().contains_key("x-usher-headers-cut"));
     assert!(headers.inner().contains_key("x-usher-reason"));
     assert!(headers.inner().len() > 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_bodies_are_let_go_of_and_become_whole_dead_letters() {
+async fn the_largest_bodies_are_released_and_become_complete_dead_letters() {
     let (scene, channel) = scene("largest-bodies").await;
     let body = vec![b' '; BODY_BYTES];
     let mut expected = 0;
-    for (exchange, key, letters) in READ {
+    for (exchange, key, dead_letters) in READ {
         let count = if exchange == COMMANDS { 20 } else { 1 };
         for _ in 0..count {
             send(&channel, exchange, key, &body, FieldTable::default()).await;
         }
-        expected += letters * count;
+        expected += dead_letters * count;
     }
     let worker = scene.settings().start(&["run"]);
-    letters_become(&scene, &channel, expected).await;
+    dead_letters_become(&scene, &channel, expected).await;
     works(&scene, &channel, "after").await;
     assert!(
         memory_kib(&worker) < MEMORY_KIB_MAX,
@@ -173,6 +175,6 @@ async fn the_largest_bodies_are_let_go_of_and_become_whole_dead_letters() {
         memory_kib(&worker)
     );
     worker.drained().await;
-    let letter = first_letter(&channel).await;
-    assert_eq!(letter.data.len(), BODY_BYTES);
+    let dead_letter = first_dead_letter(&channel).await;
+    assert_eq!(dead_letter.data.len(), BODY_BYTES);
 }

@@ -20,17 +20,17 @@ use usher::broker::topology::OUTCOME_LOG;
 use usher::broker::{Config, Limits, Listener, Message, Properties, Publisher, Topology};
 use usher::clock::Clock;
 
+use crate::greedy_consumer::GreedyConsumer;
 use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::support::PROVIDER;
-use crate::taking::Taking;
 
 #[async_trait]
 pub trait Bench: Send + Sync {
-    async fn consumer(&self, prefetch: u16) -> Taking {
+    async fn consumer(&self, prefetch: u16) -> GreedyConsumer {
         self.consumer_within(prefetch, Limits::NONE).await
     }
-    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking;
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> GreedyConsumer;
     async fn publisher(&self) -> Arc<dyn Publisher>;
     async fn listener(&self) -> Box<dyn Listener>;
     /// Makes a queue that the default exchange leads to.
@@ -76,8 +76,8 @@ impl MemoryBench {
 
 #[async_trait]
 impl Bench for MemoryBench {
-    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking {
-        Taking::new(self.0.consumer_within(prefetch, limits), 1)
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> GreedyConsumer {
+        GreedyConsumer::new(self.0.consumer_within(prefetch, limits), 1)
     }
 
     async fn publisher(&self) -> Arc<dyn Publisher> {
@@ -144,14 +144,14 @@ impl AmqpBench {
 
 #[async_trait]
 impl Bench for AmqpBench {
-    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> Taking {
+    async fn consumer_within(&self, prefetch: u16, limits: Limits) -> GreedyConsumer {
         let config = Config {
             prefetch: NonZeroU16::new(prefetch),
             ..self.config.clone()
         };
         let publisher = self.publisher().await;
         let consumer = amqp::consumer(&config, PROVIDER, publisher, limits, WhenUnreachable::Fail).await;
-        Taking::new(consumer.unwrap(), 1)
+        GreedyConsumer::new(consumer.unwrap(), 1)
     }
 
     async fn publisher(&self) -> Arc<dyn Publisher> {

@@ -314,7 +314,7 @@ fn each_number_and_duration_is_taken_within_its_bounds_alone() {
 }
 
 #[test]
-fn in_a_file_numbers_stand_bare_and_durations_in_quotes() {
+fn a_file_has_bare_numbers_and_quoted_durations() {
     let path = std::env::temp_dir().join(format!("usher-bounds-{}.toml", uuid::Uuid::new_v4()));
     for key in keys() {
         let (table, name) = key.name.rsplit_once('.').unwrap();
@@ -331,9 +331,9 @@ fn in_a_file_numbers_stand_bare_and_durations_in_quotes() {
                     Err(error) if error.to_string().contains("is not TOML") => {}
                     Err(error) => {
                         assert!(!holds, "{} = {literal}: {error}", key.name);
-                        let told = format!(":2: {}: ", key.name);
+                        let expected = format!(":2: {}: ", key.name);
                         assert!(
-                            error.to_string().contains(&told),
+                            error.to_string().contains(&expected),
                             "{} = {literal}: {error}",
                             key.name
                         );

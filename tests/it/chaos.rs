@@ -43,9 +43,9 @@ use std::io::Write as _;
 use options::Options;
 
 /// Said whatever a failure is: the run can be repeated.
-struct Told(String);
+struct RepeatHint(String);
 
-impl Drop for Told {
+impl Drop for RepeatHint {
     fn drop(&mut self) {
         if std::thread::panicking() {
             say(&format!("chaos: again: {}", self.0));
@@ -61,7 +61,7 @@ fn say(text: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_fleet_that_is_broken_on_purpose_keeps_every_promise() {
     let options = Options::from_env();
-    let _told = Told(options.repeated_by());
+    let _hint = RepeatHint(options.repeated_by());
     let (evidence, tally, planned) = run::run(&options).await;
     say(&report::left_out(planned, &evidence));
     say(&report::summary(&options, &evidence, &tally));

@@ -38,7 +38,7 @@ fn assert_says(findings: &[(String, String)], level: &str, words: &str) {
 }
 
 #[tokio::test]
-async fn what_only_warns_is_marked_and_leaves_the_exit_code() {
+async fn a_warning_is_marked_and_does_not_change_the_exit_code() {
     let scene = scene("check").await;
     let settings = scene.settings();
     let (code, broker) = check(&settings, "broker").await;
@@ -71,7 +71,7 @@ async fn what_only_warns_is_marked_and_leaves_the_exit_code() {
 }
 
 #[tokio::test]
-async fn queues_of_a_version_without_leases_are_told() {
+async fn check_reports_queues_of_a_version_without_leases() {
     let scene = scene("check-older").await;
     let config = Config {
         url: scene.url.parse().unwrap(),

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, OUTCOMES, UNROUTABLE};
 use usher::broker::{
-    Death, Delivery, FleetMessage, Header, Limits, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
+    Delivery, FleetMessage, Header, Limits, Message, PublishError, Publisher, SHORT_TEXT_BYTES_MAX, XDeath,
 };
 
 use crate::bench::{Bench, promises};
@@ -24,19 +24,19 @@ promises!(
     a_dropped_consumer_gives_back_the_rest_in_order,
     a_second_consumer_gets_nothing_while_the_first_lives,
     a_lost_connection_turns_deliveries_stale_and_they_come_again_in_order,
-    what_nothing_is_bound_for_goes_to_the_unroutable_and_is_confirmed,
+    a_message_without_a_binding_goes_to_unroutable_and_is_confirmed,
     a_mandatory_message_for_nobody_is_returned_and_those_beside_it_are_confirmed,
     a_reply_reaches_the_queue_that_it_names,
     outcomes_and_dead_letters_reach_their_queues,
     a_publish_to_a_missing_exchange_is_unconfirmed_and_the_next_one_goes_through,
     a_closed_publisher_has_its_confirms,
-    a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order,
+    an_oversized_body_is_dead_lettered_whole_and_the_others_keep_their_order,
     bytes_beyond_the_limit_wait_and_come_in_order,
-    what_no_queue_takes_is_counted_for_as_long_as_it_lies_there,
+    unroutable_messages_are_counted_while_they_are_queued,
     a_routing_key_that_amqp_cannot_hold_is_returned,
 );
 
-async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
+async fn an_oversized_body_is_dead_lettered_whole_and_the_others_keep_their_order(bench: &dyn Bench) {
     let limits = Limits {
         body_bytes: 1000,
         ..Limits::NONE
@@ -52,15 +52,15 @@ async fn a_body_over_the_limit_is_given_up_whole_and_the_others_keep_their_order
         publisher.publish(message).await.unwrap();
     }
     assert_eq!(ids(&take(&mut consumer, 2).await), ["0", "1"]);
-    let given_up = loop {
-        if let FleetMessage::GivenUp(delivery) = listener.next().await {
+    let oversized = loop {
+        if let FleetMessage::BrokerDeadLetter(delivery) = listener.next().await {
             break delivery;
         }
     };
-    assert_eq!(given_up.body, large.body);
-    let death = Death::latest(&given_up.properties).unwrap();
-    let expected = Death {
-        word: "rejected".to_owned(),
+    assert_eq!(oversized.body, large.body);
+    let death = XDeath::latest(&oversized.properties).unwrap();
+    let expected = XDeath {
+        reason: "rejected".to_owned(),
         queue: "user.update.sivo.0".to_owned(),
         exchange: COMMANDS.to_owned(),
         routing_key: "sivo.42".to_owned(),
@@ -250,7 +250,7 @@ async fn a_lost_connection_turns_deliveries_stale_and_they_come_again_in_order(b
     assert_eq!(ids(&take(&mut consumer, 9).await), numbers(21..30));
 }
 
-async fn what_nothing_is_bound_for_goes_to_the_unroutable_and_is_confirmed(bench: &dyn Bench) {
+async fn a_message_without_a_binding_goes_to_unroutable_and_is_confirmed(bench: &dyn Bench) {
     let publisher = bench.publisher().await;
     let lost = message(COMMANDS, "no-such-provider.42", "a");
     publisher.publish(&lost).await.unwrap();
@@ -339,7 +339,7 @@ async fn a_closed_publisher_has_its_confirms(bench: &dyn Bench) {
     );
 }
 
-async fn what_no_queue_takes_is_counted_for_as_long_as_it_lies_there(bench: &dyn Bench) {
+async fn unroutable_messages_are_counted_while_they_are_queued(bench: &dyn Bench) {
     let listener = bench.listener().await;
     let unroutable = listener.status().unroutable;
     let publisher = bench.publisher().await;

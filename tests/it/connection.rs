@@ -111,7 +111,7 @@ async fn check(settings: &Settings, what: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_way_to_have_no_connection_is_told_apart_with_host_and_port() {
+async fn each_connection_failure_is_distinguished_with_host_and_port() {
     let folder = Folder::new();
     let (trusted, other, namesake) = (Authority::new("A"), Authority::new("B"), Authority::new("A"));
     let trusted_file = folder.write("trusted.pem", &trusted.pem);
@@ -204,10 +204,10 @@ async fn a_proxy_of_the_environment_is_named_without_its_password_and_never_aske
     let excepted = proxied.clone().with_variable("NO_PROXY", "acme.example");
     assert_eq!(check(&excepted, "proxy").await, "");
     let socks = settings("https://acme.example").with_variable("ALL_PROXY", "socks5://127.0.0.1:1080");
-    let told = check(&socks, "proxy").await;
+    let found = check(&socks, "proxy").await;
     assert!(
-        told.contains("usher can't use") && told.contains("\"warning\""),
-        "{told}"
+        found.contains("usher can't use") && found.contains("\"warning\""),
+        "{found}"
     );
 
     let provider = saying(b"HTTP/1.1 404 Not Found\r\ncontent-length: 10\r\n\r\n{\"code\":5}").await;
@@ -215,8 +215,8 @@ async fn a_proxy_of_the_environment_is_named_without_its_password_and_never_aske
         .with_variable("HTTP_PROXY", &proxy)
         .with_variable("ALL_PROXY", &proxy);
     assert_eq!(check(&here, "proxy").await, "");
-    let told = check(&here, "provider").await;
-    assert!(told.contains("answers"), "{told}");
+    let found = check(&here, "provider").await;
+    assert!(found.contains("answers"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,10 +245,10 @@ async fn a_token_goes_without_tls_only_where_the_configuration_says_so() {
     );
 
     let allowed = settings("http://provider.invalid:8080").with("PROVIDER__INSECURE", &true);
-    let told = check(&allowed, "token").await;
+    let found = check(&allowed, "token").await;
     assert!(
-        told.contains("\"warning\"") && told.contains("base_url is http:// beyond this machine"),
-        "{told}"
+        found.contains("\"warning\"") && found.contains("base_url is http:// beyond this machine"),
+        "{found}"
     );
 }
 
@@ -268,10 +268,10 @@ async fn a_secrets_file_that_others_may_read_is_warned_of() {
     for (mode, warned) in [(0o644, true), (0o600, false)] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         for settings in [&with_token, &with_secret] {
-            let told = check(settings, "token").await;
+            let found = check(settings, "token").await;
             let applied = settings.run(&["apply", "-"], b"").await;
             let log = String::from_utf8(applied.stderr).unwrap();
-            for said in [&told, &log] {
+            for said in [&found, &log] {
                 assert_eq!(
                     said.contains("is open to others than its owner (mode 0644)"),
                     warned,

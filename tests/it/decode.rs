@@ -195,25 +195,25 @@ fn no_body_makes_decode_panic_or_repeat_a_value() {
     let mut ended: BTreeMap<&str, u32> = BTreeMap::new();
     for n in 0..BODIES {
         let body = body(&mut rng, &bodies);
-        let told = || format!("seed {seed}, body {n}: {}", String::from_utf8_lossy(&body));
+        let context = || format!("seed {seed}, body {n}: {}", String::from_utf8_lossy(&body));
         let decoded = catch_unwind(AssertUnwindSafe(|| {
             let decoded = decode(&body);
             let ident = Ident::of_refused(&body, None, 0);
             (decoded, ident)
         }));
         let Ok((decoded, ident)) = decoded else {
-            panic!("it panics: {}", told())
+            panic!("it panics: {}", context())
         };
         match decoded {
             Ok(command) => {
                 *ended.entry("accepted").or_default() += 1;
-                assert_eq!(ident.key, command.id, "{}", told());
+                assert_eq!(ident.key, command.id, "{}", context());
             }
             Err(failure) => {
                 *ended.entry(failure.reason.as_str()).or_default() += 1;
                 let said = format!("{} {}", failure.detail, failure.pointer.unwrap_or_default());
                 for planted in [MARKER, &MARKED_NUMBER.to_string(), "5150515"] {
-                    assert!(!said.contains(planted), "{said}\n{}", told());
+                    assert!(!said.contains(planted), "{said}\n{}", context());
                 }
             }
         }
@@ -270,7 +270,7 @@ fn command_with(pointer: &str, value: &Value) -> Value {
 }
 
 #[test]
-fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
+fn each_member_of_a_wrong_type_is_refused_with_both_types() {
     let schema = usher::contract::schema::command().to_value();
     let mut found = BTreeMap::new();
     members(&schema, &schema, "", &mut found);
@@ -297,7 +297,7 @@ fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
         ("array", "an array"),
         ("boolean", "true or false"),
     ];
-    let mut told = 0;
+    let mut refused_types = 0;
     for (pointer, types) in &found {
         for (names, value, is) in &sent {
             // Untyped members take anything; which words a string may be is its own rule.
@@ -324,10 +324,14 @@ fn each_member_of_a_wrong_type_is_told_which_came_and_which_is_wanted() {
             for planted in [MARKER, &MARKED_NUMBER.to_string(), "5150"] {
                 assert!(!detail.contains(planted), "{detail}");
             }
-            told += 1;
+            refused_types += 1;
         }
     }
-    assert!(told > 150, "only {told} in {} members", found.len());
+    assert!(
+        refused_types > 150,
+        "only {refused_types} in {} members",
+        found.len()
+    );
 }
 
 /// All that may stand where a command's changes are printed: names, whether there is a change, and whether it clears.

@@ -122,8 +122,9 @@ async fn check(scene: &Scene, step: usize, what: &str) {
     let channel = scene.channel().await;
     eventually(&format!("a dead letter after {what} was deleted"), async || {
         // Where nothing was bound, the alternate exchange has kept it.
-        let letters = scene.depth(&channel, DEAD_LETTERS).await + scene.depth(&channel, UNROUTABLE).await;
-        (letters > 0).then_some(())
+        let dead_letters =
+            scene.depth(&channel, DEAD_LETTERS).await + scene.depth(&channel, UNROUTABLE).await;
+        (dead_letters > 0).then_some(())
     })
     .await;
     for queue in [DEAD_LETTERS, UNROUTABLE] {
@@ -139,7 +140,7 @@ async fn check(scene: &Scene, step: usize, what: &str) {
     reason = "how long it took is for people, and nothing to assert"
 )]
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_of_the_topology_is_deleted_is_declared_again_and_loses_no_later_command() {
+async fn a_deleted_part_of_the_topology_is_declared_again_and_no_later_command_is_lost() {
     let url = Node::shared().await.vhost("deleted").await;
     let scene = Scene::new(Kind::Zitadel, url, 1, 1).await;
     let topology = Topology::new(PROVIDER, &Config::default());

@@ -86,7 +86,7 @@ async fn the_configurations_rules_are_explained_too() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_refused_with_2() {
+async fn a_file_that_is_no_answer_is_refused_with_2() {
     let none = Settings::default();
     for arguments in [
         &["--status", "99", "--kind", "scim"][..],

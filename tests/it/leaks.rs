@@ -148,8 +148,8 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
     secrets.extend(codes);
     let mut said = vec![("the log", log), ("the metrics", scrape)];
     said.extend(events.iter().map(|event| ("an event", event.to_string())));
-    while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
-        said.push(("a dead letter's headers", format!("{:?}", letter.properties)));
+    while let Some(dead_letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
+        said.push(("a dead letter's headers", format!("{:?}", dead_letter.properties)));
     }
     assert!(said.len() > 100, "{} things were said", said.len());
     for (what, text) in said {
@@ -233,7 +233,7 @@ fn file_with(codes: &[String]) -> String {
 
 /// What a provider of this kind is told, it says again wherever it can, and so does its token endpoint. Nothing of
 /// it goes further.
-async fn what_is_echoed_goes_no_further(kind: Kind) {
+async fn echoed_values_do_not_leak(kind: Kind) {
     let (own, token) = words(kind);
     let mut words: Vec<_> = [MARKER, "12345678", "alex.zqmarker"].map(String::from).into();
     words.extend(own.map(String::from));
@@ -274,8 +274,8 @@ async fn what_is_echoed_goes_no_further(kind: Kind) {
     said.extend(events.iter().map(|event| ("an event", event.to_string())));
     let channel = scene.channel().await;
     let before = said.len();
-    while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
-        said.push(("a dead letter's headers", format!("{:?}", letter.properties)));
+    while let Some(dead_letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
+        said.push(("a dead letter's headers", format!("{:?}", dead_letter.properties)));
     }
     assert!(
         said.len() - before > commands.len() / 2,
@@ -294,33 +294,33 @@ async fn what_is_echoed_goes_no_further(kind: Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_karmo_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Karmo).await;
+async fn values_echoed_by_karmo_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Karmo).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_zitadel_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Zitadel).await;
+async fn values_echoed_by_zitadel_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Zitadel).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_sivo_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Sivo).await;
+async fn values_echoed_by_sivo_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Sivo).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_mattr_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Mattr).await;
+async fn values_echoed_by_mattr_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Mattr).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_scim_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Scim).await;
+async fn values_echoed_by_scim_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Scim).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_plain_api_echoes_goes_no_further() {
-    what_is_echoed_goes_no_further(Kind::Rest).await;
+async fn values_echoed_by_a_plain_api_do_not_leak() {
+    echoed_values_do_not_leak(Kind::Rest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ async fn after_its_tokens_were_revoked_a_run_goes_on_with_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_client_spends_nothing_and_a_mended_secret_is_taken_up() {
+async fn a_refused_client_spends_no_attempt_and_a_corrected_secret_is_used() {
     let provider = provider(Duration::from_secs(600)).await;
     let folder = Folder::new();
     let file = folder.write("commands.jsonl", &commands(20));

@@ -31,7 +31,7 @@ async fn a_full_disk_ends_the_run_with_the_files_name_the_reason_and_4() {
     assert_eq!(provider.summary().applied, 0);
 
     let outcomes = folder.path("out.jsonl");
-    let letters = [
+    let dead_letters = [
         "apply",
         &file,
         "--outcomes",
@@ -39,9 +39,9 @@ async fn a_full_disk_ends_the_run_with_the_files_name_the_reason_and_4() {
         "--dead-letters",
         "/dev/full",
     ];
-    let letters = settings.run(&letters, b"").await;
-    assert_eq!(letters.status.code(), Some(4), "{letters:?}");
-    assert!(said(&letters).contains(why), "{letters:?}");
+    let dead_letters = settings.run(&dead_letters, b"").await;
+    assert_eq!(dead_letters.status.code(), Some(4), "{dead_letters:?}");
+    assert!(said(&dead_letters).contains(why), "{dead_letters:?}");
     let stdout = settings
         .script(&format!(r#""$USHER" apply {file} >/dev/full"#))
         .await;
@@ -88,7 +88,7 @@ async fn a_run_that_ran_out_of_room_in_the_middle_of_a_line_goes_on_where_it_end
 }
 
 #[tokio::test]
-async fn a_letter_whose_event_was_not_written_any_more_is_not_written_twice() {
+async fn a_dead_letter_whose_event_is_missing_is_not_written_twice() {
     let (_provider, settings) = slow_provider().await;
     let folder = Folder::new();
     let file = folder.write("commands.jsonl", "no JSON\n");
@@ -96,18 +96,18 @@ async fn a_letter_whose_event_was_not_written_any_more_is_not_written_twice() {
     let arguments = ["apply", &file, "--outcomes", &outcomes];
     let first = settings.run(&arguments, b"").await;
     assert_eq!(first.status.code(), Some(1), "{first:?}");
-    let letters = folder.read("out.dead-letters.jsonl");
-    assert_eq!(lines(&letters).len(), 1);
+    let dead_letters = folder.read("out.dead-letters.jsonl");
+    assert_eq!(lines(&dead_letters).len(), 1);
     // As a crash between the two leaves it, in the middle of the event.
     let events = folder.read("out.jsonl");
     folder.write("out.jsonl", &events[..events.len() - 100]);
     let second = settings.run(&arguments, b"").await;
     assert_eq!(second.status.code(), Some(1), "{second:?}");
-    assert_eq!(folder.read("out.dead-letters.jsonl"), letters);
+    assert_eq!(folder.read("out.dead-letters.jsonl"), dead_letters);
     assert_eq!(rows(&second.stderr).values().sum::<u64>(), 1);
-    // And in the middle of the letter.
+    // And in the middle of the dead letter.
     folder.write("out.jsonl", events.split_inclusive('\n').next().unwrap());
-    folder.write("out.dead-letters.jsonl", &letters[..letters.len() - 20]);
+    folder.write("out.dead-letters.jsonl", &dead_letters[..dead_letters.len() - 20]);
     let third = settings.run(&arguments, b"").await;
     assert_eq!(third.status.code(), Some(1), "{third:?}");
     assert_eq!(lines(&folder.read("out.dead-letters.jsonl")).len(), 1);
@@ -220,7 +220,7 @@ async fn an_input_that_breaks_off_is_worked_off_as_far_as_it_was_read() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_their_owners_alone_and_named_after_the_outcomes() {
+async fn the_dead_letter_file_is_private_and_named_after_the_outcomes_file() {
     let (_provider, settings) = slow_provider().await;
     let folder = Folder::new();
     let file = folder.write("commands.jsonl", "no JSON\n");
@@ -230,9 +230,9 @@ async fn dead_letters_are_their_owners_alone_and_named_after_the_outcomes() {
             .run(&["apply", &file, "--outcomes", &outcomes], b"")
             .await;
         assert_eq!(applied.status.code(), Some(1), "{applied:?}");
-        let letters = format!("{name}.dead-letters.jsonl");
-        assert_eq!(lines(&folder.read(&letters)).len(), 1);
-        assert_eq!(mode(&folder.path(&letters)), 0o600);
+        let dead_letters = format!("{name}.dead-letters.jsonl");
+        assert_eq!(lines(&folder.read(&dead_letters)).len(), 1);
+        assert_eq!(mode(&folder.path(&dead_letters)), 0o600);
     }
     let wide = folder.write("wide.jsonl", "");
     std::fs::set_permissions(&wide, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -152,7 +152,7 @@ async fn an_empty_topology_takes_another_number_of_partitions_and_goes_back() {
 }
 
 #[tokio::test]
-async fn what_is_queued_or_consumed_keeps_the_number_of_partitions() {
+async fn queued_or_consumed_commands_keep_the_number_of_partitions() {
     let place = Place::new("repartition-refused").await;
     place.to(3).await.unwrap();
     let topology = Topology::new(PROVIDER, &place.with(3));
@@ -241,7 +241,7 @@ async fn a_command_that_comes_during_the_change_is_kept_and_ends_it() {
 }
 
 #[tokio::test]
-async fn what_is_published_during_the_change_is_in_a_queue_afterwards() {
+async fn a_command_published_during_the_change_is_in_a_queue_afterwards() {
     let place = Place::new("repartition-meanwhile").await;
     place.to(4).await.unwrap();
     let queue = Topology::new(PROVIDER, &place.config).partition_queue(3);
@@ -300,7 +300,7 @@ async fn the_worker_refuses_another_number_and_says_what_to_run() {
     let place = Place::new("repartition-cli").await;
     let settings = |partitions: u16| {
         Settings::default()
-            .with("BROKER__URL", &place.config.url.in_turn(0).reveal())
+            .with("BROKER__URL", &place.config.url.nth(0).reveal())
             .with("BROKER__PARTITIONS", &partitions)
             .with("PROVIDER__NAME", &PROVIDER)
             .with("PROVIDER__KIND", &"sivo")
@@ -319,11 +319,11 @@ async fn the_worker_refuses_another_number_and_says_what_to_run() {
     let (code, _, said) = run(2, &["run"]).await;
     assert_eq!(code, Some(2));
     assert!(said.contains("run `usher topology declare`"), "{said}");
-    let (code, told, _) = run(2, &["topology", "plan"]).await;
+    let (code, printed, _) = run(2, &["topology", "plan"]).await;
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("broker.partitions is 1, wanted is 2; `usher topology declare`"),
-        "{told}"
+        printed.contains("broker.partitions is 1, wanted is 2; `usher topology declare`"),
+        "{printed}"
     );
 
     place.publish().await;
@@ -331,8 +331,8 @@ async fn the_worker_refuses_another_number_and_says_what_to_run() {
     assert_eq!(code, Some(2));
     assert!(said.contains("stays 1"), "{said}");
     place.drain(1).await;
-    let (code, told, said) = run(2, &declare).await;
+    let (code, printed, said) = run(2, &declare).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("had 1 partitions and has 2"), "{said}");
-    assert!(told.contains("user.update.sivo.1"), "{told}");
+    assert!(printed.contains("user.update.sivo.1"), "{printed}");
 }

@@ -113,7 +113,7 @@ async fn a_partitioned_providers_missing_exchange_is_named_to_a_publisher_that_k
 }
 
 #[tokio::test]
-async fn a_command_that_a_deleted_binding_lets_fall_is_noticed_and_shown_until_it_is_gone() {
+async fn a_command_lost_to_a_deleted_binding_is_shown_as_unroutable_until_it_is_gone() {
     let scene = scene("unroutable-binding").await;
     declare(&scene).await;
     let channel = scene.channel().await;

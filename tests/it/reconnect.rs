@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{Config, Limits, Link, Message, PublishError, Publisher};
 
+use crate::greedy_consumer::GreedyConsumer;
 use crate::node::{Node, free_ports};
 use crate::proxy::Proxy;
 use crate::support::{PROVIDER, command, eventually, id, next, numbers, take};
-use crate::taking::Taking;
 
-async fn connected(node: &Node) -> (Taking, Arc<dyn Publisher>) {
+async fn connected(node: &Node) -> (GreedyConsumer, Arc<dyn Publisher>) {
     let config = Config {
         url: node.url("%2f").parse().unwrap(),
         prefetch: NonZeroU16::new(20),
@@ -25,7 +25,7 @@ async fn connected(node: &Node) -> (Taking, Arc<dyn Publisher>) {
     connect(&config).await
 }
 
-async fn connect(config: &Config) -> (Taking, Arc<dyn Publisher>) {
+async fn connect(config: &Config) -> (GreedyConsumer, Arc<dyn Publisher>) {
     let publisher = amqp::publisher(config, WhenUnreachable::Fail).await.unwrap();
     let consumer = amqp::consumer(
         config,
@@ -35,7 +35,7 @@ async fn connect(config: &Config) -> (Taking, Arc<dyn Publisher>) {
         WhenUnreachable::Fail,
     )
     .await;
-    (Taking::new(consumer.unwrap(), 1), publisher)
+    (GreedyConsumer::new(consumer.unwrap(), 1), publisher)
 }
 
 async fn link_is(link: &mut watch::Receiver<Link>, wanted: impl Fn(&Link) -> bool) {
@@ -65,7 +65,7 @@ async fn publish_some(publisher: &Arc<dyn Publisher>, numbers: std::ops::Range<u
 }
 
 /// First deliveries of numbers come in order, and none is left out.
-async fn consume_in_order(mut consumer: Taking, acked: watch::Sender<usize>) {
+async fn consume_in_order(mut consumer: GreedyConsumer, acked: watch::Sender<usize>) {
     loop {
         let delivery = next(&mut consumer).await;
         let number: usize = id(&delivery).parse().unwrap();

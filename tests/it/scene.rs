@@ -275,8 +275,8 @@ impl Scene {
         let mut reasons = BTreeMap::new();
         let options = BasicGetOptions { no_ack: true };
         eventually("the dead letters", async || {
-            while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
-                let headers = letter.properties.headers().as_ref().unwrap();
+            while let Some(dead_letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
+                let headers = dead_letter.properties.headers().as_ref().unwrap();
                 let Some(AMQPValue::LongString(reason)) = headers.inner().get("x-usher-reason") else {
                     panic!("a dead letter without its reason");
                 };

@@ -205,8 +205,8 @@ async fn a_kind_that_reads_the_user_first_says_so() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_refused_is_told_with_its_pointer() {
-    for (members, told) in [
+async fn a_refused_command_is_reported_with_its_pointer() {
+    for (members, expected) in [
         (
             json!({ "update": { "phone": "+61412345678" } }),
             "unsupported_field at /update/phone: ",
@@ -233,7 +233,7 @@ async fn a_command_that_is_refused_is_told_with_its_pointer() {
             (Some(2), 0),
             "{said}"
         );
-        assert!(said.starts_with(&format!("usher: {told}")), "{said}");
+        assert!(said.starts_with(&format!("usher: {expected}")), "{said}");
         assert!(!said.contains("0412"), "{said}");
     }
     let missing = ["check", "--show-request", "/nowhere/command.json"];

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use usher::broker::topology::COMMANDS;
 use usher::broker::{Delivery, Message, Properties};
 
-use crate::taking::Taking;
+use crate::greedy_consumer::GreedyConsumer;
 
 /// The provider whose topology the tests use.
 pub const PROVIDER: &str = "sivo";
@@ -74,7 +74,7 @@ pub fn id(delivery: &Delivery) -> String {
     String::from_utf8(delivery.body.to_vec()).unwrap()
 }
 
-pub async fn next(consumer: &mut Taking) -> Delivery {
+pub async fn next(consumer: &mut GreedyConsumer) -> Delivery {
     timeout(PATIENCE, consumer.next())
         .await
         .expect("a delivery in time")
@@ -82,7 +82,7 @@ pub async fn next(consumer: &mut Taking) -> Delivery {
 }
 
 /// As many deliveries, unsettled.
-pub async fn take(consumer: &mut Taking, count: usize) -> Vec<Delivery> {
+pub async fn take(consumer: &mut GreedyConsumer, count: usize) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for _ in 0..count {
         deliveries.push(next(consumer).await);
@@ -99,7 +99,7 @@ pub fn numbers(range: impl IntoIterator<Item = usize>) -> Vec<String> {
 }
 
 /// Long enough for a delivery that is on its way to arrive.
-pub async fn gets_nothing(consumer: &mut Taking) {
+pub async fn gets_nothing(consumer: &mut GreedyConsumer) {
     if let Ok(delivery) = timeout(Duration::from_millis(400), consumer.next()).await {
         panic!(
             "unexpected: {}",

@@ -7,8 +7,8 @@ use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
 use usher::broker::{Delivery, Link, Publisher};
 
 use crate::bench::{Bench, promises};
+use crate::greedy_consumer::GreedyConsumer;
 use crate::support::{PROVIDER, command, gets_nothing, ids, message, next, numbers, take};
-use crate::taking::Taking;
 
 promises!(
     a_suspended_consumer_hands_back_everything_in_order_and_takes_nothing,
@@ -184,7 +184,7 @@ async fn a_suspended_consumer_is_connected(bench: &dyn Bench) {
     assert_eq!(*link.borrow(), Link::Up);
 }
 
-async fn resumes_in_order(consumer: &mut Taking, held: Vec<Delivery>) {
+async fn resumes_in_order(consumer: &mut GreedyConsumer, held: Vec<Delivery>) {
     consumer.resume();
     let again = take(consumer, 20).await;
     assert_eq!(ids(&again), numbers(0..20));

@@ -34,7 +34,7 @@ async fn refusal(config: &Config) -> ConnectError {
 }
 
 #[tokio::test]
-async fn a_plan_tells_what_is_missing_and_declaring_it_twice_changes_nothing() {
+async fn a_plan_lists_what_is_missing_and_a_second_declare_changes_nothing() {
     let config = partitioned(&config("plan").await, 3);
     let before = amqp::plan(&config, PROVIDER).await.unwrap();
     assert!(
@@ -57,7 +57,7 @@ async fn a_plan_tells_what_is_missing_and_declaring_it_twice_changes_nothing() {
 #[tokio::test]
 async fn a_queue_with_another_argument_differs_and_the_worker_refuses_it() {
     let config = config("differs").await;
-    let connection = Connection::connect(config.url.in_turn(0).reveal(), ConnectionProperties::default())
+    let connection = Connection::connect(config.url.nth(0).reveal(), ConnectionProperties::default())
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_queue_with_another_argument_differs_and_the_worker_refuses_it() {
 #[tokio::test]
 async fn an_exchange_of_another_type_differs_and_is_refused() {
     let config = config("differs-exchange").await;
-    let connection = Connection::connect(config.url.in_turn(0).reveal(), ConnectionProperties::default())
+    let connection = Connection::connect(config.url.nth(0).reveal(), ConnectionProperties::default())
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
@@ -182,7 +182,7 @@ async fn another_number_of_partitions_is_refused_in_both_directions() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_a_missing_vhost_are_refused_with_the_mend() {
+async fn wrong_credentials_and_a_missing_vhost_are_refused_with_the_remedy() {
     let config = config("refused").await;
     let address = &Node::shared().await.address;
     let wrong = format!("amqp://guest:wr0ng@{address}/refused");
@@ -201,7 +201,7 @@ async fn wrong_credentials_and_a_missing_vhost_are_refused_with_the_mend() {
 }
 
 #[tokio::test]
-async fn a_broker_out_of_reach_is_told_apart() {
+async fn an_unreachable_broker_has_its_own_error() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -230,7 +230,7 @@ async fn a_listener_without_tls_is_refused_under_amqps() {
     let plain = config("tls")
         .await
         .url
-        .in_turn(0)
+        .nth(0)
         .reveal()
         .replace("amqp://", "amqps://");
     let config = Config {

@@ -163,11 +163,11 @@ async fn a_wrong_tenant_does_not_drain_the_queue_and_an_operator_goes_on() {
     let state = async || readiness(admin).await.map(|(_, said)| said);
     let paused = async || state().await.filter(|state| state["state"] == "dead_letters");
     // Those that were let through when it shut may still be on their way.
-    let shut_after = async |letters: u64| {
+    let shut_after = async |dead_letters: u64| {
         let shut = async || {
             paused()
                 .await
-                .filter(|state| state["commands"]["dead_lettered"] == letters)
+                .filter(|state| state["commands"]["dead_lettered"] == dead_letters)
         };
         eventually("the guard", shut).await
     };
@@ -179,11 +179,11 @@ async fn a_wrong_tenant_does_not_drain_the_queue_and_an_operator_goes_on() {
         "{said}"
     );
     // The operator vouches for the configuration; from here on it is a matter of shares.
-    for letters in [9 + 25, 9 + 50] {
+    for dead_letters in [9 + 25, 9 + 50] {
         let resumed = settings.run(&["resume"], b"").await;
         assert!(resumed.status.success(), "{resumed:?}");
         assert!(String::from_utf8_lossy(&resumed.stdout).contains("dead_letters"));
-        shut_after(letters).await;
+        shut_after(dead_letters).await;
     }
     assert!(settings.run(&["resume"], b"").await.status.success());
     let done = async || {

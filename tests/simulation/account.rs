@@ -60,15 +60,15 @@ fn events_balance(world: &World, published: &[Published]) -> BTreeMap<String, To
         }
     }
     assert_eq!(told.len(), published.len(), "commands with events");
-    let letters = world.dead_letters();
+    let dead_letters = world.dead_letters();
     for command in published {
         let told = &told[&id(command.number).to_string()];
         assert!(told.started >= 1, "no START: {command:?}");
         let command_id = id(command.number).to_string();
-        let is_of_it = |letter: &&Message| letter.properties.message_id() == Some(&*command_id);
+        let is_of_it = |dead_letter: &&Message| dead_letter.properties.message_id() == Some(&*command_id);
         let runs = match command.fate {
             Fate::Success => 1,
-            Fate::Fails(_) => letters.iter().filter(is_of_it).count(),
+            Fate::Fails(_) => dead_letters.iter().filter(is_of_it).count(),
         };
         let ids = told.terminal_ids.len();
         assert!((1..=runs).contains(&ids), "{ids} terminal event ids: {command:?}");
@@ -83,9 +83,9 @@ fn events_balance(world: &World, published: &[Published]) -> BTreeMap<String, To
 /// Promise 1: a FAIL has its dead letter, with the same reason, and a SUCCESS has none.
 fn nothing_is_lost(world: &World, published: &[Published], told: &BTreeMap<String, Told>) {
     let mut dead: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for letter in world.dead_letters() {
-        let reason = letter.properties.header_text("x-usher-reason").unwrap();
-        dead.entry(letter.properties.message_id().unwrap().to_owned())
+    for dead_letter in world.dead_letters() {
+        let reason = dead_letter.properties.header_text("x-usher-reason").unwrap();
+        dead.entry(dead_letter.properties.message_id().unwrap().to_owned())
             .or_default()
             .push(reason);
     }

@@ -27,7 +27,7 @@ async fn one(provider: &Scripted) -> (String, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_taken_up_goes_out_once_more_at_no_charge_and_then_counts() {
+async fn an_unprocessed_call_is_repeated_once_at_no_charge() {
     for (answers, outcome) in [
         (1, "SUCCESS 1"),
         (2, "SUCCESS 2"),
@@ -40,7 +40,7 @@ async fn what_was_not_taken_up_goes_out_once_more_at_no_charge_and_then_counts()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_on_a_connection_that_is_shut_goes_out_on_the_next_at_once_and_nothing_is_spent() {
+async fn calls_on_a_closed_connection_are_repeated_at_once_at_no_charge() {
     let provider = Scripted::in_turn([UNPROCESSED; 5]);
     let (outcome, took) = one(&provider).await;
     assert_eq!(outcome, "SUCCESS 1");
@@ -58,7 +58,7 @@ async fn connections_that_are_shut_again_and_again_are_an_outage_and_spend_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_form_of_request_that_is_refused_for_everybody_pauses_and_kills_nobody() {
+async fn a_request_form_refused_for_all_users_pauses_and_fails_no_command() {
     let start = Instant::now();
     let script =
         move |_: &str, write: bool, _: &mut fastrand::Rng| match write && start.elapsed() < SECOND * 600 {
@@ -81,7 +81,7 @@ async fn a_form_of_request_that_is_refused_for_everybody_pauses_and_kills_nobody
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_form_of_request_that_is_refused_for_one_user_is_its_commands_fault() {
+async fn a_request_form_refused_for_one_user_fails_that_command() {
     let script = |user: &str, write: bool, _: &mut fastrand::Rng| match write && user == "u7" {
         true => CONFIGURATION,
         false => Answer::Ok,
@@ -100,7 +100,7 @@ async fn a_form_of_request_that_is_refused_for_one_user_is_its_commands_fault() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_is_refused_says_nothing_of_a_write_that_may_have_been_applied() {
+async fn a_refused_read_back_proves_nothing_about_the_write() {
     for (harmful, outcome) in [(true, "outcome_unknown"), (false, "forbidden")] {
         let wrote = AtomicBool::new(false);
         let script = move |user: &str, write: bool, _: &mut fastrand::Rng| match (user, write) {
@@ -180,7 +180,7 @@ async fn a_refusal_of_an_own_version_is_not_believed_before_the_read_has_caught_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_applied_is_sent_again_when_the_lag_is_over() {
+async fn a_write_that_was_not_applied_is_sent_again_after_the_read_lag() {
     let provider = Scripted::in_turn([Answer::Fail(Fault::Unknown), REJECTED]).lagging(SECOND * 2);
     let mut world = World::new(provider.clone());
     world.settling_time = Duration::ZERO;
@@ -209,7 +209,7 @@ async fn a_success_that_shows_the_user_without_what_was_asked_is_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_does_not_fit_the_user_is_made_again_for_what_it_is_and_nothing_is_spent() {
+async fn a_request_that_does_not_fit_the_user_is_rebuilt_at_no_charge() {
     let provider = Scripted::in_turn([Answer::Fail(Fault::ReadFirst)]);
     assert_eq!(one(&provider).await.0, "SUCCESS 1");
     let kinds: Vec<_> = provider
@@ -271,7 +271,7 @@ async fn a_user_that_was_as_asked_before_a_write_without_an_answer_is_as_asked_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_try_of_the_command_changed_is_told_as_changed() {
+async fn a_change_by_an_earlier_attempt_is_reported_as_changed() {
     let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Broken)]).reading_first();
     assert_eq!(one(&provider).await.0, "SUCCESS 2");
 }

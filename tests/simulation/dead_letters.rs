@@ -35,7 +35,7 @@ fn refused(world: &World, reason: &str, pointer: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_json_is_undecodable_and_known_by_its_message_id() {
+async fn a_body_that_is_not_json_is_undecodable_and_identified_by_its_message_id() {
     let world = world_after(&raw(b"{nope".to_vec(), "message-7", "u", false)).await;
     refused(&world, "undecodable", "");
     assert!(
@@ -98,7 +98,7 @@ async fn codes_without_a_place_to_go_are_invalid() {
 
 /// Whoever publishes would have codes sent to where others read them, or in a worker's way.
 #[tokio::test(start_paused = true)]
-async fn codes_go_to_no_queue_of_ours_or_of_the_broker() {
+async fn codes_are_never_sent_to_queues_of_usher_or_the_broker() {
     let mut codes = body(1, "u", false);
     codes["update"] =
         json!({ "email": "a@b.example", "zitadel": { "emailVerification": { "returnCode": {} } } });

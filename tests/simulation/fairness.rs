@@ -106,7 +106,7 @@ async fn retries_are_a_share_of_all_calls_and_the_rest_waits() {
 
 /// One user with thousands of commands, and users whose commands fail and are tried again, leave room for the others.
 #[tokio::test(start_paused = true)]
-async fn one_user_s_backlog_and_commands_that_always_fail_leave_the_rest_of_the_quota_to_the_others() {
+async fn a_backlog_and_failing_commands_of_one_user_leave_the_quota_to_the_others() {
     let script = |user: &str, _: bool, _: &mut fastrand::Rng| match user.starts_with("bad") {
         true => Answer::Fail(Fault::Broken),
         false => Answer::Ok,
@@ -153,7 +153,7 @@ async fn a_retry_ends_with_its_time_as_with_its_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_as_asked_already_is_read_and_not_written() {
+async fn an_unchanged_user_is_read_and_not_written() {
     let mut world = World::new(Scripted::always(Answer::Ok));
     world.skip_unchanged = true;
     world.publish(&command(1, "u", false));
@@ -173,7 +173,7 @@ async fn what_is_as_asked_already_is_read_and_not_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_would_do_harm_and_was_throttled_is_sent_again_when_nothing_was_written() {
+async fn a_throttled_non_idempotent_write_is_sent_again_if_nothing_was_written() {
     let throttled = Fault::Throttled {
         retry_after: Some(Duration::from_secs(2)),
     };

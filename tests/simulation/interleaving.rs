@@ -157,7 +157,7 @@ fn meddler(gate: Arc<Gate>, mut rng: fastrand::Rng) -> Task {
             match rng.usize(..5) {
                 0 => gate.resume(),
                 1 => gate.set_quota_share(&[0], 1),
-                2 => drop(gate.to_tell()),
+                2 => drop(gate.announcement()),
                 3 => drop(gate.pause()),
                 _ => gate.retry_allowed().await,
             }
@@ -208,7 +208,7 @@ async fn interleaved(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_ever_at_the_gate_whoever_comes_first_or_leaves() {
+async fn every_waiter_at_the_gate_gets_its_permit_in_any_order_of_events() {
     for seed in 0..500 {
         interleaved(seed).await;
     }

@@ -105,7 +105,7 @@ async fn each_call_of_a_command_is_a_line_at_debug() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_is_said_where_it_moves_by_more_than_a_fifth() {
+async fn a_change_of_pace_by_more_than_a_fifth_is_logged() {
     let log = Log::default();
     let _guard = log.start();
     let mut world = World::new(Scripted::always(Answer::Ok));

@@ -12,12 +12,12 @@
 
 mod account;
 mod answers;
+mod broker_dead_letters;
 mod commands;
 mod dead_letters;
 mod fairness;
 mod fleet;
 mod interleaving;
-mod letters;
 mod logs;
 mod merging;
 mod pace;
@@ -27,7 +27,7 @@ mod recovery;
 mod redelivery;
 mod runs;
 mod seeds;
-mod standing;
+mod stalled;
 mod stopping;
 mod trouble;
 mod utilisation;

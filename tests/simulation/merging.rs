@@ -22,7 +22,7 @@ fn merging(merge: Merge, provider: Scripted) -> World {
 }
 
 /// The commands of the events of this kind, each event once, in the log's order.
-fn told(world: &World, kind: fn(&EventBody) -> bool) -> Vec<String> {
+fn events_of(world: &World, kind: fn(&EventBody) -> bool) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     let events = world.events().into_iter();
     events
@@ -55,11 +55,11 @@ async fn waiting_updates_of_a_user_share_a_call_and_each_has_its_own_events() {
     }
     world.run_to_the_end().await;
     assert_eq!(
-        told(&world, |body| matches!(body, EventBody::Start(_))),
+        events_of(&world, |body| matches!(body, EventBody::Start(_))),
         ids(0..40)
     );
     assert_eq!(
-        told(&world, |body| matches!(body, EventBody::Success(_))),
+        events_of(&world, |body| matches!(body, EventBody::Success(_))),
         ids(0..40)
     );
     // The first finds nobody behind it; 32 share the next call, and the rest the last one.
@@ -93,7 +93,7 @@ async fn nothing_is_merged_unless_it_is_asked_for_and_bulk_alone_where_that_is()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_at_a_version_or_by_a_time_or_for_one_kind_alone_is_sent_alone() {
+async fn commands_with_a_version_an_expiry_or_a_provider_block_are_not_merged() {
     let alone = [
         ("expectedVersion", json!("7")),
         ("expiresAt", json!("2030-01-01T00:00:00Z")),
@@ -122,7 +122,7 @@ async fn what_is_due_at_a_version_or_by_a_time_or_for_one_kind_alone_is_sent_alo
 
 /// One bad command among those that share a call fails alone.
 #[tokio::test(start_paused = true)]
-async fn a_shared_call_that_fails_leaves_each_to_its_own() {
+async fn after_a_failed_merged_call_each_command_runs_alone() {
     let world = merging(Merge::All, Scripted::always(Answer::Ok));
     world.provider.failing_commands(|n| n == 5);
     for n in 0..6 {
@@ -130,10 +130,13 @@ async fn a_shared_call_that_fails_leaves_each_to_its_own() {
     }
     world.run_to_the_end().await;
     assert_eq!(
-        told(&world, |body| matches!(body, EventBody::Success(_))),
+        events_of(&world, |body| matches!(body, EventBody::Success(_))),
         ids(0..5)
     );
-    assert_eq!(told(&world, |body| matches!(body, EventBody::Fail(_))), ids([5]));
+    assert_eq!(
+        events_of(&world, |body| matches!(body, EventBody::Fail(_))),
+        ids([5])
+    );
     assert_eq!(world.dead_letters().len(), 1);
     assert_eq!(world.provider.user("u")["nickname"], "4");
 }
@@ -150,7 +153,7 @@ async fn rejected_commands_that_shared_a_call_are_dead_letters_each() {
     assert_eq!(world.provider.writes().len(), 1 + 1 + 5);
 }
 
-/// The same id twice among those that wait for each other is one command, and its event is told again.
+/// The same id twice among those that wait for each other is one command, and its event is published again.
 #[tokio::test(start_paused = true)]
 async fn a_command_that_waits_twice_is_applied_once() {
     let world = merging(Merge::All, Scripted::always(Answer::Ok));
@@ -182,7 +185,7 @@ async fn a_worker_killed_at_any_moment_of_a_shared_call_loses_nothing_and_keeps_
         let second = world.start();
         world.until_settled().await;
         second.drain().await;
-        let mut ended = told(&world, |body| matches!(body, EventBody::Success(_)));
+        let mut ended = events_of(&world, |body| matches!(body, EventBody::Success(_)));
         assert_eq!(ended.len(), 6, "{moment_ms}");
         ended.sort();
         assert_eq!(ended, ids(0..6), "{moment_ms}");

@@ -96,7 +96,7 @@ async fn a_time_out_whose_write_was_not_applied_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_would_do_harm_is_not_sent_twice_on_a_guess() {
+async fn a_non_idempotent_write_is_not_sent_twice_without_proof() {
     let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Unknown)]).harmful();
     assert_eq!(outcome_of_one(&provider).await, "outcome_unknown 1");
     let provider = Scripted::in_turn([Answer::ApplyAnd(Fault::Broken)])
@@ -107,7 +107,7 @@ async fn what_would_do_harm_is_not_sent_twice_on_a_guess() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_would_do_harm_is_sent_again_when_a_read_shows_that_it_was_not_applied() {
+async fn a_non_idempotent_write_is_sent_again_if_a_read_shows_that_it_was_not_applied() {
     let provider = Scripted::in_turn([Answer::Fail(Fault::Broken)]).harmful();
     assert_eq!(outcome_of_one(&provider).await, "SUCCESS 2");
 }
@@ -186,7 +186,7 @@ async fn a_denied_user_is_forbidden_even_when_it_comes_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_everybody_is_denied_commands_wait_for_the_permission() {
+async fn if_all_users_are_denied_commands_wait_for_the_permission() {
     let provider = Scripted::always(Answer::Fail(Fault::Denied));
     let world = World::new(provider.clone());
     for n in 0..10 {

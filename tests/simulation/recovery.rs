@@ -109,7 +109,7 @@ fn pace(gate: &Gate, leases: &[u16]) -> f64 {
 
 /// Three workers that learn: whatever happens, none stays below half of its fellows for ten seconds.
 #[test]
-fn no_worker_of_a_fleet_stays_far_below_its_fellows() {
+fn no_worker_of_a_fleet_stays_far_below_the_others() {
     for (calls, seed) in [(5, 1), (50, 2), (50, 3), (200, 4)] {
         runtime().block_on(async {
             let kind = QuotaKind::Sliding {
@@ -125,7 +125,7 @@ fn no_worker_of_a_fleet_stays_far_below_its_fellows() {
                     60 => provider.change(kind.at_rate(calls / 4, 1)),
                     100 => provider.change(kind),
                     // One knows nothing any more.
-                    140 => fleet.gates[0].hear(&slow("stranger")),
+                    140 => fleet.gates[0].on_notice(&slow("stranger")),
                     180 => provider.has_trouble(Some(Fault::Broken)),
                     192 => provider.has_trouble(None),
                     _ => {}
@@ -174,14 +174,14 @@ fn the_pace_survives_idleness_and_is_handed_over() {
         let provider = Provider::new(kind, Says::Nothing, 1);
         let mut fleet = Workers::start(&Rates::default(), &leases(3), 50, &provider, 1);
         sleep(SECOND * 120).await;
-        let found = fleet.gates[2].to_tell().1;
+        let found = fleet.gates[2].announcement().1;
         fleet.rest();
         sleep(SECOND * 3600).await;
-        let idle = fleet.gates[2].to_tell().1;
+        let idle = fleet.gates[2].announcement().1;
         assert_eq!(idle.plateau, found.plateau);
         assert!(idle.age - found.age <= 1.5, "{found:?} {idle:?}");
         let follower = Workers::start(&Rates::default(), &[vec![0]], 50, &provider, 2);
-        follower.gates[0].hear(&Notice {
+        follower.gates[0].on_notice(&Notice {
             pace: idle,
             ..slow("old")
         });

@@ -76,7 +76,7 @@ async fn a_delivery_whose_connection_is_lost_makes_no_further_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_settled_on_a_lost_connection_is_not_applied_again() {
+async fn a_command_settled_on_a_lost_connection_is_not_applied_again() {
     let world = World::new(slow());
     world.publish(&command(1, "u", false));
     world.publish(&command(2, "u", false));

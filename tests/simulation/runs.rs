@@ -22,13 +22,13 @@ fn rejecting_once() -> Scripted {
 }
 
 /// As a shovel moves a dead letter: to where its headers say that it came from, and otherwise unchanged.
-fn moved_back(letter: &Message) -> Message {
-    let text = |name: &str| letter.properties.header_text(name).unwrap();
+fn moved_back(dead_letter: &Message) -> Message {
+    let text = |name: &str| dead_letter.properties.header_text(name).unwrap();
     Message {
         exchange: text("x-usher-exchange"),
         routing_key: text("x-usher-routing-key"),
         mandatory: false,
-        ..letter.clone()
+        ..dead_letter.clone()
     }
 }
 
@@ -48,7 +48,7 @@ fn ends(world: &World) -> Vec<String> {
 }
 
 fn redrives(world: &World) -> Vec<i64> {
-    let number = |letter: &Message| letter.properties.number("x-usher-redrives").unwrap();
+    let number = |dead_letter: &Message| dead_letter.properties.number("x-usher-redrives").unwrap();
     world.dead_letters().iter().map(number).collect()
 }
 
@@ -90,16 +90,16 @@ async fn a_dead_letter_that_is_moved_back_is_run_again_under_its_next_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_fails_again_is_the_letter_of_its_next_run_and_says_nothing_of_the_last() {
+async fn a_redriven_dead_letter_that_fails_again_describes_its_latest_run_alone() {
     let world = World::new(Scripted::always(REJECTED));
     let running = world.start();
     world.publish(&command(1, "u", false));
     world.until_settled().await;
-    let mut letter = moved_back(&world.dead_letters()[0]);
-    letter.properties = letter
+    let mut dead_letter = moved_back(&world.dead_letters()[0]);
+    dead_letter.properties = dead_letter
         .properties
         .with_headers([("x-usher-code".to_owned(), Header::Text("OLD".to_owned()))]);
-    world.publish(&letter);
+    world.publish(&dead_letter);
     world.until_settled().await;
     running.drain().await;
     assert_eq!(redrives(&world), [0, 1]);
@@ -123,7 +123,7 @@ async fn another_publish_and_a_corrected_body_under_a_failed_id_are_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_succeeded_is_told_again_and_not_applied_again() {
+async fn a_repeated_command_publishes_its_success_again_without_a_call() {
     let world = World::new(Scripted::always(Answer::Ok));
     let running = world.start();
     for _ in 0..3 {
@@ -248,7 +248,7 @@ async fn killed_in_a_second_run(failed_first: bool, comes: Comes, moment_ms: u64
                 "{what}: {ends:?}"
             );
             assert!(ends.len() >= 2, "{what}: {ends:?}");
-            // One that was killed between the letter and its FAIL has written the letter once more.
+            // One that was killed between the dead letter and its FAIL has written the dead letter once more.
             assert!(world.dead_letters().len() >= ends.len() - 1, "{what}");
         }
         (false, _) => assert_eq!(ends, ["SUCCESS 1"], "{what}"),
@@ -259,7 +259,7 @@ async fn killed_in_a_second_run(failed_first: bool, comes: Comes, moment_ms: u64
 /// The consumer's connection went between FAIL and the ack, and the worker knows it: the message is acked when it comes
 /// again, and nothing is run twice.
 #[tokio::test(start_paused = true)]
-async fn an_ack_that_is_known_to_be_lost_is_made_up_for() {
+async fn a_lost_ack_is_repeated_at_the_redelivery() {
     let world = World::new(Scripted::always(REJECTED));
     world.publish(&command(1, "u", false));
     world.broker.delay_confirms(Duration::from_millis(100));

@@ -136,12 +136,12 @@ async fn where_every_second_command_of_every_user_fails_all_of_them_end_within_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_end_where_nobody_can_be_read_too() {
+async fn users_that_always_fail_end_without_reads_too() {
     every_second_command_fails(Scripted::always(Answer::Ok).unreadable(), MINUTE * 60).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_else_can_be_tried_a_bounded_time_decides() {
+async fn without_other_users_a_bounded_time_decides() {
     let mut world = World::new(scripted(bad_users(BROKEN, true)));
     world.elapsed_max = MINUTE;
     publish(&world, 0..6, own_or_bad(|_| true));
@@ -181,7 +181,7 @@ async fn writes_that_fail_for_everybody_while_reads_pass_are_waited_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_busy_queue_writes_that_fail_for_everybody_cost_no_command_anything() {
+async fn in_a_busy_queue_writes_that_fail_for_all_users_cost_no_attempt() {
     let world = World::new(scripted(Box::new(
         |_, write, _| if write { BROKEN } else { Answer::Ok },
     )));
@@ -258,7 +258,7 @@ async fn a_user_that_is_throttled_while_others_pass_waits_alone() {
 const REFUSED: Answer = Answer::Fail(Fault::Command(Reason::NotFound));
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_is_a_wrong_guess_kills_nine_commands_at_most() {
+async fn a_wrong_configuration_dead_letters_nine_commands_at_most() {
     let mut world = World::new(Scripted::always(REFUSED));
     world.doubts_configuration = true;
     publish(&world, 0..1000, own);

@@ -65,7 +65,7 @@ async fn the_version_after_a_write_that_was_not_answered_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_no_success_told_a_version_nothing_is_sent() {
+async fn without_a_known_version_nothing_is_sent() {
     let provider = Scripted::always(Answer::Ok).versioned();
     let world = World::new(provider.clone());
     world.publish(&at_version(1, "previous"));
@@ -97,7 +97,7 @@ async fn a_change_by_somebody_else_since_the_last_success_is_a_version_conflict(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_that_is_told_again_keeps_its_version_and_is_not_the_last() {
+async fn a_success_published_again_keeps_its_version_and_is_not_the_latest() {
     let world = World::new(Scripted::always(Answer::Ok).versioned());
     for (n, version) in [(1, "0"), (2, "previous"), (1, "0"), (3, "previous")] {
         world.publish(&at_version(n, version));
@@ -110,7 +110,7 @@ async fn a_success_that_is_told_again_keeps_its_version_and_is_not_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_a_user_over_goes_on_from_what_another_worker_was_told() {
+async fn a_version_learned_by_another_worker_is_used_after_takeover() {
     let provider = Scripted::always(Answer::Ok).versioned();
     let world = World::new(provider.clone());
     let (active, standby) = (world.start(), world.start());

@@ -32,7 +32,7 @@ fn assert_in_order(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_day_of_outage_costs_few_calls_and_no_command_anything() {
+async fn a_day_of_outage_costs_few_calls_and_no_attempt() {
     let outages = [
         Answer::Fail(Fault::Broken),
         Answer::Fail(Fault::Unreachable),
@@ -142,7 +142,7 @@ async fn a_resting_worker_stops_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_whose_time_passes_while_it_waits_is_looked_at_and_expires() {
+async fn a_command_that_expires_while_it_waits_is_read_back_first() {
     for applied in [false, true] {
         let fault = Fault::Throttled {
             retry_after: Some(MINUTE * 5),
@@ -162,7 +162,7 @@ async fn a_command_whose_time_passes_while_it_waits_is_looked_at_and_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_dead_letters_stop_the_worker_until_it_is_told_to_go_on() {
+async fn too_many_dead_letters_stop_the_worker_until_it_is_resumed() {
     let mut world = World::new(Scripted::always(Answer::Fail(Fault::Command(Reason::NotFound))));
     world.dead_letter_share_max = 0.5;
     for n in 0..100 {
@@ -200,7 +200,7 @@ async fn too_many_dead_letters_stop_the_worker_until_it_is_told_to_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_given_up_holds_back_the_users_next_command_until_it_is_over() {
+async fn an_abandoned_call_holds_back_the_users_next_command_until_it_is_over() {
     let mut world = World::new(Scripted::in_turn([Answer::Fail(Fault::Unknown)]).unreadable());
     world.settling_time = Duration::from_secs(7);
     world.attempts = 1;

@@ -111,7 +111,7 @@ impl Workers {
 
 fn tell(gates: &[Arc<Gate>]) {
     for (n, from) in gates.iter().enumerate() {
-        let (paused, pace) = from.to_tell();
+        let (paused, pace) = from.announcement();
         let notice = Notice {
             worker: WorkerId::new(format!("w{n}")),
             leases: Vec::new(),
@@ -120,7 +120,7 @@ fn tell(gates: &[Arc<Gate>]) {
             pace,
         };
         for (_, to) in gates.iter().enumerate().filter(|(other, _)| *other != n) {
-            to.hear(&notice);
+            to.on_notice(&notice);
         }
     }
 }

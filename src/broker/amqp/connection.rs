@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_once_until_the_link_was_up() {
+    fn each_reason_is_logged_once_until_the_link_is_up() {
         let link = LinkState::new("test");
         assert!(link.is_news("refused") && link.is_news("reset"));
         assert!(!link.is_news("refused") && !link.is_news("reset"));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_their_ceiling_and_start_anew_after_a_connection_that_lasted() {
+    fn delays_grow_to_their_ceiling_and_reset_after_a_lasting_connection() {
         let config = Config::default();
         let mut delays = Delays::new(&config);
         for ceiling_ms in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {

@@ -22,10 +22,10 @@ use super::connection;
 use super::declare::Declaring;
 use super::epoch::{Epoch, Forwarded};
 use super::error::ConnectError;
-use super::first::First;
+use super::first_connection::FirstConnection;
 use super::inbox::Inbox;
+use super::lease_claim::LeaseClaim;
 use super::lease_watchdog::LeaseWatchdog;
-use super::line::Line;
 use super::supervisor::{Supervisor, Use};
 use super::watch;
 use crate::broker::held::HeldBytes;
@@ -69,7 +69,7 @@ impl AmqpConsumer {
         };
         let supervisor = Supervisor::new("consumer", config, stop.clone());
         let link = supervisor.link.subscribe();
-        let first = First::new(first, when_unreachable);
+        let first = FirstConnection::new(first, when_unreachable);
         let consumer = Self {
             inbox,
             link,
@@ -136,7 +136,7 @@ impl Use for Consuming {
         &self,
         connection: Connection,
         supervisor: &Supervisor,
-        first: &mut First,
+        first: &mut FirstConnection,
     ) -> Result<String, ConnectError> {
         let used = Connected {
             consuming: self,
@@ -255,9 +255,9 @@ impl Connected<'_> {
         let inbox = &self.consuming.inbox;
         let mut tries = 0;
         loop {
-            let wish = inbox.wished(partition, |wish| wish.wanted).await;
+            let desired = inbox.until_desired(partition, |desired| desired.wanted).await;
             let began = Instant::now();
-            match self.hold(partition, wish.releases).await {
+            match self.hold(partition, desired.releases).await {
                 Ended::Released | Ended::Full => tries = 0,
                 Ended::Lost(_) if began.elapsed() > LASTED => tries = 0,
                 // The next connection declares the topology again.
@@ -282,59 +282,61 @@ impl Connected<'_> {
 
     async fn released(&self, partition: Partition, releases: u64) {
         let inbox = &self.consuming.inbox;
-        inbox.wished(partition, |wish| wish.releases != releases).await;
+        inbox
+            .until_desired(partition, |desired| desired.releases != releases)
+            .await;
     }
 
     /// From the claim to the end of the lease.
     async fn hold(&self, partition: Partition, releases: u64) -> Ended {
         let queue = self.consuming.topology.lease_queue(partition);
-        let standing = Line::stand(self.connection, &queue, &*self.consuming.publisher);
-        let mut line = match timeout(self.config.confirm_timeout, standing).await {
-            Ok(Ok(line)) => line,
+        let opening = LeaseClaim::open(self.connection, &queue, &*self.consuming.publisher);
+        let mut claim = match timeout(self.config.confirm_timeout, opening).await {
+            Ok(Ok(claim)) => claim,
             Ok(Err(error)) => return Ended::Lost(error.to_string()),
             Err(_) => return self.ruined("it didn't open a channel in time").await,
         };
         let ended = tokio::select! {
             biased;
             () = self.released(partition, releases) => Ended::Released,
-            baton = line.baton() => match baton {
-                Ok(()) => self.under_lease(partition, releases, &mut line).await,
+            token = claim.token() => match token {
+                Ok(()) => self.under_lease(partition, releases, &mut claim).await,
                 Err(reason) => Ended::Lost(reason),
             },
         };
         // The next claimant may get the lease now: deliveries under it have gone back.
-        let left = line.leave(self.config.close_timeout).await;
+        let closed = claim.close(self.config.close_timeout).await;
         self.consuming.inbox.lost(partition);
         match ended {
-            Ended::Released if !left => self.ruined("a lease was not released as asked").await,
+            Ended::Released if !closed => self.ruined("a lease was not released as asked").await,
             ended => ended,
         }
     }
 
-    async fn under_lease(&self, partition: Partition, releases: u64, line: &mut Line) -> Ended {
+    async fn under_lease(&self, partition: Partition, releases: u64, claim: &mut LeaseClaim) -> Ended {
         let inbox = &self.consuming.inbox;
         let lease = inbox.leased(partition);
         tokio::select! {
             biased;
             () = self.released(partition, releases) => return Ended::Released,
-            reason = line.keep(self.config.hold_max) => return Ended::Lost(reason),
-            _ = inbox.wished(partition, |wish| wish.consume == lease.number) => {}
+            reason = claim.keep(self.config.hold_max) => return Ended::Lost(reason),
+            _ = inbox.until_desired(partition, |desired| desired.consume == lease.number) => {}
         }
         loop {
-            match self.one_epoch(partition, releases, line).await {
+            match self.one_epoch(partition, releases, claim).await {
                 Ended::Full => {}
                 ended => return ended,
             }
         }
     }
 
-    async fn one_epoch(&self, partition: Partition, releases: u64, line: &mut Line) -> Ended {
+    async fn one_epoch(&self, partition: Partition, releases: u64, claim: &mut LeaseClaim) -> Ended {
         let consuming = self.consuming;
         let (held, body_bytes_max) = (consuming.held.clone(), consuming.body_bytes_max);
         let mut epoch = Epoch::new(partition, self.lease_watchdog.clone(), held, body_bytes_max);
         let ended = tokio::select! {
             ended = self.consume(&mut epoch, releases) => ended,
-            reason = line.keep(self.config.hold_max) => Ended::Lost(reason),
+            reason = claim.keep(self.config.hold_max) => Ended::Lost(reason),
         };
         if let Ended::Released | Ended::Full = ended {
             epoch.let_acks_arrive(self.config).await;

@@ -21,10 +21,10 @@ use crate::broker::in_flight::InFlight;
 use crate::broker::{Acker, Config, Delivery, Partition};
 
 /// How long a busy broker may take to process acks.
-const ACKS_IN_HAND: Duration = Duration::from_millis(250);
+const ACKS_SETTLE_IN: Duration = Duration::from_millis(250);
 
 /// A lapin reject never returns if the connection ends at that moment.
-const GIVE_UP_MAX: Duration = Duration::from_secs(5);
+const REJECT_MAX: Duration = Duration::from_secs(5);
 
 type Tagged = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 
@@ -124,7 +124,7 @@ impl Epoch {
             };
             match delivery {
                 Some(Ok(delivery)) if delivery.data.len() > self.body_bytes_max => {
-                    if let Err(error) = give_up(delivery).await {
+                    if let Err(error) = dead_letter(delivery).await {
                         return Forwarded::Lost(error);
                     }
                 }
@@ -170,7 +170,7 @@ impl Epoch {
             .iter()
             .map(|channel| channel.basic_qos(config.prefetch(), BasicQosOptions::default()));
         let _ = timeout(config.close_timeout, join_all(asked)).await;
-        sleep(ACKS_IN_HAND).await;
+        sleep(ACKS_SETTLE_IN).await;
     }
 
     /// The broker requeues unsettled deliveries, in order. They turn stale before that, so that no
@@ -189,7 +189,7 @@ impl Epoch {
 
 /// Rejects the delivery: the broker moves it to its own dead letters, where one body at a time is read. It settles only
 /// this delivery, which does not affect the order of others.
-async fn give_up(delivery: lapin::message::Delivery) -> Result<(), String> {
+async fn dead_letter(delivery: lapin::message::Delivery) -> Result<(), String> {
     // The body is dropped first: it may take all the memory there is.
     let (acker, bytes) = (delivery.acker, delivery.data.len());
     drop(delivery.data);
@@ -197,7 +197,7 @@ async fn give_up(delivery: lapin::message::Delivery) -> Result<(), String> {
         bytes,
         "broker: a body is larger than any command; it is rejected undecoded"
     );
-    let rejected = timeout(GIVE_UP_MAX, acker.reject(BasicRejectOptions { requeue: false })).await;
+    let rejected = timeout(REJECT_MAX, acker.reject(BasicRejectOptions { requeue: false })).await;
     match rejected {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),

@@ -11,8 +11,8 @@ pub enum ConnectError {
     /// Waiting may help.
     #[error("the broker can't be reached: {reason}")]
     Unreachable { reason: String },
-    #[error("the broker refuses the connection: {reason}; {mend}")]
-    Refused { reason: String, mend: &'static str },
+    #[error("the broker refuses the connection: {reason}; {remedy}")]
+    Refused { reason: String, remedy: &'static str },
     #[error(transparent)]
     Topology(#[from] TopologyError),
 }
@@ -26,9 +26,9 @@ impl ConnectError {
     pub(super) fn map_reason(self, map: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Unreachable { reason } => Self::Unreachable { reason: map(reason) },
-            Self::Refused { reason, mend } => Self::Refused {
+            Self::Refused { reason, remedy } => Self::Refused {
                 reason: map(reason),
-                mend,
+                remedy,
             },
             Self::Topology(error) => Self::Topology(error),
         }
@@ -61,7 +61,7 @@ impl ConnectError {
 pub enum TopologyError {
     #[error(
         "{object} on the broker differs from the configuration: {argument} is {is}, wanted is {wanted}; {}",
-        mend(object)
+        remedy(object)
     )]
     Differs {
         object: String,
@@ -99,7 +99,7 @@ pub enum TopologyError {
     Refused { object: String, reason: String },
 }
 
-fn mend(object: &str) -> String {
+fn remedy(object: &str) -> String {
     match object.starts_with("exchange ") {
         true => format!("delete {object} while nothing publishes to it, and declare the topology again"),
         false => format!(
@@ -139,9 +139,9 @@ fn is_away(reason: &str) -> bool {
 
 /// Why no connection was made.
 pub(super) fn refused_connection(error: &lapin::Error) -> ConnectError {
-    let refused = |reason: &dyn ToString, mend| ConnectError::Refused {
+    let refused = |reason: &dyn ToString, remedy| ConnectError::Refused {
         reason: reason.to_string(),
-        mend,
+        remedy,
     };
     match error.kind() {
         ErrorKind::InvalidProtocolVersion(_) => {

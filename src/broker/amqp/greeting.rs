@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_greeting_is_an_error() {
+    fn an_invalid_greeting_is_an_error() {
         let closing = [&[1, 0, 0, 0, 0, 0, 4][..], &[0, 10, 0, 50], &[0xce]].concat();
         let endless = vec![1, 0, 0, 0xff, 0xff, 0xff, 0xff];
         let cut = [&[1, 0, 0, 0, 0, 1, 0][..], &START, &[0, 9]].concat();

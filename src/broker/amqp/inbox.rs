@@ -11,7 +11,7 @@ use crate::broker::{Arrival, Delivery, Lease, Partition};
 pub(super) struct Inbox {
     arrivals: Mutex<VecDeque<Arrival>>,
     arrived: Notify,
-    wishes: watch::Sender<Vec<Desired>>,
+    desired: watch::Sender<Vec<Desired>>,
     leases: Mutex<Leases>,
 }
 
@@ -40,7 +40,7 @@ impl Inbox {
         Self {
             arrivals: Mutex::default(),
             arrived: Notify::new(),
-            wishes: watch::Sender::new(vec![Desired::default(); count]),
+            desired: watch::Sender::new(vec![Desired::default(); count]),
             leases: Mutex::new(Leases {
                 held: vec![None; count],
                 made: 0,
@@ -68,39 +68,43 @@ impl Inbox {
         }
     }
 
-    fn wish(&self, partition: Partition, change: impl FnOnce(&mut Desired)) {
-        self.wishes.send_modify(|wishes| {
-            if let Some(wish) = wishes.get_mut(usize::from(partition)) {
-                change(wish);
+    fn desire(&self, partition: Partition, change: impl FnOnce(&mut Desired)) {
+        self.desired.send_modify(|desired| {
+            if let Some(one) = desired.get_mut(usize::from(partition)) {
+                change(one);
             }
         });
     }
 
     pub(super) fn claim(&self, partition: Partition) {
-        self.wish(partition, |wish| wish.wanted = true);
+        self.desire(partition, |one| one.wanted = true);
     }
 
     pub(super) fn consume(&self, lease: Lease) {
-        self.wish(lease.partition, |wish| wish.consume = lease.number);
+        self.desire(lease.partition, |one| one.consume = lease.number);
     }
 
     pub(super) fn release(&self, partition: Partition) {
-        self.wish(partition, |wish| {
-            wish.wanted = false;
-            wish.releases += 1;
+        self.desire(partition, |one| {
+            one.wanted = false;
+            one.releases += 1;
         });
     }
 
-    /// Waits until the wish satisfies `like`, and returns it.
-    pub(super) async fn wished(&self, partition: Partition, like: impl Fn(&Desired) -> bool) -> Desired {
-        let mut wishes = self.wishes.subscribe();
-        let found = wishes.wait_for(|wishes| wishes.get(usize::from(partition)).is_some_and(&like));
+    /// Waits until what is desired satisfies `like`, and returns it.
+    pub(super) async fn until_desired(
+        &self,
+        partition: Partition,
+        like: impl Fn(&Desired) -> bool,
+    ) -> Desired {
+        let mut desired = self.desired.subscribe();
+        let changed = desired.wait_for(|desired| desired.get(usize::from(partition)).is_some_and(&like));
         // The sender lives as long as this does.
-        let wishes = found.await;
-        let wish = wishes
+        let desired = changed.await;
+        let found = desired
             .ok()
-            .and_then(|wishes| wishes.get(usize::from(partition)).copied());
-        wish.unwrap_or_default()
+            .and_then(|desired| desired.get(usize::from(partition)).copied());
+        found.unwrap_or_default()
     }
 
     /// Records that the lease is held.

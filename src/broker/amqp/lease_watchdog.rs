@@ -94,7 +94,7 @@ mod tests {
     const HOUR_MS: i64 = 3600 * 1000;
 
     #[tokio::test(start_paused = true)]
-    async fn a_frozen_process_trusts_its_leases_no_more_from_the_moment_it_wakes() {
+    async fn a_process_that_was_frozen_distrusts_its_leases_at_once() {
         let lease_watchdog = LeaseWatchdog::new(HEARTBEAT);
         let kept = tokio::time::timeout(Duration::from_secs(100), lease_watchdog.keep()).await;
         assert!(kept.is_err() && lease_watchdog.is_trusted());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_machine_that_was_paused_trusts_its_leases_no_more_though_its_own_clock_stood_still() {
+    async fn a_paused_machine_distrusts_its_leases_although_its_clock_was_paused_too() {
         let (wall, set) = wall();
         let lease_watchdog = LeaseWatchdog::with_wall(HEARTBEAT, wall.clone());
         assert!(beats_on(&lease_watchdog).await);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_costs_one_connection_at_most() {
+    async fn setting_the_wall_clock_costs_one_connection_at_most() {
         for by in [5 * HOUR_MS, -5 * HOUR_MS] {
             let (wall, set) = wall();
             let mut connections = 1;

@@ -13,12 +13,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::WhenUnreachable;
+use super::broker_dead_letters;
 use super::connection;
 use super::consumer::loss;
 use super::depths::Depths;
 use super::error::{ConnectError, refused_connection};
-use super::first::First;
-use super::given_up;
+use super::first_connection::FirstConnection;
 use super::log::Log;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
@@ -26,7 +26,7 @@ use super::terms::table;
 use crate::broker::{Config, Extent, FleetMessage, Listener, ListenerStatus, Topology};
 
 /// The most messages that were received and not processed yet.
-const HEARD_MAX: usize = 1000;
+const MESSAGES_MAX: usize = 1000;
 
 /// The delay before a failed read is tried again.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ const NOTICES_BYTES_MAX: i64 = 1 << 20;
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct AmqpListener {
-    heard: mpsc::Receiver<FleetMessage>,
+    messages: mpsc::Receiver<FleetMessage>,
     follow: watch::Sender<Option<Extent>>,
     listener_status: ListenerStatus,
     _stop: DropGuard,
@@ -56,7 +56,7 @@ impl AmqpListener {
     ) -> Result<Self, ConnectError> {
         let (first, connected) = oneshot::channel();
         let stop = CancellationToken::new();
-        let (hear, heard) = mpsc::channel(HEARD_MAX);
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let (follow, wanted) = watch::channel(None);
         let (depths, log_trouble) = (Depths::new(), watch::Sender::new(None));
         let topology = Topology::new(provider, config);
@@ -70,14 +70,14 @@ impl AmqpListener {
         };
         let purpose = Listening {
             fleet: topology.fleet_exchange(),
-            log: Log::new(hear.clone(), wanted, log_trouble),
-            hear,
+            log: Log::new(sender.clone(), wanted, log_trouble),
+            sender,
             depths,
             topology,
         };
-        let first = First::new(first, when_unreachable);
+        let first = FirstConnection::new(first, when_unreachable);
         let listener = Self {
-            heard,
+            messages,
             follow,
             listener_status,
             _stop: stop.drop_guard(),
@@ -93,8 +93,8 @@ impl AmqpListener {
 #[async_trait]
 impl Listener for AmqpListener {
     async fn next(&mut self) -> FleetMessage {
-        match self.heard.recv().await {
-            Some(heard) => heard,
+        match self.messages.recv().await {
+            Some(message) => message,
             // The supervisor ends only when it is stopped.
             None => std::future::pending().await,
         }
@@ -113,7 +113,7 @@ impl Listener for AmqpListener {
 struct Listening {
     /// The fleet's exchange.
     fleet: String,
-    hear: mpsc::Sender<FleetMessage>,
+    sender: mpsc::Sender<FleetMessage>,
     log: Log,
     depths: Depths,
     topology: Topology,
@@ -124,7 +124,7 @@ impl Use for Listening {
         &self,
         connection: Connection,
         supervisor: &Supervisor,
-        first: &mut First,
+        first: &mut FirstConnection,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
         let ended = match timeout(config.confirm_timeout, self.notices(&connection)).await {
@@ -136,8 +136,8 @@ impl Use for Listening {
                 tokio::select! {
                     () = supervisor.stop.cancelled() => Ok("closed".to_owned()),
                     reason = loss(&connection) => Ok(reason),
-                    reason = self.hear_notices(notices) => Ok(reason),
-                    () = given_up::take(&connection, config, &self.hear) => Ok("closed".to_owned()),
+                    reason = self.receive_notices(notices) => Ok(reason),
+                    () = broker_dead_letters::take(&connection, config, &self.sender) => Ok("closed".to_owned()),
                     () = self.log.read(&connection) => Ok("closed".to_owned()),
                     () = self.depths.watch(&connection, &self.topology, config.partitions.get()) => Ok("closed".to_owned()),
                 }
@@ -195,7 +195,7 @@ impl Listening {
     }
 
     /// Receives notices until the consumer ends; returns why.
-    async fn hear_notices(&self, mut notices: Notices) -> String {
+    async fn receive_notices(&self, mut notices: Notices) -> String {
         let mut bind = interval(BIND_EVERY);
         bind.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -208,9 +208,9 @@ impl Listening {
             };
             match notice {
                 Some(Ok(notice)) => {
-                    let heard =
+                    let message =
                         FleetMessage::Notice(Received::from(notice).within(BODY_BYTES_MAX).message.body);
-                    if self.hear.send(heard).await.is_err() {
+                    if self.sender.send(message).await.is_err() {
                         return "closed".to_owned();
                     }
                 }

@@ -2,8 +2,8 @@
 //! events.
 
 mod earlier;
-mod part;
 mod place;
+mod reader;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use lapin::Connection;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use self::part::{Part, Point, offset_of_first};
 use self::place::Place;
+use self::reader::{LogReader, Point, offset_of_first};
 use super::listener::AGAIN;
 use super::trouble::Trouble;
 use crate::broker::{Extent, FleetMessage};
@@ -26,7 +26,7 @@ const LAST_WITHIN: Duration = Duration::from_millis(500);
 const FIRST_WITHIN: Duration = Duration::from_millis(200);
 
 pub(super) struct Log {
-    hear: mpsc::Sender<FleetMessage>,
+    sender: mpsc::Sender<FleetMessage>,
     wanted: watch::Receiver<Option<Extent>>,
     /// Kept when the connection is lost.
     place: Mutex<Option<Place>>,
@@ -38,7 +38,7 @@ pub(super) struct Log {
 /// How the reading ended.
 enum Read {
     /// The receiver is gone.
-    Unheard,
+    ReceiverGone,
     /// The log is not the one that was expected: it has to be read from the start again.
     Anew,
     /// The broker ended it: the log was deleted, or its node is gone.
@@ -47,12 +47,12 @@ enum Read {
 
 impl Log {
     pub(super) fn new(
-        hear: mpsc::Sender<FleetMessage>,
+        sender: mpsc::Sender<FleetMessage>,
         wanted: watch::Receiver<Option<Extent>>,
         trouble: watch::Sender<Option<String>>,
     ) -> Self {
         Self {
-            hear,
+            sender,
             wanted,
             place: Mutex::default(),
             reached: Notify::new(),
@@ -63,19 +63,19 @@ impl Log {
     /// Reads the log whenever it is wanted. Ends when the receiver is gone.
     pub(super) async fn read(&self, connection: &Connection) {
         let mut wanted = self.wanted.clone();
-        let mut trouble = Trouble::new("the outcome log can't be read").told(&self.trouble);
+        let mut trouble = Trouble::new("the outcome log can't be read").published_to(&self.trouble);
         loop {
-            let Ok(wish) = wanted.wait_for(Option::is_some).await.map(|wish| *wish) else {
+            let Ok(extent) = wanted.wait_for(Option::is_some).await.map(|extent| *extent) else {
                 return;
             };
-            let Some(wish) = wish else { continue };
-            let changed = async { wanted.wait_for(|wanted| *wanted != Some(wish)).await.is_ok() };
+            let Some(extent) = extent else { continue };
+            let changed = async { wanted.wait_for(|wanted| *wanted != Some(extent)).await.is_ok() };
             let read = tokio::select! {
-                read = self.read_for(connection, wish, &mut trouble) => read,
+                read = self.read_for(connection, extent, &mut trouble) => read,
                 _ = changed => continue,
             };
             match read {
-                Ok(Read::Unheard) => return,
+                Ok(Read::ReceiverGone) => return,
                 Ok(Read::Anew) => {
                     self.place().take();
                     continue;
@@ -105,25 +105,25 @@ impl Log {
     async fn read_for(
         &self,
         connection: &Connection,
-        wish: Extent,
+        extent: Extent,
         trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
-        let known = self.place().filter(|place| place.wish == wish);
+        let known = self.place().filter(|place| place.extent == extent);
         let place = match known {
             Some(place) => place,
             None => {
-                let found = place_for(connection, wish).await?;
-                if self.hear.send(FleetMessage::Begins(wish)).await.is_err() {
-                    return Ok(Read::Unheard);
+                let found = place_for(connection, extent).await?;
+                if self.sender.send(FleetMessage::Begins(extent)).await.is_err() {
+                    return Ok(Read::ReceiverGone);
                 }
                 *self.place() = found;
                 match found {
                     Some(place) => place,
-                    None => return self.until_it_speaks(connection, wish, trouble).await,
+                    None => return self.until_it_delivers(connection, extent, trouble).await,
                 }
             }
         };
-        let mut end = Part::open(connection, Point::Offset(place.next)).await?;
+        let mut end = LogReader::open(connection, Point::Offset(place.next)).await?;
         trouble.is_over();
         tokio::select! {
             read = self.follow(&mut end, place) => read,
@@ -132,39 +132,39 @@ impl Log {
     }
 
     /// A log that delivers nothing is empty, or its node is busy. It is read again as soon as it delivers something.
-    async fn until_it_speaks(
+    async fn until_it_delivers(
         &self,
         connection: &Connection,
-        wish: Extent,
+        extent: Extent,
         trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
-        let mut silent = Part::open(connection, Point::Time(wish.since)).await?;
+        let mut silent = LogReader::open(connection, Point::Time(extent.since)).await?;
         trouble.is_over();
-        for heard in [FleetMessage::Present, FleetMessage::Complete] {
-            if self.hear.send(heard).await.is_err() {
-                return Ok(Read::Unheard);
+        for message in [FleetMessage::Present, FleetMessage::Complete] {
+            if self.sender.send(message).await.is_err() {
+                return Ok(Read::ReceiverGone);
             }
         }
-        let spoke = silent.next().await?.is_some();
+        let delivered = silent.next().await?.is_some();
         silent.close().await;
-        Ok(if spoke { Read::Anew } else { Read::Ended })
+        Ok(if delivered { Read::Anew } else { Read::Ended })
     }
 
     /// Forwards the end and new messages until the consumer ends.
-    async fn follow(&self, end: &mut Part, from: Place) -> lapin::Result<Read> {
+    async fn follow(&self, end: &mut LogReader, from: Place) -> lapin::Result<Read> {
         let (mut next, mut present) = (from.next, from.present);
         while let Some((offset, message)) = end.next().await? {
             if offset < next {
                 return Ok(Read::Anew);
             }
             next = offset + 1;
-            if self.hear.send(FleetMessage::Logged(message)).await.is_err() {
-                return Ok(Read::Unheard);
+            if self.sender.send(FleetMessage::Logged(message)).await.is_err() {
+                return Ok(Read::ReceiverGone);
             }
             if present.is_some_and(|last| offset >= last) {
                 present = None;
-                if self.hear.send(FleetMessage::Present).await.is_err() {
-                    return Ok(Read::Unheard);
+                if self.sender.send(FleetMessage::Present).await.is_err() {
+                    return Ok(Read::ReceiverGone);
                 }
                 self.reached.notify_one();
             }
@@ -176,10 +176,13 @@ impl Log {
 }
 
 /// Where to start reading the log; `None`: it delivers nothing.
-async fn place_for(connection: &Connection, wish: Extent) -> lapin::Result<Option<Place>> {
-    let first = timeout(FIRST_WITHIN, offset_of_first(connection, Point::Time(wish.since)));
+async fn place_for(connection: &Connection, extent: Extent) -> lapin::Result<Option<Place>> {
+    let first = timeout(
+        FIRST_WITHIN,
+        offset_of_first(connection, Point::Time(extent.since)),
+    );
     let last = timeout(LAST_WITHIN, offset_of_first(connection, Point::Last));
     let (first, last) = tokio::join!(first, last);
     let (first, last) = (first.unwrap_or(Ok(None))?, last.unwrap_or(Ok(None))?);
-    Ok(last.map(|last| Place::new(wish, first, last)))
+    Ok(last.map(|last| Place::new(extent, first, last)))
 }

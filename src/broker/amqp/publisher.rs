@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::WhenUnreachable;
 use super::connection;
 use super::error::ConnectError;
-use super::first::First;
+use super::first_connection::FirstConnection;
 use super::publishing::Publishing;
 use super::refused::Refused;
 use super::supervisor::Supervisor;
@@ -63,7 +63,7 @@ impl AmqpPublisher {
         let (sessions, session) = watch::channel(None);
         let supervisor = Supervisor::new("publisher", config, stop.clone());
         let link = supervisor.link.subscribe();
-        let first = First::new(first, when_unreachable);
+        let first = FirstConnection::new(first, when_unreachable);
         let supervisor = connection::runtime()?.spawn(supervisor.run(first, Publishing::new(sessions)));
         let publisher = Self {
             session,
@@ -168,7 +168,7 @@ pub(super) struct Session {
     channel: Channel,
     /// lapin numbers a message and sends it in two steps; the broker numbers messages as they arrive. The lock keeps
     /// the two together: otherwise two threads could swap their confirms.
-    turn: Mutex<()>,
+    sending: Mutex<()>,
     /// Idle channels for mandatory publishes. A publish that times out drops its channel: a late return would be paired
     /// with the next confirm.
     alone: Mutex<Vec<Channel>>,
@@ -186,7 +186,7 @@ impl Session {
         Ok(Self {
             connection,
             channel,
-            turn: Mutex::new(()),
+            sending: Mutex::new(()),
             alone: Mutex::default(),
             alone_at_once: Semaphore::new(ALONE_MAX),
             opened_at: Instant::now(),
@@ -219,7 +219,7 @@ impl Session {
         let mut sent = false;
         let confirm = poll_fn(|cx| {
             // lapin numbers and sends the message in the first poll.
-            let _turn = (!sent).then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let _sending = (!sent).then(|| self.sending.lock().unwrap_or_else(PoisonError::into_inner));
             sent = true;
             sending.as_mut().poll(cx)
         })
@@ -229,7 +229,7 @@ impl Session {
 
     async fn publish_alone(&self, message: &Message) -> lapin::Result<Confirmation> {
         // The semaphore is never closed.
-        let _turn = self.alone_at_once.acquire().await;
+        let _permit = self.alone_at_once.acquire().await;
         let idle = || self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = idle().pop().filter(|channel| channel.status().connected());
         let channel = match channel {

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection;
 use super::error::{ConnectError, refused_connection};
-use super::first::First;
+use super::first_connection::FirstConnection;
 use super::publisher::Session;
 use super::supervisor::{Supervisor, Use};
 
@@ -28,7 +28,7 @@ impl Use for Publishing {
         &self,
         connection: Connection,
         supervisor: &Supervisor,
-        first: &mut First,
+        first: &mut FirstConnection,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
         // Before the first publish: an alarm is reported only once.

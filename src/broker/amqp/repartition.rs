@@ -262,14 +262,14 @@ impl Declaring<'_> {
 
 /// The error of a change that could neither be completed nor undone.
 fn half_done(error: ConnectError) -> ConnectError {
-    const MEND: &str = "the number of partitions is half changed: run `usher topology declare` again, and until \
+    const REMEDY: &str = "the number of partitions is half changed: run `usher topology declare` again, and until \
                         it succeeds commands go to user.unroutable";
     match error {
         ConnectError::Topology(error) => TopologyError::Refused {
             object: "the other number of partitions".to_owned(),
-            reason: format!("{error}; {MEND}"),
+            reason: format!("{error}; {REMEDY}"),
         }
         .into(),
-        error => error.map_reason(|reason| format!("{reason}; {MEND}")),
+        error => error.map_reason(|reason| format!("{reason}; {REMEDY}")),
     }
 }

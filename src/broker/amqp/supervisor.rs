@@ -4,10 +4,10 @@
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::Addresses;
 use super::connection::{self, LinkState};
 use super::error::ConnectError;
-use super::first::First;
-use super::turns::Turns;
+use super::first_connection::FirstConnection;
 use crate::broker::Config;
 
 pub(super) struct Supervisor {
@@ -24,7 +24,7 @@ pub(super) trait Use: Send + Sync + 'static {
         &self,
         connection: lapin::Connection,
         supervisor: &Supervisor,
-        first: &mut First,
+        first: &mut FirstConnection,
     ) -> impl Future<Output = Result<String, ConnectError>> + Send;
 }
 
@@ -39,13 +39,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn run(self, mut first: First, purpose: impl Use) {
-        let mut turns = Turns::new(&self.config);
+    pub(super) async fn run(self, mut first: FirstConnection, purpose: impl Use) {
+        let mut addresses = Addresses::new(&self.config);
         loop {
-            self.link.trying(turns.url());
+            self.link.trying(addresses.url());
             let connected = tokio::select! {
                 () = self.stop.cancelled() => break,
-                connected = connection::open(&self.config, turns.url(), self.role) => connected,
+                connected = connection::open(&self.config, addresses.url(), self.role) => connected,
             };
             let began = Instant::now();
             let ended = match connected {
@@ -56,10 +56,10 @@ impl Supervisor {
                 break;
             }
             match ended {
-                Ok(reason) => self.link.lost(&said_by(&turns, &reason)),
+                Ok(reason) => self.link.lost(&said_by(&addresses, &reason)),
                 Err(error) => {
-                    let error = error.map_reason(|reason| said_by(&turns, &reason));
-                    match first.refuse(error, turns.has_untried()) {
+                    let error = error.map_reason(|reason| said_by(&addresses, &reason));
+                    match first.refuse(error, addresses.has_untried()) {
                         None => break,
                         Some(error) => self.link.failed(&error),
                     }
@@ -67,20 +67,20 @@ impl Supervisor {
             }
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = sleep(turns.next(began.elapsed())) => {}
+                () = sleep(addresses.next(began.elapsed())) => {}
             }
         }
         self.link.closed();
     }
 
     /// Reports that the link is up.
-    pub(super) fn up(&self, first: &mut First) {
+    pub(super) fn up(&self, first: &mut FirstConnection) {
         self.link.up();
         first.connected();
     }
 }
 
 /// Adds the address to the reason.
-fn said_by(turns: &Turns, reason: &str) -> String {
-    format!("{}: {reason}", turns.url())
+fn said_by(addresses: &Addresses, reason: &str) -> String {
+    format!("{}: {reason}", addresses.url())
 }

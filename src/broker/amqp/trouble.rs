@@ -8,7 +8,7 @@ pub(super) struct Trouble<'t> {
     what: &'static str,
     lasts: bool,
     /// Where the reason is also published.
-    told: Option<&'t watch::Sender<Option<String>>>,
+    published: Option<&'t watch::Sender<Option<String>>>,
 }
 
 impl<'t> Trouble<'t> {
@@ -16,20 +16,20 @@ impl<'t> Trouble<'t> {
         Self {
             what,
             lasts: false,
-            told: None,
+            published: None,
         }
     }
 
-    pub(super) fn told(self, told: &'t watch::Sender<Option<String>>) -> Self {
+    pub(super) fn published_to(self, published: &'t watch::Sender<Option<String>>) -> Self {
         Self {
-            told: Some(told),
+            published: Some(published),
             ..self
         }
     }
 
     pub(super) fn is(&mut self, reason: &dyn Display) {
-        if let Some(told) = self.told {
-            told.send_replace(Some(reason.to_string()));
+        if let Some(published) = self.published {
+            published.send_replace(Some(reason.to_string()));
         }
         if !std::mem::replace(&mut self.lasts, true) {
             tracing::warn!(%reason, "broker: {}; trying again until it works", self.what);
@@ -37,8 +37,8 @@ impl<'t> Trouble<'t> {
     }
 
     pub(super) fn is_over(&mut self) {
-        if let Some(told) = self.told {
-            told.send_replace(None);
+        if let Some(published) = self.published {
+            published.send_replace(None);
         }
         if std::mem::take(&mut self.lasts) {
             tracing::info!("broker: it works again, after this: {}", self.what);

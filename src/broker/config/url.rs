@@ -31,8 +31,8 @@ impl BrokerUrls {
     }
 
     /// Starts again with the first one after the last.
-    pub fn in_turn(&self, turn: usize) -> &BrokerUrl {
-        &self.0[turn % self.0.len()]
+    pub fn nth(&self, n: usize) -> &BrokerUrl {
+        &self.0[n % self.0.len()]
     }
 
     fn read<'t>(texts: impl ExactSizeIterator<Item = &'t str>) -> Result<Self, InvalidUrls> {
@@ -191,29 +191,26 @@ mod tests {
             list.to_string(),
             "amqp://a@h1:5672/%2f, amqps://b@10.0.0.2:5999/id"
         );
-        let order: Vec<_> = (0..4).map(|turn| list.in_turn(turn).uri.authority.port).collect();
+        let order: Vec<_> = (0..4).map(|n| list.nth(n).uri.authority.port).collect();
         assert_eq!(order, [5672, 5999, 5672, 5999]);
     }
 
     #[test]
     fn the_default_is_what_its_text_says() {
         let default = BrokerUrls::default();
-        assert_eq!(
-            default.in_turn(0).reveal().parse::<BrokerUrls>().unwrap(),
-            default
-        );
+        assert_eq!(default.nth(0).reveal().parse::<BrokerUrls>().unwrap(), default);
     }
 
     #[test]
     fn a_comma_within_an_address_is_escaped() {
         let one: BrokerUrls = "amqp://a:b%2Cc@h/v".parse().unwrap();
         assert_eq!(one.count(), 1);
-        assert_eq!(one.in_turn(0).uri().authority.userinfo.password, "b,c");
+        assert_eq!(one.nth(0).uri().authority.userinfo.password, "b,c");
     }
 
     #[test]
-    fn the_wrong_one_is_told_by_its_place_and_not_quoted() {
-        for (json, told) in [
+    fn a_wrong_address_is_named_by_its_position_and_not_quoted() {
+        for (json, expected) in [
             (r#""amq://usher:s3cret@x""#, "%2f for the vhost /"),
             (
                 r#""amqp://usher:s3cret@x,amq://usher:s3cret@y""#,
@@ -228,7 +225,7 @@ mod tests {
         ] {
             let refused = from_json(json).unwrap_err();
             assert!(
-                refused.contains(told) && !refused.contains("s3cret"),
+                refused.contains(expected) && !refused.contains("s3cret"),
                 "{json}: {refused}"
             );
         }
@@ -238,7 +235,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let urls: BrokerUrls = "amqps://usher:s3cret@broker.example:5671/%2fid".parse().unwrap();
         assert_eq!(urls.to_string(), "amqps://usher@broker.example:5671/%2fid");
-        for shown in [format!("{urls:?}"), format!("{:?}", urls.in_turn(0))] {
+        for shown in [format!("{urls:?}"), format!("{:?}", urls.nth(0))] {
             assert!(!shown.contains("s3cret"), "{shown}");
         }
     }

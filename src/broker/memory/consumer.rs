@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::leases::Told;
+use super::lease_queues::LeaseChange;
 use super::routing::QueueIndex;
 use super::state::{ConsumerId, DeliveryTag, Handed, Next};
 use crate::broker::{Acker, Arrival, Consumer, Delivery, Lease, Limits, Link, Partition};
@@ -40,10 +40,10 @@ impl Consumer for MemoryConsumer {
             let next = self.shared.state().next(self.id, self.prefetch, self.limits);
             match next {
                 Next::End => return None,
-                Next::GaveUp => self.shared.deliverable.notify_waiters(),
+                Next::Rejected => self.shared.deliverable.notify_waiters(),
                 Next::Wait => changed.await,
-                Next::Told(Told::Leased(lease)) => return Some(Arrival::Leased(lease)),
-                Next::Told(Told::Lost(lease)) => return Some(Arrival::Lost(lease)),
+                Next::Lease(LeaseChange::Leased(lease)) => return Some(Arrival::Leased(lease)),
+                Next::Lease(LeaseChange::Lost(lease)) => return Some(Arrival::Lost(lease)),
                 Next::Delivery(handed) => {
                     return Some(Arrival::Delivery(handed.into_delivery(&self.shared)));
                 }
@@ -81,7 +81,7 @@ impl Consumer for MemoryConsumer {
 /// A consumer that closes has the same effect as one that dies: its unsettled deliveries go back, in order.
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
-        self.shared.state().leave(self.id);
+        self.shared.state().remove_consumer(self.id);
         self.shared.deliverable.notify_waiters();
     }
 }

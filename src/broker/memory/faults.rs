@@ -18,17 +18,17 @@ impl MemoryBroker {
         {
             let mut state = self.shared.state();
             state.end_leases();
-            state.take_back_given_up();
+            state.requeue_broker_dead_letters();
             state.faults.connection += 1;
             state.faults.down = Some(reason.to_owned());
         }
-        self.told();
+        self.notify();
     }
 
     pub fn reconnect(&self) {
         self.change(|faults| faults.down = None);
-        self.shared.state().lead();
-        self.told();
+        self.shared.state().grant();
+        self.notify();
     }
 
     /// The broker ends the consumers that hold leases: their deliveries turn stale, and the next claimants
@@ -37,9 +37,9 @@ impl MemoryBroker {
         {
             let mut state = self.shared.state();
             state.end_leases();
-            state.lead();
+            state.grant();
         }
-        self.told();
+        self.notify();
     }
 
     /// Delays confirms by this much after the message is taken.
@@ -90,10 +90,10 @@ impl MemoryBroker {
 
     fn change(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared.state().faults);
-        self.told();
+        self.notify();
     }
 
-    fn told(&self) {
+    fn notify(&self) {
         let (consuming, publishing) = {
             let state = self.shared.state();
             (state.faults.consume_link(), state.faults.publish_link())

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 pub(super) struct MemoryListener {
     shared: Arc<Shared>,
     id: ListenerId,
-    wish: Option<Extent>,
-    /// The reading for the wish, once it has begun.
+    wanted: Option<Extent>,
+    /// The reading for the wanted extent, once it has begun.
     reading: Option<Reading>,
 }
 
@@ -44,44 +44,44 @@ impl MemoryListener {
         Self {
             shared,
             id,
-            wish: None,
+            wanted: None,
             reading: None,
         }
     }
 
-    fn heard(&mut self) -> Option<FleetMessage> {
+    fn next_message(&mut self) -> Option<FleetMessage> {
         let mut state = self.shared.state();
-        if let Some(notice) = state.hear(self.id) {
+        if let Some(notice) = state.next_notice(self.id) {
             return Some(FleetMessage::Notice(notice));
         }
         if state.faults.down.is_some() {
             return None;
         }
-        if let Some(handed) = state.given_up(self.id) {
-            return Some(FleetMessage::GivenUp(handed.into_delivery(&self.shared)));
+        if let Some(handed) = state.broker_dead_letter(self.id) {
+            return Some(FleetMessage::BrokerDeadLetter(handed.into_delivery(&self.shared)));
         }
-        let wish = self.wish?;
+        let extent = self.wanted?;
         if state.faults.log_refused {
             return None;
         }
         match &mut self.reading {
-            Some(reading) if !reading.is_over(&mut state) => reading.heard(&mut state),
+            Some(reading) if !reading.is_over(&mut state) => reading.next_message(&mut state),
             _ => {
-                self.reading = Some(Reading::new(wish, &state));
-                Some(FleetMessage::Begins(wish))
+                self.reading = Some(Reading::new(extent, &state));
+                Some(FleetMessage::Begins(extent))
             }
         }
     }
 }
 
 impl Reading {
-    fn new(wish: Extent, state: &State) -> Self {
-        let (first, count) = state.logged_since(wish.since);
+    fn new(extent: Extent, state: &State) -> Self {
+        let (first, count) = state.logged_since(extent.since);
         let silent = state.faults.log_held || count == 0;
         let end = first
-            .max(count.saturating_sub(wish.end_max))
+            .max(count.saturating_sub(extent.end_max))
             .min(count.saturating_sub(1));
-        let start = first.max(count.saturating_sub(wish.messages_max));
+        let start = first.max(count.saturating_sub(extent.messages_max));
         Self {
             connection: state.faults.connection,
             silent,
@@ -100,7 +100,7 @@ impl Reading {
         self.connection != state.faults.connection || self.silent && speaks(state)
     }
 
-    fn heard(&mut self, state: &mut State) -> Option<FleetMessage> {
+    fn next_message(&mut self, state: &mut State) -> Option<FleetMessage> {
         if self
             .present
             .is_some_and(|count| self.silent || self.next >= count)
@@ -143,15 +143,15 @@ impl Listener for MemoryListener {
             let shared = self.shared.clone();
             let mut changed = pin!(shared.deliverable.notified());
             changed.as_mut().enable();
-            if let Some(heard) = self.heard() {
-                return heard;
+            if let Some(message) = self.next_message() {
+                return message;
             }
             changed.await;
         }
     }
 
     fn follow(&mut self, wanted: Option<Extent>) {
-        self.wish = wanted;
+        self.wanted = wanted;
         self.reading = None;
     }
 

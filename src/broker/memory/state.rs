@@ -8,9 +8,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::Sink;
-use super::leases::{Lines, Told};
+use super::lease_queues::{LeaseChange, LeaseQueues};
 use super::routing::{NoExchange, QueueIndex, Router};
-use crate::broker::topology::{GIVEN_UP, OUTCOME_LOG, Topology};
+use crate::broker::topology::{BROKER_DEAD_LETTERS, OUTCOME_LOG, Topology};
 use crate::broker::{Lease, Limits, Link, Message, Partition};
 use crate::clock::Clock;
 
@@ -22,7 +22,7 @@ pub(super) type DeliveryTag = u64;
 pub(super) struct State {
     pub(super) router: Router,
     pub(super) queues: Vec<Queue>,
-    pub(super) lines: Lines,
+    pub(super) lease_queues: LeaseQueues,
     clock: Clock,
     /// When each message of the outcome log was stored.
     logged_at: Vec<Timestamp>,
@@ -32,7 +32,7 @@ pub(super) struct State {
     made: u64,
     last_tag: DeliveryTag,
     /// Where the search for the next delivery starts, so that no queue starves another.
-    turn: QueueIndex,
+    next_queue: QueueIndex,
     pub(super) input_finished: bool,
     pub(super) faults: Faults,
 }
@@ -59,10 +59,10 @@ pub(super) struct Handed {
 }
 
 pub(super) enum Next {
-    Told(Told),
+    Lease(LeaseChange),
     Delivery(Box<Handed>),
     /// A body was too large, and was dead-lettered.
-    GaveUp,
+    Rejected,
     Wait,
     End,
 }
@@ -182,13 +182,13 @@ impl State {
                 .iter()
                 .map(|queue| Queue::new(commands(&queue.name)))
                 .collect(),
-            lines: Lines::new(topology.partitions),
+            lease_queues: LeaseQueues::new(topology.partitions),
             clock,
             logged_at: Vec::new(),
             notices: BTreeMap::new(),
             made: 0,
             last_tag: 0,
-            turn: 0,
+            next_queue: 0,
             input_finished: false,
             faults: Faults::default(),
         }
@@ -259,41 +259,41 @@ impl State {
     }
 
     pub(super) fn claim(&mut self, id: ConsumerId, partition: Partition) {
-        self.lines.join(id, partition);
-        self.lead();
+        self.lease_queues.join(id, partition);
+        self.grant();
     }
 
     pub(super) fn consume(&mut self, id: ConsumerId, lease: Lease) {
-        self.lines.consume(id, lease);
+        self.lease_queues.consume(id, lease);
     }
 
     pub(super) fn release(&mut self, id: ConsumerId, partition: Partition) {
-        if self.lines.leave(id, partition) {
+        if self.lease_queues.remove(id, partition) {
             self.take_back(partition);
         }
-        self.lead();
+        self.grant();
     }
 
     /// The consumer is gone.
-    pub(super) fn leave(&mut self, id: ConsumerId) {
-        for partition in self.lines.partitions() {
+    pub(super) fn remove_consumer(&mut self, id: ConsumerId) {
+        for partition in self.lease_queues.partitions() {
             self.release(id, partition);
         }
-        self.lines.forget(id);
+        self.lease_queues.forget(id);
     }
 
-    /// Every holder of a lease loses it, and goes to the end of its line.
+    /// Every holder of a lease loses it, and goes to the end of its queue.
     pub(super) fn end_leases(&mut self) {
-        for partition in self.lines.partitions() {
-            self.lines.lose(partition);
+        for partition in self.lease_queues.partitions() {
+            self.lease_queues.lose(partition);
             self.take_back(partition);
         }
     }
 
-    /// Grants each free lease to the first in its line.
-    pub(super) fn lead(&mut self) {
+    /// Grants each free lease to the first in its queue.
+    pub(super) fn grant(&mut self) {
         if self.faults.down.is_none() {
-            self.lines.lead();
+            self.lease_queues.grant();
         }
     }
 
@@ -306,11 +306,11 @@ impl State {
     }
 
     /// The broker's own dead letters, one at a time, for the listener that was registered first.
-    pub(super) fn given_up(&mut self, id: ListenerId) -> Option<Handed> {
+    pub(super) fn broker_dead_letter(&mut self, id: ListenerId) -> Option<Handed> {
         if self.notices.keys().next() != Some(&id) {
             return None;
         }
-        let index = self.router.queue(GIVEN_UP)?;
+        let index = self.router.queue(BROKER_DEAD_LETTERS)?;
         let queue = self.queues.get_mut(index)?;
         if !queue.unsettled.is_empty() {
             return None;
@@ -328,13 +328,16 @@ impl State {
     }
 
     /// Dead-letters a rejected message, as RabbitMQ does.
-    fn give_up(&mut self, from: QueueIndex, message: &Message) {
+    fn dead_letter(&mut self, from: QueueIndex, message: &Message) {
         let Some(queue) = self.router.name(from).map(str::to_owned) else {
             return;
         };
         let letter = Message {
-            exchange: GIVEN_UP.to_owned(),
-            properties: message.properties.clone().with_death("rejected", &queue, message),
+            exchange: BROKER_DEAD_LETTERS.to_owned(),
+            properties: message
+                .properties
+                .clone()
+                .with_x_death("rejected", &queue, message),
             ..message.clone()
         };
         let queues = self.route(&letter).unwrap_or_default();
@@ -349,30 +352,30 @@ impl State {
 
     pub(super) fn stop_listening(&mut self, id: ListenerId) {
         if self.notices.keys().next() == Some(&id) {
-            self.take_back_given_up();
+            self.requeue_broker_dead_letters();
         }
         self.notices.remove(&id);
     }
 
-    pub(super) fn take_back_given_up(&mut self) {
-        if let Some(given_up) = self.queue(GIVEN_UP) {
-            given_up.take_back();
+    pub(super) fn requeue_broker_dead_letters(&mut self) {
+        if let Some(queue) = self.queue(BROKER_DEAD_LETTERS) {
+            queue.take_back();
         }
     }
 
-    pub(super) fn tell(&mut self, notice: &Bytes) {
-        for unheard in self.notices.values_mut() {
-            unheard.push_back(notice.clone());
+    pub(super) fn broadcast(&mut self, notice: &Bytes) {
+        for unread in self.notices.values_mut() {
+            unread.push_back(notice.clone());
         }
     }
 
-    pub(super) fn hear(&mut self, id: ListenerId) -> Option<Bytes> {
+    pub(super) fn next_notice(&mut self, id: ListenerId) -> Option<Bytes> {
         self.notices.get_mut(&id)?.pop_front()
     }
 
     pub(super) fn next(&mut self, id: ConsumerId, prefetch: usize, limits: Limits) -> Next {
-        if let Some(told) = self.lines.told(id) {
-            return Next::Told(told);
+        if let Some(change) = self.lease_queues.next_change(id) {
+            return Next::Lease(change);
         }
         let idle = |queue: &Queue| queue.commands.is_none() || queue.depth() == 0;
         if self.input_finished && self.queues.iter().all(idle) {
@@ -384,9 +387,12 @@ impl State {
         };
         let count = self.queues.len();
         for step in 0..count {
-            let index = (self.turn + step) % count;
+            let index = (self.next_queue + step) % count;
             let queue = &mut self.queues[index];
-            let Some(from) = queue.commands.filter(|(of, _)| self.lines.consumes(id, *of)) else {
+            let Some(from) = queue
+                .commands
+                .filter(|(of, _)| self.lease_queues.consumes(id, *of))
+            else {
                 continue;
             };
             if queue.unsettled.len() >= prefetch {
@@ -402,10 +408,10 @@ impl State {
                 continue;
             };
             if bytes > limits.body_bytes {
-                self.give_up(index, &ready.message);
-                return Next::GaveUp;
+                self.dead_letter(index, &ready.message);
+                return Next::Rejected;
             }
-            self.turn = index + 1;
+            self.next_queue = index + 1;
             self.last_tag += 1;
             queue.unsettled.insert(self.last_tag, ready.message.clone());
             return Next::Delivery(Box::new(Handed {

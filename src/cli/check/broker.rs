@@ -118,14 +118,14 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
         false => config.consumer_timeout,
     };
     // Each partition gets its share of the calls.
-    let in_hand = f64::from(config.prefetch()) * f64::from(config.partitions.get());
-    if let Some(ceiling) = ceiling.filter(|ceiling| in_hand / ceiling > takes_back_after.as_secs_f64()) {
+    let window = f64::from(config.prefetch()) * f64::from(config.partitions.get());
+    if let Some(ceiling) = ceiling.filter(|ceiling| window / ceiling > takes_back_after.as_secs_f64()) {
         advice.push(format!(
             "at {ceiling:.2} calls/s the {} commands that a queue's consumer holds take {:.0} minutes, and the broker \
              takes back deliveries held for more than {} minutes{}: set broker.prefetch to {:.0} or less on all \
              workers",
             config.prefetch(),
-            in_hand / ceiling / 60.0,
+            window / ceiling / 60.0,
             takes_back_after.as_secs() / 60,
             if is_old { ", unless consumer_timeout is raised in rabbitmq.conf" } else { "" },
             (ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get())).max(1.0),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_takes_longer_than_the_broker_waits_is_told() {
+    fn a_window_that_outlasts_the_consumer_timeout_is_reported() {
         let of = |version: &str, ceiling| {
             let greeting = Greeting {
                 product: "RabbitMQ".to_owned(),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn holding_beyond_the_consumer_time_out_is_told() {
+    fn a_hold_max_beyond_the_consumer_timeout_is_reported() {
         // An older broker knows only its own.
         assert_eq!(advice_of("3.10.8", 25, 10), "");
         assert!(advice_of("3.10.8", 26, 720).contains("in rabbitmq.conf"));

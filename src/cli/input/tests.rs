@@ -44,7 +44,7 @@ fn two() -> Vec<(u64, String)> {
 }
 
 #[tokio::test]
-async fn marks_before_a_line_ends_of_two_characters_and_blank_lines_are_no_part_of_a_command() {
+async fn byte_order_marks_crlf_and_blank_lines_are_stripped() {
     for (text, numbers) in [
         ("{\"a\":1}\n{\"b\":2}", [1, 2]),
         ("{\"a\":1}\n{\"b\":2}\n", [1, 2]),
@@ -155,7 +155,7 @@ async fn wide_characters_are_refused_by_name_with_the_way_to_convert_them() {
 }
 
 #[test]
-fn what_is_no_text_at_all_is_not_taken_for_wide_characters() {
+fn binary_input_is_not_taken_for_utf_16() {
     for line in [
         &b""[..],
         b"{",

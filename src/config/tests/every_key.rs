@@ -151,8 +151,8 @@ fn loaded(written: &Value, variables: &[(String, String)]) -> Result<(Value, Con
     let read = sources.read(None, variables.to_vec());
     let config = load(Some(&path), variables.to_vec());
     std::fs::remove_file(&path).unwrap();
-    let told = |error: ConfigError| format!("{error}\n{file}\n{variables:?}");
-    Ok((read.map_err(told)?, config.map_err(told)?))
+    let text = |error: ConfigError| format!("{error}\n{file}\n{variables:?}");
+    Ok((read.map_err(text)?, config.map_err(text)?))
 }
 
 #[test]
@@ -220,8 +220,9 @@ fn a_list_of_words_may_have_commas_between() {
         &variables("USHER_PROVIDER__KARMO__CLEARABLE", "phone,s3cret"),
     )
     .unwrap_err();
-    let told = "USHER_PROVIDER__KARMO__CLEARABLE: provider.karmo.clearable[1]: is not one of the known words";
-    assert!(refused.contains(told), "{refused}");
+    let expected =
+        "USHER_PROVIDER__KARMO__CLEARABLE: provider.karmo.clearable[1]: is not one of the known words";
+    assert!(refused.contains(expected), "{refused}");
 }
 
 #[test]

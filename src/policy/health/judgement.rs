@@ -31,7 +31,7 @@ pub type ProbeId = u64;
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leave {
+pub enum CallDecision {
     Call,
     /// As the one probe: by reading this user, whose call passed before, or else with the command itself.
     Probe(ProbeId, Option<UserId>),

@@ -14,7 +14,7 @@ const SPENT: Judgement = Judgement::Spent { streak: Some(0) };
 struct Story {
     health: Health,
     rng: fastrand::Rng,
-    /// The latest probe: whoever answers next does so as that.
+    /// The latest probe: the next answer is its answer.
     probe: Option<ProbeId>,
     /// Of each user's one command.
     troubles: HashMap<String, Trouble>,
@@ -54,25 +54,25 @@ impl Story {
         self.health.passed(&user(name), call, self.probe, Instant::now());
     }
 
-    fn leave(&mut self) -> Leave {
-        let leave = self.health.leave(Instant::now());
-        if let Leave::Probe(id, _) = &leave {
+    fn may_call(&mut self) -> CallDecision {
+        let decision = self.health.may_call(Instant::now());
+        if let CallDecision::Probe(id, _) = &decision {
             self.probe = Some(*id);
         }
-        leave
+        decision
     }
 
     /// The latest probe, with this control.
-    fn probe(&self, control: Option<UserId>) -> Leave {
-        Leave::Probe(self.probe.unwrap(), control)
+    fn probe(&self, control: Option<UserId>) -> CallDecision {
+        CallDecision::Probe(self.probe.unwrap(), control)
     }
 
-    async fn until_probe(&mut self) -> Leave {
-        while let Leave::NotBefore(at) = self.leave() {
+    async fn until_probe(&mut self) -> CallDecision {
+        while let CallDecision::NotBefore(at) = self.may_call() {
             tokio::time::sleep_until(at).await;
         }
         self.health.probe_ended(self.probe);
-        self.leave()
+        self.may_call()
     }
 }
 
@@ -85,7 +85,7 @@ async fn one_user_that_always_fails_spends_its_attempts_and_pauses_nobody() {
     let mut story = Story::new();
     for _ in 0..20 {
         assert_eq!(story.fails("broken", Fault::Broken), SPENT);
-        assert_eq!(story.leave(), Leave::Call);
+        assert_eq!(story.may_call(), CallDecision::Call);
     }
 }
 
@@ -97,7 +97,7 @@ async fn failures_of_several_users_in_a_row_are_an_outage_and_spend_nothing() {
     }
     assert_eq!(story.fails("e", Fault::Broken), Judgement::Excused);
     assert_eq!(story.fails("a", Fault::Unknown), Judgement::Excused);
-    assert!(matches!(story.leave(), Leave::NotBefore(_)));
+    assert!(matches!(story.may_call(), CallDecision::NotBefore(_)));
     assert_eq!(story.health.paused().unwrap().0, Cause::Outage);
 }
 
@@ -109,26 +109,26 @@ async fn in_an_outage_one_probe_at_a_time_goes_out_at_growing_gaps() {
     for _ in 0..6 {
         let before = Instant::now();
         assert_eq!(story.until_probe().await, story.probe(None));
-        assert_eq!(story.leave(), Leave::ProbeIsOut);
+        assert_eq!(story.may_call(), CallDecision::ProbeIsOut);
         gaps.push(before.elapsed());
         story.fails("a", Fault::Unreachable);
     }
     assert!(gaps[5] > gaps[0] * 8, "{gaps:?}");
     story.passes("a", Call::Write);
-    assert_eq!(story.leave(), Leave::Call);
+    assert_eq!(story.may_call(), CallDecision::Call);
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_of_calls_from_before_the_pause_do_not_lengthen_it() {
     let mut story = Story::new();
     story.fails("a", Fault::Credentials);
-    let Leave::NotBefore(first) = story.leave() else {
+    let CallDecision::NotBefore(first) = story.may_call() else {
         panic!()
     };
     for _ in 0..63 {
         story.fails("b", Fault::Credentials);
     }
-    assert_eq!(story.leave(), Leave::NotBefore(first));
+    assert_eq!(story.may_call(), CallDecision::NotBefore(first));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn a_denied_user_is_forbidden_once_another_passes() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
     assert_eq!(story.fails("x", Fault::Denied), Judgement::SetAside);
-    assert_eq!(story.leave(), Leave::Call);
+    assert_eq!(story.may_call(), CallDecision::Call);
     story.passes("x", Call::Read);
     assert_eq!(story.fails("x", Fault::Denied), Judgement::SetAside);
     story.passes("ok", Call::Write);
@@ -144,7 +144,7 @@ async fn a_denied_user_is_forbidden_once_another_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_fails_while_others_pass_is_charged_and_pauses_nobody() {
+async fn a_user_that_fails_while_others_pass_is_charged_and_pauses_nobody() {
     for fault in [Fault::Broken, Fault::Unknown, Fault::Credentials] {
         let mut story = Story::new();
         for n in 0..100 {
@@ -159,7 +159,7 @@ async fn whoever_fails_while_others_pass_is_charged_and_pauses_nobody() {
         for n in 0..100 {
             let name = format!("bad{}", n % 20);
             assert_eq!(story.fails(&name, fault), Judgement::Spent { streak: None });
-            assert_eq!(story.leave(), Leave::Call);
+            assert_eq!(story.may_call(), CallDecision::Call);
         }
     }
 }
@@ -183,7 +183,7 @@ async fn a_read_that_passes_says_nothing_of_anothers_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_everybody_is_denied_the_credentials_are_at_fault() {
+async fn if_all_users_are_denied_the_credentials_are_at_fault() {
     let mut story = Story::new();
     story.fails("x", Fault::Denied);
     story.fails("y", Fault::Denied);
@@ -238,7 +238,7 @@ async fn a_commands_own_fault_ends_its_probe() {
         story.fails("a", Fault::Command(Reason::NotFound)),
         Judgement::Plain
     );
-    assert!(!matches!(story.leave(), Leave::ProbeIsOut));
+    assert!(!matches!(story.may_call(), CallDecision::ProbeIsOut));
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,8 +247,11 @@ async fn reads_that_pass_do_not_hide_that_every_write_fails() {
     let mut spent = 0;
     for round in 0..100 {
         let name = format!("user-{}", round % 10);
-        if !matches!(story.until_probe().await, Leave::Call | Leave::Probe(..)) {
-            panic!("no leave");
+        if !matches!(
+            story.until_probe().await,
+            CallDecision::Call | CallDecision::Probe(..)
+        ) {
+            panic!("no call is allowed");
         }
         story.passes(&name, Call::Read);
         spent += u32::from(story.fails(&name, Fault::Broken) == SPENT);
@@ -362,15 +365,17 @@ async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
             let now = Instant::now();
             if rng.bool() {
                 let name = user(&format!("u{}", rng.u8(0..8)));
-                match story.health.leave(now) {
-                    Leave::Call => in_flight.push((None, name)),
-                    Leave::Probe(id, _) => {
+                match story.health.may_call(now) {
+                    CallDecision::Call => in_flight.push((None, name)),
+                    CallDecision::Probe(id, _) => {
                         assert_eq!(out, None, "seed {seed}, step {step}: two probes are out");
                         out = Some(id);
                         in_flight.push((out, name));
                     }
-                    Leave::ProbeIsOut => assert!(out.is_some(), "seed {seed}, step {step}: a lost probe"),
-                    Leave::NotBefore(_) => {}
+                    CallDecision::ProbeIsOut => {
+                        assert!(out.is_some(), "seed {seed}, step {step}: a lost probe");
+                    }
+                    CallDecision::NotBefore(_) => {}
                 }
                 continue;
             }
@@ -400,7 +405,7 @@ async fn only_its_own_end_ends_a_probe_however_the_calls_interleave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_calls_end_does_not_let_a_second_probe_out() {
+async fn the_end_of_another_call_does_not_release_a_second_probe() {
     let mut story = Story::new();
     story.fails("a", Fault::Unreachable);
     assert_eq!(story.until_probe().await, story.probe(None));
@@ -411,13 +416,13 @@ async fn another_calls_end_does_not_let_a_second_probe_out() {
     story.fails("c", Fault::Command(Reason::NotFound));
     // And one was the probe of an earlier pause.
     story.health.probe_ended(probe.map(|id| id - 1));
-    assert_eq!(story.leave(), Leave::ProbeIsOut);
+    assert_eq!(story.may_call(), CallDecision::ProbeIsOut);
     story.health.probe_ended(probe);
-    assert_ne!(story.leave(), Leave::ProbeIsOut);
+    assert_ne!(story.may_call(), CallDecision::ProbeIsOut);
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_of_the_workers_own_is_named_so_and_looked_at_again_soon() {
+async fn a_fault_of_the_worker_itself_is_named_and_probed_soon() {
     let mut story = Story::new();
     assert_eq!(story.fails("a", Fault::Worker), Judgement::Excused);
     for _ in 0..20 {
@@ -427,7 +432,7 @@ async fn trouble_of_the_workers_own_is_named_so_and_looked_at_again_soon() {
         assert!(before.elapsed() <= OWN_TROUBLE_GAP_MAX);
         story.fails("a", Fault::Worker);
     }
-    assert!(matches!(story.until_probe().await, Leave::Probe(..)));
+    assert!(matches!(story.until_probe().await, CallDecision::Probe(..)));
     story.passes("a", Call::Write);
     assert_eq!(story.health.paused(), None);
 }

@@ -20,29 +20,29 @@ const LONG_WINDOW: Duration = Duration::from_secs(5);
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// One header lowers the pace to no less than this share of it, so that a wrong header can't stop calls.
-const LEFT_STEP: f64 = 0.2;
+const REMAINING_STEP: f64 = 0.2;
 
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     /// The quota, in calls per second, and for how many seconds it has been in use.
     quota: Option<(f64, f64)>,
     /// The remaining calls of a long window, as a pace, and until when it is valid.
-    left: Option<(f64, Instant)>,
+    remaining: Option<(f64, Instant)>,
 }
 
 impl Headers {
     /// Takes in the hint of a call that was sent at this pace.
-    pub(super) fn told(&mut self, told: RateLimitHint, share: f64, pace: f64, now: Instant) {
-        if let Some((calls, window)) = told.limit.filter(|(_, window)| !window.is_zero()) {
+    pub(super) fn on_hint(&mut self, hint: RateLimitHint, share: f64, pace: f64, now: Instant) {
+        if let Some((calls, window)) = hint.limit.filter(|(_, window)| !window.is_zero()) {
             let quota = (calls as f64 / window.as_secs_f64() * BELOW).clamp(LEAST, MOST) * share;
             let same = self.quota.filter(|(before, _)| *before == quota);
             self.quota = same.or(Some((quota, 0.0)));
         }
-        if let (Some(remaining), Some(reset)) = (told.remaining, told.reset) {
-            let left = remaining as f64 / reset.as_secs_f64() * share;
-            let slow = reset >= LONG_WINDOW && left < pace;
+        if let (Some(calls), Some(reset)) = (hint.remaining, hint.reset) {
+            let remaining = calls as f64 / reset.as_secs_f64() * share;
+            let slow = reset >= LONG_WINDOW && remaining < pace;
             let until = now + reset.min(TRUSTED_FOR);
-            self.left = slow.then_some((left.max(pace * LEFT_STEP).max(LEAST), until));
+            self.remaining = slow.then_some((remaining.max(pace * REMAINING_STEP).max(LEAST), until));
         }
     }
 
@@ -68,7 +68,9 @@ impl Headers {
     }
 
     /// The pace that the remaining calls of a long window allow.
-    pub(super) fn left(&self, now: Instant) -> Option<f64> {
-        self.left.filter(|(_, until)| *until > now).map(|(left, _)| left)
+    pub(super) fn remaining(&self, now: Instant) -> Option<f64> {
+        self.remaining
+            .filter(|(_, until)| *until > now)
+            .map(|(remaining, _)| remaining)
     }
 }

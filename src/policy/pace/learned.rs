@@ -33,7 +33,7 @@ pub(super) const MOST: f64 = 1e6;
 /// The window of most quotas, in seconds: a 429 is about the calls in it, and a pause saves up that much.
 const WINDOW: f64 = 1.0;
 
-/// Evidence comes from calls: with fewer calls per second than this, the course is stretched in proportion, so that at
+/// Evidence comes from calls: with fewer calls per second than this, the search is stretched in proportion, so that at
 /// most one call in fifty is throttled. It is stretched by `SLOWEST` at most, or the pace would not recover.
 const CALLS_PER_SECOND: f64 = 2.5;
 const SLOWEST: f64 = 2.5;
@@ -65,15 +65,15 @@ const STEP: f64 = 0.7;
 
 /// Other workers' notices lower the pace to no less than this share of the pace before them. Only the provider's
 /// answers to this worker lower it further.
-const HEARD: f64 = 0.25;
+const OTHERS_LOWEST: f64 = 0.25;
 
 /// A notice may not be further ahead than this in slowdowns: no fleet has that many, and a count at its maximum could
 /// not be raised any more.
 const AHEAD_MAX: u64 = u32::MAX as u64;
 
-/// The course of the fleet's pace over time, as known to this worker.
+/// The search for the provider's quota: the fleet's pace over time, as known to this worker.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct PaceSearch {
     /// The configured rate.
     configured: Option<f64>,
     /// The fleet's share of the provider's quota.
@@ -83,11 +83,11 @@ pub(super) struct Course {
     /// else bounds it.
     climb: Option<(f64, f64)>,
     /// The pace before other workers' notices lowered it, while no answer to this worker has confirmed it.
-    unheard: Option<f64>,
+    own_before: Option<f64>,
     headers: Headers,
 }
 
-impl Course {
+impl PaceSearch {
     pub(super) fn new(configured: Option<f64>, share: f64) -> Self {
         let first = configured.unwrap_or(FIRST);
         Self {
@@ -101,7 +101,7 @@ impl Course {
                 age: 0.0,
             },
             climb: configured.is_none().then_some((FIRST, 0.0)),
-            unheard: None,
+            own_before: None,
             headers: Headers::default(),
         }
     }
@@ -113,10 +113,12 @@ impl Course {
     /// Calls per second of the whole fleet.
     pub(super) fn per_second(&self, now: Instant) -> f64 {
         let pace = self.ago(0.0);
-        self.headers.left(now).map_or(pace, |left| pace.min(left))
+        self.headers
+            .remaining(now)
+            .map_or(pace, |remaining| pace.min(remaining))
     }
 
-    /// The pace this many seconds of use ago, or at the beginning of its course.
+    /// The pace this many seconds of use ago, or at the beginning of the search.
     fn ago(&self, seconds: f64) -> f64 {
         let climb = |(from, age): (f64, f64)| from * (age - seconds).max(0.0).exp2();
         self.curve((self.known.age - seconds).max(0.0))
@@ -125,7 +127,7 @@ impl Course {
             .clamp(self.least(1.0), self.configured.unwrap_or(MOST))
     }
 
-    /// The pace that the provider is known to accept, at this age of the course. It never falls with the age, and
+    /// The pace that the provider is known to accept, at this age of the search. It never falls with the age, and
     /// rises in steps, so that workers whose ages differ a little nearly always have the same pace.
     fn curve(&self, age: f64) -> f64 {
         let Learned {
@@ -149,7 +151,7 @@ impl Course {
         again.max(plateau * growth(age - HOLD)).min(MOST)
     }
 
-    /// The length of a second of the course, in seconds of use.
+    /// The length of a second of the search, in seconds of use.
     fn scale(&self) -> f64 {
         (CALLS_PER_SECOND / self.known.plateau).clamp(1.0, SLOWEST)
     }
@@ -159,9 +161,9 @@ impl Course {
     }
 
     /// The slowest pace of a fleet, or of a worker with this share of the configured rate.
-    pub(super) fn least(&self, part: f64) -> f64 {
+    pub(super) fn least(&self, quota_share: f64) -> f64 {
         self.configured
-            .map_or(LEAST, |configured| LEAST.min(configured * part))
+            .map_or(LEAST, |configured| LEAST.min(configured * quota_share))
     }
 
     /// Whether the pace is at the configured rate.
@@ -184,12 +186,12 @@ impl Course {
             *age += seconds;
         }
         self.headers.used(seconds);
-        if self.unheard.is_some_and(|before| self.ago(0.0) >= before) {
-            self.unheard = None;
+        if self.own_before.is_some_and(|before| self.ago(0.0) >= before) {
+            self.own_before = None;
         }
     }
 
-    /// A call that was sent at this age of the course was throttled, after calls had passed.
+    /// A call that was sent at this age of the search was throttled, after calls had passed.
     pub(super) fn throttled(&mut self, age: f64) {
         let since = (self.known.age - age).max(0.0);
         let (window, long) = (WINDOW * self.scale(), PROVEN * self.scale());
@@ -227,7 +229,7 @@ impl Course {
             age: 0.0,
         };
         self.climb = None;
-        self.unheard = None;
+        self.own_before = None;
     }
 
     fn best_by_now(&self) -> f64 {
@@ -237,33 +239,33 @@ impl Course {
     /// Merges what another worker has learned: the later slowdown wins; for the same one, the lower pace and the
     /// longer use. It raises the pace no faster than a search does, and lowers it within bounds. Returns whether the
     /// slowdown is new.
-    pub(super) fn hear(&mut self, heard: Learned) -> bool {
+    pub(super) fn merge(&mut self, other: Learned) -> bool {
         let pace = self.ago(0.0);
         let known = self.known;
-        let ahead = heard.slowdowns.checked_sub(known.slowdowns);
+        let ahead = other.slowdowns.checked_sub(known.slowdowns);
         self.known = match ahead {
             Some(0) => Learned {
                 slowdowns: known.slowdowns,
-                floor: known.floor.min(heard.floor),
-                plateau: known.plateau.min(heard.plateau),
-                best: known.best.max(heard.best),
-                age: known.age.max(heard.age),
+                floor: known.floor.min(other.floor),
+                plateau: known.plateau.min(other.plateau),
+                best: known.best.max(other.best),
+                age: known.age.max(other.age),
             },
             Some(1..=AHEAD_MAX) => Learned {
-                best: self.best_by_now().max(heard.best),
-                ..heard
+                best: self.best_by_now().max(other.best),
+                ..other
             },
             _ => return false,
         };
         if self.ago(0.0) > pace {
             self.climb = Some((pace, 0.0));
         }
-        let own = *self.unheard.get_or_insert(pace);
-        let least = own * HEARD;
+        let own = *self.own_before.get_or_insert(pace);
+        let least = own * OTHERS_LOWEST;
         self.known.plateau = self.known.plateau.max(least);
         self.known.floor = self.known.floor.max(least);
         if self.ago(0.0) >= own {
-            self.unheard = None;
+            self.own_before = None;
         }
         ahead != Some(0)
     }
@@ -275,9 +277,9 @@ impl Course {
     }
 
     /// Takes in the hint of an answer's headers.
-    pub(super) fn told(&mut self, told: RateLimitHint, now: Instant) {
+    pub(super) fn on_rate_limit_hint(&mut self, hint: RateLimitHint, now: Instant) {
         let pace = self.ago(0.0);
-        self.headers.told(told, self.share, pace, now);
+        self.headers.on_hint(hint, self.share, pace, now);
     }
 
     /// What determines the pace.
@@ -290,7 +292,7 @@ impl Course {
             () if pace >= self.headers.most(0.0) => "the provider's headers show its quota",
             () if self.known.slowdowns == 0 => "searching for the provider's limit",
             () if pace < self.curve(self.known.age) => "returning to the known pace",
-            () if self.unheard.is_some() => "the provider throttled another worker",
+            () if self.own_before.is_some() => "the provider throttled another worker",
             () if age >= held => "the pace held, so more is tried",
             () => "the provider throttled",
         }

@@ -104,19 +104,19 @@ impl Rate {
         }
     }
 
-    /// The used part of the quota, in calls per second.
+    /// The used share of the quota, in calls per second.
     fn used(self, share: f64) -> f64 {
         f64::from(self.calls.get()) / self.window.as_secs_f64() * share * USED
     }
 
     /// Within any window, the calls of the burst and those of the pace together stay below the quota.
-    fn quota(self, share: f64, part: f64, at_once: usize) -> Option<Quota> {
-        let per_second = self.used(share) * part;
+    fn quota(self, share: f64, quota_share: f64, at_once: usize) -> Option<Quota> {
+        let per_second = self.used(share) * quota_share;
         if per_second <= 0.0 {
             return None;
         }
         let unit = Duration::from_secs_f64(1.0 / (per_second * f64::from(UNITS)));
-        let burst = (f64::from(self.burst.get()) * part)
+        let burst = (f64::from(self.burst.get()) * quota_share)
             .max(at_once as f64)
             .min(SAVED_MAX.as_secs_f64() * per_second)
             .max(1.0);
@@ -229,13 +229,13 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    /// `part`: this worker's part of the used share. `at_once`: how many of its slots may follow each other directly.
-    pub(super) fn new(rates: &Rates, share: f64, part: f64, at_once: usize) -> Self {
+    /// `quota_share`: this worker's share of the used quota. `at_once`: how many of its slots may follow each other directly.
+    pub(super) fn new(rates: &Rates, share: f64, quota_share: f64, at_once: usize) -> Self {
         let clock = TokioClock {
             start: Instant::now(),
         };
         let held = rates.0.iter().filter_map(|rate| {
-            let quota = rate.quota(share, part, at_once)?;
+            let quota = rate.quota(share, quota_share, at_once)?;
             Some(Held {
                 quota,
                 limiter: RateLimiter::direct_with_clock(quota, clock),

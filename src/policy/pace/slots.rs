@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_all_or_none_or_a_large_quota_has_no_moments() {
+    async fn all_partitions_none_or_a_large_quota_need_no_time_slots() {
         assert_eq!(Slots::new(&[0, 1], 2), None);
         assert_eq!(Slots::new(&[], 2), None);
         let slots = Slots::new(&[1], 2).unwrap();

@@ -76,7 +76,7 @@ async fn of_several_quotas_each_is_kept_and_the_tightest_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_is_left_to_others() {
+async fn a_share_is_reserved_for_others() {
     let taken = taken_in(&mut pace_of(rates(&json!({"per_second": 100})), 0.8), 10).await;
     assert!((776..=800).contains(&taken.len()), "{}", taken.len());
 }
@@ -113,7 +113,7 @@ async fn nobody_calls_before_retry_after_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_nobody_passes_the_pauses_grow_whatever_the_provider_says() {
+async fn while_no_call_passes_pauses_grow_beyond_retry_after() {
     for said in [None, Some(Duration::from_secs(1))] {
         let mut pace = pace(100);
         let mut gaps = Vec::new();
@@ -153,7 +153,7 @@ fn a_rate_is_one_quota_or_a_list_and_each_names_one_window() {
         rates(&json!({"per_second": 5})),
         rates(&json!([{"per_second": 5}]))
     );
-    for (bad, mend) in [
+    for (bad, remedy) in [
         (json!({}), "expected one of per_second"),
         (json!({"per_second": 5, "per_day": 9}), "in each table"),
         (json!([]), "expected at least one quota"),
@@ -162,12 +162,12 @@ fn a_rate_is_one_quota_or_a_list_and_each_names_one_window() {
         (json!("50/s"), "a quota such as"),
     ] {
         let error = serde_json::from_value::<Rates>(bad).unwrap_err().to_string();
-        assert!(error.contains(mend), "{error}");
+        assert!(error.contains(remedy), "{error}");
     }
 }
 
 /// Calls for `seconds`, and is told this with each answer: how many in the last ten.
-async fn led_by(pace: &mut Pace, seconds: u64, told: RateLimitHint) -> usize {
+async fn led_by(pace: &mut Pace, seconds: u64, hint: RateLimitHint) -> usize {
     let end = Instant::now() + Duration::from_secs(seconds);
     let late = end - Duration::from_secs(10);
     let mut taken = 0;
@@ -175,7 +175,7 @@ async fn led_by(pace: &mut Pace, seconds: u64, told: RateLimitHint) -> usize {
         match pace.take(Instant::now()) {
             Ok(granted) => {
                 taken += usize::from(Instant::now() >= late);
-                pace.told(told, Instant::now());
+                pace.on_rate_limit_hint(hint, Instant::now());
                 pace.passed(granted);
             }
             Err(at) => sleep_until(at).await,
@@ -185,42 +185,42 @@ async fn led_by(pace: &mut Pace, seconds: u64, told: RateLimitHint) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn headers_that_tell_the_quota_lead_to_it_without_a_throttled_call() {
-    let told = RateLimitHint {
+async fn headers_with_the_quota_lead_to_it_without_a_throttled_call() {
+    let hint = RateLimitHint {
         limit: Some((3000, Duration::from_secs(60))),
         ..RateLimitHint::default()
     };
-    let found = led_by(&mut pace_of(Rates::default(), 1.0), 40, told).await;
+    let found = led_by(&mut pace_of(Rates::default(), 1.0), 40, hint).await;
     assert!((450..=500).contains(&found), "{found}");
-    let slowed = led_by(&mut pace(100), 40, told).await;
+    let slowed = led_by(&mut pace(100), 40, hint).await;
     assert!((450..=500).contains(&slowed), "{slowed}");
-    let shared = led_by(&mut pace_of(Rates::default(), 0.5), 40, told).await;
+    let shared = led_by(&mut pace_of(Rates::default(), 0.5), 40, hint).await;
     assert!((225..=250).contains(&shared), "{shared}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_a_long_window_is_spread_over_it() {
-    let told = RateLimitHint {
+async fn the_remaining_calls_of_a_long_window_are_spread_over_it() {
+    let hint = RateLimitHint {
         remaining: Some(600),
         reset: Some(Duration::from_secs(30)),
         ..RateLimitHint::default()
     };
-    let taken = led_by(&mut pace(50), 20, told).await;
+    let taken = led_by(&mut pace(50), 20, hint).await;
     assert!((195..=205).contains(&taken), "{taken}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn wrong_headers_neither_stop_nor_flood_anything() {
-    let told = |calls, window, remaining, reset| RateLimitHint {
+async fn wrong_rate_limit_headers_neither_stop_nor_flood_the_calls() {
+    let hint = |calls, window, remaining, reset| RateLimitHint {
         limit: Some((calls, Duration::from_secs(window))),
         remaining: Some(remaining),
         reset: Some(Duration::from_secs(reset)),
     };
     for wrong in [
-        told(0, 1, 0, 604_800),
-        told(10_000_000, 1, 10_000_000, 1),
-        told(1, 604_800, 0, 3600),
-        told(1, 0, 0, 0),
+        hint(0, 1, 0, 604_800),
+        hint(10_000_000, 1, 10_000_000, 1),
+        hint(1, 604_800, 0, 3600),
+        hint(1, 0, 0, 0),
     ] {
         let taken = led_by(&mut pace(50), 300, wrong).await;
         assert!((1..=500).contains(&taken), "{taken} in ten seconds");
@@ -237,33 +237,33 @@ async fn the_many_answers_of_calls_that_were_granted_before_a_slowdown_count_onc
         pace.throttled(granted, None, granted.at(), &mut rng());
     }
     assert_eq!(pace.learned(Instant::now()).slowdowns, 1);
-    // Or before a fellow's was heard of.
+    // Or before another worker reported it.
     let mut other = pace_of(Rates::default(), 1.0);
     let granted = other.take(Instant::now()).unwrap();
-    other.hear(pace.learned(Instant::now()), Instant::now());
+    other.merge(pace.learned(Instant::now()), Instant::now());
     other.throttled(granted, None, Instant::now(), &mut rng());
     assert_eq!(other.learned(Instant::now()).slowdowns, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_counts_once_whoever_looks_and_not_beyond_a_second() {
+async fn a_wait_counts_once_and_for_at_most_a_second() {
     let mut pace = pace(1);
     pace.take(Instant::now()).unwrap();
     pace.take(Instant::now()).unwrap_err();
     let known = pace.learned(Instant::now());
     for _ in 0..100 {
         advance(Duration::from_millis(100)).await;
-        let told = pace.learned(Instant::now());
-        pace.hear(known, Instant::now());
+        let learned = pace.learned(Instant::now());
+        pace.merge(known, Instant::now());
         let age = pace.learned(Instant::now()).age;
-        assert!((told.age - age).abs() < 1e-6, "{told:?} {age}");
+        assert!((learned.age - age).abs() < 1e-6, "{learned:?} {age}");
     }
     let waited = pace.learned(Instant::now()).age - known.age;
     assert!((waited - LOOK_AGAIN.as_secs_f64()).abs() < 1e-6, "{waited}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_with_parts_of_a_small_quota_use_it_evenly() {
+async fn workers_with_shares_of_a_small_quota_use_it_evenly() {
     let mut workers = [vec![0], vec![1], vec![2, 3]].map(|held| {
         let mut pace = pace(5);
         pace.set_quota_share(&held, 4);

@@ -103,7 +103,7 @@ impl Attempts<'_> {
         let start = Instant::now();
         let answer = self.timed("probe", self.provider().read(control)).await;
         self.log_call("probe", answer.as_ref().map(|_| ()), start, Duration::ZERO);
-        permit.tell(self.provider());
+        permit.read_headers(self.provider());
         let answer = answer.as_ref().map(|_| ());
         permit.report(control, Call::Control, answer, &mut Trouble::default());
     }
@@ -280,7 +280,7 @@ impl Attempts<'_> {
 
     /// `None`: cancelled first.
     pub(super) async fn unless_cancelled<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        unless_cancelled(self.leave, wait).await
+        unless_cancelled(self.cancel, wait).await
     }
 
     pub(super) async fn timed<T>(

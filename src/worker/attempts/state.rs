@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_a_write_is_listed_whole() {
+    fn every_result_of_a_write_has_its_action() {
         use Action::{Fail, GiveUp, ReadBack, ReadBackOrFail, ReadFirst, Write as Again};
         let again = |doubtful, unanswered| Write::Again { doubtful, unanswered };
         let refused = |version| Write::Refused { version };
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_a_look_is_listed_whole() {
+    fn every_result_of_a_read_back_has_its_action() {
         use AfterLook::{Fail, GiveUp, LookAgain, Succeed, Write};
         use Comparison::{Differs, Matches, Unreadable};
         // (shows, untouched, lags, failed): idempotent and not, where nothing was sent; the same where something may
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_user_cannot_be_read_only_what_does_no_harm_twice_is_called_a_failure() {
+    fn without_reads_only_an_idempotent_command_ends_as_a_failure() {
         for sent in SENT {
             let ends = [true, false].map(|idempotent| unread(sent, facts((true, idempotent))));
             let harmful = if sent == Sent::Nothing {

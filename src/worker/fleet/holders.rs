@@ -34,7 +34,7 @@ impl Holders {
     }
 
     /// A worker reports that it holds these.
-    pub(super) fn heard(&mut self, leases: &[Partition], now: Instant) {
+    pub(super) fn on_notice(&mut self, leases: &[Partition], now: Instant) {
         for lease in leases {
             if let Some(known_at) = self.known_at.get_mut(usize::from(*lease)) {
                 *known_at = now;
@@ -84,10 +84,10 @@ mod tests {
         let at = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert!(holders.unknown(at(10)).is_empty());
         assert!(!holders.are_known(at(1)), "nobody has said anything");
-        holders.heard(&[1, 7], at(10));
+        holders.on_notice(&[1, 7], at(10));
         assert_eq!(holders.unknown(at(11)), [0, 2]);
         assert_eq!(holders.unknown(at(21)), [0, 1, 2]);
-        holders.heard(&[0, 1, 2], at(20));
+        holders.on_notice(&[0, 1, 2], at(20));
         assert!(holders.are_known(at(21)));
         holders.begin(at(21));
         assert!(!holders.are_known(at(21)));

@@ -19,18 +19,18 @@ const OVERLAP: Duration = Duration::from_secs(60);
 struct Following {
     listener: Box<dyn Listener>,
     /// `None`: the log is not followed.
-    wish: Option<Extent>,
-    /// Whether the reading for the wish has begun. Until then, messages belong to an earlier reading.
+    wanted: Option<Extent>,
+    /// Whether the reading for the wanted extent has begun. Until then, messages belong to an earlier reading.
     begun: bool,
     /// When following last stopped.
     read_until: Timestamp,
 }
 
 impl Following {
-    fn follow(&mut self, wish: Option<Extent>) {
-        self.wish = wish;
+    fn follow(&mut self, wanted: Option<Extent>) {
+        self.wanted = wanted;
         self.begun = false;
-        self.listener.follow(wish);
+        self.listener.follow(wanted);
     }
 }
 
@@ -43,17 +43,17 @@ impl Fleet {
         self.ledger.reads_since(window);
         let mut following = Following {
             listener,
-            wish: None,
+            wanted: None,
             begun: false,
             read_until: window,
         };
         self.read_from(&mut following, window);
         loop {
             tokio::select! {
-                heard = following.listener.next() => self.take_in(heard, &mut following),
+                message = following.listener.next() => self.take_in(message, &mut following),
                 _ = wanted.changed() => {
                     let follow = *wanted.borrow_and_update();
-                    match (follow, following.wish) {
+                    match (follow, following.wanted) {
                         (true, None) => {
                             let since = self.resumes(following.read_until);
                             self.read_from(&mut following, since);
@@ -92,12 +92,12 @@ impl Fleet {
         self.read.send_replace(Read::Nothing);
     }
 
-    fn take_in(&self, heard: FleetMessage, following: &mut Following) {
-        match heard {
-            FleetMessage::Notice(notice) => self.hear(&notice),
-            FleetMessage::GivenUp(delivery) => self.gave_up(delivery),
-            FleetMessage::Begins(wish) => {
-                following.begun = following.wish == Some(wish);
+    fn take_in(&self, message: FleetMessage, following: &mut Following) {
+        match message {
+            FleetMessage::Notice(notice) => self.on_notice(&notice),
+            FleetMessage::BrokerDeadLetter(delivery) => self.on_broker_dead_letter(delivery),
+            FleetMessage::Begins(wanted) => {
+                following.begun = following.wanted == Some(wanted);
                 if following.begun {
                     self.begins();
                     self.all_providers_become(AllProviders::Asked, AllProviders::Following);
@@ -128,11 +128,11 @@ impl Fleet {
     /// Where reading resumes after it stopped at `read_until`, but no further back than the window, so that commands
     /// don't wait for more. Events in between are then unknown.
     fn resumes(&self, read_until: Timestamp) -> Timestamp {
-        let (left, window) = (read_until - OVERLAP, self.window());
-        if left < window {
+        let (stopped_at, window) = (read_until - OVERLAP, self.window());
+        if stopped_at < window {
             self.ledger.reads_since(window);
         }
-        left.max(window)
+        stopped_at.max(window)
     }
 
     fn read(&self, message: Message, part: LogPart) {

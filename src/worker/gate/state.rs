@@ -12,9 +12,9 @@ use super::{Gate, Pause, Permit, Settings};
 use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId};
 use crate::policy::guard::{Guard, ONE_CALL_IN};
-use crate::policy::health::{Call, Cause, Health, Judgement, Leave, ProbeId, Trouble};
-use crate::policy::hearsay::Hearsay;
+use crate::policy::health::{Call, CallDecision, Cause, Health, Judgement, ProbeId, Trouble};
 use crate::policy::pace::{Granted, Pace};
+use crate::policy::reported_pauses::ReportedPauses;
 use crate::policy::retry::Budget;
 use crate::provider::ProviderError;
 
@@ -43,11 +43,11 @@ pub(super) struct State {
     bulk_in_flight: usize,
     interactive: Waiting,
     bulk: Waiting,
-    /// Calls that interactive traffic owes to the bulk commands that it overtook.
-    owed_to_bulk: f64,
+    /// Calls that bulk traffic is due, as interactive commands overtook it.
+    bulk_credit: f64,
     /// The detail of the latest failure that was not a command's fault.
     trouble: Option<Cow<'static, str>>,
-    hearsay: Hearsay,
+    reported: ReportedPauses,
 }
 
 impl State {
@@ -65,9 +65,9 @@ impl State {
             bulk_in_flight: 0,
             interactive: Waiting::default(),
             bulk: Waiting::default(),
-            owed_to_bulk: 0.0,
+            bulk_credit: 0.0,
             trouble: None,
-            hearsay: Hearsay::new(settings.retry.probe_gap_max),
+            reported: ReportedPauses::new(settings.retry.probe_gap_max),
             settings,
         }
     }
@@ -95,11 +95,11 @@ impl State {
         if let Some(until) = self.pace.paused_until(now) {
             return Err(Some(until));
         }
-        let (probe, control) = match self.health.leave(now) {
-            Leave::Call => (None, None),
-            Leave::Probe(id, control) => (Some(id), control),
-            Leave::NotBefore(at) => return Err(Some(at)),
-            Leave::ProbeIsOut => return Err(None),
+        let (probe, control) = match self.health.may_call(now) {
+            CallDecision::Call => (None, None),
+            CallDecision::Probe(id, control) => (Some(id), control),
+            CallDecision::NotBefore(at) => return Err(Some(at)),
+            CallDecision::ProbeIsOut => return Err(None),
         };
         let granted = match self.pace.take(now) {
             Ok(granted) => granted,
@@ -108,7 +108,7 @@ impl State {
                 return Err(Some(at));
             }
         };
-        self.hearsay.call_goes_out(now);
+        self.reported.call_goes_out(now);
         self.called_at = Some(now);
         self.in_flight += 1;
         self.bulk_in_flight += usize::from(class == TrafficClass::Bulk);
@@ -168,7 +168,7 @@ impl State {
     }
 
     fn next_waiter(&mut self) -> Option<(TrafficClass, Waiter)> {
-        let bulk_first = self.owed_to_bulk >= 1.0 && self.has_room(TrafficClass::Bulk);
+        let bulk_first = self.bulk_credit >= 1.0 && self.has_room(TrafficClass::Bulk);
         let class = match (bulk_first || self.interactive.is_empty()) && !self.bulk.is_empty() {
             true => TrafficClass::Bulk,
             false => TrafficClass::Interactive,
@@ -189,10 +189,10 @@ impl State {
     fn count(&mut self, class: TrafficClass) {
         match class {
             TrafficClass::Interactive if !self.bulk.is_empty() => {
-                self.owed_to_bulk += self.settings.bulk_share_min;
+                self.bulk_credit += self.settings.bulk_share_min;
             }
             TrafficClass::Interactive => {}
-            TrafficClass::Bulk => self.owed_to_bulk = (self.owed_to_bulk - 1.0).max(0.0),
+            TrafficClass::Bulk => self.bulk_credit = (self.bulk_credit - 1.0).max(0.0),
         }
     }
 
@@ -260,25 +260,25 @@ impl State {
 
     fn call_passed(&mut self, granted: Granted, now: Instant) {
         self.pace.passed(granted);
-        if self.hearsay.passed(granted.at(), now) {
-            self.pace.forget_hearsay();
+        if self.reported.passed(granted.at(), now) {
+            self.pace.forget_reported();
         }
     }
 
     /// Remembers a failure's detail, and slows down if the provider throttled.
     fn take_note(&mut self, granted: Granted, error: &ProviderError, now: Instant) -> Fault {
         self.trouble = Some(error.detail.clone());
-        self.hearsay.failed();
+        self.reported.failed();
         if let Fault::Throttled { retry_after } = error.fault {
             self.pace.throttled(granted, retry_after, now, &mut self.rng);
         }
         error.fault
     }
 
-    /// Takes in another worker's notice: its trouble is the provider's, and so this worker's too. `Hearsay` decides
+    /// Takes in another worker's notice: its trouble is the provider's, and so this worker's too. `ReportedPauses` decides
     /// how far it is believed.
-    pub(super) fn hear(&mut self, notice: &Notice, now: Instant) {
-        self.pace.hear(notice.pace, now);
+    pub(super) fn on_notice(&mut self, notice: &Notice, now: Instant) {
+        self.pace.merge(notice.pace, now);
         let Some(paused) = &notice.paused else {
             self.health.resumed_elsewhere(&notice.worker);
             return;
@@ -301,12 +301,12 @@ impl State {
                 .paused_until(now)
                 .is_none_or(|until| wait > until - now + ON_ITS_WAY),
         };
-        let until = is_news.then(|| self.hearsay.hear(wait, now)).flatten();
+        let until = is_news.then(|| self.reported.report(wait, now)).flatten();
         match (until, cause) {
             (None, _) => {}
             (Some(until), None) => self.pace.throttled_elsewhere(until, now),
             (Some(until), Some(cause)) => {
-                let span = (until, self.hearsay.ends_by(now));
+                let span = (until, self.reported.ends_by(now));
                 self.health
                     .paused_elsewhere(&notice.worker, cause, span, now, &mut self.rng);
             }
@@ -315,12 +315,12 @@ impl State {
 
     /// This worker's pause as its notices report it. A pause known only from notices is not repeated, since it would
     /// come back as news; trouble of this worker alone does not concern the others.
-    pub(super) fn pause_to_tell(&self, now: Instant) -> Option<Paused> {
+    pub(super) fn pause_to_announce(&self, now: Instant) -> Option<Paused> {
         if self.guard.shut_at().is_some() {
             return None;
         }
         let (cause, since, until) = match self.health.paused() {
-            Some((cause, since, next_probe)) if !self.health.is_hearsay() => {
+            Some((cause, since, next_probe)) if !self.health.is_reported() => {
                 let cause = match cause {
                     Cause::Outage => PauseCause::Outage,
                     Cause::Credentials => PauseCause::Credentials,

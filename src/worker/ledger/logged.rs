@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_properties_do_not_say_is_not_made_up() {
+    fn missing_properties_are_not_invented() {
         assert_eq!(
             what(&properties("USER_UPDATE_SUCCESS")),
             None,

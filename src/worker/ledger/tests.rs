@@ -97,7 +97,7 @@ fn terminal(n: u128, settlement: &Settlement) -> Message {
 }
 
 #[test]
-fn it_remembers_the_latest_and_says_since_when_it_is_complete() {
+fn the_ledger_keeps_the_latest_events_and_knows_since_when_it_is_complete() {
     let ledger = ledger(1);
     assert!(ledger.is_complete_since(at(0)));
     for n in 0..3 {
@@ -110,7 +110,7 @@ fn it_remembers_the_latest_and_says_since_when_it_is_complete() {
 }
 
 #[test]
-fn what_others_settled_is_known_from_the_log() {
+fn outcomes_of_other_workers_are_known_from_the_log() {
     let ledger = ledger(10);
     ledger.read(terminal(1, &failure()), LogPart::End);
     ledger.read(terminal(2, &success()), LogPart::End);
@@ -121,7 +121,7 @@ fn what_others_settled_is_known_from_the_log() {
     assert_eq!(next(&ledger, 3, 0, BODY), (0, None));
 }
 
-fn told(version: &str) -> Settlement {
+fn success_with_version(version: &str) -> Settlement {
     let outcome = Outcome::Success {
         changed: true,
         version: Version::parse(version),
@@ -130,14 +130,20 @@ fn told(version: &str) -> Settlement {
 }
 
 /// As `terminal`, of a user and at a moment.
-fn told_at(n: u128, version: &str, second: i64) -> Message {
+fn success_at(n: u128, version: &str, second: i64) -> Message {
     let provider = ProviderName::parse("sivo").unwrap();
     let of_user = Ident {
         user_id: Some("u".into()),
         ..ident(n, 0)
     };
     logged(
-        &Event::terminal(&provider, &of_user, false, &told(version), at(second)),
+        &Event::terminal(
+            &provider,
+            &of_user,
+            false,
+            &success_with_version(version),
+            at(second),
+        ),
         &[],
     )
 }
@@ -152,15 +158,15 @@ fn the_version_of_a_user_is_that_of_its_latest_success_however_the_log_is_read()
     let ledger = ledger(2);
     assert_eq!(version(&ledger), None);
     ledger.begins();
-    ledger.read(told_at(3, "3", 30), LogPart::End);
-    ledger.read(told_at(1, "1", 10), LogPart::Earlier);
-    ledger.read(told_at(2, "2", 20), LogPart::Earlier);
+    ledger.read(success_at(3, "3", 30), LogPart::End);
+    ledger.read(success_at(1, "1", 10), LogPart::Earlier);
+    ledger.read(success_at(2, "2", 20), LogPart::Earlier);
     ledger.is_read();
     assert_eq!(version(&ledger).as_deref(), Some("3"));
-    // Told again, and by a worker whose clock is behind.
-    ledger.read(told_at(1, "1", 40), LogPart::End);
+    // Published again, and by a worker whose clock is behind.
+    ledger.read(success_at(1, "1", 40), LogPart::End);
     assert_eq!(version(&ledger).as_deref(), Some("3"));
-    ledger.read(told_at(4, "4", 25), LogPart::End);
+    ledger.read(success_at(4, "4", 25), LogPart::End);
     assert_eq!(version(&ledger).as_deref(), Some("4"));
     for n in 5..9 {
         ledger.read(terminal(n, &success()), LogPart::End);
@@ -169,11 +175,11 @@ fn the_version_of_a_user_is_that_of_its_latest_success_however_the_log_is_read()
 }
 
 #[test]
-fn a_success_is_told_again_with_its_version() {
+fn a_success_is_published_again_with_its_version() {
     let ledger = ledger(2);
-    ledger.read(told_at(1, "W/\"1\"", 10), LogPart::End);
+    ledger.read(success_at(1, "W/\"1\"", 10), LogPart::End);
     let succeeded = ledger.next_run(&mut ident(1, 0), BODY).unwrap();
-    assert_eq!(succeeded.settlement, told("W/\"1\""));
+    assert_eq!(succeeded.settlement, success_with_version("W/\"1\""));
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn another_body_is_known_by_its_field_names_where_another_process_had_it() {
 }
 
 #[test]
-fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
+fn a_lost_ack_is_repeated_once_for_the_same_message_alone() {
     let ledger = ledger(10);
     ledger.ack_lost(&ident(1, 0), BODY);
     assert!(!ledger.only_ack_was_lost(&ident(1, 0), b"corrected"));
@@ -232,7 +238,7 @@ fn a_lost_ack_is_made_up_for_once_and_for_its_own_message_alone() {
 }
 
 #[test]
-fn a_turn_is_open_until_it_is_handed_back() {
+fn a_run_is_open_until_it_is_handed_back() {
     let ledger = ledger(10);
     assert_eq!(ledger.begun(&ident(1, 0)), OpenRuns::default());
     ledger.read(start(1, "a/1", &[]), LogPart::End);
@@ -249,7 +255,7 @@ fn a_turn_is_open_until_it_is_handed_back() {
 }
 
 #[test]
-fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing() {
+fn an_event_read_late_reopens_no_run_and_overwrites_nothing() {
     let ledger = ledger(10);
     ledger.begins();
     ledger.read(start(1, "a/1", &[(HANDED_BACK, "called")]), LogPart::End);
@@ -269,7 +275,7 @@ fn what_is_read_late_opens_no_turn_that_was_handed_back_and_overwrites_nothing()
 }
 
 #[test]
-fn hand_backs_that_wait_for_their_start_are_no_more_than_the_ledger_holds() {
+fn hand_backs_without_a_start_are_bounded() {
     let ledger = ledger(3);
     ledger.begins();
     for n in 0..100 {
@@ -300,7 +306,7 @@ fn nothing_is_complete_before_the_older_part_is_read_nor_where_it_is_cut() {
 }
 
 #[test]
-fn what_is_older_is_given_up_first_in_whatever_order_it_was_read() {
+fn the_oldest_events_are_dropped_first_in_any_order_of_reading() {
     let knows = |ledger: &Ledger, n| next(ledger, n, 0, BODY).1.is_some();
     // Room for six events: two of the end, and of the older part the latest four.
     let ledger = ledger(3);
@@ -323,7 +329,7 @@ fn what_is_older_is_given_up_first_in_whatever_order_it_was_read() {
 }
 
 #[test]
-fn the_turns_of_a_command_that_was_settled_here_are_forgotten() {
+fn open_runs_of_a_settled_command_are_forgotten() {
     let ledger = ledger(10);
     ledger.begin(&ident(1, 0), run("me", 7), at(1));
     ledger.begin(&ident(2, 0), run("me", 8), at(1));
@@ -422,9 +428,9 @@ fn known_of_all(ledger: &Ledger) -> Vec<(u32, Option<bool>, Vec<String>, bool)> 
     (0..6).map(known).collect()
 }
 
-/// The listener reads both parts of the log beside each other, while the worker's own tasks do what the log tells later.
+/// The listener reads both parts of the log beside each other, while the worker's own tasks do what the log says later.
 #[test]
-fn whatever_comes_first_of_the_logs_parts_and_ones_own_acts_the_same_is_known_in_the_end() {
+fn the_ledger_ends_the_same_in_any_order_of_events() {
     for seed in 0..500 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let story = story(&mut rng);

@@ -27,7 +27,7 @@ impl Versions {
 
     /// An event of the log's end replaces the known one, whatever its time: the end is read in order, and clocks
     /// differ. The older part is read later, so there the time decides.
-    pub(super) fn told(&mut self, user: u64, id: Uuid, time: Timestamp, part: LogPart) {
+    pub(super) fn record(&mut self, user: u64, id: Uuid, time: Timestamp, part: LogPart) {
         let known = self.0.entry(user).or_insert((id, time));
         if part == LogPart::End || known.1 <= time {
             *known = (id, time);

@@ -24,13 +24,13 @@ impl Runner {
         &self,
         alone: bool,
         delivery: &Delivery,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Option<(impl Sized, OwnedSemaphorePermit)> {
         let waits = &self.caller.waits;
-        let isolation = unless_cancelled(leave, waits.during(Wait::Alone, self.isolation(alone))).await?;
+        let isolation = unless_cancelled(cancel, waits.during(Wait::Alone, self.isolation(alone))).await?;
         let slots = self.slots.of(delivery)?.clone();
         let slot = waits.during(Wait::Slot, slots.acquire_owned());
-        let slot = unless_cancelled(leave, slot).await?.ok()?;
+        let slot = unless_cancelled(cancel, slot).await?.ok()?;
         delivery.usable().then_some((isolation, slot))
     }
 
@@ -42,9 +42,9 @@ impl Runner {
         (ident, delivery): (&Ident, &Delivery),
         admission: Admission,
         isolation: impl Sized,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Result<Done, bool> {
-        let command_at = match self.at_known_version(command, leave).await {
+        let command_at = match self.at_known_version(command, cancel).await {
             None => return Err(false),
             Some(Err(failure)) => return Ok(done(failure)),
             Some(Ok(at_version)) => at_version,
@@ -52,7 +52,7 @@ impl Runner {
         let command = command_at.as_deref().unwrap_or(command);
         failpoint::reach("before_call", ident.user_id.as_deref());
         // Pinned here: each move of a large future enlarges every waiting command's task.
-        let attempted = pin!(self.caller.attempt(command, delivery, admission, leave));
+        let attempted = pin!(self.caller.attempt(command, delivery, admission, cancel));
         let attempted = AssertUnwindSafe(self.for_a_while(isolation, attempted));
         outcome(attempted.catch_unwind().await, ident)
     }
@@ -62,7 +62,7 @@ impl Runner {
     async fn at_known_version(
         &self,
         command: &UpdateUser,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Option<Result<Option<Box<UpdateUser>>, Failure>> {
         if !command
             .expected_version
@@ -72,7 +72,7 @@ impl Runner {
             return Some(Ok(None));
         }
         // Only the older part of the log may be unread: the newer part was read before the lease was used.
-        self.read_all(leave).await?;
+        self.read_all(cancel).await?;
         Some(match self.ledger.version(&command.user_id) {
             Some(version) => Ok(Some(Box::new(UpdateUser {
                 expected_version: Some(version),

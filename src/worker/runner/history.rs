@@ -18,10 +18,10 @@ impl Runner {
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Option<Result<OpenRuns, Box<Succeeded>>> {
         if delivery.redelivered {
-            return self.history_elsewhere(ident, delivery, leave).await;
+            return self.history_elsewhere(ident, delivery, cancel).await;
         }
         Some(match self.ledger.next_run(ident, &delivery.body) {
             Some(succeeded) => Err(succeeded),
@@ -34,13 +34,13 @@ impl Runner {
         &self,
         ident: &mut Ident,
         delivery: &Delivery,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Option<Result<OpenRuns, Box<Succeeded>>> {
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
         // The older part of the log is read last, and may hold the outcomes of other workers.
-        if self.read_all(leave).await?
+        if self.read_all(cancel).await?
             && let Some(succeeded) = self.ledger.next_run(ident, &delivery.body)
         {
             return Some(Err(succeeded));
@@ -55,7 +55,7 @@ impl Runner {
         let calls = &self.caller.calls;
         let over = delivery.received_at + calls.timeout + calls.settling_time;
         let waited = self.caller.waits.during(Wait::Log, sleep_until(over));
-        unless_cancelled(leave, waited).await?;
+        unless_cancelled(cancel, waited).await?;
         if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
             return Some(Err(succeeded));
         }
@@ -65,14 +65,14 @@ impl Runner {
     }
 
     /// Waits until the log is read as far back as needed. Returns whether it had to wait; `None`: cancelled.
-    pub(super) async fn read_all(&self, leave: &CancellationToken) -> Option<bool> {
+    pub(super) async fn read_all(&self, cancel: &CancellationToken) -> Option<bool> {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) else {
             return Some(false);
         };
         // Boxed: it is large and rarely needed, and would enlarge every waiting command's task.
         let read = Box::pin(fleet.read_all());
         let read = self.caller.waits.during(Wait::Log, read);
-        unless_cancelled(leave, read).await.map(|()| true)
+        unless_cancelled(cancel, read).await.map(|()| true)
     }
 
     /// The fleet, while the log is not known to be complete.

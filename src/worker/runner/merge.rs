@@ -42,7 +42,7 @@ struct Member<'h> {
     delivery: Delivery,
     ident: Ident,
     command: Box<UpdateUser>,
-    act: RunId,
+    run_id: RunId,
     _claim: Claim<'h>,
 }
 
@@ -58,15 +58,15 @@ pub(in crate::worker) async fn run_received(
     runner: Arc<Runner>,
     received: Received,
     merged: Vec<Received>,
-    leave: CancellationToken,
+    cancel: CancellationToken,
 ) -> Finished {
     let partition = received.delivery.partition;
     let user = received.user().cloned();
     let ends = match merged.is_empty() {
-        true => vec![runner.run_one(received, &leave).await],
+        true => vec![runner.run_one(received, &cancel).await],
         false => {
             let received = iter::once(received).chain(merged).collect();
-            Box::pin(runner.take_merged(received, &leave)).await
+            Box::pin(runner.take_merged(received, &cancel)).await
         }
     };
     Finished {
@@ -102,29 +102,29 @@ impl Runner {
     pub(super) async fn take_merged(
         self: &Arc<Self>,
         received: Vec<Received>,
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Vec<End> {
-        let received = match self.together(received, leave).await {
+        let received = match self.together(received, cancel).await {
             Together::Ended(ends) => return ends,
             Together::Each(received) => received,
         };
         let mut ends = Vec::with_capacity(received.len());
         for received in received {
-            ends.push(self.run_one(received, leave).await);
+            ends.push(self.run_one(received, cancel).await);
         }
         ends
     }
 
-    async fn together(self: &Arc<Self>, received: Vec<Received>, leave: &CancellationToken) -> Together {
+    async fn together(self: &Arc<Self>, received: Vec<Received>, cancel: &CancellationToken) -> Together {
         let began = Instant::now();
         let members = match self.members(received) {
             Ok(members) => members,
             Err(received) => return Together::Each(received),
         };
         let Some(command) = self.merged(&members) else {
-            return Together::Each(into_turns(members));
+            return Together::Each(into_received(members));
         };
-        let called = match self.call_once(&command, &members, leave).await {
+        let called = match self.call_once(&command, &members, cancel).await {
             Some(Ok(done)) => match done.outcome {
                 Outcome::Success { .. } => {
                     return Together::Ended(self.settle_all(members, &done, began).await);
@@ -136,7 +136,7 @@ impl Runner {
                         "command: a call for several failed; they run one by one"
                     );
                     self.hand_all_back(&members, true).await;
-                    return Together::Each(into_turns(members));
+                    return Together::Each(into_received(members));
                 }
             },
             Some(Err(called)) => Some(called),
@@ -183,7 +183,7 @@ impl Runner {
                 delivery: received.delivery,
                 ident: received.ident,
                 command: received.command.ok()?,
-                act: self.act(),
+                run_id: self.next_run_id(),
                 _claim: claim,
             })
         });
@@ -196,12 +196,12 @@ impl Runner {
         self: &Arc<Self>,
         command: &UpdateUser,
         members: &[Member<'_>],
-        leave: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Option<Result<Done, bool>> {
         let last = members.last()?;
-        let (isolation, slot) = self.admitted(false, &last.delivery, leave).await?;
+        let (isolation, slot) = self.admitted(false, &last.delivery, cancel).await?;
         for (n, member) in members.iter().enumerate() {
-            let started = self.start(&member.ident, &member.delivery, &member.act, leave);
+            let started = self.start(&member.ident, &member.delivery, &member.run_id, cancel);
             if started.await.is_none() {
                 // `start` has handed this one back already, if START may have been sent.
                 self.hand_all_back(&members[..n], false).await;
@@ -214,12 +214,12 @@ impl Runner {
             slot,
         };
         let its_own = (&last.ident, &last.delivery);
-        Some(self.call(command, its_own, admission, isolation, leave).await)
+        Some(self.call(command, its_own, admission, isolation, cancel).await)
     }
 
     async fn hand_all_back(self: &Arc<Self>, members: &[Member<'_>], called: bool) {
         for member in members {
-            self.hand_back(&member.ident, &member.delivery, &member.act, called)
+            self.hand_back(&member.ident, &member.delivery, &member.run_id, called)
                 .await;
         }
     }
@@ -247,7 +247,7 @@ impl Runner {
 }
 
 /// Drops the claims.
-fn into_turns(members: Vec<Member<'_>>) -> Vec<Received> {
+fn into_received(members: Vec<Member<'_>>) -> Vec<Received> {
     let received = |member: Member<'_>| Received {
         delivery: member.delivery,
         ident: member.ident,

@@ -6,7 +6,7 @@ use super::breaking::Broken;
 use super::command::{Command, is_taken};
 use super::evidence::{Evidence, Violation};
 use super::fleet::Asked;
-use super::outcomes::Letter;
+use super::outcomes::DeadLetter;
 use super::plan::Break;
 
 fn of_command(promise: &'static str, command: Command, what: &str) -> Violation {
@@ -30,22 +30,22 @@ fn of_nobody(promise: &'static str, what: String) -> Violation {
 /// Every confirmed command has its terminal event, a FAIL has its dead letter, and nothing waits any more.
 pub fn nothing_is_lost(evidence: &Evidence) -> Vec<Violation> {
     const PROMISE: &str = "nothing is lost";
-    let letters: HashSet<_> = evidence
-        .letters
+    let dead_letters: HashSet<_> = evidence
+        .dead_letters
         .iter()
-        .filter_map(|letter| letter.command)
+        .filter_map(|dead_letter| dead_letter.command)
         .collect();
     let (mut found, mut unsettled) = (Vec::new(), Vec::new());
     for command in &evidence.published {
-        let told = evidence.account.told.get(command);
-        let (succeeded, failed) = told.map_or((0, 0), |told| (told.succeeded, told.failed));
+        let events = evidence.account.events.get(command);
+        let (succeeded, failed) = events.map_or((0, 0), |events| (events.succeeded, events.failed));
         if succeeded + failed == 0 {
             unsettled.push(of_command(PROMISE, *command, "it has no terminal event"));
         }
-        if failed > 0 && !letters.contains(command) {
+        if failed > 0 && !dead_letters.contains(command) {
             found.push(of_command(PROMISE, *command, "a FAIL without its dead letter"));
         }
-        if failed == 0 && letters.contains(command) {
+        if failed == 0 && dead_letters.contains(command) {
             found.push(of_command(PROMISE, *command, "a dead letter without its FAIL"));
         }
     }
@@ -80,32 +80,32 @@ pub fn events_balance(evidence: &Evidence) -> Vec<Violation> {
         .filter(|write| write.applied)
         .map(|write| (write.user, write.n))
         .collect();
-    let letters_of = |command: &Command| {
-        let of_it = |letter: &&Letter| letter.command == Some(*command);
-        evidence.letters.iter().filter(of_it).count()
+    let dead_letters_of = |command: &Command| {
+        let of_it = |dead_letter: &&DeadLetter| dead_letter.command == Some(*command);
+        evidence.dead_letters.iter().filter(of_it).count()
     };
     let mut found = Vec::new();
-    for (command, told) in &evidence.account.told {
+    for (command, events) in &evidence.account.events {
         let mut say = |what: &str| found.push(of_command(PROMISE, *command, what));
         if !published.contains(command) {
             say("nobody published it");
         }
-        if told.started == 0 {
+        if events.started == 0 {
             say("it has no START");
         }
-        let ids = told.terminal_ids.len();
-        let runs = if told.succeeded > 0 {
+        let ids = events.terminal_ids.len();
+        let runs = if events.succeeded > 0 {
             1
         } else {
-            letters_of(command)
+            dead_letters_of(command)
         };
-        if ids > runs.max(1) || (told.succeeded > 0 && told.failed > 0) {
+        if ids > runs.max(1) || (events.succeeded > 0 && events.failed > 0) {
             say(&format!(
                 "{ids} terminal ids, {} SUCCESS, {} FAIL",
-                told.succeeded, told.failed
+                events.succeeded, events.failed
             ));
         }
-        if told.succeeded > 0 && !written.contains(&(command.user, command.n)) {
+        if events.succeeded > 0 && !written.contains(&(command.user, command.n)) {
             say("a SUCCESS, and the provider never took the value");
         }
     }
@@ -123,12 +123,12 @@ pub fn events_balance(evidence: &Evidence) -> Vec<Violation> {
 pub fn deaths_are_fair(evidence: &Evidence) -> Vec<Violation> {
     const PROMISE: &str = "no unfair death";
     let mut found = Vec::new();
-    for letter in &evidence.letters {
-        let reason = letter
+    for dead_letter in &evidence.dead_letters {
+        let reason = dead_letter
             .reason
             .as_deref()
             .unwrap_or("none of ours: the broker's own");
-        match letter.command {
+        match dead_letter.command {
             Some(command) if is_taken(command) && reason == "conflict" => {}
             Some(command) => found.push(of_command(PROMISE, command, &format!("a dead letter, {reason}"))),
             None => found.push(of_nobody(
@@ -139,9 +139,9 @@ pub fn deaths_are_fair(evidence: &Evidence) -> Vec<Violation> {
     }
     let succeeded: HashMap<_, _> = evidence
         .account
-        .told
+        .events
         .iter()
-        .filter(|(_, told)| told.succeeded > 0)
+        .filter(|(_, events)| events.succeeded > 0)
         .collect();
     for command in succeeded.into_keys().filter(|command| is_taken(**command)) {
         found.push(of_command(
@@ -153,7 +153,7 @@ pub fn deaths_are_fair(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// Who is told to drain ends with 0, or with 3 where something else was broken, so that the grace period could run
+/// A worker that drains ends with 0, or with 3 where something else was broken, so that the grace period could run
 /// out; nobody ends by itself or panics.
 pub fn workers_end_as_asked(evidence: &Evidence) -> Vec<Violation> {
     const PROMISE: &str = "workers end as asked";

@@ -73,7 +73,7 @@ impl Board {
         self.moved.send_replace(());
     }
 
-    /// Told whenever a command is settled.
+    /// Notified whenever a command is settled.
     pub fn moves(&self) -> watch::Receiver<()> {
         self.moved.subscribe()
     }

@@ -8,7 +8,7 @@ use usher::simulator::{Call, CallEnd, Op};
 use super::breaking::Broken;
 use super::command::{Command, number_in, user_of};
 use super::fleet::Ended;
-use super::outcomes::{Account, Letter};
+use super::outcomes::{Account, DeadLetter};
 use super::plan::Break;
 
 /// A worker that was frozen for so long that others took over may send what it had in hand when it wakes: what is
@@ -26,7 +26,7 @@ pub struct Evidence {
     pub consumer_timeout: bool,
     pub published: Vec<Command>,
     pub account: Account,
-    pub letters: Vec<Letter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// Every call, in the order of their start.
     pub arrivals: Vec<Arrival>,
     /// The calls that change a user, in the order of their start.

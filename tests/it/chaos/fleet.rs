@@ -35,7 +35,7 @@ pub enum Asked {
     Killed,
 }
 
-/// What a worker's calls carry, by which they are told from the others'.
+/// What a worker's calls carry, which identifies them.
 pub fn token(number: u32) -> String {
     format!("worker-{number}")
 }

@@ -8,7 +8,7 @@ use super::command::{Command, is_taken};
 use super::evidence::{Arrival, Evidence, Stall, Violation, Write};
 use super::fleet::{Asked, Ended};
 use super::order::{last_values, order, overlaps};
-use super::outcomes::{Letter, Told};
+use super::outcomes::{DeadLetter, Events};
 use super::plan::Break;
 use super::quota::{fullest, quota};
 
@@ -59,15 +59,15 @@ fn broken(what: Break, worker: Option<u32>, from: u64, to: u64) -> Broken {
 fn settled() -> Evidence {
     let command = Command { user: USER, n: 1 };
     assert!(!is_taken(command));
-    let told = Told {
+    let events = Events {
         started: 1,
         terminal_ids: ["a".to_owned()].into(),
         succeeded: 1,
-        ..Told::default()
+        ..Events::default()
     };
     let mut evidence = writes(&[write(0, 1)]);
     evidence.published = vec![command];
-    evidence.account.told.insert(command, told);
+    evidence.account.events.insert(command, events);
     evidence.last.insert(USER, Some(1));
     evidence
 }
@@ -148,7 +148,7 @@ fn a_call_made_twice_for_a_reason_passes() {
 }
 
 #[test]
-fn what_a_waking_worker_had_in_hand_passes_and_no_more() {
+fn only_calls_in_flight_at_the_freeze_are_excused() {
     let freeze = broken(Break::LongFreeze, Some(1), 100, 13_000);
     let others = Write {
         worker: Some(2),
@@ -239,7 +239,7 @@ fn a_second_with_too_many_calls_is_found() {
 }
 
 #[test]
-fn an_older_value_that_stands_is_found() {
+fn an_older_value_that_remains_is_found() {
     passes(&last_values(&settled()));
     let mut older = settled();
     older.published.push(Command { user: USER, n: 2 });
@@ -254,13 +254,13 @@ fn a_lost_command_is_found() {
     passes(&nothing_is_lost(&settled()));
     let mut lost = settled();
     lost.account
-        .told
+        .events
         .get_mut(&Command { user: USER, n: 1 })
         .unwrap()
         .succeeded = 0;
     finds(&nothing_is_lost(&lost), "no terminal event");
     let mut silent = settled();
-    silent.account.told.clear();
+    silent.account.events.clear();
     finds(&nothing_is_lost(&silent), "no terminal event");
     let mut left = settled();
     left.left = vec![("q".to_owned(), 0), ("r".to_owned(), 2)];
@@ -271,11 +271,11 @@ fn a_lost_command_is_found() {
 fn a_fail_and_its_dead_letter_come_together() {
     let command = Command { user: USER, n: 1 };
     let mut failed = settled();
-    let told = failed.account.told.get_mut(&command).unwrap();
-    (told.succeeded, told.failed) = (0, 1);
+    let events = failed.account.events.get_mut(&command).unwrap();
+    (events.succeeded, events.failed) = (0, 1);
     finds(&nothing_is_lost(&failed), "without its dead letter");
     let mut succeeded = settled();
-    succeeded.letters.push(Letter {
+    succeeded.dead_letters.push(DeadLetter {
         command: Some(command),
         reason: Some("conflict".to_owned()),
     });
@@ -285,40 +285,43 @@ fn a_fail_and_its_dead_letter_come_together() {
 #[test]
 fn events_that_do_not_balance_are_found() {
     passes(&events_balance(&settled()));
-    let with = |change: fn(&mut Told)| {
+    let with = |change: fn(&mut Events)| {
         let mut evidence = settled();
         change(
             evidence
                 .account
-                .told
+                .events
                 .get_mut(&Command { user: USER, n: 1 })
                 .unwrap(),
         );
         events_balance(&evidence)
     };
-    finds(&with(|told| told.started = 0), "no START");
+    finds(&with(|events| events.started = 0), "no START");
     finds(
-        &with(|told| assert!(told.terminal_ids.insert("b".to_owned()))),
+        &with(|events| assert!(events.terminal_ids.insert("b".to_owned()))),
         "2 terminal ids",
     );
-    finds(&with(|told| told.failed = 1), "1 SUCCESS, 1 FAIL");
+    finds(&with(|events| events.failed = 1), "1 SUCCESS, 1 FAIL");
     let mut run_twice = settled();
-    let told = Told {
+    let events = Events {
         started: 2,
         terminal_ids: ["a".to_owned(), "b".to_owned()].into(),
         failed: 2,
-        ..Told::default()
+        ..Events::default()
     };
-    run_twice.account.told.insert(refused(), told);
+    run_twice.account.events.insert(refused(), events);
     run_twice.published.push(refused());
-    let letter = || Letter {
+    let dead_letter = || DeadLetter {
         command: Some(refused()),
         reason: Some("conflict".to_owned()),
     };
-    run_twice.letters = vec![letter()];
+    run_twice.dead_letters = vec![dead_letter()];
     finds(&events_balance(&run_twice), "2 terminal ids");
-    run_twice.letters.push(letter());
-    assert!(events_balance(&run_twice).is_empty(), "each run has its letter");
+    run_twice.dead_letters.push(dead_letter());
+    assert!(
+        events_balance(&run_twice).is_empty(),
+        "each run has its dead letter"
+    );
     let mut unwritten = settled();
     unwritten.writes[0].applied = false;
     finds(&events_balance(&unwritten), "never took the value");
@@ -329,33 +332,33 @@ fn events_that_do_not_balance_are_found() {
 
 #[test]
 fn an_unfair_death_is_found() {
-    let letter = |command, reason: Option<&str>| {
+    let dead_letter = |command, reason: Option<&str>| {
         let mut evidence = settled();
-        evidence.letters.push(Letter {
+        evidence.dead_letters.push(DeadLetter {
             command,
             reason: reason.map(str::to_owned),
         });
         deaths_are_fair(&evidence)
     };
-    passes(&letter(Some(refused()), Some("conflict")));
+    passes(&dead_letter(Some(refused()), Some("conflict")));
     finds(
-        &letter(Some(refused()), Some("retries_exhausted")),
+        &dead_letter(Some(refused()), Some("retries_exhausted")),
         "retries_exhausted",
     );
     finds(
-        &letter(Some(Command { user: USER, n: 1 }), Some("conflict")),
+        &dead_letter(Some(Command { user: USER, n: 1 }), Some("conflict")),
         "conflict",
     );
-    finds(&letter(Some(refused()), None), "the broker's own");
-    finds(&letter(None, Some("poison")), "nobody's");
+    finds(&dead_letter(Some(refused()), None), "the broker's own");
+    finds(&dead_letter(None, Some("poison")), "nobody's");
     let mut taken = settled();
-    let told = taken.account.told[&Command { user: USER, n: 1 }].clone();
-    taken.account.told.insert(refused(), told);
+    let events = taken.account.events[&Command { user: USER, n: 1 }].clone();
+    taken.account.events.insert(refused(), events);
     finds(&deaths_are_fair(&taken), "refuses its value");
 }
 
 #[test]
-fn a_worker_that_ends_as_nobody_asked_is_found() {
+fn a_worker_that_ends_unexpectedly_is_found() {
     let ended = |code, asked, said: &str| Evidence {
         ended: vec![Ended {
             number: 1,

@@ -121,7 +121,7 @@ fn bounded(mut faults: Faults) -> Faults {
 }
 
 #[test]
-fn moods_add_up_to_no_more_than_ten_attempts_can_bear() {
+fn the_provider_moods_stay_within_ten_attempts() {
     let three = [(Break::Broken, 0), (Break::Slow, 0), (Break::Garbage, 0)];
     let faults = together(&three);
     assert!((faults.broken + faults.slow + faults.garbage - SHARE_MAX).abs() < 1e-9);

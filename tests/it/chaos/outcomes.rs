@@ -1,4 +1,4 @@
-//! What the world was told: the outcome log, while it grows and to its end, and the dead letters.
+//! What was published: the outcome log, while it grows and to its end, and the dead letters.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::support::moment;
 
 /// How long the log may keep silent before it is opened anew.
 const SILENT: Duration = Duration::from_secs(4);
-/// So often, before all is told that has to be.
+/// How often to look until all expected events are there.
 const SILENCES: u32 = 5;
 /// A broker that has just started may not have its streams yet.
 const OPEN_MAX: Duration = Duration::from_secs(180);
 const OPEN_GAP: Duration = Duration::from_millis(200);
 
-/// What was told of one command.
+/// The events of one command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Events {
     pub started: u32,
     pub terminal_ids: BTreeSet<String>,
     pub succeeded: u32,
@@ -41,13 +41,13 @@ pub struct Told {
 
 #[derive(Debug, Default)]
 pub struct Account {
-    pub events: u64,
-    pub told: HashMap<Command, Told>,
+    pub event_count: u64,
+    pub events: HashMap<Command, Events>,
     /// Events of what nobody published.
     pub of_nobody: Vec<String>,
 }
 
-pub struct Letter {
+pub struct DeadLetter {
     /// None where it can't be read from the message.
     pub command: Option<Command>,
     /// None where the worker has not written it.
@@ -123,7 +123,7 @@ impl Log {
 impl Account {
     /// True for the first terminal event of a command.
     fn enter(&mut self, event: &Value) -> bool {
-        self.events += 1;
+        self.event_count += 1;
         if is_of_the_provider(event) {
             return false;
         }
@@ -131,45 +131,45 @@ impl Account {
             self.of_nobody.push(event.to_string());
             return false;
         };
-        let told = self.told.entry(command).or_default();
+        let events = self.events.entry(command).or_default();
         match event["type"].as_str() {
-            Some("USER_UPDATE_START") => told.started += 1,
-            Some("USER_UPDATE_SUCCESS") => told.succeeded += 1,
+            Some("USER_UPDATE_START") => events.started += 1,
+            Some("USER_UPDATE_SUCCESS") => events.succeeded += 1,
             _ => {
-                told.failed += 1;
-                told.reason = event["data"]["error"]["reason"].as_str().map(str::to_owned);
+                events.failed += 1;
+                events.reason = event["data"]["error"]["reason"].as_str().map(str::to_owned);
             }
         }
-        let first = is_terminal(event) && told.terminal_ids.is_empty();
+        let first = is_terminal(event) && events.terminal_ids.is_empty();
         if is_terminal(event) {
-            told.terminal_ids.insert(event["id"].to_string());
+            events.terminal_ids.insert(event["id"].to_string());
         }
         first
     }
 }
 
 /// Empties the queue of the dead letters.
-pub async fn dead_letters(urls: &[String]) -> Vec<Letter> {
+pub async fn dead_letters(urls: &[String]) -> Vec<DeadLetter> {
     let link = connect(urls).await;
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     let options = BasicGetOptions { no_ack: true };
-    while let Some(letter) = link
+    while let Some(dead_letter) = link
         .channel
         .basic_get(DEAD_LETTERS.into(), options)
         .await
         .unwrap()
     {
-        let header = |name: &str| match letter.properties.headers().as_ref()?.inner().get(name)? {
+        let header = |name: &str| match dead_letter.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongString(text) => Some(text.to_string()),
             _ => None,
         };
-        let id = letter.properties.message_id().as_ref();
-        letters.push(Letter {
+        let id = dead_letter.properties.message_id().as_ref();
+        dead_letters.push(DeadLetter {
             command: id.and_then(|id| Command::of_id(id.as_str())),
             reason: header("x-usher-reason"),
         });
     }
-    letters
+    dead_letters
 }
 
 /// Messages that wait in a queue.

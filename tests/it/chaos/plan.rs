@@ -188,7 +188,7 @@ fn a_seed_gives_one_plan() {
 }
 
 #[test]
-fn what_can_not_be_done_is_not_planned_and_all_else_has_its_turn() {
+fn impossible_breaks_are_not_planned_and_all_others_are() {
     let may = |what| what != Break::BrokerKill;
     let planned = plan(7, 600, GAP, may);
     for what in Break::ALL {

@@ -20,8 +20,8 @@ pub fn quota(evidence: &Evidence) -> Vec<Violation> {
     let mut found: Vec<Violation> = Vec::new();
     for (first, count) in windows(evidence) {
         let at = evidence.arrivals[first].at;
-        let told = found.last().and_then(|violation| violation.at);
-        if count as f64 <= allowed(evidence, at) || told.is_some_and(|told| at < told + WINDOW) {
+        let latest = found.last().and_then(|violation| violation.at);
+        if count as f64 <= allowed(evidence, at) || latest.is_some_and(|latest| at < latest + WINDOW) {
             continue;
         }
         let mut by_worker: BTreeMap<_, usize> = BTreeMap::new();

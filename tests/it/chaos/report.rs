@@ -11,8 +11,8 @@ use super::options::Options;
 use super::plan::Break;
 use super::quota::fullest;
 
-/// So many are told in full.
-const TOLD: usize = 12;
+/// This many violations are shown in full.
+const SHOWN_MAX: usize = 12;
 /// Calls of the same user before and after.
 const AROUND: usize = 5;
 
@@ -63,8 +63,8 @@ pub fn summary(options: &Options, evidence: &Evidence, tally: &Tally) -> String 
         tally.took.as_secs_f64(),
         evidence.published.len(),
         tally.repeats,
-        evidence.account.events,
-        evidence.letters.len(),
+        evidence.account.event_count,
+        evidence.dead_letters.len(),
         evidence.arrivals.len(),
         tally.accepted,
         tally.throttled,
@@ -93,12 +93,12 @@ pub fn violations(options: &Options, evidence: &Evidence, found: &[Violation]) -
     }
     let mut text = format!("seed {}: promises not kept: {counts:?}\n", options.seed);
     // Some of each promise, not all of one.
-    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
     for violation in found {
-        let told = told.entry(violation.promise).or_default();
-        *told += 1;
-        if *told <= TOLD / counts.len().max(1) + 1 {
-            tell(&mut text, evidence, violation);
+        let shown = shown.entry(violation.promise).or_default();
+        *shown += 1;
+        if *shown <= SHOWN_MAX / counts.len().max(1) + 1 {
+            describe(&mut text, evidence, violation);
         }
     }
     let _ = writeln!(text, "all of it: {}", keep(options, evidence, found));
@@ -106,7 +106,7 @@ pub fn violations(options: &Options, evidence: &Evidence, found: &[Violation]) -
     text
 }
 
-fn tell(text: &mut String, evidence: &Evidence, violation: &Violation) {
+fn describe(text: &mut String, evidence: &Evidence, violation: &Violation) {
     let user = violation
         .user
         .map(|user| format!(", user {user}"))
@@ -182,11 +182,11 @@ pub fn keep(options: &Options, evidence: &Evidence, found: &[Violation]) -> Stri
         .map(|call| format!("{} {:?}", seconds(call.at), call.worker));
     let broken = evidence.broken.iter().map(|broken| format!("{broken:?}"));
     let stalls = evidence.stalls.iter().map(|stall| format!("{stall:?}"));
-    let told = evidence
+    let events = evidence
         .account
-        .told
+        .events
         .iter()
-        .map(|(command, told)| format!("{command:?} {told:?}"));
+        .map(|(command, events)| format!("{command:?} {events:?}"));
     for (name, text) in [
         (
             "violations",
@@ -196,7 +196,7 @@ pub fn keep(options: &Options, evidence: &Evidence, found: &[Violation]) -> Stri
         ("arrivals", lines(arrivals.collect())),
         ("breaks", lines(broken.collect())),
         ("stalls", lines(stalls.collect())),
-        ("events", lines(told.collect())),
+        ("events", lines(events.collect())),
     ] {
         fs::write(folder.join(name), text).unwrap();
     }

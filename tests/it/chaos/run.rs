@@ -117,7 +117,7 @@ async fn gather(options: &Options, urls: &Arc<[String]>, provider: &Simulated, b
         quota: options.rate,
         consumer_timeout: options.consumer_timeout.is_some(),
         account: account(urls, published.len()).await,
-        letters: dead_letters(urls).await,
+        dead_letters: dead_letters(urls).await,
         last: last_values(options, provider),
         published,
         ..Evidence::default()

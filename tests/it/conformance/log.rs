@@ -12,10 +12,10 @@ use crate::support::{message, moment, numbers};
 promises!(
     the_outcome_log_is_read_from_the_time_that_is_wanted,
     the_end_of_the_outcome_log_comes_first_and_then_the_older_part_once_and_whole,
-    of_a_long_outcome_log_no_more_is_read_than_is_wanted,
-    an_empty_outcome_log_is_read_at_once_and_what_comes_then_is_heard,
-    the_present_is_reached_beside_somebody_who_never_stops_telling,
-    where_nothing_is_new_enough_the_last_event_is_read,
+    a_long_outcome_log_is_read_within_the_extent,
+    an_empty_outcome_log_is_read_at_once_and_later_events_arrive,
+    the_present_is_reached_while_another_client_keeps_publishing,
+    without_a_recent_event_the_last_one_is_read,
     an_outcome_log_that_is_read_on_another_connection_leaves_nothing_out,
 );
 
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// What came of one reading.
 #[derive(Debug, Default)]
-struct Heards {
+struct Reading {
     end: Vec<String>,
     earlier: Vec<String>,
     cut: bool,
@@ -33,9 +33,9 @@ struct Heards {
     complete: bool,
 }
 
-impl Heards {
-    fn take(&mut self, heard: FleetMessage) {
-        match heard {
+impl Reading {
+    fn take(&mut self, message: FleetMessage) {
+        match message {
             FleetMessage::Begins(_) => *self = Self::default(),
             FleetMessage::Logged(message) => self.end.push(text(&message.body)),
             FleetMessage::Earlier(message) => {
@@ -45,7 +45,7 @@ impl Heards {
             FleetMessage::Cut => self.cut = true,
             FleetMessage::Present => self.present = true,
             FleetMessage::Complete => self.complete = true,
-            FleetMessage::Notice(_) | FleetMessage::GivenUp(_) => {}
+            FleetMessage::Notice(_) | FleetMessage::BrokerDeadLetter(_) => {}
         }
     }
 
@@ -58,17 +58,17 @@ fn text(body: &[u8]) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-async fn heard_until(listener: &mut Box<dyn Listener>, enough: impl Fn(&Heards) -> bool) -> Heards {
-    let mut heards = Heards::default();
-    let hearing = async {
-        while !enough(&heards) {
-            let heard = listener.next().await;
-            heards.take(heard);
+async fn read_until(listener: &mut Box<dyn Listener>, enough: impl Fn(&Reading) -> bool) -> Reading {
+    let mut reading = Reading::default();
+    let enough_read = async {
+        while !enough(&reading) {
+            let message = listener.next().await;
+            reading.take(message);
         }
     };
-    let heard = timeout(Duration::from_secs(20), hearing).await;
-    assert!(heard.is_ok(), "{heards:?}");
-    heards
+    let in_time = timeout(Duration::from_secs(20), enough_read).await;
+    assert!(in_time.is_ok(), "{reading:?}");
+    reading
 }
 
 async fn log(publisher: &dyn Publisher, numbers: std::ops::Range<u32>) {
@@ -101,15 +101,15 @@ async fn the_outcome_log_is_read_from_the_time_that_is_wanted(bench: &dyn Bench)
         end_max,
     };
     listener.follow(Some(all(since, 500)));
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("3")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(1..4), vec![]));
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("3")).await;
+    assert_eq!((reading.end, reading.earlier), (numbers(1..4), vec![]));
     listener.follow(Some(all(since, 1)));
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("3")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(3..4), numbers(1..3)));
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("3")).await;
+    assert_eq!((reading.end, reading.earlier), (numbers(3..4), numbers(1..3)));
     listener.follow(None);
     listener.follow(Some(all(since - Duration::from_secs(60), 2)));
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("3")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(2..4), numbers(0..2)));
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("3")).await;
+    assert_eq!((reading.end, reading.earlier), (numbers(2..4), numbers(0..2)));
 }
 
 async fn the_end_of_the_outcome_log_comes_first_and_then_the_older_part_once_and_whole(bench: &dyn Bench) {
@@ -117,36 +117,39 @@ async fn the_end_of_the_outcome_log_comes_first_and_then_the_older_part_once_and
     log(&*publisher, 0..300).await;
     let mut listener = bench.listener().await;
     listener.follow(back(bench, HOUR, 1000, 50));
-    let heard = heard_until(&mut listener, |heard| heard.present).await;
-    assert_eq!((heard.end, heard.complete), (numbers(250..300), false));
+    let reading = read_until(&mut listener, |reading| reading.present).await;
+    assert_eq!((reading.end, reading.complete), (numbers(250..300), false));
     log(&*publisher, 300..310).await;
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("309")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(300..310), numbers(0..250)));
-    assert!(!heard.cut);
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("309")).await;
+    assert_eq!(
+        (reading.end, reading.earlier),
+        (numbers(300..310), numbers(0..250))
+    );
+    assert!(!reading.cut);
 }
 
-async fn of_a_long_outcome_log_no_more_is_read_than_is_wanted(bench: &dyn Bench) {
+async fn a_long_outcome_log_is_read_within_the_extent(bench: &dyn Bench) {
     log(&*bench.publisher().await, 0..60).await;
     let mut listener = bench.listener().await;
     listener.follow(back(bench, HOUR, 30, 10));
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("59")).await;
-    assert!(heard.cut, "it says so");
-    assert_eq!((heard.end, heard.earlier), (numbers(50..60), numbers(30..50)));
-    assert_eq!(heard.too_soon, 0);
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("59")).await;
+    assert!(reading.cut, "it says so");
+    assert_eq!((reading.end, reading.earlier), (numbers(50..60), numbers(30..50)));
+    assert_eq!(reading.too_soon, 0);
 }
 
-async fn an_empty_outcome_log_is_read_at_once_and_what_comes_then_is_heard(bench: &dyn Bench) {
+async fn an_empty_outcome_log_is_read_at_once_and_later_events_arrive(bench: &dyn Bench) {
     let mut listener = bench.listener().await;
     let began = Instant::now();
     listener.follow(back(bench, HOUR, 1000, 10));
-    let heard = heard_until(&mut listener, |heard| heard.present && heard.complete).await;
-    assert!(heard.end.is_empty() && began.elapsed() < Duration::from_secs(3));
+    let reading = read_until(&mut listener, |reading| reading.present && reading.complete).await;
+    assert!(reading.end.is_empty() && began.elapsed() < Duration::from_secs(3));
     log(&*bench.publisher().await, 0..3).await;
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("2")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(0..3), vec![]));
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("2")).await;
+    assert_eq!((reading.end, reading.earlier), (numbers(0..3), vec![]));
 }
 
-async fn the_present_is_reached_beside_somebody_who_never_stops_telling(bench: &dyn Bench) {
+async fn the_present_is_reached_while_another_client_keeps_publishing(bench: &dyn Bench) {
     let publisher = bench.publisher().await;
     let busy = publisher.clone();
     let neighbour = tokio::spawn(async move {
@@ -159,21 +162,21 @@ async fn the_present_is_reached_beside_somebody_who_never_stops_telling(bench: &
     log(&*publisher, 0..20).await;
     let mut listener = bench.listener().await;
     listener.follow(back(bench, HOUR, 1_000_000, 10));
-    heard_until(&mut listener, |heard| heard.present).await;
+    read_until(&mut listener, |reading| reading.present).await;
     neighbour.abort();
 }
 
-async fn where_nothing_is_new_enough_the_last_event_is_read(bench: &dyn Bench) {
+async fn without_a_recent_event_the_last_one_is_read(bench: &dyn Bench) {
     let publisher = bench.publisher().await;
     log(&*publisher, 0..3).await;
     moment(Instant::now() + Duration::from_secs(3)).await;
     let mut listener = bench.listener().await;
     listener.follow(back(bench, Duration::from_secs(1), 1000, 10));
-    let heard = heard_until(&mut listener, |heard| heard.present).await;
-    assert_eq!(heard.end, ["2"]);
+    let reading = read_until(&mut listener, |reading| reading.present).await;
+    assert_eq!(reading.end, ["2"]);
     log(&*publisher, 3..5).await;
-    let heard = heard_until(&mut listener, |heard| heard.has_read_up_to("4")).await;
-    assert_eq!((heard.end, heard.earlier), (numbers(3..5), vec![]));
+    let reading = read_until(&mut listener, |reading| reading.has_read_up_to("4")).await;
+    assert_eq!((reading.end, reading.earlier), (numbers(3..5), vec![]));
 }
 
 async fn an_outcome_log_that_is_read_on_another_connection_leaves_nothing_out(bench: &dyn Bench) {
@@ -181,25 +184,25 @@ async fn an_outcome_log_that_is_read_on_another_connection_leaves_nothing_out(be
     log(&*publisher, 0..300).await;
     let mut listener = bench.listener().await;
     listener.follow(back(bench, HOUR, 1000, 50));
-    let mut heard = heard_until(&mut listener, |heard| heard.earlier.len() == 20).await;
+    let mut reading = read_until(&mut listener, |reading| reading.earlier.len() == 20).await;
     bench.drop_connections().await;
-    let hearing = async {
-        while !heard.complete {
+    let enough_read = async {
+        while !reading.complete {
             // What comes may come twice.
             match listener.next().await {
                 FleetMessage::Begins(_) => {}
-                other => heard.take(other),
+                other => reading.take(other),
             }
         }
     };
     assert!(
-        timeout(Duration::from_secs(20), hearing).await.is_ok(),
-        "{heard:?}"
+        timeout(Duration::from_secs(20), enough_read).await.is_ok(),
+        "{reading:?}"
     );
-    let mut all: Vec<u32> = heard
+    let mut all: Vec<u32> = reading
         .end
         .iter()
-        .chain(&heard.earlier)
+        .chain(&reading.earlier)
         .map(|n| n.parse().unwrap())
         .collect();
     all.sort_unstable();

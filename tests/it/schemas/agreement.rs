@@ -315,7 +315,7 @@ fn schema_and_worker_agree_on_what_a_command_is() {
 }
 
 #[test]
-fn where_schema_and_worker_differ_the_worker_is_the_one_to_ask() {
+fn listed_differences_between_schema_and_worker_hold() {
     let commands = commands();
     let mut command = json!({
         "id": "018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", "provider": "p", "userId": "u", "update": { "nickname": "x" },

@@ -151,7 +151,7 @@ fn of_homes(file: &str, path: &NamedPath) -> Option<String> {
 }
 
 #[test]
-fn made_up_sources_are_caught_at_their_lines() {
+fn forbidden_imports_are_reported_with_their_lines() {
     let caught = |name: &str, text: &str| -> Vec<String> {
         let cut = |violation: String| violation.split(": ").take(2).collect::<Vec<_>>().join(" ");
         violations(&Source::new(name, text))
@@ -199,7 +199,7 @@ fn made_up_sources_are_caught_at_their_lines() {
 }
 
 #[test]
-fn what_is_allowed_is_not_caught() {
+fn allowed_imports_are_not_reported() {
     for (name, text) in [
         ("src/cli/run.rs", "use crate::broker::amqp; use clap::Parser;"),
         (

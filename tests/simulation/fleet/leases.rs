@@ -60,7 +60,7 @@ async fn leases_of_crashed_workers_are_shared_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_stands_in_line_again_for_what_it_was_slow_to_give_up() {
+async fn a_worker_claims_again_a_lease_that_it_released_slowly() {
     let latency = Duration::from_secs(4);
     let world = World::partitioned(Scripted::new(1, latency, Box::new(|_, _, _| Answer::Ok)), 2);
     for n in 0..200 {
@@ -101,7 +101,7 @@ async fn nobody_gives_a_lease_to_a_worker_that_rests() {
 
 /// It consumes a lease's queue and is no worker: nobody hears a word of it.
 #[tokio::test(start_paused = true)]
-async fn leases_in_a_strangers_hands_are_named_after_ten_seconds() {
+async fn leases_held_by_another_client_are_named_after_ten_seconds() {
     let world = World::partitioned(Scripted::always(Answer::Ok), 2);
     let mut stranger = world.broker.consumer(1);
     stranger.claim(1);
@@ -133,7 +133,7 @@ async fn leases_in_a_strangers_hands_are_named_after_ten_seconds() {
 
 /// It says that it holds nothing, and takes nothing.
 #[tokio::test(start_paused = true)]
-async fn a_stranger_that_only_speaks_moves_few_leases() {
+async fn a_client_that_only_sends_notices_moves_few_leases() {
     let world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
     let workers: Vec<_> = (0..2).map(|_| world.start()).collect();
     come_to_rest(&world, &workers).await;

@@ -53,7 +53,7 @@ fn publish(world: &World, numbers: std::ops::Range<u64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_told_once_for_the_fleet_whoever_holds_the_first_lease() {
+async fn an_outage_is_published_once_per_fleet_even_if_the_first_lease_moves() {
     let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
     world.rate = Some(20);
     let mut workers: Vec<_> = (0..3).map(|_| world.start()).collect();
@@ -84,7 +84,7 @@ async fn an_outage_is_told_once_for_the_fleet_whoever_holds_the_first_lease() {
 
 /// As the provider may ask for: what is held goes back, and nobody holds a lease meanwhile.
 #[tokio::test(start_paused = true)]
-async fn hours_of_throttling_are_told_at_once_and_their_end_too() {
+async fn hours_of_throttling_are_published_at_once_and_their_end_too() {
     let hours = Duration::from_secs(3 * 3600);
     let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
     world.rate = Some(20);
@@ -114,7 +114,7 @@ async fn hours_of_throttling_are_told_at_once_and_their_end_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_over_soon_is_not_told() {
+async fn a_short_pause_is_not_published() {
     let mut world = World::partitioned(Scripted::always(Answer::Ok), 1);
     world.rate = Some(20);
     world.start();

@@ -122,7 +122,7 @@ async fn a_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_was_left_for_long_is_read_again_no_further_back_than_the_window() {
+async fn after_a_long_gap_the_log_is_read_no_further_back_than_the_window() {
     let bench = Bench::new();
     bench.logs(1);
     bench.fleet.caught_up().await;
@@ -144,7 +144,7 @@ async fn a_log_that_was_left_for_long_is_read_again_no_further_back_than_the_win
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_log_that_is_longer_than_the_ledger_the_end_is_read_and_no_more_is_known() {
+async fn of_a_log_longer_than_the_ledger_only_the_end_is_known() {
     let bench = Bench::empty();
     for n in 0..EVENTS_MAX * 2 {
         bench.logs(n.into());
@@ -167,7 +167,7 @@ async fn of_a_log_that_is_longer_than_the_ledger_the_end_is_read_and_no_more_is_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_was_left_for_a_while_is_read_from_there_on() {
+async fn after_a_short_gap_the_log_is_read_from_where_reading_stopped() {
     let bench = Bench::new();
     bench.fleet.caught_up().await;
     let since = bench.clock.now();

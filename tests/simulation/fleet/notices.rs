@@ -93,7 +93,7 @@ fn any_notice(rng: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 #[test]
-fn no_notice_stops_calls_for_long_or_lets_more_of_them_out_than_a_worker_would_by_itself() {
+fn notices_neither_stop_calls_for_long_nor_raise_the_pace() {
     under_seeds(SEEDS, async |seed, _| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut world = World::partitioned(Scripted::always(Answer::Ok), PARTITIONS);
@@ -143,7 +143,7 @@ fn no_notice_stops_calls_for_long_or_lets_more_of_them_out_than_a_worker_would_b
 
 /// A count that rises each second, beside a pace of nearly nothing.
 #[tokio::test(start_paused = true)]
-async fn a_stranger_that_claims_to_be_throttled_leaves_a_floor_share_of_the_pace() {
+async fn a_client_that_claims_throttling_lowers_the_pace_to_a_floor_at_most() {
     let mut world = World::new(Scripted::always(Answer::Ok));
     world.rate = Some(40);
     let running = world.start();

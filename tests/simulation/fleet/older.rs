@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use usher::broker::topology::{GIVEN_UP, OUTCOME_LOG, OUTCOMES};
+use usher::broker::topology::{BROKER_DEAD_LETTERS, OUTCOME_LOG, OUTCOMES};
 use usher::broker::{Message, Properties};
 use usher::contract::Fault;
 
@@ -48,7 +48,7 @@ fn slow() -> Scripted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_came_again_waits_for_its_start_and_is_judged_by_it_while_others_go_on() {
+async fn a_redelivered_command_waits_for_its_start_while_others_run() {
     for harmful in [false, true] {
         let provider = if harmful { slow().harmful() } else { slow() };
         let world = killed_while_writing(provider).await;
@@ -98,7 +98,7 @@ async fn a_command_whose_start_is_read_after_it_was_handed_back_runs_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_broker_gave_up_waits_for_the_older_part_too() {
+async fn a_broker_dead_letter_waits_for_the_older_part_of_the_log() {
     let world = World::new(Scripted::always(Answer::Ok));
     let succeeded = command(1, "u", false);
     world.publish(&succeeded);
@@ -107,22 +107,22 @@ async fn what_the_broker_gave_up_waits_for_the_older_part_too() {
     first.drain().await;
     logs_much_more(&world);
     world.publish(&Message {
-        exchange: GIVEN_UP.to_owned(),
+        exchange: BROKER_DEAD_LETTERS.to_owned(),
         ..succeeded
     });
     world.broker.hold_earlier(true);
     let second = world.start();
     sleep(SECOND * 300).await;
-    assert_eq!(world.broker.depth(GIVEN_UP), 1);
+    assert_eq!(world.broker.depth(BROKER_DEAD_LETTERS), 1);
     world.broker.hold_earlier(false);
     sleep(SECOND).await;
-    assert_eq!(world.broker.depth(GIVEN_UP), 0);
+    assert_eq!(world.broker.depth(BROKER_DEAD_LETTERS), 0);
     assert!(world.dead_letters().is_empty(), "its success was told");
     second.drain().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_was_told_in_the_older_part_is_not_told_again() {
+async fn a_pause_published_in_the_older_part_is_not_published_again() {
     let world = World::new(Scripted::always(Answer::Fail(Fault::Unreachable)));
     world.publish(&command(1, "u", false));
     let told = || {

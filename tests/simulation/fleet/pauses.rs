@@ -28,7 +28,7 @@ async fn fleet(workers: usize) -> (World, Vec<Running>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_heard_by_one_stops_all_within_a_second() {
+async fn a_429_at_one_worker_stops_all_within_a_second() {
     let (world, _running) = fleet(4).await;
     let throttled = Answer::Fail(Fault::Throttled {
         retry_after: Some(Duration::from_secs(10)),
@@ -73,7 +73,7 @@ async fn an_outage_is_probed_by_few() {
 
 /// What is heard of is not told on, or it would come back for ever; and it ends with the one who told it.
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_was_only_heard_of_is_not_passed_on() {
+async fn a_reported_pause_is_not_announced_again() {
     let gate = World::new(Scripted::always(Answer::Ok)).start().gate;
     let notice = |worker: &str, paused: Option<Paused>| Notice {
         worker: WorkerId::new(worker),
@@ -93,11 +93,11 @@ async fn a_pause_that_was_only_heard_of_is_not_passed_on() {
         for_ms: 60_000,
         since_ms: 0,
     };
-    gate.hear(&notice("teller", Some(outage)));
+    gate.on_notice(&notice("teller", Some(outage)));
     assert!(gate.pause().is_some());
-    assert_eq!(gate.to_tell().0, None);
-    gate.hear(&notice("bystander", None));
+    assert_eq!(gate.announcement().0, None);
+    gate.on_notice(&notice("bystander", None));
     assert!(gate.pause().is_some());
-    gate.hear(&notice("teller", None));
+    gate.on_notice(&notice("teller", None));
     assert_eq!(gate.pause(), None);
 }

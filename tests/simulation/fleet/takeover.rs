@@ -49,7 +49,7 @@ async fn a_standby_holds_nothing_and_takes_over_within_a_second_of_a_crash() {
     {
         let standing_by = standby.progress.borrow();
         assert_eq!(
-            (standing_by.running, standing_by.parked, standing_by.settled()),
+            (standing_by.running, standing_by.queued, standing_by.settled()),
             (0, 0, 0)
         );
     }
@@ -66,7 +66,7 @@ async fn a_standby_holds_nothing_and_takes_over_within_a_second_of_a_crash() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_clean_hand_over_nobody_waits() {
+async fn after_a_clean_handover_no_command_waits() {
     let mut world = World::new(slow(SECOND / 5));
     world.rate = Some(50);
     publish(&world, 300);
@@ -198,10 +198,10 @@ async fn six_crashes(partitions: u16) {
     let running = world.start();
     world.until_settled().await;
     assert_eq!(running.drain().await, Stopped::Drained);
-    let letters = world.dead_letters();
-    let dead: Vec<_> = letters
+    let dead_letters = world.dead_letters();
+    let dead: Vec<_> = dead_letters
         .iter()
-        .map(|letter| letter.properties.message_id().unwrap())
+        .map(|dead_letter| dead_letter.properties.message_id().unwrap())
         .collect();
     assert_eq!(dead, [id(7).to_string()]);
     let mut outcomes = outcomes(&world.events());
@@ -216,7 +216,7 @@ async fn a_command_in_flight_at_each_of_six_crashes_is_poison_and_its_neighbours
 }
 
 #[tokio::test(start_paused = true)]
-async fn nor_are_its_neighbours_on_other_partitions() {
+async fn commands_of_other_partitions_are_not_poison_either() {
     six_crashes(8).await;
 }
 
@@ -277,7 +277,7 @@ async fn restarts_while_the_guard_is_shut_poison_nothing() {
 
 /// The lease comes back so soon that nobody had a look at the outcome log in between.
 #[tokio::test(start_paused = true)]
-async fn what_another_began_in_the_meantime_is_known() {
+async fn runs_begun_by_another_worker_meanwhile_are_known() {
     let world = World::new(slow(SECOND * 3));
     let (active, standby) = (world.start(), world.start());
     sleep(SECOND * 10 + SECOND / 20).await;
@@ -296,7 +296,7 @@ async fn what_another_began_in_the_meantime_is_known() {
 
 /// Neither is a log that says nothing for a while taken for an empty one.
 #[tokio::test(start_paused = true)]
-async fn what_a_slow_log_does_not_tell_in_time_is_waited_for() {
+async fn a_slow_outcome_log_is_waited_for() {
     let world = World::new(slow(SECOND * 3));
     world.publish(&command(1, "u", false));
     let active = world.start();
@@ -317,7 +317,7 @@ async fn what_a_slow_log_does_not_tell_in_time_is_waited_for() {
 /// However long it says nothing: a command that was settled before is not applied again, even where it was sent
 /// twice and a newer one came between.
 #[tokio::test(start_paused = true)]
-async fn what_a_log_tells_much_later_still_counts() {
+async fn an_event_read_much_later_still_counts() {
     let world = World::new(slow(SECOND / 10));
     world.publish(&command(1, "u", false));
     world.publish(&command(2, "u", false));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lapin::Connection;
 use tokio::time::timeout;
 
-use super::part::{Part, Point};
 use super::place::Earlier;
+use super::reader::{LogReader, Point};
 use super::{Log, Read};
 use crate::broker::{FleetMessage, Message};
 
@@ -28,57 +28,57 @@ impl Log {
         let Some(earlier) = earlier else {
             return pending().await;
         };
-        let mut part = match earlier.next {
+        let mut reader = match earlier.next {
             Some(next) if next >= earlier.end => return self.complete().await,
-            Some(next) => Part::open(connection, Point::Offset(next)).await?,
-            None => Part::open(connection, Point::Time(self.since())).await?,
+            Some(next) => LogReader::open(connection, Point::Offset(next)).await?,
+            None => LogReader::open(connection, Point::Time(self.since())).await?,
         };
         let mut first = None;
         if earlier.next.is_none() {
-            let Ok(came) = timeout(FIRST_WITHIN, part.next()).await else {
-                return self.nothing_earlier(part, earlier).await;
+            let Ok(came) = timeout(FIRST_WITHIN, reader.next()).await else {
+                return self.nothing_earlier(reader, earlier).await;
             };
             let Some((offset, message)) = came? else {
                 return Ok(Read::Ended);
             };
             if offset < earlier.start {
-                part.close().await;
-                part = Part::open(connection, Point::Offset(earlier.start)).await?;
-                if self.hear.send(FleetMessage::Cut).await.is_err() {
-                    return Ok(Read::Unheard);
+                reader.close().await;
+                reader = LogReader::open(connection, Point::Offset(earlier.start)).await?;
+                if self.sender.send(FleetMessage::Cut).await.is_err() {
+                    return Ok(Read::ReceiverGone);
                 }
             } else {
                 first = Some((offset, message));
             }
         }
-        self.hand_on_earlier(part, first, earlier).await
+        self.hand_on_earlier(reader, first, earlier).await
     }
 
     fn since(&self) -> jiff::Timestamp {
         self.place()
-            .map_or(jiff::Timestamp::MIN, |place| place.wish.since)
+            .map_or(jiff::Timestamp::MIN, |place| place.extent.since)
     }
 
     async fn hand_on_earlier(
         &self,
-        mut part: Part,
+        mut reader: LogReader,
         mut first: Option<(i64, Message)>,
         earlier: Earlier,
     ) -> lapin::Result<Read> {
         loop {
             let next = match first.take() {
                 Some(first) => Some(first),
-                None => part.next().await?,
+                None => reader.next().await?,
             };
             let Some((offset, message)) = next else {
                 return Ok(Read::Ended);
             };
             if offset >= earlier.end {
-                part.close().await;
+                reader.close().await;
                 return self.complete().await;
             }
-            if self.hear.send(FleetMessage::Earlier(message)).await.is_err() {
-                return Ok(Read::Unheard);
+            if self.sender.send(FleetMessage::Earlier(message)).await.is_err() {
+                return Ok(Read::ReceiverGone);
             }
             self.moved(|place| {
                 place.earlier = Some(Earlier {
@@ -86,19 +86,19 @@ impl Log {
                     ..earlier
                 });
             });
-            part.taken().await?;
+            reader.taken().await?;
         }
     }
 
-    async fn nothing_earlier(&self, mut part: Part, earlier: Earlier) -> lapin::Result<Read> {
-        if self.hear.send(FleetMessage::Complete).await.is_err() {
-            return Ok(Read::Unheard);
+    async fn nothing_earlier(&self, mut reader: LogReader, earlier: Earlier) -> lapin::Result<Read> {
+        if self.sender.send(FleetMessage::Complete).await.is_err() {
+            return Ok(Read::ReceiverGone);
         }
-        match part.next().await? {
+        match reader.next().await? {
             None => Ok(Read::Ended),
             Some((offset, _)) if offset < earlier.end => Ok(Read::Anew),
             Some(_) => {
-                part.close().await;
+                reader.close().await;
                 self.moved(|place| place.earlier = None);
                 pending().await
             }
@@ -106,8 +106,8 @@ impl Log {
     }
 
     async fn complete(&self) -> lapin::Result<Read> {
-        if self.hear.send(FleetMessage::Complete).await.is_err() {
-            return Ok(Read::Unheard);
+        if self.sender.send(FleetMessage::Complete).await.is_err() {
+            return Ok(Read::ReceiverGone);
         }
         self.moved(|place| place.earlier = None);
         pending().await

@@ -4,7 +4,7 @@ use crate::broker::Extent;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) wish: Extent,
+    pub(super) extent: Extent,
     /// The next offset of the end.
     pub(super) next: i64,
     /// The last message that was there at the start, or one of its chunk; `None`: it was read.
@@ -26,21 +26,21 @@ pub(super) struct Earlier {
 
 impl Place {
     /// The initial place. `first`: the first message since the extent's time, if known; `last`: the log's last message.
-    pub(super) fn new(wish: Extent, first: Option<i64>, last: i64) -> Self {
+    pub(super) fn new(extent: Extent, first: Option<i64>, last: i64) -> Self {
         let back = |messages: usize| {
             let messages = i64::try_from(messages).unwrap_or(i64::MAX);
             last.saturating_sub(messages).saturating_add(1).max(0)
         };
-        let end = first.map_or(last, |first| back(wish.end_max).max(first).min(last));
+        let end = first.map_or(last, |first| back(extent.end_max).max(first).min(last));
         Self {
-            wish,
+            extent,
             next: end,
             present: Some(last),
             earlier: Some(Earlier {
                 // If the end begins with the first message, the older part is empty.
                 next: first.filter(|first| *first >= end),
                 end,
-                start: back(wish.messages_max),
+                start: back(extent.messages_max),
             }),
         }
     }
@@ -53,18 +53,18 @@ mod tests {
     use super::*;
 
     fn place(first: Option<i64>, last: i64) -> (i64, Earlier) {
-        let wish = Extent {
+        let extent = Extent {
             since: Timestamp::UNIX_EPOCH,
             messages_max: 100,
             end_max: 10,
         };
-        let place = Place::new(wish, first, last);
+        let place = Place::new(extent, first, last);
         assert_eq!(place.present, Some(last));
         (place.next, place.earlier.unwrap())
     }
 
     #[test]
-    fn of_a_log_the_end_is_read_first_and_no_more_than_is_wanted() {
+    fn the_end_of_the_log_is_read_first_and_within_the_extent() {
         let earlier = |next, end, start| Earlier { next, end, start };
         assert_eq!(place(Some(0), 999), (990, earlier(None, 990, 900)));
         assert_eq!(place(Some(995), 999), (995, earlier(Some(995), 995, 900)));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_first_is_not_known_the_last_alone_is_the_end() {
+    fn without_a_known_first_offset_the_last_event_is_the_end() {
         let (next, earlier) = place(None, 999);
         assert_eq!((next, earlier.next, earlier.end), (999, None, 999));
     }

@@ -3,7 +3,7 @@
 use super::super::trial::WRITES_OUT_MAX;
 use super::*;
 
-/// Probes with whoever is chosen of these, until this time is over: who was charged, and how often others were read.
+/// Probes with the chosen one of these, until this time is over: who was charged, and how often others were read.
 async fn probes_in_vain(story: &mut Story, waiting: &[&str], for_: Duration) -> (Vec<String>, u32) {
     let end = Instant::now() + for_;
     let (mut charged, mut controls) = (Vec::new(), 0);
@@ -13,12 +13,12 @@ async fn probes_in_vain(story: &mut Story, waiting: &[&str], for_: Duration) -> 
         };
         tokio::time::sleep_until(at).await;
         let name = story.chosen(waiting);
-        match story.leave() {
-            Leave::Probe(_, Some(control)) => {
+        match story.may_call() {
+            CallDecision::Probe(_, Some(control)) => {
                 controls += 1;
                 story.passes(control.as_str(), Call::Control);
             }
-            Leave::Probe(_, None) => {
+            CallDecision::Probe(_, None) => {
                 if story.fails(&name, Fault::Broken) == Judgement::Charged {
                     charged.push(name);
                 }
@@ -30,7 +30,7 @@ async fn probes_in_vain(story: &mut Story, waiting: &[&str], for_: Duration) -> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_not_failed_probes_first_and_then_all_take_turns() {
+async fn users_that_have_not_failed_probe_first() {
     let mut story = Story::new();
     for name in ["a", "b", "c", "d", "e"] {
         story.fails(name, Fault::Broken);
@@ -48,7 +48,7 @@ async fn who_has_not_failed_probes_first_and_then_all_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_else_is_left_one_command_is_charged_after_a_bounded_time() {
+async fn without_other_users_one_command_is_charged_after_a_bounded_time() {
     let waiting = ["a", "b", "c", "d", "e", "f"];
     // Others can be read.
     let mut story = Story::new();
@@ -76,7 +76,7 @@ async fn where_nobody_else_is_left_one_command_is_charged_after_a_bounded_time()
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_somebody_else_can_be_tried_nobody_is_charged() {
+async fn while_other_users_can_be_tried_no_command_is_charged() {
     let mut story = Story::new();
     story.passes("ok", Call::Write);
     for n in 0..100 {

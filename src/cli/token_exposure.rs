@@ -1,4 +1,4 @@
-//! The surroundings of the worker's token: the path to the provider, and who may read the files with secrets.
+//! How the worker's token is exposed: the path to the provider, and who may read the files with secrets.
 
 use std::path::PathBuf;
 

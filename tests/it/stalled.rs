@@ -31,7 +31,7 @@ async fn says(admin: SocketAddr, state: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_may_not_be_read_is_named_and_its_return_is_noticed() {
+async fn an_unreadable_outcome_log_is_named_until_it_can_be_read() {
     let node = Node::shared().await;
     let url = node.vhost("unreadable-log").await;
     let scene = Scene::new(Kind::Zitadel, url, 20, 10).await;

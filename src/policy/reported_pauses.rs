@@ -18,7 +18,7 @@ const DISTRUST: Duration = Duration::from_secs(60 * 60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Debug)]
-pub struct Hearsay {
+pub struct ReportedPauses {
     /// The longest time that notices alone can stop calls.
     stop_max: Duration,
     present: Option<Stop>,
@@ -32,11 +32,11 @@ pub struct Hearsay {
 struct Stop {
     since: Instant,
     /// The reported end, and the end that is believed.
-    said_until: Instant,
+    reported_until: Instant,
     until: Instant,
 }
 
-impl Hearsay {
+impl ReportedPauses {
     pub fn new(stop_max: Duration) -> Self {
         Self {
             stop_max,
@@ -47,20 +47,20 @@ impl Hearsay {
     }
 
     /// A notice says that no calls are possible for `wait`. Returns until when that is believed, if it is.
-    pub fn hear(&mut self, wait: Duration, now: Instant) -> Option<Instant> {
+    pub fn report(&mut self, wait: Duration, now: Instant) -> Option<Instant> {
         if self.distrusted_until.is_some_and(|until| until > now) {
             return None;
         }
-        let said_until = now + wait.min(YEAR);
+        let reported_until = now + wait.min(YEAR);
         let before = self.present.filter(|stop| now <= stop.until + CALM);
         let since = before.map_or(now, |stop| stop.since);
-        let until = said_until.min(since + self.stop_max);
+        let until = reported_until.min(since + self.stop_max);
         if until <= now {
             return None;
         }
         self.present = Some(Stop {
             since,
-            said_until: before.map_or(said_until, |stop| stop.said_until.max(said_until)),
+            reported_until: before.map_or(reported_until, |stop| stop.reported_until.max(reported_until)),
             until: before.map_or(until, |stop| stop.until.max(until)),
         });
         Some(until)
@@ -73,7 +73,7 @@ impl Hearsay {
 
     /// This worker makes a call. If that is before the reported end, its answer shows whether the notices were right.
     pub fn call_goes_out(&mut self, now: Instant) {
-        if self.present.take().is_some_and(|stop| stop.said_until > now) {
+        if self.present.take().is_some_and(|stop| stop.reported_until > now) {
             self.early_since.get_or_insert(now);
         }
     }
@@ -103,13 +103,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn no_number_of_notices_stops_calls_for_longer_than_the_bound() {
-        let mut hearsay = Hearsay::new(STOP_MAX);
+    async fn notices_stop_calls_no_longer_than_the_bound() {
+        let mut reported = ReportedPauses::new(STOP_MAX);
         let start = Instant::now();
         let (mut stopped_until, mut stopped) = (start, 0);
         for second in 0..3000 {
             let now = start + SECOND * second;
-            if let Some(until) = hearsay.hear(YEAR * 10, now) {
+            if let Some(until) = reported.report(YEAR * 10, now) {
                 stopped_until = stopped_until.max(until);
             }
             match stopped_until > now {
@@ -123,30 +123,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_that_a_call_disproved_is_believed_of_nobody_for_an_hour() {
-        let mut hearsay = Hearsay::new(STOP_MAX);
+    async fn after_a_call_disproves_a_notice_all_notices_are_ignored_for_an_hour() {
+        let mut reported = ReportedPauses::new(STOP_MAX);
         let start = Instant::now();
-        hearsay.hear(YEAR, start);
+        reported.report(YEAR, start);
         let due = start + STOP_MAX;
-        hearsay.call_goes_out(due);
+        reported.call_goes_out(due);
         assert!(
-            !hearsay.passed(start, due),
+            !reported.passed(start, due),
             "one that was in flight when it was said"
         );
-        assert!(hearsay.passed(due, due));
-        assert_eq!(hearsay.hear(SECOND, due + DISTRUST - SECOND), None);
-        assert!(hearsay.hear(SECOND, due + DISTRUST).is_some());
+        assert!(reported.passed(due, due));
+        assert_eq!(reported.report(SECOND, due + DISTRUST - SECOND), None);
+        assert!(reported.report(SECOND, due + DISTRUST).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_after_the_end_that_was_said_disproves_nothing() {
-        let mut hearsay = Hearsay::new(STOP_MAX);
+    async fn a_call_after_the_reported_end_disproves_nothing() {
+        let mut reported = ReportedPauses::new(STOP_MAX);
         let start = Instant::now();
-        assert_eq!(hearsay.hear(SECOND, start), Some(start + SECOND));
-        hearsay.call_goes_out(start + SECOND);
-        assert!(!hearsay.passed(start + SECOND, start + SECOND));
+        assert_eq!(reported.report(SECOND, start), Some(start + SECOND));
+        reported.call_goes_out(start + SECOND);
+        assert!(!reported.passed(start + SECOND, start + SECOND));
         // A later pause is another one, and lasts as long as it is said to.
         let later = start + STOP_MAX * 2;
-        assert_eq!(hearsay.hear(SECOND, later), Some(later + SECOND));
+        assert_eq!(reported.report(SECOND, later), Some(later + SECOND));
     }
 }

@@ -8,26 +8,26 @@ use crate::broker::config::{BrokerUrl, BrokerUrls};
 
 /// Moves to the next address after a loss and after a failed attempt. The delays grow from round to round, not
 /// from address to address: the one remaining node of a cluster is found as soon as a single node would be.
-pub(super) struct Turns {
+pub(super) struct Addresses {
     urls: BrokerUrls,
     delays: Delays,
-    turn: usize,
+    current: usize,
     /// The addresses tried in this round.
     tried: usize,
 }
 
-impl Turns {
+impl Addresses {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             urls: config.url.clone(),
             delays: Delays::new(config),
-            turn: 0,
+            current: 0,
             tried: 0,
         }
     }
 
     pub(super) fn url(&self) -> &BrokerUrl {
-        self.urls.in_turn(self.turn)
+        self.urls.nth(self.current)
     }
 
     /// Whether this round has untried addresses.
@@ -43,7 +43,7 @@ impl Turns {
         }
         let round_goes_on = self.has_untried();
         self.tried = if round_goes_on { self.tried + 1 } else { 0 };
-        self.turn = self.turn.wrapping_add(1) % self.urls.count();
+        self.current = self.current.wrapping_add(1) % self.urls.count();
         match round_goes_on {
             true => self.delays.shortest(),
             false => self.delays.next(),
@@ -55,44 +55,44 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn turns(urls: &str) -> Turns {
+    fn addresses(urls: &str) -> Addresses {
         let url = urls.parse().unwrap();
-        Turns::new(&Config {
+        Addresses::new(&Config {
             url,
             ..Config::default()
         })
     }
 
     #[test]
-    fn each_address_has_its_turn_and_waits_grow_by_the_round() {
-        let mut turns = turns("amqp://a,amqp://b,amqp://c");
+    fn addresses_rotate_and_delays_grow_by_the_round() {
+        let mut addresses = addresses("amqp://a,amqp://b,amqp://c");
         let mut hosts = Vec::new();
         for round_ceiling_ms in [200, 400, 800] {
             for ceiling_ms in [200, 200, round_ceiling_ms] {
-                hosts.push(turns.url().uri().authority.host);
-                assert!(turns.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
+                hosts.push(addresses.url().uri().authority.host);
+                assert!(addresses.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
             }
         }
         assert_eq!(hosts.concat(), "abcabcabc");
     }
 
     #[test]
-    fn after_a_connection_that_lasted_all_others_are_tried_before_the_waits_grow() {
-        let mut turns = turns("amqp://a,amqp://b,amqp://c");
-        turns.next(Duration::ZERO);
-        turns.next(Duration::ZERO);
-        assert!(!turns.has_untried());
-        turns.next(Duration::from_secs(3600));
-        assert!(turns.has_untried());
-        assert_eq!(turns.url().uri().authority.host, "a");
+    fn after_a_lasting_connection_all_addresses_are_tried_before_delays_grow() {
+        let mut addresses = addresses("amqp://a,amqp://b,amqp://c");
+        addresses.next(Duration::ZERO);
+        addresses.next(Duration::ZERO);
+        assert!(!addresses.has_untried());
+        addresses.next(Duration::from_secs(3600));
+        assert!(addresses.has_untried());
+        assert_eq!(addresses.url().uri().authority.host, "a");
     }
 
     #[test]
     fn a_single_address_is_a_round() {
-        let mut turns = turns("amqp://a");
-        assert!(!turns.has_untried());
+        let mut addresses = addresses("amqp://a");
+        assert!(!addresses.has_untried());
         for ceiling_ms in [200, 400, 800] {
-            assert!(turns.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
+            assert!(addresses.next(Duration::ZERO) <= Duration::from_millis(ceiling_ms));
         }
     }
 }

@@ -35,7 +35,7 @@ impl Point {
     }
 }
 
-pub(super) struct Part {
+pub(super) struct LogReader {
     channel: Channel,
     deliveries: lapin::Consumer,
     /// The acker of the latest message.
@@ -43,7 +43,7 @@ pub(super) struct Part {
     unacked: u64,
 }
 
-impl Part {
+impl LogReader {
     pub(super) async fn open(connection: &Connection, from: Point) -> lapin::Result<Self> {
         Self::within(connection, from, PREFETCH).await
     }
@@ -105,8 +105,8 @@ fn offset(message: &Message) -> Option<i64> {
 
 /// Waits for the first message; `None`: the broker ended the consumer first.
 pub(super) async fn offset_of_first(connection: &Connection, from: Point) -> lapin::Result<Option<i64>> {
-    let mut part = Part::within(connection, from, 1).await?;
-    let first = part.next().await?;
-    part.close().await;
+    let mut reader = LogReader::within(connection, from, 1).await?;
+    let first = reader.next().await?;
+    reader.close().await;
     Ok(first.map(|(offset, _)| offset))
 }

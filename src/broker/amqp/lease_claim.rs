@@ -11,16 +11,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::broker::{Message, Properties, Publisher};
 
-pub(super) struct Line {
+pub(super) struct LeaseClaim {
     channel: Channel,
-    batons: lapin::Consumer,
-    baton: Option<lapin::message::Delivery>,
+    tokens: lapin::Consumer,
+    token: Option<lapin::message::Delivery>,
 }
 
-impl Line {
+impl LeaseClaim {
     /// Publishes a lease token if there is none. Two workers may do so at once: a second token is harmless, since
     /// one consumer is active at a time.
-    pub(super) async fn stand(
+    pub(super) async fn open(
         connection: &Connection,
         queue: &str,
         publisher: &dyn Publisher,
@@ -34,7 +34,7 @@ impl Line {
             .queue_declare(queue.into(), options, FieldTable::default())
             .await?;
         if found.message_count() == 0 && found.consumer_count() == 0 {
-            let baton = Message {
+            let token = Message {
                 exchange: String::new(),
                 routing_key: queue.to_owned(),
                 properties: Properties::persistent("baton", "text/plain"),
@@ -42,25 +42,25 @@ impl Line {
                 mandatory: false,
             };
             // If it is not confirmed, the next claim finds it, or finds none and publishes again.
-            let _ = publisher.publish(&baton).await;
+            let _ = publisher.publish(&token).await;
         }
         channel.basic_qos(1, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        let batons = channel
+        let tokens = channel
             .basic_consume(queue.into(), "".into(), options, FieldTable::default())
             .await?;
         Ok(Self {
             channel,
-            batons,
-            baton: None,
+            tokens,
+            token: None,
         })
     }
 
     /// Waits for the lease token. An error says why it will not come.
-    pub(super) async fn baton(&mut self) -> Result<(), String> {
-        match self.batons.next().await {
-            Some(Ok(baton)) => {
-                self.baton = Some(baton);
+    pub(super) async fn token(&mut self) -> Result<(), String> {
+        match self.tokens.next().await {
+            Some(Ok(token)) => {
+                self.token = Some(token);
                 Ok(())
             }
             Some(Err(error)) => Err(error.to_string()),
@@ -73,15 +73,15 @@ impl Line {
     pub(super) async fn keep(&mut self, renew_every: Duration) -> String {
         loop {
             tokio::select! {
-                lost = self.baton() => match lost {
+                lost = self.token() => match lost {
                     // A duplicate lease token is harmless.
                     Ok(()) => {}
                     Err(reason) => return reason,
                 },
                 () = sleep(renew_every) => {
-                    let Some(baton) = self.baton.take() else { continue };
+                    let Some(token) = self.token.take() else { continue };
                     let back = BasicRejectOptions { requeue: true };
-                    if let Err(error) = baton.acker.reject(back).await {
+                    if let Err(error) = token.acker.reject(back).await {
                         return error.to_string();
                     }
                 }
@@ -90,7 +90,7 @@ impl Line {
     }
 
     /// Releases the lease. False if the broker didn't confirm it.
-    pub(super) async fn leave(self, ceiling: Duration) -> bool {
+    pub(super) async fn close(self, ceiling: Duration) -> bool {
         let closed = timeout(ceiling, self.channel.close(200, "OK".into())).await;
         closed.is_ok_and(|closed| closed.is_ok())
     }

@@ -13,14 +13,14 @@ use tokio::time::{sleep, timeout};
 use super::listener::AGAIN;
 use super::received::Received;
 use super::trouble::Trouble;
-use crate::broker::topology::GIVEN_UP;
+use crate::broker::topology::BROKER_DEAD_LETTERS;
 use crate::broker::{Acker, Config, Delivery, FleetMessage};
 
 /// One worker at a time gets them, as the queue has a single active consumer. Ends when the receiver is gone.
-pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::Sender<FleetMessage>) {
+pub(super) async fn take(connection: &Connection, config: &Config, sender: &mpsc::Sender<FleetMessage>) {
     let mut trouble = Trouble::new("user.dead-letters.by-broker can't be consumed");
     loop {
-        match take_until_ended(connection, config, hear, &mut trouble).await {
+        match take_until_ended(connection, config, sender, &mut trouble).await {
             Ok(true) => return,
             Ok(false) => trouble.is(&"the broker ended the consumer"),
             Err(error) => trouble.is(&error),
@@ -33,41 +33,45 @@ pub(super) async fn take(connection: &Connection, config: &Config, hear: &mpsc::
 async fn take_until_ended(
     connection: &Connection,
     config: &Config,
-    hear: &mpsc::Sender<FleetMessage>,
+    sender: &mpsc::Sender<FleetMessage>,
     trouble: &mut Trouble<'_>,
 ) -> lapin::Result<bool> {
     let channel = connection.create_channel().await?;
     channel.basic_qos(1, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut letters = channel
-        .basic_consume(GIVEN_UP.into(), "".into(), options, arguments)
+    let mut deliveries = channel
+        .basic_consume(BROKER_DEAD_LETTERS.into(), "".into(), options, arguments)
         .await?;
     trouble.is_over();
-    while let Some(letter) = letters.next().await {
+    while let Some(delivery) = deliveries.next().await {
         let Received {
             message,
             redelivered,
             acker,
-        } = letter?.into();
-        let acker = Box::new(LetterAcker {
+        } = delivery?.into();
+        let acker = Box::new(DeadLetterAcker {
             acker,
             ceiling: config.confirm_timeout,
         });
-        let letter = Delivery::new(message, redelivered, (0, false), acker);
-        if hear.send(FleetMessage::GivenUp(letter)).await.is_err() {
+        let delivery = Delivery::new(message, redelivered, (0, false), acker);
+        if sender
+            .send(FleetMessage::BrokerDeadLetter(delivery))
+            .await
+            .is_err()
+        {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-struct LetterAcker {
+struct DeadLetterAcker {
     acker: lapin::Acker,
     ceiling: Duration,
 }
 
 #[async_trait]
-impl Acker for LetterAcker {
+impl Acker for DeadLetterAcker {
     fn usable(&self) -> bool {
         self.acker.usable()
     }

@@ -72,7 +72,7 @@ async fn a_window_full_of_commands_that_can_t_call_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_pause_or_a_slow_pace_explains_is_no_standstill() {
+async fn a_pause_or_a_slow_pace_is_no_standstill() {
     for slow in [true, false] {
         let answer = if slow {
             Answer::Ok
@@ -94,7 +94,7 @@ async fn what_a_pause_or_a_slow_pace_explains_is_no_standstill() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_may_not_read_the_outcome_log_takes_no_lease_and_knows_why() {
+async fn without_read_access_to_the_outcome_log_a_worker_takes_no_lease_and_says_why() {
     let world = World::new(Scripted::always(Answer::Ok));
     world.broker.refuse_log(true);
     world.publish(&command(1, "u", false));
@@ -111,7 +111,7 @@ async fn a_worker_that_may_not_read_the_outcome_log_takes_no_lease_and_knows_why
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stands_by_has_heard_who_holds_the_leases() {
+async fn a_standby_knows_the_holders_of_all_leases() {
     let world = World::partitioned(Scripted::always(Answer::Ok), 2);
     let first = world.start();
     sleep(SECOND * 3).await;

@@ -5,20 +5,20 @@ use tokio::sync::oneshot;
 use super::WhenUnreachable;
 use super::error::ConnectError;
 
-pub(super) struct First {
-    told: Option<oneshot::Sender<Result<(), ConnectError>>>,
+pub(super) struct FirstConnection {
+    result: Option<oneshot::Sender<Result<(), ConnectError>>>,
     when_unreachable: WhenUnreachable,
     /// A refusal of one of the addresses, which has to be fixed.
     refusal: Option<ConnectError>,
 }
 
-impl First {
+impl FirstConnection {
     pub(super) fn new(
-        told: oneshot::Sender<Result<(), ConnectError>>,
+        result: oneshot::Sender<Result<(), ConnectError>>,
         when_unreachable: WhenUnreachable,
     ) -> Self {
         Self {
-            told: Some(told),
+            result: Some(result),
             when_unreachable,
             refusal: None,
         }
@@ -26,20 +26,20 @@ impl First {
 
     /// Whether there was a connection before.
     pub(super) fn is_over(&self) -> bool {
-        self.told.is_none()
+        self.result.is_none()
     }
 
     pub(super) fn connected(&mut self) {
-        if let Some(told) = self.told.take() {
+        if let Some(result) = self.result.take() {
             // An error means that the caller is gone, and has stopped the supervisor.
-            let _ = told.send(Ok(()));
+            let _ = result.send(Ok(()));
         }
     }
 
     /// `None`: the error was reported, and ends the attempts. Otherwise the error, after which to try again. `others`:
     /// there are untried addresses; a topology error would be the same at each of them.
     pub(super) fn refuse(&mut self, error: ConnectError, others: bool) -> Option<ConnectError> {
-        let Some(told) = self.told.take() else {
+        let Some(result) = self.result.take() else {
             return Some(error);
         };
         let goes_on = others && !matches!(error, ConnectError::Topology(_));
@@ -47,7 +47,7 @@ impl First {
             self.refusal.get_or_insert_with(|| error.clone());
         }
         if goes_on {
-            self.told = Some(told);
+            self.result = Some(result);
             return Some(error);
         }
         let refusal = match error.is_out_of_reach() {
@@ -55,10 +55,10 @@ impl First {
             false => None,
         };
         if refusal.is_none() && error.is_out_of_reach() && self.when_unreachable == WhenUnreachable::Wait {
-            self.told = Some(told);
+            self.result = Some(result);
             return Some(error);
         }
-        let _ = told.send(Err(refusal.unwrap_or(error)));
+        let _ = result.send(Err(refusal.unwrap_or(error)));
         None
     }
 }
@@ -74,37 +74,39 @@ mod tests {
     fn refused() -> ConnectError {
         ConnectError::Refused {
             reason: "refused".to_owned(),
-            mend: "mend it",
+            remedy: "fix it",
         }
     }
 
-    fn first(when_unreachable: WhenUnreachable) -> (First, oneshot::Receiver<Result<(), ConnectError>>) {
-        let (told, hears) = oneshot::channel();
-        (First::new(told, when_unreachable), hears)
+    fn first(
+        when_unreachable: WhenUnreachable,
+    ) -> (FirstConnection, oneshot::Receiver<Result<(), ConnectError>>) {
+        let (sender, receiver) = oneshot::channel();
+        (FirstConnection::new(sender, when_unreachable), receiver)
     }
 
     #[test]
-    fn every_address_is_tried_before_it_is_given_up() {
-        let (mut first, mut hears) = first(WhenUnreachable::Fail);
+    fn every_address_is_tried_before_an_error_is_reported() {
+        let (mut first, mut receiver) = first(WhenUnreachable::Fail);
         assert_eq!(first.refuse(away(), true), Some(away()));
-        assert!(hears.try_recv().is_err());
+        assert!(receiver.try_recv().is_err());
         assert_eq!(first.refuse(away(), false), None);
-        assert_eq!(hears.try_recv(), Ok(Err(away())));
+        assert_eq!(receiver.try_recv(), Ok(Err(away())));
     }
 
     #[test]
-    fn a_refusal_ends_it_when_no_other_address_answers() {
-        let (mut first, mut hears) = first(WhenUnreachable::Wait);
+    fn a_refusal_is_reported_if_no_other_address_answers() {
+        let (mut first, mut receiver) = first(WhenUnreachable::Wait);
         assert_eq!(first.refuse(refused(), true), Some(refused()));
         assert_eq!(first.refuse(away(), false), None);
-        assert_eq!(hears.try_recv(), Ok(Err(refused())));
+        assert_eq!(receiver.try_recv(), Ok(Err(refused())));
     }
 
     #[test]
-    fn what_was_connected_once_is_waited_for_whatever_it_says() {
-        let (mut first, mut hears) = first(WhenUnreachable::Fail);
+    fn after_the_first_connection_every_refusal_is_waited_out() {
+        let (mut first, mut receiver) = first(WhenUnreachable::Fail);
         first.connected();
-        assert_eq!(hears.try_recv(), Ok(Ok(())));
+        assert_eq!(receiver.try_recv(), Ok(Ok(())));
         assert_eq!(first.refuse(refused(), false), Some(refused()));
     }
 }

@@ -1,4 +1,4 @@
-//! What the broker gave up: who is told of it, and when nobody is.
+//! Commands that the broker dead-letters itself: what is published for them, and when nothing is.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use tokio::time::{Instant, sleep};
-use usher::broker::topology::GIVEN_UP;
+use usher::broker::topology::BROKER_DEAD_LETTERS;
 use usher::broker::{Header, Message, Properties};
 
 use crate::commands::{command, raw};
@@ -17,10 +17,10 @@ use crate::world::{Running, World, command_id, outcomes};
 const A_WHILE: Duration = Duration::from_secs(300);
 
 /// What the broker makes of a command in this queue.
-fn letter(command: &Message, queue: &str, word: &str) -> Message {
+fn dead_lettered(command: &Message, queue: &str, reason: &str) -> Message {
     let long = |text: &str| AMQPValue::LongString(text.into());
     let mut death = FieldTable::default();
-    death.insert("reason".into(), long(word));
+    death.insert("reason".into(), long(reason));
     death.insert("queue".into(), long(queue));
     death.insert("exchange".into(), long(&command.exchange));
     let keys = FieldArray::from(vec![long(&command.routing_key)]);
@@ -31,14 +31,14 @@ fn letter(command: &Message, queue: &str, word: &str) -> Message {
     let id = command.properties.message_id().unwrap();
     let properties = BasicProperties::default().with_message_id(id.into());
     Message {
-        exchange: GIVEN_UP.to_owned(),
+        exchange: BROKER_DEAD_LETTERS.to_owned(),
         properties: Properties::from_amqp(properties.with_headers(headers)),
         ..command.clone()
     }
 }
 
 fn expired(n: u64, user: &str) -> Message {
-    letter(&command(n, user, false), "user.update.sim.0", "expired")
+    dead_lettered(&command(n, user, false), "user.update.sim.0", "expired")
 }
 
 async fn stopped(running: Running) {
@@ -47,7 +47,7 @@ async fn stopped(running: Running) {
 }
 
 /// What the terminal events say, each once: a worker repeats one to know how far it has read.
-fn told(world: &World) -> Vec<String> {
+fn terminal_events(world: &World) -> Vec<String> {
     let mut events = world.events();
     let mut seen = BTreeSet::new();
     events.retain(|event| seen.insert(event.id));
@@ -55,22 +55,22 @@ fn told(world: &World) -> Vec<String> {
 }
 
 /// Which dead letters there are, by their reasons.
-fn letters(world: &World) -> Vec<String> {
-    let reason = |letter: &Message| letter.properties.header_text("x-usher-reason");
+fn dead_letter_reasons(world: &World) -> Vec<String> {
+    let reason = |message: &Message| message.properties.header_text("x-usher-reason");
     let found = world.dead_letters();
-    found.iter().map(|letter| reason(letter).unwrap()).collect()
+    found.iter().map(|message| reason(message).unwrap()).collect()
 }
 
-/// How many lie with the broker that nobody has completed.
-fn given_up(world: &World) -> usize {
-    world.broker.depth(GIVEN_UP)
+/// Dead letters of the broker that are not completed.
+fn incomplete(world: &World) -> usize {
+    world.broker.depth(BROKER_DEAD_LETTERS)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_the_broker_gave_up_gets_its_events_and_a_complete_letter() {
+async fn a_command_dead_lettered_by_the_broker_gets_its_events_and_a_complete_dead_letter() {
     let world = World::new(Scripted::always(Answer::Ok));
     let bulk = command(1, "u", true);
-    world.publish(&letter(&bulk, "user.update.bulk.sim.0", "delivery_limit"));
+    world.publish(&dead_lettered(&bulk, "user.update.bulk.sim.0", "delivery_limit"));
     let running = world.start();
     sleep(A_WHILE).await;
     assert_eq!(outcomes(&world.events()), ["poison 0"]);
@@ -100,7 +100,7 @@ async fn a_command_that_the_broker_gave_up_gets_its_events_and_a_complete_letter
     stopped(running).await;
 }
 
-/// Whoever publishes a command may have set it, or moved a dead letter: it hides nothing.
+/// A publisher may set these headers, and an operator may move a dead letter: they hide nothing.
 #[tokio::test(start_paused = true)]
 async fn a_reason_in_the_headers_of_a_command_that_expires_hides_nothing() {
     let world = World::new(Scripted::always(Answer::Ok));
@@ -116,26 +116,26 @@ async fn a_reason_in_the_headers_of_a_command_that_expires_hides_nothing() {
     }
     sleep(A_WHILE).await;
     assert_eq!(
-        (letters(&world), given_up(&world)),
+        (dead_letter_reasons(&world), incomplete(&world)),
         (vec!["expired".to_owned(); 3], 0)
     );
     let mut events = world.events();
     let mut seen = BTreeSet::new();
     events.retain(|event| seen.insert(event.id));
-    let told: Vec<_> = events.iter().map(command_id).collect();
+    let published: Vec<_> = events.iter().map(command_id).collect();
     let ids: Vec<_> = world
         .dead_letters()
         .iter()
-        .flat_map(|letter| vec![letter.properties.message_id().unwrap().to_owned(); 2])
+        .flat_map(|message| vec![message.properties.message_id().unwrap().to_owned(); 2])
         .collect();
-    assert_eq!(told, ids, "START and FAIL of each, in order");
+    assert_eq!(published, ids, "START and FAIL of each, in order");
     stopped(running).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_provider_s_command_queue_gave_up_is_told_under_that_provider() {
+async fn a_broker_dead_letter_of_another_provider_is_published_under_that_provider() {
     let world = World::new(Scripted::always(Answer::Ok));
-    world.publish(&letter(
+    world.publish(&dead_lettered(
         &command(2, "b", true),
         "user.update.bulk.other.0",
         "expired",
@@ -145,48 +145,52 @@ async fn what_another_provider_s_command_queue_gave_up_is_told_under_that_provid
     let sources: Vec<_> = world.events().iter().map(|event| event.source.clone()).collect();
     assert_eq!(sources, ["/usher/other"; 2]);
     assert_eq!(world.dead_letters()[0].routing_key, "other.expired");
-    assert_eq!(given_up(&world), 0);
+    assert_eq!(incomplete(&world), 0);
     stopped(running).await;
 }
 
-/// What nobody can tell the origin of is completed all the same, and the token of a lease is no command.
+/// A dead letter of unknown origin is completed too, and a lease token is not a command.
 #[tokio::test(start_paused = true)]
-async fn what_is_no_command_of_a_queue_of_ours_holds_nothing_up() {
+async fn a_broker_dead_letter_of_an_unknown_queue_is_completed_too() {
     let world = World::new(Scripted::always(Answer::Ok));
     let of_nobody = raw(b"?".to_vec(), "m", "x", false);
     world.publish(&Message {
-        exchange: GIVEN_UP.to_owned(),
+        exchange: BROKER_DEAD_LETTERS.to_owned(),
         ..of_nobody
     });
-    world.publish(&letter(&command(1, "u", false), "usher.lease.sim.0", "rejected"));
+    world.publish(&dead_lettered(
+        &command(1, "u", false),
+        "usher.lease.sim.0",
+        "rejected",
+    ));
     world.publish(&expired(2, "u"));
     let running = world.start();
     sleep(A_WHILE).await;
     assert_eq!(
-        (letters(&world), given_up(&world)),
+        (dead_letter_reasons(&world), incomplete(&world)),
         (vec!["poison".to_owned(), "expired".to_owned()], 0)
     );
-    assert_eq!(told(&world), ["poison 0", "expired 0"]);
+    assert_eq!(terminal_events(&world), ["poison 0", "expired 0"]);
     stopped(running).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_no_worker_reads_is_oversized_whatever_the_broker_calls_it() {
+async fn an_oversized_body_is_dead_lettered_as_oversized_for_any_broker_reason() {
     let world = World::new(Scripted::always(Answer::Ok));
     let large = raw(vec![b' '; 300 * 1024], "m", "u", false);
-    world.publish(&letter(&large, "user.update.sim.0", "rejected"));
+    world.publish(&dead_lettered(&large, "user.update.sim.0", "rejected"));
     let running = world.start();
     sleep(A_WHILE).await;
-    assert_eq!(told(&world), ["oversized 0"]);
+    assert_eq!(terminal_events(&world), ["oversized 0"]);
     assert_eq!(world.dead_letters()[0].body, large.body);
     stopped(running).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_cannot_be_read_is_told_by_its_message_id() {
+async fn an_undecodable_command_is_identified_by_its_message_id() {
     let world = World::new(Scripted::always(Answer::Ok));
     let broken = raw(b"{nope".to_vec(), "message-7", "u", false);
-    world.publish(&letter(&broken, "user.update.sim.0", "expired"));
+    world.publish(&dead_lettered(&broken, "user.update.sim.0", "expired"));
     let running = world.start();
     sleep(A_WHILE).await;
     assert_eq!(outcomes(&world.events()), ["expired 0"]);
@@ -200,7 +204,7 @@ async fn a_command_that_cannot_be_read_is_told_by_its_message_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_whose_commands_outcome_was_told_goes_without_a_word() {
+async fn a_broker_dead_letter_with_a_known_outcome_is_acked_silently() {
     let world = World::new(Scripted::always(Answer::Ok));
     world.publish(&command(1, "u", false));
     world.publish(&command(2, "u", false));
@@ -213,13 +217,13 @@ async fn a_letter_whose_commands_outcome_was_told_goes_without_a_word() {
     world.publish(&expired(2, "u"));
     let second = world.start();
     sleep(A_WHILE).await;
-    assert_eq!(told(&world), ["SUCCESS 1", "SUCCESS 1"]);
+    assert_eq!(terminal_events(&world), ["SUCCESS 1", "SUCCESS 1"]);
     assert!(world.dead_letters().is_empty());
     stopped(second).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_have_called_the_provider_is_waited_for_and_the_letter_says_so() {
+async fn a_broker_dead_letter_waits_for_a_possible_call_and_mentions_it() {
     let world = World::new(Scripted::new(
         1,
         Duration::from_secs(4),
@@ -233,7 +237,7 @@ async fn who_may_have_called_the_provider_is_waited_for_and_the_letter_says_so()
     killed.task.abort();
     assert!(killed.task.await.unwrap_err().is_cancelled());
     let command = world.broker.take("user.update.sim.0").unwrap();
-    world.publish(&letter(&command, "user.update.sim.0", "expired"));
+    world.publish(&dead_lettered(&command, "user.update.sim.0", "expired"));
     let (running, began) = (world.start(), Instant::now());
     while outcomes(&world.events()).is_empty() {
         sleep(Duration::from_millis(10)).await;
@@ -253,7 +257,7 @@ async fn who_may_have_called_the_provider_is_waited_for_and_the_letter_says_so()
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_acked_or_told_before_the_complete_letter_is_confirmed() {
+async fn the_complete_dead_letter_is_confirmed_before_the_event_and_the_ack() {
     let world = World::new(Scripted::always(Answer::Ok));
     world.publish(&expired(1, "u"));
     world.broker.lose_unconfirmed(true);
@@ -261,7 +265,11 @@ async fn nothing_is_acked_or_told_before_the_complete_letter_is_confirmed() {
     let running = world.start();
     let mut story = Vec::new();
     while story.last() != Some(&(2, 1, 0)) {
-        let now = (world.events().len(), letters(&world).len(), given_up(&world));
+        let now = (
+            world.events().len(),
+            dead_letter_reasons(&world).len(),
+            incomplete(&world),
+        );
         if story.last() != Some(&now) {
             story.push(now);
         }
@@ -275,7 +283,7 @@ async fn nothing_is_acked_or_told_before_the_complete_letter_is_confirmed() {
 
 /// The one that was being completed when the broker was lost may have its dead letter twice, under two runs.
 #[tokio::test(start_paused = true)]
-async fn a_lost_broker_leaves_none_without_its_event_and_letter() {
+async fn after_a_lost_broker_every_failure_has_its_event_and_dead_letter() {
     let world = World::new(Scripted::always(Answer::Ok));
     for n in 1..4 {
         world.publish(&expired(n, "u"));
@@ -283,25 +291,29 @@ async fn a_lost_broker_leaves_none_without_its_event_and_letter() {
     world.broker.delay_confirms(Duration::from_secs(1));
     let running = world.start();
     // In the middle of the last one.
-    while told(&world).len() < 3 {
+    while terminal_events(&world).len() < 3 {
         sleep(Duration::from_millis(10)).await;
     }
     world.broker.drop_connection();
     sleep(A_WHILE).await;
-    assert_eq!(given_up(&world), 0);
+    assert_eq!(incomplete(&world), 0);
     let of_each: BTreeSet<_> = world
         .dead_letters()
         .iter()
         .map(|letter| letter.properties.message_id().unwrap().to_owned())
         .collect();
     assert_eq!(of_each.len(), 3);
-    assert_eq!(told(&world).len(), letters(&world).len());
-    assert!(letters(&world).len() <= 4, "{:?}", letters(&world));
+    assert_eq!(terminal_events(&world).len(), dead_letter_reasons(&world).len());
+    assert!(
+        dead_letter_reasons(&world).len() <= 4,
+        "{:?}",
+        dead_letter_reasons(&world)
+    );
     stopped(running).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_given_up_while_the_broker_is_out_of_reach_is_completed_later() {
+async fn dead_letters_of_an_unreachable_broker_are_completed_later() {
     let world = World::new(Scripted::always(Answer::Ok));
     let running = world.start();
     sleep(A_WHILE).await;
@@ -311,28 +323,28 @@ async fn what_is_given_up_while_the_broker_is_out_of_reach_is_completed_later() 
     assert!(world.events().is_empty());
     world.broker.reconnect();
     sleep(A_WHILE).await;
-    assert_eq!(told(&world), ["expired 0"]);
-    assert_eq!(letters(&world), ["expired"]);
+    assert_eq!(terminal_events(&world), ["expired 0"]);
+    assert_eq!(dead_letter_reasons(&world), ["expired"]);
     stopped(running).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_finishes_the_letter_that_is_being_completed_and_leaves_the_others() {
+async fn a_drain_finishes_the_dead_letter_in_progress_and_starts_no_other() {
     let world = World::new(Scripted::always(Answer::Ok));
     for n in 1..4 {
         world.publish(&expired(n, "u"));
     }
     world.broker.delay_confirms(Duration::from_millis(300));
     let running = world.start();
-    while letters(&world).is_empty() {
+    while dead_letter_reasons(&world).is_empty() {
         sleep(Duration::from_millis(10)).await;
     }
     stopped(running).await;
-    assert_eq!((letters(&world).len(), given_up(&world)), (1, 2));
-    assert_eq!(told(&world), ["expired 0"]);
+    assert_eq!((dead_letter_reasons(&world).len(), incomplete(&world)), (1, 2));
+    assert_eq!(terminal_events(&world), ["expired 0"]);
     let next = world.start();
     sleep(A_WHILE).await;
-    assert_eq!(letters(&world), ["expired"; 3]);
-    assert_eq!(told(&world), ["expired 0"; 3]);
+    assert_eq!(dead_letter_reasons(&world), ["expired"; 3]);
+    assert_eq!(terminal_events(&world), ["expired 0"; 3]);
     stopped(next).await;
 }

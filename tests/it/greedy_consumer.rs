@@ -9,21 +9,21 @@ use usher::broker::{Arrival, Consumer, Delivery, Lease, Link};
 /// The longest that giving leases up may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Taking {
+pub struct GreedyConsumer {
     consumer: Box<dyn Consumer>,
     partitions: u16,
     held: Vec<Lease>,
 }
 
-impl Taking {
+impl GreedyConsumer {
     pub fn new(consumer: Box<dyn Consumer>, partitions: u16) -> Self {
-        let mut taking = Self {
+        let mut consumer = Self {
             consumer,
             partitions,
             held: Vec::new(),
         };
-        taking.resume();
-        taking
+        consumer.resume();
+        consumer
     }
 
     pub async fn next(&mut self) -> Option<Delivery> {

@@ -1,4 +1,4 @@
-//! What the broker gave up: a command whose time ran out in the queue, or that a stranger refused.
+//! Commands that the broker dead-letters itself: expired in the queue, or rejected by another client.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use usher::broker::topology::{COMMANDS, COMMANDS_BULK, DEAD_LETTERS, GIVEN_UP};
+use usher::broker::topology::{BROKER_DEAD_LETTERS, COMMANDS, COMMANDS_BULK, DEAD_LETTERS};
 use usher::broker::{Delivery, FleetMessage, Listener};
 use usher::provider::Kind;
 use uuid::Uuid;
@@ -23,61 +23,64 @@ use crate::scene::Scene;
 use crate::support::{self, eventually};
 
 promises!(
-    what_the_broker_gave_up_comes_one_at_a_time_and_again_when_its_listener_goes,
-    a_cut_connection_brings_back_what_was_not_acked,
+    broker_dead_letters_come_one_at_a_time_and_again_after_their_listener_ends,
+    an_unacked_broker_dead_letter_comes_again_after_a_lost_connection,
 );
 
-async fn given_up(listener: &mut Box<dyn Listener>) -> Delivery {
-    let heard = async {
+async fn broker_dead_letter(listener: &mut Box<dyn Listener>) -> Delivery {
+    let received = async {
         loop {
-            if let FleetMessage::GivenUp(delivery) = listener.next().await {
+            if let FleetMessage::BrokerDeadLetter(delivery) = listener.next().await {
                 return delivery;
             }
         }
     };
-    timeout(Duration::from_secs(60), heard).await.expect("in time")
+    timeout(Duration::from_secs(60), received).await.expect("in time")
 }
 
-async fn hears_nothing(listener: &mut Box<dyn Listener>) {
-    let heard = timeout(Duration::from_millis(400), listener.next()).await;
-    assert!(heard.is_err(), "{heard:?}");
+async fn receives_nothing(listener: &mut Box<dyn Listener>) {
+    let received = timeout(Duration::from_millis(400), listener.next()).await;
+    assert!(received.is_err(), "{received:?}");
 }
 
-async fn publish_given_up(bench: &dyn Bench, count: usize) {
+async fn publish_broker_dead_letters(bench: &dyn Bench, count: usize) {
     let publisher = bench.publisher().await;
     for number in 0..count {
-        let letter = support::message(GIVEN_UP, "sivo.x", number);
-        publisher.publish(&letter).await.unwrap();
+        let dead_letter = support::message(BROKER_DEAD_LETTERS, "sivo.x", number);
+        publisher.publish(&dead_letter).await.unwrap();
     }
 }
 
-async fn what_the_broker_gave_up_comes_one_at_a_time_and_again_when_its_listener_goes(bench: &dyn Bench) {
+async fn broker_dead_letters_come_one_at_a_time_and_again_after_their_listener_ends(bench: &dyn Bench) {
     let mut first = bench.listener().await;
     let mut second = bench.listener().await;
-    publish_given_up(bench, 3).await;
-    let letter = given_up(&mut first).await;
-    assert_eq!((support::id(&letter).as_str(), letter.redelivered), ("0", false));
-    hears_nothing(&mut first).await;
-    letter.ack().await.unwrap();
-    let letter = given_up(&mut first).await;
-    assert_eq!(support::id(&letter), "1");
-    hears_nothing(&mut second).await;
+    publish_broker_dead_letters(bench, 3).await;
+    let dead_letter = broker_dead_letter(&mut first).await;
+    assert_eq!(
+        (support::id(&dead_letter).as_str(), dead_letter.redelivered),
+        ("0", false)
+    );
+    receives_nothing(&mut first).await;
+    dead_letter.ack().await.unwrap();
+    let dead_letter = broker_dead_letter(&mut first).await;
+    assert_eq!(support::id(&dead_letter), "1");
+    receives_nothing(&mut second).await;
     drop(first);
-    let again = given_up(&mut second).await;
+    let again = broker_dead_letter(&mut second).await;
     assert_eq!((support::id(&again).as_str(), again.redelivered), ("1", true));
-    assert!(letter.ack().await.is_err(), "it is stale");
+    assert!(dead_letter.ack().await.is_err(), "it is stale");
     again.ack().await.unwrap();
-    assert_eq!(support::id(&given_up(&mut second).await), "2");
+    assert_eq!(support::id(&broker_dead_letter(&mut second).await), "2");
 }
 
-async fn a_cut_connection_brings_back_what_was_not_acked(bench: &dyn Bench) {
+async fn an_unacked_broker_dead_letter_comes_again_after_a_lost_connection(bench: &dyn Bench) {
     let mut listener = bench.listener().await;
-    publish_given_up(bench, 1).await;
-    let letter = given_up(&mut listener).await;
+    publish_broker_dead_letters(bench, 1).await;
+    let dead_letter = broker_dead_letter(&mut listener).await;
     bench.drop_connections().await;
-    let again = given_up(&mut listener).await;
+    let again = broker_dead_letter(&mut listener).await;
     assert!(again.redelivered);
-    assert!(!letter.usable());
+    assert!(!dead_letter.usable());
     again.ack().await.unwrap();
 }
 
@@ -90,7 +93,7 @@ fn expired() -> u64 {
     commands / 50
 }
 
-/// A command that a stranger refuses, and one of a partition that is no more. No multiples of three.
+/// A command that another client rejects, and one of a partition that no longer exists. No multiples of three.
 const REFUSED: u64 = 100_000;
 const ELSEWHERE: u64 = 100_003;
 
@@ -144,20 +147,20 @@ async fn refuse_one(scene: &Scene) {
     channel.close(200, "OK".into()).await.unwrap();
 }
 
-async fn letters_become(scene: &Scene, channel: &Channel, count: u64) {
-    eventually("so many dead letters", async || {
+async fn dead_letters_become(scene: &Scene, channel: &Channel, count: u64) {
+    eventually("dead letters", async || {
         let depth = scene.depth(channel, DEAD_LETTERS).await;
         (u64::from(depth) == count).then_some(())
     })
     .await;
 }
 
-/// Empties the queue. Each letter as a reason and what it is about, and its headers.
+/// Empties the queue. Each dead letter as a reason and what it is about, and its headers.
 async fn taken(channel: &Channel) -> Vec<(String, BTreeMap<String, String>)> {
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     let options = BasicGetOptions { no_ack: true };
-    while let Some(letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
-        let headers = letter.properties.headers().clone().unwrap_or_default();
+    while let Some(dead_letter) = channel.basic_get(DEAD_LETTERS.into(), options).await.unwrap() {
+        let headers = dead_letter.properties.headers().clone().unwrap_or_default();
         let text = |value: &AMQPValue| match value {
             AMQPValue::LongString(text) => text.to_string(),
             value => format!("{value:?}"),
@@ -167,14 +170,14 @@ async fn taken(channel: &Channel) -> Vec<(String, BTreeMap<String, String>)> {
             .iter()
             .map(|(name, value)| (name.to_string(), text(value)))
             .collect();
-        let body = String::from_utf8(letter.data.clone()).unwrap();
+        let body = String::from_utf8(dead_letter.data.clone()).unwrap();
         let about = match serde_json::from_str::<Value>(&body) {
             Ok(command) => command["userId"].as_str().unwrap().to_owned(),
             Err(_) => body,
         };
-        letters.push((about, headers));
+        dead_letters.push((about, headers));
     }
-    letters
+    dead_letters
 }
 
 /// The topology, and no worker.
@@ -197,30 +200,30 @@ fn failures(events: &[Value]) -> BTreeMap<String, String> {
     failed.map(of).collect()
 }
 
-async fn given_up_becomes(scene: &Scene, channel: &Channel, count: u64) {
-    eventually("so many are given up", async || {
-        let depth = scene.depth(channel, GIVEN_UP).await;
+async fn broker_dead_letters_become(scene: &Scene, channel: &Channel, count: u64) {
+    eventually("broker dead letters", async || {
+        let depth = scene.depth(channel, BROKER_DEAD_LETTERS).await;
         (u64::from(depth) == count).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_that_the_broker_gave_up_end_with_one_event_and_a_complete_letter_each() {
+async fn commands_dead_lettered_by_the_broker_end_with_one_event_and_a_complete_dead_letter() {
     let (scene, channel) = unattended("given-up").await;
     let count = expired();
     for n in 0..count {
         publish(&channel, n, Some("1")).await;
     }
-    given_up_becomes(&scene, &channel, count).await;
+    broker_dead_letters_become(&scene, &channel, count).await;
     publish(&channel, REFUSED, None).await;
     refuse_one(&scene).await;
-    given_up_becomes(&scene, &channel, count + 1).await;
+    broker_dead_letters_become(&scene, &channel, count + 1).await;
 
     let worker = scene.settings().start(&["run"]);
     let all = usize::try_from(count).unwrap() + 1;
     let events = scene.events(all).await;
-    letters_become(&scene, &channel, count + 1).await;
+    dead_letters_become(&scene, &channel, count + 1).await;
     worker.drained().await;
     let mut expected: BTreeMap<_, _> = (0..count)
         .map(|n| (id(n).to_string(), "expired".to_owned()))
@@ -237,16 +240,19 @@ async fn commands_that_the_broker_gave_up_end_with_one_event_and_a_complete_lett
     let worker = scene.settings().start(&["run"]);
     expires_elsewhere(&channel).await;
     scene.events(all + 1).await;
-    letters_become(&scene, &channel, count + 2).await;
-    given_up_becomes(&scene, &channel, 0).await;
+    dead_letters_become(&scene, &channel, count + 2).await;
+    broker_dead_letters_become(&scene, &channel, 0).await;
     worker.drained().await;
-    check_letters(&taken(&channel).await);
+    check_dead_letters(&taken(&channel).await);
 }
 
-/// A command of a partition that is no more.
+/// A command of a partition that no longer exists.
 async fn expires_elsewhere(channel: &Channel) {
     let mut arguments = FieldTable::default();
-    for (name, value) in [("x-queue-type", "quorum"), ("x-dead-letter-exchange", GIVEN_UP)] {
+    for (name, value) in [
+        ("x-queue-type", "quorum"),
+        ("x-dead-letter-exchange", BROKER_DEAD_LETTERS),
+    ] {
         arguments.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     let options = QueueDeclareOptions {
@@ -264,9 +270,9 @@ async fn expires_elsewhere(channel: &Channel) {
 }
 
 #[track_caller]
-fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
+fn check_dead_letters(dead_letters: &[(String, BTreeMap<String, String>)]) {
     // Two queues: each one's are in its order.
-    let users: Vec<u64> = letters
+    let users: Vec<u64> = dead_letters
         .iter()
         .map(|(user, _)| user[1..].parse().unwrap())
         .collect();
@@ -275,7 +281,7 @@ fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
         assert!(of_class.is_sorted(), "{of_class:?}");
     }
     assert_eq!(users.len() as u64, expired() + 2);
-    for (user, headers) in letters {
+    for (user, headers) in dead_letters {
         let n: u64 = user[1..].parse().unwrap();
         let (reason, exchange, key) = match n {
             REFUSED => ("poison", COMMANDS, format!("zitadel.{user}")),
@@ -286,8 +292,8 @@ fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
         assert_eq!(headers["x-usher-reason"], reason);
         assert_eq!(headers["x-usher-exchange"], exchange);
         assert_eq!(headers["x-usher-routing-key"], key);
-        let word = if n == REFUSED { "rejected" } else { "expired" };
-        let begins = format!("the broker dead-lettered it ({word}): ");
+        let reason = if n == REFUSED { "rejected" } else { "expired" };
+        let begins = format!("the broker dead-lettered it ({reason}): ");
         assert!(headers["x-usher-detail"].starts_with(&begins), "{headers:?}");
         for name in ["attempts", "dead-at", "redrives", "version"] {
             assert!(headers.contains_key(&format!("x-usher-{name}")), "{headers:?}");
@@ -298,7 +304,7 @@ fn check_letters(letters: &[(String, BTreeMap<String, String>)]) {
 
 /// What a publisher sets, or what a dead letter has that was moved, decides nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_reason_and_death_hide_no_command_that_expires() {
+async fn forged_dead_letter_headers_do_not_hide_an_expired_command() {
     let (scene, channel) = unattended("forged-headers").await;
     let mut death = FieldTable::default();
     for (name, value) in [("queue", "usher.lease.zitadel.0"), ("reason", "rejected")] {
@@ -316,31 +322,31 @@ async fn a_forged_reason_and_death_hide_no_command_that_expires() {
         .with_expiration("1".into())
         .with_headers(headers);
     send(&channel, COMMANDS, "zitadel.u1", &command.to_string(), properties).await;
-    given_up_becomes(&scene, &channel, 1).await;
+    broker_dead_letters_become(&scene, &channel, 1).await;
     let worker = scene.settings().start(&["run"]);
     let events = scene.events(1).await;
-    letters_become(&scene, &channel, 1).await;
+    dead_letters_become(&scene, &channel, 1).await;
     worker.drained().await;
     let expected = BTreeMap::from([(id(1).to_string(), "expired".to_owned())]);
     assert_eq!(failures(&events), expected);
 }
 
-/// Completed, told and not acked: nobody can tell whether that was this message, so it is completed once more, as the
+/// Completed and published, but not acked: it is unknown whether that was this message, so it is completed once more, as the
 /// command's next run.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_dies_before_a_letters_ack_leaves_one_outcome_for_each_run() {
-    let (scene, channel) = unattended("letter-unacked").await;
+async fn a_worker_that_dies_before_acking_a_broker_dead_letter_leaves_one_outcome_per_run() {
+    let (scene, channel) = unattended("dead-letter-unacked").await;
     for n in 0..3 {
         publish(&channel, n, Some("1")).await;
     }
-    given_up_becomes(&scene, &channel, 3).await;
+    broker_dead_letters_become(&scene, &channel, 3).await;
     let deadly = scene.settings().with_variable("FAILPOINT", "before_ack");
     let (status, said) = deadly.start(&["run"]).ended().await;
     assert!(status.code().is_none(), "it was not killed: {said}");
-    given_up_becomes(&scene, &channel, 3).await;
+    broker_dead_letters_become(&scene, &channel, 3).await;
     let worker = scene.settings().start(&["run"]);
     let events = scene.events(4).await;
-    letters_become(&scene, &channel, 4).await;
+    dead_letters_become(&scene, &channel, 4).await;
     worker.drained().await;
     assert_eq!(failures(&events).len(), 3);
     assert_eq!(

@@ -6,9 +6,9 @@ use super::{Message, Partition, Properties};
 
 /// The broker's latest dead-lettering of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Death {
+pub struct XDeath {
     /// The broker's reason: `expired`, `rejected`, `delivery_limit`, `maxlen`.
-    pub word: String,
+    pub reason: String,
     /// The queue that held the message.
     pub queue: String,
     /// The exchange it was published to.
@@ -16,7 +16,7 @@ pub struct Death {
     pub routing_key: String,
 }
 
-impl Death {
+impl XDeath {
     /// `None` where there is no record: the message was published directly to its queue.
     pub fn latest(properties: &Properties) -> Option<Self> {
         // The broker puts its own entry first. Later entries may be the publisher's.
@@ -25,7 +25,7 @@ impl Death {
         let said = |name: &str| death.inner().get(name).and_then(text).unwrap_or_default();
         let keys = array(death, "routing-keys").unwrap_or_default();
         Some(Self {
-            word: said("reason"),
+            reason: said("reason"),
             queue: said("queue"),
             exchange: said("exchange"),
             routing_key: keys.first().and_then(text).unwrap_or_default(),
@@ -39,18 +39,18 @@ impl Death {
     }
 
     /// Whether it was the token of a lease, not a command.
-    pub fn is_of_a_lease(&self) -> bool {
+    pub fn is_of_lease_queue(&self) -> bool {
         self.queue.starts_with("usher.lease.")
     }
 }
 
 impl Properties {
     /// Adds the record of a dead-lettering, for the broker in memory.
-    pub(super) fn with_death(self, word: &str, queue: &str, published: &Message) -> Self {
+    pub(super) fn with_x_death(self, reason: &str, queue: &str, published: &Message) -> Self {
         let long = |text: &str| AMQPValue::LongString(text.into());
         let mut death = FieldTable::default();
         for (name, value) in [
-            ("reason", word),
+            ("reason", reason),
             ("queue", queue),
             ("exchange", &published.exchange),
         ] {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     /// As RabbitMQ writes it.
-    fn letter(deaths: &[(&str, &str)]) -> Properties {
+    fn dead_lettered(deaths: &[(&str, &str)]) -> Properties {
         let deaths: Vec<_> = deaths
             .iter()
             .map(|(queue, reason)| {
@@ -127,34 +127,34 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_s_own_death_counts_and_not_what_a_publisher_wrote_behind_it() {
-        let forged_behind = letter(&[
+    fn the_first_x_death_entry_counts_and_a_forged_later_one_does_not() {
+        let forged_behind = dead_lettered(&[
             ("user.update.bulk.sivo.7", "expired"),
             ("user.update.karmo.0", "rejected"),
         ]);
-        let death = Death::latest(&forged_behind).unwrap();
-        let expected = Death {
-            word: "expired".to_owned(),
+        let death = XDeath::latest(&forged_behind).unwrap();
+        let expected = XDeath {
+            reason: "expired".to_owned(),
             queue: "user.update.bulk.sivo.7".to_owned(),
             exchange: "user.commands".to_owned(),
             routing_key: "sivo.42".to_owned(),
         };
         assert_eq!(death, expected);
         assert_eq!(death.command_queue(), Some(("sivo", 7, true)));
-        assert_eq!(Death::latest(&Properties::default()), None);
+        assert_eq!(XDeath::latest(&Properties::default()), None);
     }
 
     #[test]
-    fn what_came_from_elsewhere_is_of_no_provider() {
+    fn a_queue_of_another_name_belongs_to_no_provider() {
         for (queue, lease) in [
             ("replies", false),
             ("user.update.sivo", false),
             ("user.update.sivo.x", false),
             ("usher.lease.sivo.0", true),
         ] {
-            let death = Death::latest(&letter(&[(queue, "expired")])).unwrap();
+            let death = XDeath::latest(&dead_lettered(&[(queue, "expired")])).unwrap();
             assert_eq!(
-                (death.command_queue(), death.is_of_a_lease()),
+                (death.command_queue(), death.is_of_lease_queue()),
                 (None, lease),
                 "{queue}"
             );

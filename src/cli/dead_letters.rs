@@ -40,55 +40,55 @@ pub fn beside(outcomes: &Path) -> PathBuf {
 /// Dead letters in the file whose event is missing, because a run ended between the two. Their commands run again,
 /// and must not write the same dead letter twice.
 #[derive(Default)]
-pub struct Untold(HashSet<Uuid>);
+pub struct WithoutEvent(HashSet<Uuid>);
 
 /// Opens a file of dead letters to append to it. It holds values of users.
-pub fn resume(path: &Path, earlier: &Earlier) -> anyhow::Result<(File, Untold)> {
-    let mut untold = HashSet::new();
+pub fn resume(path: &Path, earlier: &Earlier) -> anyhow::Result<(File, WithoutEvent)> {
+    let mut without_event = HashSet::new();
     let file = files::go_on(path, Access::Private, "dead letter", |line| {
-        let letter: Value = serde_json::from_slice(line)?;
-        if !letter["headers"][dead_letter::REASON].is_string() {
+        let line: Value = serde_json::from_slice(line)?;
+        if !line["headers"][dead_letter::REASON].is_string() {
             return Err(serde_json::Error::custom("no reason"));
         }
-        let id = letter["messageId"].as_str();
+        let id = line["messageId"].as_str();
         if id.is_none_or(|id| !earlier.settled.contains_key(id)) {
-            untold.insert(key(&letter));
+            without_event.insert(key(&line));
         }
         Ok(())
     })?;
-    Ok((file, Untold(untold)))
+    Ok((file, WithoutEvent(without_event)))
 }
 
 /// The form of a dead letter's line.
-pub fn form(untold: Untold) -> Form {
-    let untold = Mutex::new(untold.0);
+pub fn form(without_event: WithoutEvent) -> Form {
+    let without_event = Mutex::new(without_event.0);
     Box::new(move |message| {
-        let letter = letter(message);
-        let is_there = untold
+        let line = line(message);
+        let is_written = without_event
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key(&letter));
-        match is_there {
+            .remove(&key(&line));
+        match is_written {
             true => Ok(None),
-            false => Ok(Some(serde_json::to_vec(&letter).map_err(io::Error::from)?)),
+            false => Ok(Some(serde_json::to_vec(&line).map_err(io::Error::from)?)),
         }
     })
 }
 
 /// Identifies a dead letter across runs, whose times and attempts differ.
-fn key(letter: &Value) -> Uuid {
-    let headers = &letter["headers"];
-    let said = json!([
-        letter["messageId"],
+fn key(line: &Value) -> Uuid {
+    let headers = &line["headers"];
+    let identity = json!([
+        line["messageId"],
         headers[dead_letter::REASON],
         headers[dead_letter::REDRIVES],
-        letter["body"],
-        letter["bodyHex"],
+        line["body"],
+        line["bodyHex"],
     ]);
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, said.to_string().as_bytes())
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.to_string().as_bytes())
 }
 
-fn letter(message: &Message) -> Value {
+fn line(message: &Message) -> Value {
     let mut headers = Map::new();
     for name in HEADERS {
         match message.properties.header(name) {
@@ -135,39 +135,39 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_without_its_event_is_not_written_twice_and_any_other_is() {
-        let path = std::env::temp_dir().join(format!("usher-letters-{}.jsonl", Uuid::new_v4()));
-        let written = form(Untold::default());
+    fn a_dead_letter_without_its_event_is_not_written_twice() {
+        let path = std::env::temp_dir().join(format!("usher-dead-letters-{}.jsonl", Uuid::new_v4()));
+        let written = form(WithoutEvent::default());
         let mut lines = Vec::new();
-        for id in ["told", "untold"] {
+        for id in ["settled", "unsettled"] {
             lines.extend(written(&message(id, "conflict", 0)).unwrap().unwrap());
             lines.push(b'\n');
         }
         std::fs::write(&path, [&lines[..], b"{\"messageId\":\"half"].concat()).unwrap();
         let mut earlier = Earlier::default();
-        earlier.settled.insert("told".to_owned(), Settled::Failed);
-        let (_, untold) = resume(&path, &earlier).unwrap();
+        earlier.settled.insert("settled".to_owned(), Settled::Failed);
+        let (_, without_event) = resume(&path, &earlier).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines);
         std::fs::remove_file(&path).unwrap();
 
-        let written = form(untold);
+        let written = form(without_event);
         let is_written = |id, reason, redrives| written(&message(id, reason, redrives)).unwrap().is_some();
-        assert!(is_written("told", "conflict", 0));
-        assert!(is_written("untold", "rejected", 0));
-        assert!(is_written("untold", "conflict", 1));
-        assert!(!is_written("untold", "conflict", 0));
+        assert!(is_written("settled", "conflict", 0));
+        assert!(is_written("unsettled", "rejected", 0));
+        assert!(is_written("unsettled", "conflict", 1));
+        assert!(!is_written("unsettled", "conflict", 0));
         // Once is enough: this one is of this run.
-        assert!(is_written("untold", "conflict", 0));
+        assert!(is_written("unsettled", "conflict", 0));
     }
 
     #[test]
     fn the_file_is_named_after_the_outcomes_file() {
-        for (outcomes, letters) in [
+        for (outcomes, dead_letters) in [
             ("out.jsonl", "out.dead-letters.jsonl"),
             ("runs/2026.11", "runs/2026.11.dead-letters.jsonl"),
             ("/x/a.json", "/x/a.json.dead-letters.jsonl"),
         ] {
-            assert_eq!(beside(Path::new(outcomes)), Path::new(letters));
+            assert_eq!(beside(Path::new(outcomes)), Path::new(dead_letters));
         }
     }
 }
