@@ -23,9 +23,11 @@
 //! - `policy`: decisions without I/O
 //! - `metrics`: names, units and labels
 //! - `broker`: the port to a broker; RabbitMQ, and one in memory
-//! - `contract`: what crosses the wire; `clock`: the wall clock
+//! - `contract`: what crosses the wire
+//! - `backoff`: growing delays; `clock`: the wall clock
 
 pub mod admin;
+pub mod backoff;
 pub mod broker;
 pub mod clock;
 pub mod config;

@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use self::trial::Trial;
 use self::window::Window;
 use self::witnesses::Witnesses;
-use super::retry::{self, Schedule};
+use super::retry;
+use crate::backoff::Backoff;
 use crate::contract::{Fault, UserId, WorkerId};
 
 pub use self::judgement::{Call, CallDecision, Cause, Judgement, ProbeId, Streak};
@@ -72,7 +73,7 @@ pub struct Health {
     /// The latest writes, and for which users they failed.
     latest: Window,
     trial: Trial,
-    gaps: Schedule,
+    gaps: Backoff,
     /// The worker whose notice caused the pause, while no call of this worker has confirmed it.
     reported_by: Option<WorkerId>,
     /// Probes so far.
@@ -98,7 +99,7 @@ impl Health {
             reported_by: None,
             probes: 0,
             gap_max_denied: retry.delay_max,
-            gaps: Schedule::between(retry.delay_min, retry.probe_gap_max),
+            gaps: Backoff::between(retry.delay_min, retry.probe_gap_max),
             can_read,
         }
     }

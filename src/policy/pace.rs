@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use self::learned::PaceSearch;
 use self::rate::Quotas;
 use self::slots::Slots;
-use super::retry::Schedule;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::contract::{Learned, RateLimitHint};
 
@@ -91,7 +91,7 @@ pub struct Pace {
     /// Whether a call has passed since the last pause.
     passed: bool,
     /// The pauses, which grow while no call passes.
-    gaps: Schedule,
+    gaps: Backoff,
 }
 
 impl Pace {
@@ -111,7 +111,7 @@ impl Pace {
             paused_since: None,
             slowed_at: None,
             passed: true,
-            gaps: Schedule::between(UNSAID, settings.gap_max),
+            gaps: Backoff::between(UNSAID, settings.gap_max),
         }
     }
 

@@ -1,12 +1,12 @@
-//! When to retry: the schedule of one command's retries, and the budget of all retries.
+//! When to retry: the limits of one command's retries, and the budget of all retries.
 
 use std::time::Duration;
 
-use backoff::ExponentialBackoff;
-use backoff::backoff::Backoff;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
+
+use crate::backoff::Backoff;
 
 /// `[retry]`
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -53,63 +53,10 @@ impl Default for Config {
     }
 }
 
-/// Growing delays. The backoff crate does the arithmetic; its jitter is off, because it draws from a
-/// generator that a test can't seed and adds to the ceiling instead of staying below it.
-#[derive(Debug, Clone)]
-pub struct Schedule {
-    backoff: ExponentialBackoff,
-    delay_max: Duration,
-}
-
-impl Schedule {
-    pub fn new(config: &Config) -> Self {
-        Self::between(config.delay_min, config.delay_max)
-    }
-
-    pub fn between(delay_min: Duration, delay_max: Duration) -> Self {
-        let mut backoff = ExponentialBackoff {
-            initial_interval: delay_min,
-            multiplier: 2.0,
-            max_interval: delay_max,
-            randomization_factor: 0.0,
-            max_elapsed_time: None,
-            ..ExponentialBackoff::default()
-        };
-        backoff.reset();
-        Self { backoff, delay_max }
-    }
-
-    /// The next delay with full jitter, from zero to the whole of it, so that calls that failed
-    /// together are not retried together.
-    pub fn next(&mut self, rng: &mut fastrand::Rng) -> Duration {
-        self.whole().mul_f64(rng.f64())
-    }
-
-    /// The next delay with half jitter: from half of it to the whole.
-    pub fn next_at_least_half(&mut self, rng: &mut fastrand::Rng) -> Duration {
-        self.whole().mul_f64(0.5 + rng.f64() / 2.0)
-    }
-
-    /// The whole of the next delay and up to a tenth more, for calls that must stay rare.
-    pub fn next_and_a_little(&mut self, rng: &mut fastrand::Rng) -> Duration {
-        self.whole().mul_f64(1.0 + rng.f64() / 10.0)
-    }
-
-    /// The next delay without jitter.
-    pub fn whole(&mut self) -> Duration {
-        self.backoff
-            .next_backoff()
-            .unwrap_or(self.delay_max)
-            .min(self.delay_max)
-    }
-
-    pub fn reset(&mut self) {
-        self.backoff.reset();
-    }
-
-    /// Whether three delays were taken or more since the start.
-    pub fn has_grown(&self) -> bool {
-        self.backoff.current_interval > self.backoff.initial_interval * 4
+impl Config {
+    /// The delays between one command's attempts.
+    pub fn backoff(&self) -> Backoff {
+        Backoff::between(self.delay_min, self.delay_max)
     }
 }
 
@@ -157,21 +104,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_double_up_to_their_ceiling_and_jitter_only_shortens() {
-        let mut schedule = Schedule::new(&Config::default());
-        let wholes: Vec<_> = (0..10).map(|_| schedule.whole().as_millis()).collect();
-        assert_eq!(
-            wholes,
-            [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]
-        );
-        schedule.reset();
-        let mut rng = fastrand::Rng::with_seed(7);
-        for whole in wholes {
-            assert!(schedule.next(&mut rng).as_millis() <= whole);
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_budget_a_retry_waits() {

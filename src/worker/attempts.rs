@@ -23,11 +23,12 @@ use self::state::{Action, Facts, Sent};
 use super::gate::{Gate, Permit};
 use super::runner::Merge;
 use super::waits::Waits;
+use crate::backoff::Backoff;
 use crate::broker::Delivery;
 use crate::clock::Clock;
 use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, UpdateUser};
 use crate::policy::health::{Call, Streak, Trouble};
-use crate::policy::retry::{self, Schedule};
+use crate::policy::retry;
 use crate::provider::{Codes, Comparison, Provider, User};
 
 /// What the attempts need from outside.
@@ -132,7 +133,7 @@ impl Caller {
             command,
             delivery,
             cancel,
-            schedule: Schedule::new(&self.retry),
+            backoff: self.retry.backoff(),
             rng: self.gate.rng(),
             attempts: 0,
             elapsed: Duration::ZERO,
@@ -182,7 +183,7 @@ struct Attempts<'a> {
     command: &'a UpdateUser,
     delivery: &'a Delivery,
     cancel: &'a CancellationToken,
-    schedule: Schedule,
+    backoff: Backoff,
     rng: fastrand::Rng,
     /// Calls that count as attempts. Those that failed through no fault of the command don't.
     attempts: u32,

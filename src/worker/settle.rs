@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::backoff::Backoff;
 use crate::broker::topology::{DEAD_LETTERS, OUTCOMES};
 use crate::broker::{
     Added, Delivery, Header, Message, Properties, PublishError, Publisher, SHORT_TEXT_BYTES_MAX,
@@ -22,7 +23,6 @@ use crate::contract::notice::HANDED_BACK;
 use crate::contract::outcome::Settlement;
 use crate::contract::{Failure, Ident, ProviderName, RunId};
 use crate::metrics;
-use crate::policy::retry::Schedule;
 use crate::provider::Codes;
 
 const TRACEPARENT: &str = "traceparent";
@@ -217,7 +217,7 @@ impl Settler {
     /// Publishes until the broker confirms. Repeating is harmless, since readers recognise a message by its id. Waits
     /// for as long as the broker is away. False: no queue takes the message.
     pub async fn until_confirmed(&self, message: &Message) -> bool {
-        let mut delays = Schedule::between(Duration::from_millis(100), Duration::from_secs(5));
+        let mut delays = Backoff::between(Duration::from_millis(100), Duration::from_secs(5));
         let mut rng = fastrand::Rng::with_seed(message.body.len() as u64);
         loop {
             match self.publisher.publish(message).await {

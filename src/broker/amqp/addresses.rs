@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::Delays;
+use crate::backoff::Backoff;
 use crate::broker::Config;
 use crate::broker::config::{BrokerUrl, BrokerUrls};
 
@@ -10,7 +10,10 @@ use crate::broker::config::{BrokerUrl, BrokerUrls};
 /// from address to address: the one remaining node of a cluster is found as soon as a single node would be.
 pub(super) struct Addresses {
     urls: BrokerUrls,
-    delays: Delays,
+    backoff: Backoff,
+    /// A connection that lasted this long starts the delays anew.
+    lasting: Duration,
+    rng: fastrand::Rng,
     current: usize,
     /// The addresses tried in this round.
     tried: usize,
@@ -20,7 +23,9 @@ impl Addresses {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             urls: config.url.clone(),
-            delays: Delays::new(config),
+            backoff: Backoff::between(config.reconnect_delay_min, config.reconnect_delay_max),
+            lasting: config.reconnect_delay_max,
+            rng: fastrand::Rng::new(),
             current: 0,
             tried: 0,
         }
@@ -38,15 +43,16 @@ impl Addresses {
     /// Moves on after a connection that lasted this long, or an attempt that failed. Returns the delay
     /// before the next attempt.
     pub(super) fn next(&mut self, lasted: Duration) -> Duration {
-        if self.delays.connection_lasted(lasted) {
+        if lasted >= self.lasting {
+            self.backoff.reset();
             self.tried = 0;
         }
         let round_goes_on = self.has_untried();
         self.tried = if round_goes_on { self.tried + 1 } else { 0 };
         self.current = self.current.wrapping_add(1) % self.urls.count();
         match round_goes_on {
-            true => self.delays.shortest(),
-            false => self.delays.next(),
+            true => self.backoff.first(&mut self.rng),
+            false => self.backoff.next(&mut self.rng),
         }
     }
 }
@@ -85,6 +91,21 @@ mod tests {
         addresses.next(Duration::from_secs(3600));
         assert!(addresses.has_untried());
         assert_eq!(addresses.url().uri().authority.host, "a");
+    }
+
+    #[test]
+    fn delays_grow_to_their_ceiling_and_reset_after_a_lasting_connection() {
+        let config = Config::default();
+        let mut addresses = addresses("amqp://a");
+        let whole = |addresses: &Addresses| addresses.backoff.clone().whole();
+        for _ in 0..10 {
+            addresses.next(Duration::ZERO);
+        }
+        assert_eq!(whole(&addresses), config.reconnect_delay_max);
+        addresses.next(Duration::from_secs(1));
+        assert_eq!(whole(&addresses), config.reconnect_delay_max);
+        addresses.next(Duration::from_secs(60));
+        assert_eq!(whole(&addresses), config.reconnect_delay_min * 2);
     }
 
     #[test]

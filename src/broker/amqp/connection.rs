@@ -1,4 +1,4 @@
-//! Connections: opening and closing one, the delays between attempts, and the reported state.
+//! Connections: opening and closing one, and the reported state.
 
 use std::io;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -69,43 +69,6 @@ pub(super) async fn open_any(config: &Config, role: &str) -> Result<Connection, 
 pub(super) async fn close(connection: &Connection, ceiling: Duration) {
     // On an error or no answer the connection is gone as well.
     let _ = timeout(ceiling, connection.close(200, "OK".into())).await;
-}
-
-/// The delays between attempts: doubling, with full jitter, so that a fleet doesn't reconnect all at once.
-pub(super) struct Delays {
-    min: Duration,
-    max: Duration,
-    ceiling: Duration,
-}
-
-impl Delays {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            min: config.reconnect_delay_min,
-            max: config.reconnect_delay_max,
-            ceiling: config.reconnect_delay_min,
-        }
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let ceiling = self.ceiling;
-        self.ceiling = (ceiling * 2).min(self.max);
-        ceiling.mul_f64(fastrand::f64())
-    }
-
-    /// The delay before an address that was not tried yet, which may well be up.
-    pub(super) fn shortest(&self) -> Duration {
-        self.min.mul_f64(fastrand::f64())
-    }
-
-    /// Resets the delays if a connection lasted long enough. Returns whether it did.
-    pub(super) fn connection_lasted(&mut self, lasted: Duration) -> bool {
-        let long = lasted >= self.max;
-        if long {
-            self.ceiling = self.min;
-        }
-        long
-    }
 }
 
 /// The reported state of a connection. It is logged when it changes, not at each attempt.
@@ -224,18 +187,5 @@ mod tests {
         link.up();
         assert!(link.is_news("refused"));
         assert!((0..20).filter(|port| link.is_news(&port.to_string())).count() < SAID_MAX);
-    }
-
-    #[test]
-    fn delays_grow_to_their_ceiling_and_reset_after_a_lasting_connection() {
-        let config = Config::default();
-        let mut delays = Delays::new(&config);
-        for ceiling_ms in [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
-            assert!(delays.next() <= Duration::from_millis(ceiling_ms));
-        }
-        assert!(!delays.connection_lasted(Duration::from_secs(1)));
-        assert_eq!(delays.ceiling, config.reconnect_delay_max);
-        assert!(delays.connection_lasted(Duration::from_secs(60)));
-        assert_eq!(delays.ceiling, config.reconnect_delay_min);
     }
 }

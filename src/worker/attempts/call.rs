@@ -127,7 +127,7 @@ impl Attempts<'_> {
         self.failures += 1;
         let late = self.may_come_late(call, fault);
         let delay = match judgement {
-            Judgement::Spent { .. } | Judgement::SetAside => self.schedule.next(&mut self.rng),
+            Judgement::Spent { .. } | Judgement::SetAside => self.backoff.next(&mut self.rng),
             Judgement::Limited => self.limited_for(fault),
             Judgement::Plain if fault == Fault::Again => self.caller.retry.delay_min,
             _ => Duration::ZERO,
@@ -232,13 +232,13 @@ impl Attempts<'_> {
         self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max
     }
 
-    /// The provider's Retry-After or the schedule's next delay, whichever is longer.
+    /// The provider's Retry-After or the next delay of the backoff, whichever is longer.
     fn limited_for(&mut self, fault: Fault) -> Duration {
         let said = match fault {
             Fault::Throttled { retry_after } => retry_after,
             _ => None,
         };
-        self.schedule.whole().max(said.unwrap_or_default())
+        self.backoff.whole().max(said.unwrap_or_default())
     }
 
     /// Counts an attempt. `take_back` undoes it if the streak turns out to be an outage.
@@ -274,7 +274,7 @@ impl Attempts<'_> {
 
     /// The gap before the next read of a user, after the last attempt.
     pub(super) async fn wait_to_look(&mut self) -> Option<()> {
-        let delay = self.schedule.next(&mut self.rng);
+        let delay = self.backoff.next(&mut self.rng);
         self.wait(delay).await
     }
 

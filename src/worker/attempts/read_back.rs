@@ -66,7 +66,7 @@ impl Attempts<'_> {
         }
         if self.looks == 1 {
             // The delays of the attempts don't apply: a few reads in short succession are enough.
-            self.schedule.reset();
+            self.backoff.reset();
         }
         self.wait_to_look().await?;
         Some(Next::Step(Step::ReadBack {

@@ -149,7 +149,7 @@ async fn make_use_of(config: &Config) {
 
 fn reckon(pace: &pace::Settings, retry: &retry::Config) {
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut delays = retry::Schedule::new(retry);
+    let mut delays = retry.backoff();
     for _ in 0..100 {
         delays.next_and_a_little(&mut rng);
     }
