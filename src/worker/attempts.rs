@@ -4,6 +4,7 @@
 //! command's fault; `health` judges whether it counts as an attempt.
 
 mod call;
+mod charges;
 mod read_back;
 mod state;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::call::After;
+use self::charges::{Charges, Uncharged};
 use self::read_back::outcome_unknown;
 use self::state::{Action, Facts, Sent};
 use super::gate::{Gate, Permit};
@@ -27,7 +29,7 @@ use crate::backoff::Backoff;
 use crate::broker::Delivery;
 use crate::clock::Clock;
 use crate::contract::{CommandId, Failure, Fault, Outcome, Reason, UpdateUser};
-use crate::policy::health::{Call, Streak, Trouble};
+use crate::policy::health::{Call, Trouble};
 use crate::policy::retry;
 use crate::provider::{Codes, Comparison, Provider, User};
 
@@ -135,39 +137,35 @@ impl Caller {
             cancel,
             backoff: self.retry.backoff(),
             rng: self.gate.rng(),
-            attempts: 0,
-            elapsed: Duration::ZERO,
-            spent: None,
-            sent: match admission.maybe_applied {
-                true => Sent::Earlier,
-                false => Sent::Nothing,
+            charges: Charges::default(),
+            uncharged: Uncharged::default(),
+            written: Written {
+                sent: match admission.maybe_applied {
+                    true => Sent::Earlier,
+                    false => Sent::Nothing,
+                },
+                at: Instant::now(),
+                calls: 0,
+                before: None,
+                failed_reads: 0,
             },
             first_attempt_at: None,
             slot: Some(admission.slot),
             last_call: Instant::now(),
-            before: None,
             trouble: Trouble::default(),
-            failures: 0,
-            charged: false,
-            not_taken_up: 0,
-            unprocessed: 0,
-            unfit: 0,
-            done: 0,
-            looks: 0,
-            written_at: Instant::now(),
             codes: Codes::default(),
         };
         let ended = attempts.run().await;
-        if attempts.charged {
+        if attempts.charges.was_charged() {
             self.gate.charged_one_ended(&command.user_id);
         }
         match ended {
             None => Attempted::Abandoned {
-                called: attempts.sent.maybe_applied(),
+                called: attempts.written.sent.maybe_applied(),
             },
             Some(outcome) => Attempted::Done(Done {
                 outcome,
-                attempts: attempts.attempts,
+                attempts: attempts.charges.attempts(),
                 first_attempt_at: attempts.first_attempt_at,
                 last_call: attempts.last_call,
                 codes: attempts.codes,
@@ -185,43 +183,27 @@ struct Attempts<'a> {
     cancel: &'a CancellationToken,
     backoff: Backoff,
     rng: fastrand::Rng,
-    /// Calls that count as attempts. Those that failed through no fault of the command don't.
-    attempts: u32,
-    /// The time of those calls and of the delays after them.
-    elapsed: Duration,
-    /// Both values before the latest streak of failures.
-    spent: Option<Spent>,
-    sent: Sent,
+    charges: Charges,
+    uncharged: Uncharged,
+    written: Written,
     first_attempt_at: Option<Timestamp>,
     slot: Option<OwnedSemaphorePermit>,
     last_call: Instant,
-    /// The user before the first write, where it is needed to see whether a write was applied.
-    before: Option<User>,
     trouble: Trouble,
-    /// All calls that failed, including those that don't count as attempts.
-    failures: u32,
-    /// Failures were counted because no other user could be tried.
-    charged: bool,
-    /// Answers that said so (408, 423), and connections that were closed before the call was processed.
-    not_taken_up: u32,
-    unprocessed: u32,
-    /// Writes that did not fit the user's current state.
-    unfit: u32,
-    /// Calls of the write that succeeded.
-    done: usize,
-    /// Reads that failed after the last attempt.
-    looks: u32,
-    /// When the last write that may have been applied ended; for a write of an earlier delivery, when this one began.
-    written_at: Instant,
     codes: Codes,
 }
 
-/// A command's attempts and time before a streak of failures.
-#[derive(Debug, Clone, Copy)]
-struct Spent {
-    streak: Streak,
-    attempts: u32,
-    elapsed: Duration,
+/// What is known of the command's write.
+struct Written {
+    sent: Sent,
+    /// When the last write that may have been applied ended; for a write of an earlier delivery, when this one began.
+    at: Instant,
+    /// Calls of the write that succeeded.
+    calls: usize,
+    /// The user before the first write, where it is needed to see whether a write was applied.
+    before: Option<User>,
+    /// Reads that failed after the last attempt.
+    failed_reads: u32,
 }
 
 impl Attempts<'_> {
@@ -266,7 +248,7 @@ impl Attempts<'_> {
     }
 
     fn first_step(&self) -> Step {
-        if self.sent.maybe_applied() && self.provider().reads() {
+        if self.written.sent.maybe_applied() && self.provider().reads() {
             return Step::ReadBack { otherwise: None };
         }
         if self.caller.calls.skip_unchanged && self.provider().reads() {
@@ -277,7 +259,8 @@ impl Attempts<'_> {
 
     fn write_step(&self) -> Step {
         // For a command that can't be sent twice, the state before the write shows whether it was applied.
-        let must_know_before = self.before.is_none() && !self.is_idempotent() && self.provider().reads();
+        let must_know_before =
+            self.written.before.is_none() && !self.is_idempotent() && self.provider().reads();
         if must_know_before || self.provider().reads_before_write(self.command) {
             return Step::ReadFirst;
         }
@@ -287,7 +270,8 @@ impl Attempts<'_> {
     fn expired(&self) -> Option<Failure> {
         let expires_at = self.command.expires_at?;
         // A command whose write may have been applied does not expire.
-        let open = self.done > 0 || (self.sent == Sent::Unanswered && !self.provider().reads());
+        let open =
+            self.written.calls > 0 || (self.written.sent == Sent::Unanswered && !self.provider().reads());
         (!open && self.caller.clock.now() >= expires_at).then(|| {
             let detail = "its time had passed before the first call; publish it again with a later expiresAt";
             Failure::new(Reason::Expired, detail).at("/expiresAt")
@@ -302,7 +286,7 @@ impl Attempts<'_> {
             Err(After::End(failure)) => return Some(Next::End(Outcome::Failure(failure))),
         };
         let unchanged = self.caller.calls.skip_unchanged
-            && !self.sent.maybe_applied()
+            && !self.written.sent.maybe_applied()
             && self.provider().compare(self.command, &user) == Comparison::Matches;
         if unchanged {
             return Some(Next::End(Outcome::Success {
@@ -310,7 +294,7 @@ impl Attempts<'_> {
                 version: self.provider().version(&user),
             }));
         }
-        self.before.get_or_insert_with(|| user.clone());
+        self.written.before.get_or_insert_with(|| user.clone());
         Some(Next::Step(Step::Write(Some(user))))
     }
 
@@ -327,7 +311,7 @@ impl Attempts<'_> {
                 Some(Ok(user))
             }
             Err(error) => {
-                let error = self.at_no_charge(error);
+                let error = self.uncharged.count(error);
                 Some(Err(self.after_failure(permit, Call::Read, error, start).await?))
             }
         }
@@ -336,7 +320,7 @@ impl Attempts<'_> {
     async fn write(&mut self, permit: Permit, current: Option<&User>) -> Option<Next> {
         self.first_attempt_at.get_or_insert(self.caller.clock.now());
         let start = Instant::now();
-        let call = match self.done {
+        let call = match self.written.calls {
             0 => self.provider().update(self.command, current),
             done => self.provider().update_further(self.command, current, done),
         };
@@ -346,15 +330,15 @@ impl Attempts<'_> {
             Ok(updated) => {
                 self.log_call("write", Ok(()), start, Duration::ZERO);
                 permit.report(&self.command.user_id, Call::Write, Ok(()), &mut self.trouble);
-                self.done += 1;
-                if self.done < self.provider().calls_of_write(self.command) {
+                self.written.calls += 1;
+                if self.written.calls < self.provider().calls_of_write(self.command) {
                     return Some(self.go_on(current));
                 }
-                self.attempts += 1;
+                self.charges.settle();
                 self.codes = updated.codes;
                 return Some(self.after_success(updated.ignored, updated.version, current));
             }
-            Err(error) => self.at_no_charge(error),
+            Err(error) => self.uncharged.count(error),
         };
         let fault = error.fault;
         if fault == Fault::ReadFirst {
@@ -363,11 +347,11 @@ impl Attempts<'_> {
             return Some(self.after_write(state::Write::Unfit, None));
         }
         let ended = Instant::now();
-        self.sent = self.sent.after(fault);
+        self.written.sent = self.written.sent.after(fault);
         let after = self.after_failure(permit, Call::Write, error, start).await?;
         let doubtful = Sent::Nothing.after(fault).maybe_applied();
         if doubtful {
-            self.written_at = ended;
+            self.written.at = ended;
         }
         Some(match after {
             After::Again => {
@@ -383,7 +367,10 @@ impl Attempts<'_> {
     }
 
     fn after_write(&self, write: state::Write, failure: Option<Failure>) -> Next {
-        self.next(state::after_write(self.sent, write, self.facts()), failure)
+        self.next(
+            state::after_write(self.written.sent, write, self.facts()),
+            failure,
+        )
     }
 
     fn next(&self, action: Action, failure: Option<Failure>) -> Next {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Attempts, Permit, Spent};
+use super::{Attempts, Permit};
 use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
-use crate::policy::health::{Call, Judgement, Streak, Trouble};
+use crate::policy::health::{Call, Judgement, Trouble};
 use crate::provider::{ProviderError, TokenState};
 use crate::worker::received::class;
 use crate::worker::shutdown::unless_cancelled;
@@ -16,17 +16,6 @@ use crate::worker::waits::Wait;
 /// Added to the detail where no other user could be tried.
 const NOBODY_ELSE: &str = "; no other user could be tried meanwhile, so it is not known whether the provider failed \
                            for this user alone: check that other users' calls pass before sending the command again";
-
-/// Uncounted calls of a command that the provider did not process (408, 423).
-const NOT_TAKEN_UP_MAX: u32 = 1;
-
-/// Uncounted calls of a command on connections that were closed before the request was processed. Servers close a
-/// connection after a thousand or more requests, so more than a few for one command show that something is wrong.
-const UNPROCESSED_MAX: u32 = 5;
-
-/// Uncounted writes of a command that did not fit the user, which was then read again. Another client may change the
-/// user in between; if it happens more often, the provider accepts no write of this form.
-const UNFIT_MAX: u32 = 5;
 
 /// Added to the detail where a user has a limit of its own.
 const LIMITED: &str = "; it kept throttling this user while others passed: send the command again when the user's \
@@ -124,7 +113,7 @@ impl Attempts<'_> {
         }
         let user = &self.command.user_id;
         let judgement = permit.report(user, call, Err(&error), &mut self.trouble);
-        self.failures += 1;
+        self.charges.failed();
         let late = self.may_come_late(call, fault);
         let delay = match judgement {
             Judgement::Spent { .. } | Judgement::SetAside => self.backoff.next(&mut self.rng),
@@ -153,11 +142,11 @@ impl Attempts<'_> {
         let fault = error.fault;
         match (fault, judgement) {
             (Fault::Command(reason), _) => {
-                self.attempts += 1;
+                self.charges.settle();
                 Some(After::End(error.into_failure(reason)))
             }
             (_, Judgement::RefusedAlone) => {
-                self.attempts += 1;
+                self.charges.settle();
                 let reason = match fault {
                     Fault::Configuration => Reason::Rejected,
                     _ => Reason::Forbidden,
@@ -170,7 +159,8 @@ impl Attempts<'_> {
                 Some(After::Again)
             }
             (_, Judgement::Spent { streak }) => {
-                self.spend(streak, took);
+                self.take_back();
+                self.charges.spend(streak, took, &self.caller.retry);
                 if self.is_exhausted() {
                     return Some(exhausted(error, ""));
                 }
@@ -180,14 +170,13 @@ impl Attempts<'_> {
                 Some(After::Again)
             }
             (_, Judgement::Charged) => {
-                self.charged = true;
-                self.attempts = self.failures.min(self.caller.retry.attempts);
+                self.charges.charge_all(&self.caller.retry);
                 Some(match self.is_exhausted() {
                     true => exhausted(error, NOBODY_ELSE),
                     false => After::Again,
                 })
             }
-            (_, Judgement::Limited) if self.elapsed + delay > self.caller.retry.elapsed_max => {
+            (_, Judgement::Limited) if !self.charges.has_time_for(delay, &self.caller.retry) => {
                 Some(exhausted(error, LIMITED))
             }
             (_, Judgement::SetAside | Judgement::Limited) => {
@@ -196,25 +185,6 @@ impl Attempts<'_> {
             }
             // The gate stays closed until calls may resume.
             (_, Judgement::Plain | Judgement::Excused) => Some(After::Again),
-        }
-    }
-
-    /// A call that was not processed is repeated without counting as an attempt, up to a limit. Beyond the limit it
-    /// counts as the provider's failure.
-    pub(super) fn at_no_charge(&mut self, error: ProviderError) -> ProviderError {
-        let (count, max, otherwise) = match error.fault {
-            Fault::Again => (&mut self.not_taken_up, NOT_TAKEN_UP_MAX, Fault::Broken),
-            Fault::Unprocessed => (&mut self.unprocessed, UNPROCESSED_MAX, Fault::Unreachable),
-            Fault::ReadFirst => (&mut self.unfit, UNFIT_MAX, Fault::Broken),
-            _ => return error,
-        };
-        *count += 1;
-        match *count > max {
-            true => ProviderError {
-                fault: otherwise,
-                ..error
-            },
-            false => error,
         }
     }
 
@@ -228,8 +198,7 @@ impl Attempts<'_> {
     }
 
     fn is_exhausted(&self) -> bool {
-        let retry = &self.caller.retry;
-        self.attempts >= retry.attempts || self.elapsed >= retry.elapsed_max
+        self.charges.is_exhausted(&self.caller.retry)
     }
 
     /// The provider's Retry-After or the next delay of the backoff, whichever is longer.
@@ -241,33 +210,13 @@ impl Attempts<'_> {
         self.backoff.whole().max(said.unwrap_or_default())
     }
 
-    /// Counts an attempt. `take_back` undoes it if the streak turns out to be an outage.
-    fn spend(&mut self, streak: Option<Streak>, took: Duration) {
-        self.take_back();
-        if let Some(streak) = streak
-            && self.spent.is_none_or(|spent| spent.streak != streak)
-        {
-            self.spent = Some(Spent {
-                streak,
-                attempts: self.attempts,
-                elapsed: self.elapsed,
-            });
-        }
-        // A read after the last attempt is not counted.
-        self.attempts = (self.attempts + 1).min(self.caller.retry.attempts);
-        self.elapsed += took;
-    }
-
     /// Undoes attempts that were counted before their failures turned out to be an outage.
     pub(super) fn take_back(&mut self) {
-        if let Some(before) = self.spent.take_if(|spent| self.caller.gate.excused(spent.streak)) {
-            self.attempts = before.attempts;
-            self.elapsed = before.elapsed;
-        }
+        self.charges.take_back(|streak| self.caller.gate.excused(streak));
     }
 
     async fn wait(&mut self, delay: Duration) -> Option<()> {
-        self.elapsed += delay;
+        self.charges.wait(delay);
         let slept = self.unless_cancelled(sleep(delay));
         self.caller.waits.during(Wait::Retry, slept).await
     }
@@ -319,7 +268,7 @@ impl Attempts<'_> {
             user.id = self.command.user_id.as_str(),
             batch.id = self.command.batch_id.as_ref().map(|batch| batch.as_str()),
             call.kind = kind,
-            call.attempt = self.attempts + 1,
+            call.attempt = self.charges.attempts() + 1,
             call.answer = error.map_or("ok", |error| label(error.fault)),
             provider.status = error.and_then(|error| error.status),
             call.took_ms = millis(start.elapsed()),

@@ -21,22 +21,23 @@ impl Attempts<'_> {
             Err(After::Exhausted(failure)) => return self.looked_in_vain(otherwise, failure).await,
             Err(After::End(failure)) => return Some(self.unread(failure)),
         };
-        let untouched = (self.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
+        let untouched =
+            (self.written.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
         let shows = match self.provider().compare(self.command, &user) {
             // If the user was not touched, a field that can't be read has not changed either.
             Comparison::Unreadable if untouched => Comparison::Differs,
             shows => shows,
         };
-        let readable_at = self.written_at + self.caller.calls.read_lag;
+        let readable_at = self.written.at + self.caller.calls.read_lag;
         let look = Look {
             shows,
             untouched,
             lags: start < readable_at,
             failed: otherwise.is_some(),
         };
-        Some(match state::after_look(self.sent, look, self.facts()) {
+        Some(match state::after_look(self.written.sent, look, self.facts()) {
             AfterLook::Succeed => Next::End(Outcome::Success {
-                changed: self.sent.by_this_delivery() && !untouched,
+                changed: self.written.sent.by_this_delivery() && !untouched,
                 version: self.provider().version(&user),
             }),
             AfterLook::LookAgain => {
@@ -46,7 +47,7 @@ impl Attempts<'_> {
                 Next::Step(Step::ReadBack { otherwise })
             }
             AfterLook::Write => {
-                self.before = Some(user.clone());
+                self.written.before = Some(user.clone());
                 Next::Step(Step::Write(Some(user)))
             }
             AfterLook::Fail => self.next(Action::Fail, otherwise),
@@ -60,11 +61,11 @@ impl Attempts<'_> {
         otherwise: Option<Failure>,
         failure: Failure,
     ) -> Option<Next> {
-        self.looks += 1;
-        if !self.sent.maybe_applied() || self.looks >= LOOKS_MAX {
+        self.written.failed_reads += 1;
+        if !self.written.sent.maybe_applied() || self.written.failed_reads >= LOOKS_MAX {
             return Some(self.unread(otherwise.unwrap_or(failure)));
         }
-        if self.looks == 1 {
+        if self.written.failed_reads == 1 {
             // The delays of the attempts don't apply: a few reads in short succession are enough.
             self.backoff.reset();
         }
@@ -77,14 +78,14 @@ impl Attempts<'_> {
     /// No read of the user succeeded. If a write may have been applied and sending it again could do harm, the outcome
     /// is unknown.
     pub(super) fn unread(&self, failure: Failure) -> Next {
-        self.next(state::unread(self.sent, self.facts()), Some(failure))
+        self.next(state::unread(self.written.sent, self.facts()), Some(failure))
     }
 
     /// The first calls of a write were applied, so a failure of the next one does not mean that nothing was applied.
     pub(super) fn go_on(&mut self, current: Option<&User>) -> Next {
         let changed = !current.is_some_and(|user| self.is_as_asked(user));
         let sent = if changed { Sent::Answered } else { Sent::Earlier };
-        (self.sent, self.written_at) = (self.sent.max(sent), Instant::now());
+        (self.written.sent, self.written.at) = (self.written.sent.max(sent), Instant::now());
         Next::Step(Step::Write(current.cloned()))
     }
 
@@ -102,7 +103,8 @@ impl Attempts<'_> {
         let Some(pointer) = ignored else {
             return Next::End(Outcome::Success {
                 // A user that was found as asked may be the work of this command's own earlier attempt.
-                changed: self.sent.by_this_delivery() || !current.is_some_and(|user| self.is_as_asked(user)),
+                changed: self.written.sent.by_this_delivery()
+                    || !current.is_some_and(|user| self.is_as_asked(user)),
                 version,
             });
         };
@@ -118,8 +120,8 @@ impl Attempts<'_> {
                 version,
             });
         }
-        self.sent = self.sent.max(Sent::Answered);
-        self.written_at = Instant::now();
+        self.written.sent = self.written.sent.max(Sent::Answered);
+        self.written.at = Instant::now();
         let failure = Failure::new(
             Reason::Rejected,
             "the provider answered with a success, but its user lacks the requested change: it does not store the \
