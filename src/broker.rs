@@ -4,6 +4,7 @@
 //! process; one conformance suite runs against both.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +17,6 @@ pub mod config;
 pub mod headers;
 mod held;
 mod in_flight;
-mod listener_status;
 pub mod memory;
 pub mod properties;
 pub mod topology;
@@ -24,7 +24,6 @@ pub mod x_death;
 
 pub use config::Config;
 pub use headers::Added;
-pub use listener_status::{ListenerStatus, Ready};
 pub use properties::{Header, Properties};
 pub use topology::Topology;
 pub use x_death::XDeath;
@@ -253,6 +252,31 @@ pub trait Listener: Send {
     fn follow(&mut self, wanted: Option<Extent>);
 
     fn status(&self) -> ListenerStatus;
+}
+
+/// What a listener knows of the broker besides its messages, as of a few seconds ago.
+#[derive(Clone)]
+pub struct ListenerStatus {
+    /// The connection that receives notices.
+    pub link: watch::Receiver<Link>,
+    /// Why the outcome log can't be read, in the broker's words.
+    pub log_trouble: watch::Receiver<Option<String>>,
+    /// How many messages are in `user.unroutable`. `None`: not known, or no such queue.
+    pub unroutable: watch::Receiver<Option<u64>>,
+    pub ready: Ready,
+}
+
+/// How many commands of each partition are ready to be delivered. If there are fewer numbers than partitions, the rest
+/// are not known.
+pub type Ready = Arc<dyn Fn() -> Vec<u64> + Send + Sync>;
+
+impl fmt::Debug for ListenerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerStatus")
+            .field("link", &self.link)
+            .field("log_trouble", &self.log_trouble)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Publishes, and returns when the broker has confirmed the message.

@@ -17,7 +17,6 @@ mod depths;
 mod epoch;
 mod error;
 mod first_connection;
-mod greeting;
 mod inbox;
 mod lease_claim;
 mod lease_watchdog;
@@ -27,7 +26,6 @@ mod look;
 mod publisher;
 mod publishing;
 mod received;
-mod refused;
 mod repartition;
 mod supervisor;
 mod survey;
@@ -37,10 +35,9 @@ mod watch;
 
 pub use declare::{ObjectState, PARTITIONS, Plan, PlannedObject, declare, plan};
 pub use error::{ConnectError, TopologyError};
-pub use greeting::Greeting;
 pub use look::{Looked, look};
 pub use repartition::{Repartitioned, repartition};
-pub use survey::{Server, Surveyed, survey};
+pub use survey::{Greeting, Server, Surveyed, survey};
 
 /// What to do when the broker is unreachable at the start. Later, it is always waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 mod barrier;
 mod holders;
-mod ignored;
 mod log;
 
 use std::sync::atomic::AtomicU64;
@@ -14,13 +13,14 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use self::holders::Holders;
-use self::ignored::Ignored;
 use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
 use crate::broker::{Delivery, Link, ListenerStatus, Message, Partition, Properties, Publisher, Ready};
-use crate::clock::Clock;
+use crate::clock::{Clock, OnceAMinute};
+use crate::contract::notice::Unusable;
 use crate::contract::{Notice, ProviderName, WorkerId};
+use crate::metrics;
 use crate::policy::balance::Balance;
 
 /// The holder of this partition's lease publishes for the whole fleet.
@@ -327,4 +327,21 @@ fn is_news(before: &Notice, now: &Notice) -> bool {
         || before.pace.slowdowns != now.pace.slowdowns
         || pause(before) != pause(now)
         || longer
+}
+
+/// Notices that no worker would send: counted, and logged at most once a minute.
+#[derive(Default)]
+struct Ignored(OnceAMinute);
+
+impl Ignored {
+    fn count(&mut self, why: Unusable, now: Instant) {
+        metrics::notice_ignored(why.as_str());
+        if let Some(ignored) = self.0.count(now) {
+            tracing::warn!(
+                notices.ignored = ignored,
+                notice.fault = why.as_str(),
+                "fleet: ignored notices that no worker would send; check who may write to the usher.fleet exchange"
+            );
+        }
+    }
 }

@@ -23,10 +23,10 @@ use super::connection;
 use super::error::ConnectError;
 use super::first_connection::FirstConnection;
 use super::publishing::Publishing;
-use super::refused::Refused;
 use super::supervisor::Supervisor;
 use crate::broker::in_flight::InFlight;
 use crate::broker::{Config, Link, Message, PublishError, Publisher};
+use crate::clock::OnceAMinute;
 
 /// RabbitMQ's default.
 const FRAME_MAX: usize = 128 * 1024;
@@ -262,4 +262,22 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<PublisherCo
     channel
         .basic_publish(exchange, key, options, &message.body, properties)
         .await
+}
+
+/// Messages that the broker refused, logged at most once a minute: they are published again until it takes them.
+#[derive(Default)]
+struct Refused(Mutex<OnceAMinute>);
+
+impl Refused {
+    fn count(&self, exchange: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = seen.count(Instant::now()) {
+            tracing::warn!(
+                exchange,
+                messages.refused = refused,
+                "the broker refuses messages, which are published again until it takes them; check whether a queue \
+                 behind this exchange is full and rejects messages (a length limit with reject-publish)"
+            );
+        }
+    }
 }
