@@ -14,6 +14,9 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 /// The most workers that are remembered.
 const FLEET_MAX: usize = 1000;
 
+/// Silent workers are forgotten no more often than this, so that a notice costs as much however many are remembered.
+const FORGETS_EVERY: Duration = Duration::from_secs(1);
+
 /// A worker that wants a lease holds one more within this time after it was offered; otherwise it wants none. Its
 /// notice alone is no proof.
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
@@ -27,6 +30,7 @@ pub struct Balance {
     me: WorkerId,
     partitions: usize,
     others: BTreeMap<WorkerId, Other>,
+    forgot_at: Option<Instant>,
     offer: Option<Offer>,
     /// Offers in a row that no worker took.
     untaken: u32,
@@ -56,6 +60,7 @@ impl Balance {
             me,
             partitions: partitions.into(),
             others: BTreeMap::new(),
+            forgot_at: None,
             offer: None,
             untaken: 0,
             quiet_until: None,
@@ -69,8 +74,7 @@ impl Balance {
         let before = self.others.get(worker);
         let takes_none = before.is_some_and(|before| before.takes_none && before.leases == leases);
         if before.is_none() {
-            self.others
-                .retain(|_, other| now.duration_since(other.noticed_at) < SILENT_FOR);
+            self.forget_the_silent(now);
             if self.others.len() >= FLEET_MAX {
                 return;
             }
@@ -82,6 +86,18 @@ impl Balance {
             noticed_at: now,
         };
         self.others.insert(worker.clone(), other);
+    }
+
+    fn forget_the_silent(&mut self, now: Instant) {
+        if self
+            .forgot_at
+            .is_some_and(|at| now.duration_since(at) < FORGETS_EVERY)
+        {
+            return;
+        }
+        self.forgot_at = Some(now);
+        self.others
+            .retain(|_, other| now.duration_since(other.noticed_at) < SILENT_FOR);
     }
 
     fn present(&self, now: Instant) -> impl Iterator<Item = (&WorkerId, &Other)> {
