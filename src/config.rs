@@ -17,7 +17,7 @@ mod variables;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema};
@@ -61,7 +61,8 @@ pub struct Config {
 
 /// `schemas/config.json`
 pub fn schema() -> Schema {
-    published::of_read::<Config>()
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(published::of_read::<Config>);
+    SCHEMA.clone()
 }
 
 /// `[provider]`
