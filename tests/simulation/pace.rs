@@ -135,10 +135,8 @@ impl Provider {
         let mut calls: Vec<_> = state.accepted.iter().chain(&state.throttled).copied().collect();
         calls.sort();
         let within = |first: usize| {
-            calls[first..]
-                .iter()
-                .take_while(|at| **at < calls[first] + SECOND)
-                .count()
+            let until = calls[first] + SECOND;
+            calls[first..].partition_point(|at| *at < until)
         };
         (0..calls.len()).map(within).max().unwrap_or(0)
     }

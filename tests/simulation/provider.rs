@@ -220,7 +220,8 @@ impl Scripted {
 
     fn version_of(&self, user: &str) -> Option<Version> {
         let state = self.lock();
-        version(&state.calls, user).filter(|_| state.versioned)
+        // Only then: all calls are counted.
+        state.versioned.then(|| version(&state.calls, user)).flatten()
     }
 
     /// What the answer shows not to be as asked.
