@@ -16,7 +16,7 @@ use self::echo::Echo;
 use crate::node::Node;
 use crate::process::{Folder, Settings};
 use crate::scene::{Scene, TOKEN};
-use crate::support::{eventually, readiness};
+use crate::support::{eventually, get, readiness};
 
 /// In every value of every command, in some spelling.
 const MARKER: &str = "zqmarker";
@@ -132,7 +132,7 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
     let worker = settings.start(&["run"]);
     let events = scene.events(usize::try_from(COUNT).unwrap() + 1).await;
     let scrape = eventually("a scrape", async || {
-        let answer = reqwest::get(format!("http://{admin}/metrics")).await.ok()?;
+        let answer = get(&format!("http://{admin}/metrics")).await?;
         answer
             .text()
             .await
@@ -265,7 +265,7 @@ async fn echoed_values_do_not_leak(kind: Kind) {
     let mut said = vec![("usher check", format!("{checked:?}"))];
     for page in ["metrics", "readyz"] {
         let answer = eventually(page, async || {
-            let answer = reqwest::get(format!("http://{admin}/{page}")).await.ok()?;
+            let answer = get(&format!("http://{admin}/{page}")).await?;
             answer.text().await.ok()
         });
         said.push((page, answer.await));
@@ -349,13 +349,7 @@ async fn readiness_tells_an_outage_from_work() {
         .await;
     };
     becomes((false, "outage")).await;
-    assert_eq!(
-        reqwest::get(format!("http://{admin}/livez"))
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(get(&format!("http://{admin}/livez")).await.unwrap().status(), 200);
     scene.provider.set_faults(Faults::default());
     becomes((true, "idle")).await;
     assert_eq!(scene.dead_letters(10).await.values().sum::<usize>(), 10);

@@ -8,7 +8,6 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use std::{env, fs};
 
 use reqwest::{Method, StatusCode};
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use crate::support::{eventually, log};
+use crate::support::{eventually, http, log};
 
 /// Debian's wrappers in /usr/sbin switch to another user and its cookie; these don't.
 const BIN: &str = "/usr/lib/rabbitmq/bin";
@@ -247,13 +246,8 @@ impl Node {
     }
 
     async fn api(&self, method: Method, path: &str, body: Value) -> Option<StatusCode> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .unwrap();
         let (user, password) = self.credentials.split_once(':').unwrap();
-        let request = client
+        let request = http()
             .request(method, format!("{}{path}", self.api))
             .basic_auth(user, Some(password));
         let request = if body.is_null() {

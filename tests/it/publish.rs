@@ -14,7 +14,7 @@ use crate::node::{Node, free_ports};
 use crate::outputs::mode;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
-use crate::support::eventually;
+use crate::support::{eventually, get};
 
 async fn scene(name: &str) -> Scene {
     let url = Node::shared().await.vhost(name).await;
@@ -149,7 +149,7 @@ async fn a_command_lost_to_a_deleted_binding_is_shown_as_unroutable_until_it_is_
     let gauge = async |value: &str| {
         let line = format!("usher_unroutable {value}\n");
         eventually(&line, async || {
-            let metrics = reqwest::get(format!("http://{listen}/metrics")).await.ok()?;
+            let metrics = get(&format!("http://{listen}/metrics")).await?;
             metrics.text().await.ok()?.contains(&line).then_some(())
         })
         .await;

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,9 +40,26 @@ pub async fn moment(at: Instant) {
     sleep_until(at).await;
 }
 
+/// One for all requests of the tests: a client of one's own reads the machine's certificates each time. It keeps no
+/// connection, which would end with the runtime of the test that made it.
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(10));
+        client.build().unwrap()
+    });
+    &CLIENT
+}
+
+pub async fn get(url: &str) -> Option<reqwest::Response> {
+    http().get(url).send().await.ok()
+}
+
 /// What a worker's `/readyz` says, and whether that is ready.
 pub async fn readiness(admin: SocketAddr) -> Option<(bool, Value)> {
-    let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
+    let answer = get(&format!("http://{admin}/readyz")).await?;
     let ready = answer.status().is_success();
     Some((ready, answer.json().await.ok()?))
 }
