@@ -24,7 +24,7 @@ use crate::support::eventually;
 const BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is kept out are gigabytes: 20 bodies, or what a prefetch of them would take.
-const MEMORY_KIB_MAX: u64 = 300 * 1024;
+const MEMORY_KIB_MAX: u64 = 480 * 1024;
 
 async fn send(channel: &Channel, exchange: &str, key: &str, body: &[u8], headers: FieldTable) {
     let properties = BasicProperties::default()
@@ -158,16 +158,19 @@ async fn ten_thousand_headers_are_cut_and_the_dead_letter_says_so() {
 async fn the_largest_bodies_are_released_and_become_complete_dead_letters() {
     let (scene, channel) = scene("largest-bodies").await;
     let body = vec![b' '; BODY_BYTES];
-    let mut expected = 0;
-    for (exchange, key, dead_letters) in READ {
-        let count = if exchange == COMMANDS { 20 } else { 1 };
-        for _ in 0..count {
-            send(&channel, exchange, key, &body, FieldTable::default()).await;
-        }
-        expected += dead_letters * count;
-    }
     let worker = scene.settings().start(&["run"]);
-    dead_letters_become(&scene, &channel, expected).await;
+    let mut expected = 0;
+    // A busy broker makes the worker hold a whole round; it must not hold the one before, too.
+    for _ in 0..3 {
+        for (exchange, key, dead_letters) in READ {
+            let count = if exchange == COMMANDS { 20 } else { 1 };
+            for _ in 0..count {
+                send(&channel, exchange, key, &body, FieldTable::default()).await;
+            }
+            expected += dead_letters * count;
+        }
+        dead_letters_become(&scene, &channel, expected).await;
+    }
     works(&scene, &channel, "after").await;
     assert!(
         memory_kib(&worker) < MEMORY_KIB_MAX,

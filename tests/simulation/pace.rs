@@ -15,7 +15,7 @@ use usher::provider::ProviderError;
 use usher::simulator::quota::{Quota, QuotaKind};
 use usher::worker::gate::{Gate, Settings};
 
-use crate::seeds::{number, runtime};
+use crate::seeds::{number, side_by_side};
 use crate::workers::{Workers, leases};
 use crate::world::per_second;
 
@@ -203,8 +203,9 @@ impl Case {
 
 /// Every kind of quota of so many calls, every way to say it, under seeds. The larger the quota and the fleet, the fewer
 /// seeds: they take as long.
-fn each(cases: &[(u32, usize)], run: impl AsyncFn(Case)) {
-    for &(calls, workers) in cases {
+fn each(quotas: &[(u32, usize)], run: impl AsyncFn(Case) + Sync) {
+    let mut cases = Vec::new();
+    for &(calls, workers) in quotas {
         let seeds = match (number("USHER_TEST_SEED"), number("USHER_TEST_SEEDS")) {
             (Some(seed), _) => seed..seed + 1,
             (None, Some(seeds)) => 0..seeds.min(50),
@@ -212,23 +213,17 @@ fn each(cases: &[(u32, usize)], run: impl AsyncFn(Case)) {
         };
         for seed in seeds {
             for kind in kinds(calls) {
-                for says in [Says::Seconds, Says::Nothing] {
-                    let case = Case {
-                        calls,
-                        workers,
-                        kind,
-                        says,
-                        seed,
-                    };
-                    let what = std::panic::AssertUnwindSafe(|| runtime().block_on(run(case)));
-                    if let Err(panic) = std::panic::catch_unwind(what) {
-                        eprintln!("{case:?} failed");
-                        std::panic::resume_unwind(panic);
-                    }
-                }
+                cases.extend([Says::Seconds, Says::Nothing].map(|says| Case {
+                    calls,
+                    workers,
+                    kind,
+                    says,
+                    seed,
+                }));
             }
         }
     }
+    side_by_side(&cases, run);
 }
 
 async fn a_known_quota(case: Case) {

@@ -1,6 +1,8 @@
 //! Random runs: from a seed come the commands, the provider's moods and the broker's troubles.
 
+use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -28,20 +30,33 @@ pub fn number(name: &str) -> Option<u64> {
     Some(text.parse().expect(name))
 }
 
-/// Runs every seed that is asked for, so many if none is, and says which one fails. A single one tells its story.
-pub fn under_seeds(seeds: u64, run: impl AsyncFn(u64, bool) -> Vec<String>) {
+/// Runs every seed that is asked for, or this many. A single one tells its story.
+pub fn under_seeds(seeds: u64, run: impl AsyncFn(u64, bool) -> Vec<String> + Sync) {
     let alone = number("USHER_TEST_SEED");
     let seeds = match alone {
         Some(seed) => seed..seed + 1,
         None => 0..number("USHER_TEST_SEEDS").unwrap_or(seeds),
     };
-    for seed in seeds {
-        let once = AssertUnwindSafe(|| runtime().block_on(run(seed, alone.is_some())));
-        if let Err(panic) = catch_unwind(once) {
-            eprintln!("seed {seed} failed; replay it with USHER_TEST_SEED={seed}");
-            resume_unwind(panic);
+    let seeds: Vec<_> = seeds.collect();
+    side_by_side(&seeds, async |seed| drop(run(seed, alone.is_some()).await));
+}
+
+/// Runs the cases on two threads, each case with a paused clock of its own, and says which one fails.
+pub fn side_by_side<C: Copy + Debug + Sync>(cases: &[C], run: impl AsyncFn(C) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let once = AssertUnwindSafe(|| runtime().block_on(run(*case)));
+                    if let Err(panic) = catch_unwind(once) {
+                        eprintln!("{case:?} failed; a seed is replayed with USHER_TEST_SEED");
+                        resume_unwind(panic);
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]

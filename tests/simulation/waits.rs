@@ -8,7 +8,7 @@ use usher::contract::{Fault, Reason};
 
 use crate::commands::{body, command, message};
 use crate::provider::{Answer, Scripted};
-use crate::seeds::number;
+use crate::seeds::{number, side_by_side};
 use crate::world::{World, outcomes};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,8 +31,8 @@ fn assert_in_order(world: &World) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_day_of_outage_costs_few_calls_and_no_attempt() {
+#[test]
+fn a_day_of_outage_costs_few_calls_and_no_attempt() {
     let outages = [
         Answer::Fail(Fault::Broken),
         Answer::Fail(Fault::Unreachable),
@@ -41,7 +41,7 @@ async fn a_day_of_outage_costs_few_calls_and_no_attempt() {
         throttled(Some(Duration::from_secs(1))),
     ];
     let commands = number("USHER_TEST_COMMANDS").unwrap_or(2000);
-    for outage in outages {
+    side_by_side(&outages, async |outage| {
         let provider = Scripted::always(outage);
         let world = World::new(provider.clone());
         for n in 0..commands {
@@ -66,7 +66,7 @@ async fn a_day_of_outage_costs_few_calls_and_no_attempt() {
         );
         assert_eq!(outcomes.len() as u64, commands);
         assert_in_order(&world);
-    }
+    });
 }
 
 #[tokio::test(start_paused = true)]

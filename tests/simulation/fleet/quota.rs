@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::commands::{PROVIDER, command};
 use crate::provider::{Answer, Call, Scripted};
+use crate::seeds::side_by_side;
 use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,12 +62,12 @@ fn keeps_and_uses(rate: u32, calls: &[Call], end: Instant) {
     assert!(busiest <= most, "{busiest} calls in a second");
 }
 
-#[tokio::test(start_paused = true)]
-async fn all_workers_together_keep_the_quota() {
-    for rate in [50, 200, 1000] {
+#[test]
+fn all_workers_together_keep_the_quota() {
+    side_by_side(&[1000, 200, 50], async |rate| {
         let calls = calls_under_load(rate).await;
         keeps_and_uses(rate, &calls, Instant::now());
-    }
+    });
 }
 
 /// Which partition each user's commands are in.
