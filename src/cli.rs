@@ -58,7 +58,8 @@ enum Verb {
     Topology(topology::Verb),
     /// Report problems of configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
-    /// Resume a worker that paused over too many dead letters, or because the provider asked it to wait
+    /// Resume a worker that paused: over too many dead letters, an outage, refused credentials, or a wait that the provider
+    /// asked for
     Resume,
     /// Explain how something is interpreted, and why
     Explain(explain::Args),
@@ -148,6 +149,14 @@ fn print(text: &str) -> anyhow::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| files::not_written("stdout", &error)),
+    }
+}
+
+/// Such as `1 command` and `2 commands`.
+fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 

@@ -126,7 +126,8 @@ impl Publishing<'_> {
             ended = self.route.count_unroutable().await.and(ended);
         }
         let published = sending.published;
-        super::say(&format!("usher: {published} commands published and confirmed"));
+        let commands = super::counted(published, "command");
+        super::say(&format!("usher: {commands} published and confirmed"));
         ended
     }
 

@@ -46,11 +46,13 @@ fn describe(provider: &str, changed: Repartitioned) -> String {
     let Repartitioned { from, to, unroutable } = changed;
     let meanwhile = match unroutable {
         0 => "no command was published meanwhile".to_owned(),
+        1 => format!("1 command was published meanwhile and is in {UNROUTABLE}: publish it again"),
         count => format!(
             "{count} commands were published meanwhile and are in {UNROUTABLE}: publish them again, in order"
         ),
     };
-    format!("usher: {provider} had {from} partitions and has {to}; {meanwhile}")
+    let before = super::counted(from.into(), "partition");
+    format!("usher: {provider} had {before} and has {to}; {meanwhile}")
 }
 
 /// One line per object.

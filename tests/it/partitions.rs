@@ -333,6 +333,6 @@ async fn the_worker_refuses_another_number_and_says_what_to_run() {
     place.drain(1).await;
     let (code, printed, said) = run(2, &declare).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("had 1 partitions and has 2"), "{said}");
+    assert!(said.contains("had 1 partition and has 2"), "{said}");
     assert!(printed.contains("user.update.sivo.1"), "{printed}");
 }
