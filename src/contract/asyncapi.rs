@@ -1,4 +1,4 @@
-//! The AsyncAPI document: every exchange that others publish to or read from, as the worker sees it.
+//! The AsyncAPI document: every exchange that others publish to or read from, from the worker's point of view.
 //!
 //! Plain data; the payloads are the generated schemas.
 
@@ -37,8 +37,8 @@ fn channels() -> Value {
     let outcome = |event_type: EventType| {
         let word = event_type.routing_word();
         let description = format!(
-            "Each event of this type. The queue user.outcomes.log, a stream, keeps all events for a time; bind a queue \
-             of your own to user.update.{word}.* for those of every provider."
+            "Every event of this type. The stream user.outcomes.log keeps all events for a limited time; to receive \
+             those of every provider, bind your own queue to user.update.{word}.*."
         );
         channel(
             "user.outcomes",
@@ -50,7 +50,7 @@ fn channels() -> Value {
     let lifecycle = |kind: LifecycleKind| {
         let topic = kind.topic();
         let description =
-            "Once for the whole fleet and each change. The queue user.outcomes.log keeps it, too.";
+            "Published once per change for the whole fleet. The stream user.outcomes.log keeps it as well.";
         channel(
             "user.outcomes",
             &format!("{topic}.{{provider}}"),
@@ -79,7 +79,7 @@ fn channels() -> Value {
         "deadLetters": channel(
             "user.dead-letters",
             "{provider}.{reason}",
-            "Commands that failed, as they were received. The queue user.dead-letters keeps them all.",
+            "Commands that failed, unchanged. The queue user.dead-letters keeps all of them.",
             &["deadLetter"],
         ),
     })
@@ -123,7 +123,7 @@ fn parameters() -> [(&'static str, Value); 3] {
         ),
         (
             "userId",
-            json!({ "description": "The provider's own id of the user, as in the command. It may hold dots." }),
+            json!({ "description": "The provider's own id of the user, as in the command. It may contain dots." }),
         ),
         (
             "reason",
@@ -152,8 +152,8 @@ fn operations() -> Value {
         "receiveCommand": receives("commands"),
         "receiveBulkCommand": receives("bulkCommands"),
         "sendStarted": sends("started", "The command is about to run."),
-        "sendSucceeded": sends("succeeded", "The user is as asked."),
-        "sendFailed": sends("failed", "The command failed. The broker has its dead letter already."),
+        "sendSucceeded": sends("succeeded", "The user matches the command."),
+        "sendFailed": sends("failed", "The command failed. Its dead letter was confirmed before."),
         "sendPaused": sends("paused", "Calls to the provider are paused for longer than a moment."),
         "sendResumed": sends("resumed", "Calls have resumed."),
         "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and how to fix it."),
@@ -191,7 +191,7 @@ fn messages() -> Value {
             "name": "UpdateUser",
             "contentType": "application/json",
             "summary": "AMQP properties: message_id is the command's id and delivery_mode 2. No priority: it would \
-                        reorder a user's commands. Codes that a command asks for are sent only to its reply_to.",
+                        reorder a user's commands. Codes that a command requests are sent only to its reply_to.",
             "headers": traceparent(),
             "payload": reference("components/schemas/UpdateUser"),
         },
@@ -202,7 +202,7 @@ fn messages() -> Value {
         lifecycle_message(LifecycleKind::Resumed): lifecycle(LifecycleKind::Resumed),
         "deadLetter": {
             "name": "DeadLetter",
-            "summary": "Body and properties as they were received, so the body may be anything; the headers are added.",
+            "summary": "Body and properties are those received, so the body may be anything. The headers are added.",
             "headers": reference("components/schemas/DeadLetterHeaders"),
             "payload": {},
         },
@@ -240,7 +240,7 @@ fn traceparent() -> Value {
     } })
 }
 
-/// The headers that are added to the command's own.
+/// The headers that are added to those of the command.
 fn dead_letter_headers() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let moment =
@@ -250,17 +250,17 @@ fn dead_letter_headers() -> Value {
         "type": "object",
         "properties": {
             dead_letter::REASON: { "type": "string", "enum": Reason::ALL.map(Reason::as_str) },
-            dead_letter::DETAIL: text("What is wrong and how to fix it. Never a value of the command."),
+            dead_letter::DETAIL: text("What is wrong and how to fix it. It contains no value of the command."),
             dead_letter::STATUS: count("The provider's HTTP status."),
             dead_letter::CODE: text("The provider's own code."),
             dead_letter::ATTEMPTS: count("Calls that count as attempts."),
-            dead_letter::FIRST_ATTEMPT_AT: moment("Absent where no call was made."),
+            dead_letter::FIRST_ATTEMPT_AT: moment("Absent if no call was made."),
             dead_letter::DEAD_AT: moment("When the command ended."),
-            dead_letter::EXCHANGE: text("Where the command was published."),
-            dead_letter::ROUTING_KEY: text("Under which routing key."),
-            dead_letter::REDRIVES: count("How often the command was redriven."),
+            dead_letter::EXCHANGE: text("The exchange to which the command was published."),
+            dead_letter::ROUTING_KEY: text("The routing key with which it was published."),
+            dead_letter::REDRIVES: count("How many times the command was redriven."),
             dead_letter::VERSION: text("The version of usher that wrote the dead letter."),
-            dead_letter::HEADERS_CUT: text("How many of the command's own headers did not fit, and their names."),
+            dead_letter::HEADERS_CUT: text("How many of the command's headers did not fit, and their names."),
         },
         "required": [
             dead_letter::REASON, dead_letter::DETAIL, dead_letter::ATTEMPTS, dead_letter::DEAD_AT,

@@ -1,7 +1,7 @@
-//! Strings that were checked when they were read.
+//! Strings that are validated when they are deserialized.
 //!
-//! Each type states its rule once, as a check, a JSON Schema and the text of the
-//! refusal. Types that hold a user's data print as `<redacted>`.
+//! Each type states its rule once: as a check, a JSON Schema and an error message. Types that contain user data print
+//! as `<redacted>`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-/// Parses a string into a `T`. The error says what was expected, and that a string is needed
-/// where another type was sent; it never quotes the input.
+/// Parses a string into a `T`. The error says what was expected and, for another JSON type, that a string is required;
+/// it never quotes the input.
 struct StringVisitor<T> {
     expected: &'static str,
     parse: fn(&str) -> Option<T>,
@@ -49,7 +49,7 @@ macro_rules! checked_string {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// What a string must be to become one of these.
+            /// The rule, as error messages state it.
             pub const EXPECTED: &'static str = $expected;
 
             pub fn parse(text: &str) -> Option<Self> {
@@ -93,7 +93,7 @@ macro_rules! checked_string {
 }
 
 impl Version {
-    /// In a command, this stands for the version of its user's last success.
+    /// In a command, means the version that the user's last success reported.
     pub const PREVIOUS: &'static str = "previous";
 
     pub fn is_previous(&self) -> bool {
@@ -101,7 +101,7 @@ impl Version {
     }
 }
 
-/// Identifiers that may be logged and passed on: they hold no user's data.
+/// Identifiers that may be logged and passed on: they contain no user data.
 macro_rules! public {
     ($($name:ident),*) => { $(
         impl fmt::Display for $name {
@@ -124,7 +124,7 @@ macro_rules! public {
     )* };
 }
 
-/// A user's data: prints as `<redacted>`, and can't be serialized by accident.
+/// User data: prints as `<redacted>`, and can't be serialized by accident.
 macro_rules! personal {
     ($($name:ident),*) => { $(
         impl fmt::Debug for $name {
@@ -184,8 +184,8 @@ checked_string!(
 );
 
 checked_string!(
-    /// A text of which only its presence is checked. The body's size bounds it.
-    Filled,
+    /// A text that only has to be present. The body's size bounds it.
+    NonEmpty,
     expected: "1 or more characters (an empty string does not clear a field)",
     check: |text| !text.is_empty(),
     schema: { "type": "string", "minLength": 1 }
@@ -228,7 +228,7 @@ checked_string!(
 );
 
 public!(ProviderName, UserId, BatchId, Version);
-personal!(Text, Filled, Email, Phone, Locale);
+personal!(Text, NonEmpty, Email, Phone, Locale);
 
 /// A password, a hash or a code: never printed, and wiped from memory on drop.
 #[derive(Clone)]
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_ids_that_mean_another_path_are_refused() {
+    fn user_ids_that_are_dot_segments_are_refused() {
         for bad in ["", ".", "..", "a\nb", &"x".repeat(201)] {
             assert!(UserId::parse(bad).is_none(), "{bad:?}");
         }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn phones_are_e164() {
+    fn phone_numbers_must_be_e164() {
         for bad in ["", "+", "61412345678", "+0123", "+1 23", "+1234567890123456"] {
             assert!(Phone::parse(bad).is_none(), "{bad:?}");
         }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn emails_have_no_display_name() {
+    fn emails_with_a_display_name_are_refused() {
         for bad in ["", "a", "a@", "Alex <alex@example.com>", "alex@[127.0.0.1]"] {
             assert!(Email::parse(bad).is_none(), "{bad:?}");
         }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn locales_are_language_tags() {
+    fn locales_must_be_language_tags() {
         for bad in ["", "e", "en_US", "en-", "-en", "1a"] {
             assert!(Locale::parse(bad).is_none(), "{bad:?}");
         }

@@ -54,9 +54,9 @@ pub struct UpdateUser {
     /// What to set (a value) and what to clear (null).
     #[serde(deserialize_with = "object")]
     pub update: Update,
-    /// The version that the user must still have. Sivo requires it; SCIM takes it (`meta.version`), and so does the kind
-    /// rest where a header is configured for it; providers without version checks refuse it. `previous` means the
-    /// `version` of the user's last USER_UPDATE_SUCCESS; where none is known, the command fails (`version_conflict`).
+    /// The version that the user must still have. Sivo requires it; SCIM accepts it (`meta.version`), and so does the
+    /// kind rest if a header is configured for it; providers without version checks refuse it. `previous` means the
+    /// `version` of the user's last USER_UPDATE_SUCCESS; if none is known, the command fails (`version_conflict`).
     #[serde(default)]
     pub expected_version: Option<Version>,
     /// Groups the commands of one migration.
@@ -66,13 +66,13 @@ pub struct UpdateUser {
     #[serde(default, deserialize_with = "timestamp")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub issued_at: Option<Timestamp>,
-    /// After this time the command is not started.
+    /// The command is not started after this time.
     #[serde(default, deserialize_with = "timestamp")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires_at: Option<Timestamp>,
 }
 
-/// What to do with one field. A field that the command leaves out is not changed.
+/// What to do with one field. A field that the command omits is not changed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Change<T> {
     Set(T),
@@ -98,7 +98,7 @@ impl<T> Change<T> {
     }
 }
 
-/// The fields to change: those that all providers share, and, under a provider kind's name, its own.
+/// The fields to change: those shared by all provider kinds and, under the name of a kind, those of that kind.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("minProperties" = 1))]
@@ -223,7 +223,7 @@ impl Update {
             .filter_map(|field| self.shared(field).map(|value| (field, value)))
     }
 
-    /// Names of everything the command changes, for events. Never a value.
+    /// The names of everything that the command changes, for events; never a value.
     pub fn field_names(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.shared_changes().map(|(field, _)| field.name()).collect();
         names.extend(self.zitadel.iter().flat_map(ZitadelUpdate::field_names));
@@ -233,7 +233,7 @@ impl Update {
         names
     }
 
-    /// The blocks that it has, by their names: each is for the providers of one kind.
+    /// The names of its blocks. Each block is for providers of one kind.
     pub fn blocks(&self) -> impl Iterator<Item = &'static str> {
         [
             ("zitadel", self.zitadel.is_some()),
@@ -245,7 +245,7 @@ impl Update {
         .filter_map(|(name, present)| present.then_some(name))
     }
 
-    /// Whether it changes only fields that all providers share.
+    /// Whether it changes shared fields only.
     pub fn is_shared(&self) -> bool {
         self.blocks().next().is_none()
     }
@@ -354,15 +354,15 @@ pub(super) fn parse_command_id(text: &str) -> Option<CommandId> {
 }
 
 fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    struct Moment(Timestamp);
-    impl<'de> Deserialize<'de> for Moment {
+    struct DateTime(Timestamp);
+    impl<'de> Deserialize<'de> for DateTime {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             deserialize_with(
                 deserializer,
-                "a moment in RFC 3339 form, such as 2026-11-21T10:00:00Z",
-                |text| text.parse().ok().map(Moment),
+                "a date-time in RFC 3339 form, such as 2026-11-21T10:00:00Z",
+                |text| text.parse().ok().map(DateTime),
             )
         }
     }
-    Ok(Option::<Moment>::deserialize(deserializer)?.map(|moment| moment.0))
+    Ok(Option::<DateTime>::deserialize(deserializer)?.map(|moment| moment.0))
 }

@@ -16,7 +16,7 @@ pub const ROUTING_KEY: &str = "x-usher-routing-key";
 pub const REDRIVES: &str = "x-usher-redrives";
 pub const VERSION: &str = "x-usher-version";
 
-/// The number and names of the command's own headers that were cut because they did not fit beside these.
+/// The number and names of the command's headers that were dropped because they did not fit beside these.
 pub const HEADERS_CUT: &str = "x-usher-headers-cut";
 /// The prefix of all these names.
 pub const PREFIX: &str = "x-usher-";
@@ -33,7 +33,7 @@ pub enum HeaderValue {
 pub struct DeadLetter<'a> {
     pub failure: &'a Failure,
     pub attempts: u32,
-    /// None where no call was made.
+    /// None if no call was made.
     pub first_attempt_at: Option<Timestamp>,
     pub dead_at: Timestamp,
     pub exchange: &'a str,
@@ -42,7 +42,7 @@ pub struct DeadLetter<'a> {
 }
 
 impl DeadLetter<'_> {
-    /// The headers that are added to the command's own.
+    /// The headers that are added to those of the command.
     pub fn headers(&self) -> Vec<(&'static str, HeaderValue)> {
         let text = |text: &str| HeaderValue::Text(text.to_owned());
         let mut headers = vec![

@@ -64,7 +64,7 @@ fn invalid(pointer: impl Into<String>, detail: impl Into<std::borrow::Cow<'stati
     Failure::new(Reason::Invalid, detail).at(pointer)
 }
 
-/// A body that is not JSON as a whole is refused as such, even if its beginning has another error.
+/// A body that is not JSON as a whole is reported as such, even if its beginning has another error.
 fn refusal(body: &[u8], path: &Path, error: &serde_json::Error) -> Failure {
     match error.classify() {
         Category::Data => match serde_json::from_slice::<IgnoredAny>(body) {
@@ -102,7 +102,7 @@ fn refusal_of_data(path: &Path, message: &str) -> Failure {
     invalid(pointer, detail)
 }
 
-/// Turns serde's message into how to fix it, and names the member where the path doesn't.
+/// Turns serde's message into advice, and names the member if the path doesn't.
 fn remedy(message: &str) -> (Option<String>, String) {
     if let Some(member) = quoted(message, "missing field `") {
         return (Some(member.into()), "the member is required; add it".into());
@@ -125,12 +125,13 @@ fn remedy(message: &str) -> (Option<String>, String) {
     (None, format!("{is}{send}"))
 }
 
-/// The part of serde's message that says what was expected: that text is ours. The part before it quotes the input.
+/// The part of serde's message that says what was expected. It is text of this crate; the part before it quotes the
+/// input.
 pub fn expected_of(message: &str) -> Option<&str> {
     message.rsplit_once(", expected ").map(|(_, expected)| expected)
 }
 
-/// The JSON type that was sent, where another one is expected.
+/// The JSON type that was sent instead of the expected one.
 fn sent_type(message: &str) -> Option<&'static str> {
     let sent = message.strip_prefix("invalid type: ")?;
     [
@@ -185,18 +186,18 @@ fn pointer(path: &Path) -> String {
     pointer
 }
 
-/// The identity of a delivery's command for its events, as far as it is known.
+/// Identifies a delivery's command in its events, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ident {
-    /// What its event ids derive from: the command's id, or else the AMQP `message_id`, or else the body.
+    /// The event ids derive from it: the command's id, else the AMQP `message_id`, else the body.
     pub key: Uuid,
     pub event_ids: EventIds,
-    /// The command's id, or else the AMQP `message_id`.
+    /// The command's id, else the AMQP `message_id`.
     pub command_id: Option<String>,
     pub user_id: Option<String>,
     pub batch_id: Option<BatchId>,
     pub fields: Vec<&'static str>,
-    /// How often the command was redriven.
+    /// How many times the command was redriven.
     pub redrives: u32,
 }
 
@@ -213,7 +214,7 @@ impl Ident {
         }
     }
 
-    /// The same command in another of its runs.
+    /// The same command after another number of redrives.
     pub fn at(&self, redrives: u32) -> Self {
         Self {
             event_ids: EventIds::new(&self.key, redrives),
@@ -222,7 +223,7 @@ impl Ident {
         }
     }
 
-    /// What can be read of a body that was refused.
+    /// Identifies a body that could not be decoded, from what can be read of it.
     pub fn of_refused(body: &[u8], message_id: Option<&str>, redrives: u32) -> Self {
         let json = (body.len() <= BODY_BYTES_MAX)
             .then(|| serde_json::from_slice::<Value>(without_marks(body)).ok())
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn null_clears_and_absence_leaves_alone() {
+    fn null_clears_a_field_and_absence_keeps_it() {
         let command = decode(with_update(r#"{"phone":null,"email":"a@b.example"}"#).as_bytes()).unwrap();
         assert_eq!(command.update.shared(Field::Phone), Some(None));
         assert_eq!(command.update.shared(Field::Email), Some(Some("a@b.example")));
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_json_is_undecodable() {
+    fn body_that_is_not_json_is_undecodable() {
         for body in ["", "{", "s3cret", "{} {}", "{}\u{feff}", &"[".repeat(4000)] {
             let (reason, _, detail) = refused(body);
             assert_eq!(reason, Reason::Undecodable, "{body}");
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_before_the_body_is_skipped() {
+    fn byte_order_mark_before_the_body_is_skipped() {
         let body = format!("\u{feff}{}", with_update(r#"{"nickname":"x"}"#));
         let command = decode(body.as_bytes()).unwrap();
         assert_eq!(command.user_id.as_str(), "u");
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_is_refused_unread() {
+    fn oversized_body_is_refused_without_decoding() {
         assert_eq!(
             decode(&vec![b'{'; BODY_BYTES_MAX + 1]).unwrap_err().reason,
             Reason::Oversized
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_body_is_identified_as_far_as_possible() {
+    fn refused_body_is_identified_as_far_as_possible() {
         let body = with_update(r#"{"email":"nope","phone":"x"}"#);
         let ident = Ident::of_refused(body.as_bytes(), Some("m1"), 0);
         assert_eq!(

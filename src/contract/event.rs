@@ -1,4 +1,4 @@
-//! The event: CloudEvents 1.0 in structured mode, with an id that repeats keep.
+//! The event: CloudEvents 1.0 in structured mode. A repeated event has the same id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +20,8 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA_ID: &str = "urn:usher:schemas/user-update-event.v1.json";
 
 /// The parts of a SUCCESS without a version that a worker needs to publish it again. The AMQP property `app_id` repeats
-/// them, so that a reader of many events parses no body: `<changed>/<attempts>/<milliseconds>/<command or nothing>/<field,field>`, without a value.
+/// them, so that a worker that reads many events parses no bodies: `<changed>/<attempts>/<milliseconds>/<command or
+/// nothing>/<field,field>`. It contains no value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
     pub changed: bool,
@@ -105,7 +106,8 @@ impl EventType {
         }
     }
 
-    /// The same command, type and number of redrives give the same id, whichever worker publishes it and how often.
+    /// The same command, type and number of redrives give the same id, no matter which worker publishes the event and
+    /// how often.
     pub fn id(self, ident: &Ident) -> Uuid {
         match self {
             Self::Start => ident.event_ids.start,
@@ -152,7 +154,7 @@ pub struct Event {
     /// `/usher/<provider>`
     #[schemars(extend("pattern" = "^/usher/[a-z0-9-]{1,40}$"))]
     pub source: String,
-    /// The user's id at the provider, where it could be read.
+    /// The user's id at the provider, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub subject: Option<String>,
@@ -172,10 +174,10 @@ pub enum EventBody {
     /// The command is about to run.
     #[serde(rename = "USER_UPDATE_START")]
     Start(Started),
-    /// The user is as asked.
+    /// The user matches the command.
     #[serde(rename = "USER_UPDATE_SUCCESS")]
     Success(Succeeded),
-    /// The command failed and is a dead letter.
+    /// The command failed and has a dead letter.
     #[serde(rename = "USER_UPDATE_FAIL")]
     Fail(Failed),
 }
@@ -191,7 +193,7 @@ pub struct Started {
     pub batch_id: Option<BatchId>,
     /// Names of the fields that the command changes, never their values.
     pub fields: Vec<Cow<'static, str>>,
-    /// Whether the broker delivered the command before.
+    /// Whether the broker had delivered the command before.
     pub redelivered: bool,
 }
 
@@ -205,13 +207,14 @@ pub struct Succeeded {
     pub attempts: u32,
     /// From the start of the run to its outcome.
     pub duration_ms: u64,
-    /// False where the user is known to have been as asked already, which a write without a read before it can't know.
+    /// False if the user is known to have matched the command already. A write without a read before it can't know
+    /// this.
     pub changed: bool,
-    /// Where one call applied several commands of a user: the command whose call it was.
+    /// If one call applied several commands of a user: the command that the call was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "uuid"))]
     pub merged_into: Option<CommandId>,
-    /// The user's version after the command, where the provider checks versions and returned it. The next command may name
+    /// The user's version after the command, if the provider checks versions and returned it. The next command may use
     /// it as `expectedVersion`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Version")]
@@ -247,7 +250,7 @@ pub struct EventError {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "json-pointer"))]
     pub pointer: Option<String>,
-    /// What is wrong and how to fix it. Never a value.
+    /// What is wrong and how to fix it. It contains no value.
     pub detail: Cow<'static, str>,
 }
 
@@ -347,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_id_is_the_commands_the_types_and_the_redrives() {
+    fn event_id_depends_on_command_type_and_redrives() {
         assert_eq!(EventType::Fail.id(&ident(0)), EventType::Fail.id(&ident(0)));
         assert_ne!(EventType::Fail.id(&ident(0)), EventType::Success.id(&ident(0)));
         assert_ne!(EventType::Fail.id(&ident(0)), EventType::Fail.id(&ident(1)));
     }
 
     #[test]
-    fn a_fail_event_is_written_and_read_as_the_contract_shows_it() {
+    fn fail_event_is_written_and_read_in_the_documented_form() {
         let settlement = Settlement {
             outcome: Outcome::Failure(Failure::new(Reason::Conflict, "detail").at("/update/email")),
             attempts: 3,
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_read_as_it_was_written() {
+    fn summary_round_trips() {
         let summary = Summary {
             changed: true,
             attempts: 3,

@@ -24,7 +24,7 @@ macro_rules! present_names {
     };
 }
 
-/// Prints only the type's name: everything in it is a user's data, booleans and enums included.
+/// Prints the type's name only: all of its content is user data, booleans and enums included.
 macro_rules! redacted {
     ($($name:ident $(<$parameter:ident>)?),* $(,)?) => { $(
         impl$(<$parameter>)? fmt::Debug for $name$(<$parameter>)? {
@@ -57,11 +57,11 @@ pub struct ZitadelUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "Gender")]
     pub gender: Option<Gender>,
-    /// How the new e-mail address is verified; needs `email` beside it.
+    /// How the new e-mail address is verified; requires `email`.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<SendCode>")]
     pub email_verification: Option<Verification<SendCode>>,
-    /// How the new phone number is verified; needs `phone` beside it.
+    /// How the new phone number is verified; requires `phone`.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "Verification<Nothing>")]
     pub phone_verification: Option<Verification<Nothing>>,
@@ -118,7 +118,7 @@ pub enum Verification<S> {
     SendCode(S),
     /// The provider returns the code, which is sent only to the publisher's `reply_to`.
     ReturnCode(Nothing),
-    /// The publisher has verified it already.
+    /// The publisher has already verified it.
     Verified(True),
 }
 
@@ -154,7 +154,7 @@ impl<'de, S: Deserialize<'de>> Deserialize<'de> for Verification<S> {
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SendCode {
-    /// The link in the mail; the provider fills in `{{.UserID}}`, `{{.Code}}` and `{{.OrgID}}`.
+    /// The link in the e-mail; the provider substitutes `{{.UserID}}`, `{{.Code}}` and `{{.OrgID}}`.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Text")]
     pub url_template: Option<Text>,
@@ -165,7 +165,7 @@ pub struct SendCode {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// The value `true`. To leave something unverified, leave the member out.
+/// The value `true`. To leave something unverified, omit the member.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "bool")]
 #[schemars(with = "bool", extend("const" = true))]
@@ -263,7 +263,7 @@ pub struct MattrUpdate {
     #[serde(deserialize_with = "present")]
     #[schemars(with = "BTreeMap<String, Json>")]
     pub claims: Option<BTreeMap<String, Json>>,
-    /// The login that the user is linked to. Refused where the provider is not set up to link users.
+    /// The login to link the user to. Refused unless the provider is configured to link users.
     #[serde(deserialize_with = "present_object")]
     #[schemars(with = "AuthenticationProvider")]
     pub authentication_provider: Option<AuthenticationProvider>,
@@ -291,7 +291,7 @@ pub struct ScimUpdate {
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub title: Option<Change<Text>>,
-    /// What the user is to the organisation, such as Contractor. Null clears it.
+    /// The user's relationship to the organisation, such as Contractor. Null clears it.
     #[serde(deserialize_with = "change")]
     #[schemars(with = "Option<Text>")]
     pub user_type: Option<Change<Text>>,

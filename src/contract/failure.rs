@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// The body is not JSON.
     Undecodable,
-    /// The body is JSON, but no valid command.
+    /// The body is JSON, but not a valid command.
     Invalid,
-    /// The configured provider can't take, or can't clear, a field of the command.
+    /// The configured provider can't set, or can't clear, a field of the command.
     UnsupportedField,
     /// The body is larger than 256 KiB.
     Oversized,
@@ -29,7 +29,7 @@ pub enum Reason {
     Forbidden,
     /// The provider has no such user.
     NotFound,
-    /// A value is taken by another user, or the user's state forbids the change.
+    /// A value belongs to another user, or the user's state forbids the change.
     Conflict,
     /// The user has another version than `expectedVersion`.
     VersionConflict,
@@ -59,8 +59,8 @@ impl Reason {
         Self::Poison,
     ];
 
-    /// Whether the reason follows from the command alone, whatever the provider answers.
-    pub fn is_the_publishers(self) -> bool {
+    /// Whether the command alone causes it, whatever the provider answers.
+    pub fn is_publisher_error(self) -> bool {
         matches!(
             self,
             Self::Undecodable
@@ -72,8 +72,8 @@ impl Reason {
         )
     }
 
-    /// Whether the reason is the provider's answer to the command's own call.
-    pub fn is_the_providers(self) -> bool {
+    /// Whether it is the provider's answer to the command's own call.
+    pub fn is_provider_refusal(self) -> bool {
         matches!(
             self,
             Self::Rejected | Self::NotFound | Self::Conflict | Self::VersionConflict
@@ -106,12 +106,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a command failed, for the FAIL event and the dead letter. It quotes no value of the command,
-/// and of the provider's body only a code.
+/// Why a command failed, for the FAIL event and the dead letter. It quotes no value of the command, and nothing of the
+/// provider's body but a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
-    /// What is wrong and what to do about it.
+    /// What is wrong and how to fix it.
     pub detail: Cow<'static, str>,
     /// Where in the command, as a JSON pointer.
     pub pointer: Option<String>,
@@ -148,28 +148,29 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whose fault a provider's answer is: the attempts' decision depends on it first.
+/// What caused a call to fail. The decision about the next attempt starts from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The command's: it ends with this reason.
     Command(Reason),
     /// The worker's: the provider does not accept its credentials (401).
     Credentials,
-    /// The same, but the credentials have changed since, or a new token can be fetched: the call may be
-    /// repeated at once.
+    /// The same, but the credentials have changed since, or a new token can be fetched: the call may be repeated at
+    /// once.
     CredentialsRenewed,
-    /// Open: this user's, or every user's (403).
+    /// Undecided: it may concern this user, or every user (403).
     Denied,
-    /// Open: the command's, or the configuration's, by which the requests for all users have the same form (405, 415).
+    /// Undecided: it may be the command's, or the configuration's, which gives all requests the same form (405, 415).
     Configuration,
-    /// No one's: the request was not processed this time (408, 423). It may be repeated once without counting.
+    /// Nobody's: the request was not processed this time (408, 423). It may be repeated once without counting as an
+    /// attempt.
     Again,
-    /// No one's: the connection was closed before the request was processed. It may be sent on the next one.
+    /// Nobody's: the connection was closed before the request was processed. It may be sent on the next one.
     Unprocessed,
-    /// No one's: nothing was applied, since the request did not fit the user's state. The user has to be read, and the
-    /// request made again to fit it.
+    /// Nobody's: nothing was applied, because the request did not fit the user's state. The user has to be read, and a
+    /// request made that fits.
     ReadFirst,
-    /// No one's: the pace is too high (429). The provider may say how long to wait.
+    /// Nobody's: the pace is too high (429). The provider may say how long to wait.
     Throttled { retry_after: Option<Duration> },
     /// The worker's: it lacks what a call needs, such as a file descriptor. Nothing was sent.
     Worker,
@@ -182,8 +183,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the answer can be judged by itself, whatever the calls of other users show.
-    pub fn speaks_for_itself(self) -> bool {
+    /// Whether the answer is conclusive by itself, regardless of the calls of other users.
+    pub fn is_conclusive(self) -> bool {
         matches!(
             self,
             Self::Command(_)

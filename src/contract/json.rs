@@ -1,5 +1,5 @@
-//! JSON as it was written. A value that is passed on is kept as its text: if it were parsed, numbers of many digits would
-//! be rounded, and numbers beyond a float's range refused.
+//! JSON as it was written. A value that is passed on is kept as text: parsing would round numbers of many digits and
+//! refuse numbers beyond a float's range.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 /// The most levels of objects and arrays: together with the levels around it, the value stays parsable.
 const DEPTH_MAX: u32 = 120;
 
-/// Any JSON value, as it was written. A user's data: prints as `<redacted>`, cannot be serialized by accident.
+/// Any JSON value, as it was written. User data: prints as `<redacted>`, and can't be serialized by accident.
 #[derive(Clone)]
 pub struct Json(Box<RawValue>);
 
@@ -80,7 +80,7 @@ impl fmt::Debug for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        look_through(&text, DEPTH_MAX).map_err(D::Error::custom)?;
+        check_unambiguous(&text, DEPTH_MAX).map_err(D::Error::custom)?;
         Ok(Self(text))
     }
 }
@@ -99,34 +99,37 @@ impl JsonSchema for Json {
     }
 }
 
-/// Checks what parsing did not: that readers can't understand the text differently.
-fn look_through(text: &RawValue, depth: u32) -> Result<(), &'static str> {
+/// Refuses what parsing accepts but two readers may interpret differently.
+fn check_unambiguous(text: &RawValue, depth: u32) -> Result<(), &'static str> {
     const TOO_DEEP: &str = "invalid value: too deep, expected at most 120 levels of objects and arrays";
-    const TWICE: &str = "invalid value: a name twice, expected objects in which each name appears once";
-    const NO_TEXT: &str = "invalid value: no text, expected texts of whole characters";
+    const DUPLICATE: &str =
+        "invalid value: a duplicate name, expected objects in which each name appears once";
+    const NOT_UNICODE: &str = "invalid value: half of a surrogate pair, expected valid Unicode text";
     let text = text.get();
     let within = || depth.checked_sub(1).ok_or(TOO_DEEP);
     match text.as_bytes().first() {
         Some(b'{') => {
             let depth = within()?;
-            let Pairs(pairs) = serde_json::from_str(text).map_err(|_| NO_TEXT)?;
+            let Pairs(pairs) = serde_json::from_str(text).map_err(|_| NOT_UNICODE)?;
             let mut seen = HashSet::new();
             for (name, member) in &pairs {
                 if !seen.insert(name) {
-                    return Err(TWICE);
+                    return Err(DUPLICATE);
                 }
-                look_through(member, depth)?;
+                check_unambiguous(member, depth)?;
             }
             Ok(())
         }
         Some(b'[') => {
             let depth = within()?;
-            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| NO_TEXT)?;
-            items.into_iter().try_for_each(|item| look_through(item, depth))
+            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| NOT_UNICODE)?;
+            items
+                .into_iter()
+                .try_for_each(|item| check_unambiguous(item, depth))
         }
         Some(b'"') => serde_json::from_str::<Cow<'_, str>>(text)
             .map(drop)
-            .map_err(|_| NO_TEXT),
+            .map_err(|_| NOT_UNICODE),
         _ => Ok(()),
     }
 }
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_keeps_its_text() {
+    fn value_keeps_its_text() {
         for text in [
             "12345678901234567890123",
             "1.10",

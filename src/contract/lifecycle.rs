@@ -1,5 +1,5 @@
 //! The lifecycle event: a provider's pauses, published once for the whole fleet. A CloudEvent 1.0 in structured mode,
-//! under routing keys of its own, so that bindings to `user.update.#` don't receive it.
+//! under its own routing keys, so that bindings to `user.update.#` don't receive it.
 
 use std::borrow::Cow;
 
@@ -58,7 +58,7 @@ pub struct ProviderPaused {
     /// When the pause began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// When the next call is due, as known at the event's time.
+    /// When the next call is due, as known when the event was published.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub next_probe: Timestamp,
 }
@@ -75,7 +75,7 @@ pub struct ProviderResumed {
 }
 
 impl LifecycleEvent {
-    /// The same provider, cause and beginning give the same id.
+    /// The same provider, cause and start give the same id.
     pub fn paused(provider: &ProviderName, paused: ProviderPaused, now: Timestamp) -> Self {
         let paused = ProviderPaused {
             since: rounded(paused.since),

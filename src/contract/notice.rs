@@ -1,4 +1,5 @@
-//! The notice that the workers of a fleet send each other, and the marks that they put into the outcome log.
+//! The notices that the workers of a fleet send each other, and the headers that they add to repeated events in the
+//! outcome log.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,12 +8,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A START event is repeated with this header when a run ended without an outcome and the command was handed back.
-/// `untouched` or `called`: whether the provider may have applied it.
+/// A START event is published again with this header when a run ended without an outcome and the command was handed
+/// back. The value, `untouched` or `called`, says whether the provider may have applied the command.
 pub const HANDED_BACK: &str = "x-usher-handed-back";
 
-/// An event of the log is repeated with this header, `<worker>/<number>`: a worker that reads it has read all earlier
-/// events of the log.
+/// An event of the log is published again with this header, `<worker>/<number>`. A worker that reads it has read all
+/// earlier events of the log.
 pub const BARRIER: &str = "x-usher-barrier";
 
 /// One worker process.
@@ -82,7 +83,7 @@ pub struct Notice {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Learned {
-    /// How often the provider has slowed the fleet down. The other members are since the last slowdown.
+    /// How often the provider has slowed the fleet down. The other members cover the time since the last slowdown.
     pub slowdowns: u64,
     /// Where it began, and what it returned to.
     pub floor: f64,
@@ -111,7 +112,7 @@ pub struct Paused {
     pub since_ms: u64,
 }
 
-/// Why calls are paused, where that concerns the whole fleet.
+/// Why calls are paused, if the cause concerns the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseCause {
@@ -136,7 +137,7 @@ impl PauseCause {
     }
 }
 
-/// No worker gives itself a longer id.
+/// Workers choose no longer id.
 const WORKER_ID_BYTES_MAX: usize = 64;
 
 /// The most bytes of a notice without its leases, and of each lease.
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_notice_is_ignored_and_its_fault_is_named() {
+    fn invalid_notices_are_ignored_with_a_reason() {
         let good = r#"{"worker":"a1","leases":[0,3],"pace":{"slowdowns":7,"floor":4.0,"plateau":5.0,"best":6.0,"age":1.5},"paused":{"cause":"outage","forMs":1,"sinceMs":0},"later":1}"#;
         assert_eq!(read(good).unwrap().leases, [0, 3]);
         let long = "x".repeat(WORKER_ID_BYTES_MAX + 1);
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_of_every_lease_is_read() {
+    fn notice_with_every_lease_is_accepted() {
         let notice = Notice {
             worker: WorkerId::new("0123456789ab"),
             leases: (0..u16::MAX).collect(),

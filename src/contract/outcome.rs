@@ -10,11 +10,11 @@ use super::failure::Failure;
 /// The terminal outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The user is as asked.
+    /// The user matches the command.
     Success {
-        /// False where the user was as asked already.
+        /// False if the user matched it before.
         changed: bool,
-        /// The user's version after the command, where the provider returned it.
+        /// The user's version after the command, if the provider returned it.
         version: Option<Version>,
     },
     /// The command failed: a FAIL event, and a dead letter with the same reason.
@@ -29,7 +29,7 @@ impl Outcome {
         }
     }
 
-    /// The failure for the dead letter, if there is one.
+    /// The failure for the dead letter, if the command failed.
     pub fn dead_letter(&self) -> Option<&Failure> {
         match self {
             Self::Success { .. } => None,

@@ -1,5 +1,5 @@
-//! What a provider's answer says of its quota. It is a hint: the quota may be shared with other clients,
-//! and headers may be wrong.
+//! What a provider's answer says about its quota. It is a hint: the quota may be shared with other clients, and headers
+//! may be wrong.
 
 use std::time::Duration;
 

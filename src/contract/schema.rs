@@ -24,7 +24,7 @@ pub fn lifecycle() -> Schema {
     generate::<LifecycleEvent>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// The schema of something that is read.
+/// The schema of a type that is deserialized.
 pub fn of_read<T: JsonSchema>() -> Schema {
     generate::<T>(SchemaSettings::draft2020_12())
 }
@@ -36,8 +36,9 @@ fn generate<T: JsonSchema>(settings: SchemaSettings) -> Schema {
         .into_root_schema_for::<T>()
 }
 
-/// Formats such as `uint32` are schemars' own, and strict validators refuse them. A default of null only means that a
-/// member may be left out, and would also appear where null is refused. Line breaks in descriptions are the source's.
+/// Removes what is specific to schemars: strict validators refuse formats such as `uint32`; a default of null only
+/// means that a member may be omitted, and would also appear where null is refused; line breaks in descriptions are
+/// those of the source.
 fn plain(schema: &mut Schema) {
     if let Some(Value::String(format)) = schema.get("format")
         && ["int", "uint", "double"]
@@ -54,12 +55,12 @@ fn plain(schema: &mut Schema) {
     }
 }
 
-/// Allows no other members: usher writes exactly these.
+/// Forbids other members: usher writes exactly these.
 pub(super) fn closed(schema: &mut Schema) {
     schema.insert("additionalProperties".into(), false.into());
 }
 
-/// Lists the event's `type` and `data` as members of the whole schema, so that it can be closed: the alternatives only
+/// Lists the event's `type` and `data` as members of the whole schema, so that it can be closed. The alternatives only
 /// say which `data` belongs to which `type`.
 pub(super) fn tagged(schema: &mut Schema) {
     let types: Vec<Value> = schema
@@ -89,7 +90,7 @@ pub(super) fn into_components(name: &str, schema: Schema, components: &mut serde
     let mut schema = schema.to_value();
     relocate(&mut schema);
     if let Some(schema) = schema.as_object_mut() {
-        // These belong to a schema that is a document of its own.
+        // Only a schema that is a document of its own has these.
         schema.remove("$schema");
         schema.remove("$id");
         if let Some(Value::Object(definitions)) = schema.remove("$defs") {

@@ -77,7 +77,7 @@ impl Guard {
 
     /// Counts an outcome. False: it must not be settled now.
     pub fn admit(&mut self, dead_letter: Option<&DeadLetter>, now: Instant) -> bool {
-        if dead_letter.is_some_and(|letter| letter.reason.is_the_publishers()) {
+        if dead_letter.is_some_and(|letter| letter.reason.is_publisher_error()) {
             return true;
         }
         if self.shut.is_some() {
@@ -134,7 +134,7 @@ impl Guard {
 
     /// Why the configuration is in doubt after this dead letter, if it is.
     fn doubt(&self, letter: &DeadLetter) -> Option<String> {
-        if self.proven || !letter.reason.is_the_providers() {
+        if self.proven || !letter.reason.is_provider_refusal() {
             return None;
         }
         let same = |other: &&DeadLetter| (other.reason, other.status) == (letter.reason, letter.status);

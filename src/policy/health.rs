@@ -291,7 +291,7 @@ impl Health {
         rng: &mut fastrand::Rng,
     ) -> Judgement {
         let is_own = self.witnesses.another_passed(user, call, trouble);
-        if fault.speaks_for_itself() {
+        if fault.is_conclusive() {
             self.probe_ended(probe);
             return Judgement::Plain;
         }

@@ -1,4 +1,4 @@
-//! What the simulation tells of the calls that it got.
+//! What the simulation reports about the calls that it received.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::provider::shape::Op;
 pub enum CallEnd {
     Pending,
     Answered(u16),
-    /// The connection was cut, or the client had gone.
+    /// The connection was cut, or the client closed it.
     Dropped,
 }
 
@@ -26,23 +26,23 @@ pub struct Call {
     /// When the answer was ready or the connection cut, on the same clock. None while the call is pending.
     pub ended: Option<Duration>,
     pub method: Method,
-    /// Empty where a token was asked for.
+    /// Empty for a token request.
     pub user: String,
     pub op: Op,
     pub end: CallEnd,
-    /// Whether a write took effect.
+    /// Whether it is a write that took effect.
     pub applied: bool,
-    /// What the simulation did to it, its quota included.
+    /// The exhausted quota or the fault that it met.
     pub trouble: Option<Trouble>,
-    /// The bearer token that came with it: who gives each of its clients another one can tell them apart.
-    /// `/__calls` doesn't show it.
+    /// The call's bearer token. A test that gives each client its own token can tell the clients apart. `/__calls`
+    /// doesn't show it.
     pub token: Box<str>,
-    /// Left out where a token was asked for: the client's secret may stand in it.
+    /// Empty for a token request, because it may contain the client's secret.
     pub body: Box<[u8]>,
 }
 
 impl Call {
-    /// The JSON that was written; null for a read, or where it was none.
+    /// The JSON that was written; null for a read, or if the body was not JSON.
     pub fn body(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -52,7 +52,7 @@ impl Call {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub calls: u64,
-    /// Calls that were not answered 429: those that the quota let pass, but for the fault of that name.
+    /// Calls that were not answered 429: those that the quota let pass, without those that met the fault of that name.
     pub accepted: u64,
     /// Calls that were answered 429.
     pub throttled: u64,
@@ -62,16 +62,16 @@ pub struct Summary {
     /// Writes that took effect, answered or not.
     pub applied: u64,
     pub dropped: u64,
-    /// Calls that began while another one for the same user ran; or for a token, while another such ran.
+    /// Calls that began while another call for the same user was running; for a token request, while another one was.
     pub overlapping: u64,
-    /// By the status that was answered.
+    /// By the status of the answer.
     pub statuses: BTreeMap<u16, u64>,
     pub users: u64,
     pub mails: u64,
     pub texts: u64,
 }
 
-/// What goes wrong with one call: the quota is used up for so long, or one of the faults.
+/// What goes wrong with one call: the quota is exhausted for this long, or one of the faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Throttled(Duration),

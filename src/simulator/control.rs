@@ -1,4 +1,4 @@
-//! What a trial or a test reads of the simulation, and how it changes the conditions while it runs.
+//! The control endpoints: tests and trials read the simulation's state here, and change its conditions while it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +59,9 @@ pub(super) async fn summary(State(world): State<Arc<World>>) -> Json<Summary> {
     Json(world.summary())
 }
 
-/// The faults, all of them: one that is left out is off. Beside them `rate_per_second` (null: none) and `burst`
-/// change the quota; where `rate_per_second` is left out, it stays. A quota in windows keeps their length and takes as
-/// many calls for each as this rate makes.
+/// Sets all faults: one that is absent is off. `rate_per_second` (null: no limit) and `burst` change the quota; without
+/// `rate_per_second` it stays. A quota in windows keeps their length and allows as many calls per window as this rate
+/// gives.
 pub(super) async fn set_faults(
     State(world): State<Arc<World>>,
     Json(mut body): Json<Map<String, Value>>,
@@ -84,13 +84,13 @@ pub(super) struct Accepted {
     token: Option<String>,
 }
 
-/// The token that is accepted from now on; null accepts any.
+/// Sets the only token that is accepted; null accepts any.
 pub(super) async fn set_token(State(world): State<Arc<World>>, Json(accepted): Json<Accepted>) -> StatusCode {
     world.set_token(accepted.token);
     StatusCode::NO_CONTENT
 }
 
-/// Each token that was fetched is refused from now on.
+/// Revokes every token that was issued.
 pub(super) async fn revoke_tokens(State(world): State<Arc<World>>) -> StatusCode {
     world.revoke_tokens();
     StatusCode::NO_CONTENT

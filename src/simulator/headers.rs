@@ -1,8 +1,8 @@
-//! What the simulation's answers say of its quota: the wait of a 429, and where the quota stands.
+//! Headers of the simulation's answers: how long a 429 asks to wait, and the state of the quota.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::quota::Standing;
+use super::quota::QuotaState;
 use crate::clock::Clock;
 
 pub(super) type Header = (&'static str, String);
@@ -15,12 +15,12 @@ pub enum RetryAfterStyle {
     Date,
     /// Milliseconds, under `retry-after-ms`.
     Ms,
-    /// Not at all.
+    /// No header.
     None,
 }
 
 impl RetryAfterStyle {
-    /// Rounded up: who comes back when it says so finds a call.
+    /// Rounded up, so that a client that waits exactly this long gets a call.
     pub(super) fn header(self, wait: Duration) -> Option<Header> {
         match self {
             Self::Seconds => Some(("retry-after", whole_seconds(wait).to_string())),
@@ -35,7 +35,7 @@ impl RetryAfterStyle {
     }
 }
 
-/// How every answer says where the quota stands.
+/// How every answer reports the state of the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaHeaders {
     None,
@@ -43,56 +43,56 @@ pub enum QuotaHeaders {
     RateLimit,
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, which is in seconds from now.
     XRateLimit,
-    /// The same; the reset is a moment in seconds since 1970.
+    /// The same; the reset is a time in seconds since 1970.
     XRateLimitEpoch,
-    /// The same; the reset is a moment in milliseconds since 1970.
+    /// The same; the reset is a time in milliseconds since 1970.
     XRateLimitMs,
-    /// Values that nobody can mean, with a quota and without one.
+    /// Invalid values, with a quota and without one.
     Wrong,
 }
 
 impl QuotaHeaders {
-    /// `turn` goes through the wrong ones.
-    pub(super) fn headers(self, standing: Option<Standing>, turn: u64) -> Vec<Header> {
-        let told = match (self, standing) {
-            (Self::Wrong, _) => return wrong(turn),
+    /// `index` selects one of the wrong ones.
+    pub(super) fn headers(self, quota: Option<QuotaState>, index: u64) -> Vec<Header> {
+        let quota = match (self, quota) {
+            (Self::Wrong, _) => return wrong(index),
             (_, None) | (Self::None, _) => return Vec::new(),
-            (_, Some(standing)) => standing,
+            (_, Some(quota)) => quota,
         };
         let reset_at = || {
-            let at = now() + told.reset;
+            let at = now() + quota.reset;
             at.duration_since(UNIX_EPOCH).unwrap_or_default()
         };
         let reset = match self {
-            Self::RateLimit => return lists(&told),
+            Self::RateLimit => return lists(&quota),
             Self::XRateLimitEpoch => whole_seconds(reset_at()),
             Self::XRateLimitMs => whole_ms(reset_at()),
-            Self::XRateLimit | Self::None | Self::Wrong => whole_seconds(told.reset),
+            Self::XRateLimit | Self::None | Self::Wrong => whole_seconds(quota.reset),
         };
         vec![
-            ("x-ratelimit-limit", told.calls.to_string()),
-            ("x-ratelimit-remaining", told.remaining.to_string()),
+            ("x-ratelimit-limit", quota.calls.to_string()),
+            ("x-ratelimit-remaining", quota.remaining.to_string()),
             ("x-ratelimit-reset", reset.to_string()),
         ]
     }
 }
 
-fn lists(told: &Standing) -> Vec<Header> {
+fn lists(quota: &QuotaState) -> Vec<Header> {
     let left = format!(
         r#""default";r={};t={}"#,
-        told.remaining,
-        whole_seconds(told.reset)
+        quota.remaining,
+        whole_seconds(quota.reset)
     );
     let mut headers = vec![("ratelimit", left)];
-    // The draft knows whole seconds only: of another window it can't speak.
-    if told.window.subsec_nanos() == 0 {
-        let policy = format!(r#""default";q={};w={}"#, told.calls, told.window.as_secs());
+    // The draft has whole seconds only, so it can't express other windows.
+    if quota.window.subsec_nanos() == 0 {
+        let policy = format!(r#""default";q={};w={}"#, quota.calls, quota.window.as_secs());
         headers.push(("ratelimit-policy", policy));
     }
     headers
 }
 
-fn wrong(turn: u64) -> Vec<Header> {
+fn wrong(index: u64) -> Vec<Header> {
     const WRONG: [&[(&str, &str)]; 4] = [
         &[
             ("ratelimit", r#""default";r=-1;t=-30"#),
@@ -117,8 +117,8 @@ fn wrong(turn: u64) -> Vec<Header> {
             ("x-rate-limit-reset", "0x10"),
         ],
     ];
-    let turn = usize::try_from(turn).unwrap_or_default() % WRONG.len();
-    let headers = WRONG.get(turn).into_iter().copied().flatten();
+    let index = usize::try_from(index).unwrap_or_default() % WRONG.len();
+    let headers = WRONG.get(index).into_iter().copied().flatten();
     headers
         .map(|(name, value)| (*name, (*value).to_owned()))
         .collect()
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_the_draft_cannot_say_is_left_out() {
-        let standing = |window| Standing {
+    fn window_that_the_draft_cannot_express_is_left_out() {
+        let quota = |window| QuotaState {
             calls: 10,
             window,
             remaining: 4,
             reset: MS_20,
         };
-        let lists = |window| QuotaHeaders::RateLimit.headers(Some(standing(window)), 0);
+        let lists = |window| QuotaHeaders::RateLimit.headers(Some(quota(window)), 0);
         let left = ("ratelimit", r#""default";r=4;t=1"#.to_owned());
         let policy = ("ratelimit-policy", r#""default";q=10;w=60"#.to_owned());
         assert_eq!(lists(Duration::from_secs(60)), [left.clone(), policy]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_quota_there_is_nothing_to_say_but_what_is_wrong() {
+    fn without_a_quota_only_wrong_headers_are_sent() {
         assert_eq!(QuotaHeaders::XRateLimitMs.headers(None, 0), []);
         assert!(!QuotaHeaders::Wrong.headers(None, u64::MAX).is_empty());
     }

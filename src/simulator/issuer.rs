@@ -1,4 +1,4 @@
-//! The token endpoint: it gives tokens to a client, and knows which of them still serve.
+//! The token endpoint: it issues tokens to a client, and knows which of them are valid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use tokio::time::Instant;
 use super::Client;
 use crate::provider::shape::Reply;
 
-/// Where the kinds have it: Zitadel's, MATTR's, Karmo's.
+/// The paths of the token endpoint: Zitadel's, MATTR's, Karmo's.
 const PATHS: [&str; 3] = ["/oauth/v2/token", "/oauth/token", "/auth/token"];
 
-/// With what each token begins that was given here, so that one that serves no more is known as such.
+/// The prefix of every issued token, by which one that is no longer valid is recognised.
 const ISSUED: &str = "issued-token-";
 
 pub(super) struct Issuer {
     client: Option<Client>,
     lifetime: Duration,
     count: u64,
-    /// The tokens that still serve, and until when.
+    /// The valid tokens, and when they expire.
     issued: HashMap<String, Instant>,
 }
 
@@ -43,16 +43,16 @@ impl Issuer {
         }
     }
 
-    pub(super) fn is_asked(method: &Method, path: &str) -> bool {
+    pub(super) fn is_token_request(method: &Method, path: &str) -> bool {
         method == Method::POST && PATHS.contains(&path)
     }
 
-    /// Whether only tokens that were given here are let in.
+    /// Whether only issued tokens are accepted.
     pub(super) fn has_client(&self) -> bool {
         self.client.is_some()
     }
 
-    /// Whether a token serves, if it was given here.
+    /// Whether an issued token is valid; None for any other token.
     pub(super) fn accepts(&self, token: &str) -> Option<bool> {
         let serves = |until: &Instant| Instant::now() < *until;
         token
@@ -60,7 +60,7 @@ impl Issuer {
             .then(|| self.issued.get(token).is_some_and(serves))
     }
 
-    /// None that was given so far serves any more.
+    /// Revokes every token issued so far.
     pub(super) fn revoke(&mut self) {
         self.issued.clear();
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_known_in_each_form() {
+    fn client_authenticates_in_each_form() {
         let form = "grant_type=client_credentials";
         let in_form = format!("{form}&client_id=the+client&client_secret=s%3A%2B%25");
         let json = r#"{"grant_type":"client_credentials","client_id":"the client","client_secret":"s:+%"}"#;
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused_with_the_standards_codes() {
+    fn invalid_requests_get_the_standard_error_codes() {
         let mut issuer = issuer();
         let basic = with_basic("the+client:s%3A%2B%25");
         for (headers, body, status, code) in [
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_serves_until_it_expires_or_is_revoked() {
+    async fn token_is_valid_until_it_expires_or_is_revoked() {
         let mut issuer = issuer();
         let basic = with_basic("the+client:s%3A%2B%25");
         let mut token = || {
@@ -249,6 +249,6 @@ mod tests {
             issuer.accepts(answer["access_token"].as_str().unwrap()),
             Some(false)
         );
-        assert_eq!(issuer.accepts("another"), None, "it is not for here to say");
+        assert_eq!(issuer.accepts("another"), None, "it was not issued here");
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that can be cut: the client sees them close, and no byte of an answer.
+//! Connections that can be cut: the client sees them close without a byte of an answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The handle by which a call cuts the connection that it came on.
+/// Cuts the connection that a call came on.
 #[derive(Clone, Default)]
 pub(super) struct Cut(Arc<AtomicBool>);
 
 impl Cut {
-    /// Whatever is answered from now on does not leave.
+    /// Nothing that is written from now on leaves.
     pub(super) fn cut(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! The provider's own rate limit, in the forms that real ones have, exact to the nanosecond of tokio's clock.
+//! The provider's rate limit, in the forms that real ones have, exact to the nanosecond of tokio's clock.
 
 #[cfg(test)]
 mod tests;
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One second, and what one call costs a bucket that gains `per_second` in each nanosecond.
+/// A second in nanoseconds. It is also what one call costs a bucket, which gains `per_second` each nanosecond.
 const SECOND: u128 = 1_000_000_000;
 
-/// A number of 0 counts as 1, and a window of nothing as a nanosecond.
+/// A number of 0 counts as 1, and an empty window as a nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
-    /// A bucket that fills by time; `burst` calls may come at once after a quiet time.
+    /// A bucket that fills over time; `burst` calls may come at once after a quiet time.
     Bucket { per_second: u32, burst: u32 },
-    /// So many calls in each window; the windows follow each other from the quota's start.
+    /// This many calls in each window; windows follow each other from the quota's start.
     Fixed { calls: u32, window: Duration },
-    /// So many calls in any window.
+    /// This many calls in any window.
     Sliding { calls: u32, window: Duration },
 }
 
 impl QuotaKind {
-    /// The same kind at another rate. Windows keep their length, and `burst` says nothing to them.
+    /// The same kind at another rate. Windows keep their length and ignore `burst`.
     #[must_use]
     pub fn at_rate(self, per_second: u32, burst: u32) -> Self {
         let calls_in = |window: Duration| {
@@ -44,15 +44,15 @@ impl QuotaKind {
     }
 }
 
-/// What a provider tells of its quota.
+/// What a provider reports about its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// So many calls in each window.
+pub struct QuotaState {
+    /// Calls allowed per window.
     pub calls: u32,
     pub window: Duration,
     /// Calls that may come at once.
     pub remaining: u32,
-    /// Until there is more: the bucket is full, the fixed window ends, the oldest call leaves the sliding one.
+    /// The time until the bucket is full, the fixed window ends, or the oldest call leaves the sliding window.
     pub reset: Duration,
 }
 
@@ -88,12 +88,12 @@ impl Quota {
         })
     }
 
-    /// Takes one call from the quota, or says how long until there is one.
+    /// Takes one call from the quota, or returns how long until one is available.
     pub fn take(&mut self) -> Result<(), Duration> {
         self.take_at(Instant::now())
     }
 
-    /// For who needs the moment, too. No call is earlier than the one before it.
+    /// For callers that need the time, too. `now` never decreases.
     pub(super) fn take_at(&mut self, now: Instant) -> Result<(), Duration> {
         match &mut self.0 {
             Form::Bucket(bucket) => bucket.take(now),
@@ -102,21 +102,21 @@ impl Quota {
         }
     }
 
-    pub fn standing(&mut self) -> Standing {
+    pub fn state(&mut self) -> QuotaState {
         let now = Instant::now();
         match &mut self.0 {
-            Form::Bucket(bucket) => bucket.standing(now),
-            Form::Fixed(fixed) => fixed.standing(now),
-            Form::Sliding(sliding) => sliding.standing(now),
+            Form::Bucket(bucket) => bucket.state(now),
+            Form::Fixed(fixed) => fixed.state(now),
+            Form::Sliding(sliding) => sliding.state(now),
         }
     }
 }
 
-/// Whole numbers, because a rate such as 3 in a second has no exact share of a call per nanosecond.
+/// Integers, because a rate such as 3 per second has no exact fraction of a call per nanosecond.
 #[derive(Debug)]
 struct Bucket {
     per_second: u32,
-    /// In billionths of a call, as the level.
+    /// In billionths of a call, like the level.
     capacity: u128,
     level: u128,
     filled_at: Instant,
@@ -144,9 +144,9 @@ impl Bucket {
         }
     }
 
-    fn standing(&mut self, now: Instant) -> Standing {
+    fn state(&mut self, now: Instant) -> QuotaState {
         self.fill(now);
-        Standing {
+        QuotaState {
             calls: self.per_second,
             window: Duration::from_secs(1),
             remaining: u32::try_from(self.level / SECOND).unwrap_or(u32::MAX),
@@ -158,14 +158,14 @@ impl Bucket {
 #[derive(Debug)]
 struct Fixed {
     limit: (u32, Duration),
-    /// The present window.
+    /// The start of the current window.
     began_at: Instant,
     used: u32,
 }
 
 impl Fixed {
-    /// How long the present window still lasts.
-    fn turn_over(&mut self, now: Instant) -> Duration {
+    /// Begins a new window if the current one is over. Returns how long the current one still lasts.
+    fn advance(&mut self, now: Instant) -> Duration {
         let (_, window) = self.limit;
         let elapsed = now - self.began_at;
         if elapsed < window {
@@ -178,7 +178,7 @@ impl Fixed {
     }
 
     fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let left = self.turn_over(now);
+        let left = self.advance(now);
         if self.used == self.limit.0 {
             return Err(left);
         }
@@ -186,10 +186,10 @@ impl Fixed {
         Ok(())
     }
 
-    fn standing(&mut self, now: Instant) -> Standing {
-        let reset = self.turn_over(now);
+    fn state(&mut self, now: Instant) -> QuotaState {
+        let reset = self.advance(now);
         let (calls, window) = self.limit;
-        Standing {
+        QuotaState {
             calls,
             window,
             remaining: calls - self.used,
@@ -201,12 +201,12 @@ impl Fixed {
 #[derive(Debug)]
 struct Sliding {
     limit: (u32, Duration),
-    /// When the calls of the last window were accepted: never more than the limit.
+    /// When the calls within the last window were accepted; never more than the limit.
     accepted: VecDeque<Instant>,
 }
 
 impl Sliding {
-    /// Until the oldest call leaves the window; nothing where there is none.
+    /// Drops the calls that have left the window. Returns the time until the oldest one leaves; zero if there is none.
     fn slide(&mut self, now: Instant) -> Duration {
         let (_, window) = self.limit;
         while let Some(oldest) = self.accepted.front() {
@@ -232,10 +232,10 @@ impl Sliding {
         Ok(())
     }
 
-    fn standing(&mut self, now: Instant) -> Standing {
+    fn state(&mut self, now: Instant) -> QuotaState {
         let reset = self.slide(now);
         let (calls, window) = self.limit;
-        Standing {
+        QuotaState {
             calls,
             window,
             remaining: self.remaining(),
@@ -244,7 +244,7 @@ impl Sliding {
     }
 }
 
-/// As far as 584 years.
+/// At most 584 years.
 fn nanos(nanos: u128) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! The routes, and what happens to one call: quota, faults, the deed, the answer.
+//! The routes, and the steps of one call: quota, faults, the change, the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::calls::Trouble;
 use super::control;
 use super::headers::Header;
 use super::listener::{Cut, CuttableListener};
-use super::world::{Turn, World};
+use super::world::{RunningCall, World};
 use crate::provider::shape::{Op, Refusal, Reply};
 
 /// A larger body is refused.
@@ -60,8 +60,8 @@ async fn call(
     let Some(target) = world.target(&parts.method, parts.uri.path()) else {
         return response(world.refuse(&Refusal::NoRoute), []);
     };
-    let (mut turn, trouble) = Turn::begin(&world, &target, &parts, &body);
-    let mut headers = turn.take_headers();
+    let (mut running, trouble) = RunningCall::begin(&world, &target, &parts, &body);
+    let mut headers = running.take_headers();
     let refused = match trouble {
         Some(Trouble::Throttled(wait)) => Some((Refusal::Throttled, Some(wait))),
         Some(Trouble::Broken) => Some((Refusal::Broken, None)),
@@ -70,7 +70,7 @@ async fn call(
     };
     if let Some((refusal, wait)) = refused {
         let reply = world.refuse(&refusal);
-        turn.answered(reply.status);
+        running.answered(reply.status);
         headers.extend(wait.and_then(|wait| world.retry_after.header(wait)));
         return response(reply, headers);
     }
@@ -78,7 +78,7 @@ async fn call(
         return cut_off(&cut);
     }
     let (reply, applied) = world.perform(&target, &parts.method, &parts.headers, &body);
-    turn.applied = applied;
+    running.applied = applied;
     let vanishes = applied && target.op == Op::Write && target.user_id.starts_with("vanishing");
     let late = match trouble {
         Some(Trouble::Slow(late)) => late,
@@ -93,17 +93,17 @@ async fn call(
         Some(Trouble::BrokenAfter) => world.refuse(&Refusal::Unavailable),
         _ => reply,
     };
-    turn.answered(reply.status);
+    running.answered(reply.status);
     response(reply, headers)
 }
 
-/// The connection is cut before a byte of this leaves.
+/// Cuts the connection before a byte of the answer leaves.
 fn cut_off(cut: &Cut) -> Response {
     cut.cut();
     Response::new(Body::empty())
 }
 
-/// HTML of something in between, or JSON that ends too early.
+/// HTML of an intermediary, or truncated JSON.
 fn garbage(body: &[u8]) -> Reply {
     let (content_type, body) = if body.len().is_multiple_of(2) {
         ("text/html", "<html><body>Please sign in</body></html>")

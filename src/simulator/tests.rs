@@ -1,4 +1,4 @@
-//! What a test may rely on: quota, faults, tokens, the log of calls, and that a seed replays.
+//! What tests rely on: quota, faults, tokens, the call log, and reproducible seeds.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::provider::http::{Http, Settings as HttpSettings};
 use crate::provider::testbed::{simulated, simulated_with};
 use crate::provider::token::Source;
 
-/// A plain client. The adapters' own is made first, for the TLS provider that it installs.
+/// A plain client. An adapter's client is built first, because it installs the TLS provider.
 fn client() -> Client {
     let _ = Http::new(HttpSettings {
         base_url: "http://unused.example".into(),
@@ -63,7 +63,7 @@ fn zitadel() -> Settings {
 }
 
 #[tokio::test]
-async fn calls_users_and_counts_can_be_read() {
+async fn calls_users_and_counts_are_readable() {
     let bench = Bench::new(zitadel()).await;
     assert_eq!(bench.write("u1", &json!({"username": "x"})).await, Some(200));
     bench.json("/v2/users/u2").await;
@@ -106,7 +106,7 @@ async fn calls_users_and_counts_can_be_read() {
 }
 
 #[tokio::test]
-async fn the_log_of_calls_forgets_the_oldest() {
+async fn call_log_drops_the_oldest_calls() {
     let bench = Bench::new(Settings {
         calls_max: 2,
         ..zitadel()
@@ -132,7 +132,7 @@ async fn the_log_of_calls_forgets_the_oldest() {
 }
 
 #[tokio::test]
-async fn past_the_quota_comes_429_in_the_style_that_was_asked_for() {
+async fn calls_beyond_the_quota_get_429_in_the_configured_style() {
     for style in [
         RetryAfterStyle::Seconds,
         RetryAfterStyle::Date,
@@ -167,7 +167,7 @@ async fn past_the_quota_comes_429_in_the_style_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn each_fault_does_what_its_name_says() {
+async fn each_fault_acts_as_named() {
     let bench = Bench::new(zitadel()).await;
     let all = |change: fn(&mut Faults)| {
         let mut faults = Faults::default();
@@ -202,7 +202,7 @@ async fn each_fault_does_what_its_name_says() {
 }
 
 #[tokio::test]
-async fn the_same_seed_brings_the_same_faults() {
+async fn same_seed_gives_the_same_faults() {
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
         let bench = Bench::new(Settings {
@@ -226,7 +226,7 @@ async fn the_same_seed_brings_the_same_faults() {
 }
 
 #[tokio::test]
-async fn conditions_change_while_it_runs() {
+async fn conditions_can_be_changed_at_run_time() {
     let bench = Bench::new(zitadel()).await;
     let post = |path: &'static str, body: Value| bench.call(Method::POST, path).json(&body).send();
     post("/__faults", json!({"broken": 1.0})).await.unwrap();
@@ -246,7 +246,7 @@ async fn conditions_change_while_it_runs() {
 }
 
 #[tokio::test]
-async fn another_rate_counts_in_the_window_that_there_is() {
+async fn another_rate_applies_within_the_current_window() {
     let hour = Duration::from_secs(3600);
     for quota in [
         QuotaKind::Fixed {
@@ -288,7 +288,7 @@ async fn another_rate_counts_in_the_window_that_there_is() {
 }
 
 #[tokio::test]
-async fn tokens_are_fetched_counted_and_revoked() {
+async fn tokens_are_issued_counted_and_revoked() {
     let bench = Bench::new(Settings {
         client: Some(super::Client {
             id: "usher".into(),
@@ -310,7 +310,7 @@ async fn tokens_are_fetched_counted_and_revoked() {
     assert_eq!(
         bench.write("u", &json!({})).await,
         Some(401),
-        "no other token will do"
+        "any other token is refused"
     );
     bench.call(Method::DELETE, "/__token").send().await.unwrap();
     assert_eq!(read().await.unwrap().status(), StatusCode::UNAUTHORIZED);
@@ -331,7 +331,7 @@ async fn tokens_are_fetched_counted_and_revoked() {
 }
 
 #[tokio::test]
-async fn calls_of_one_user_that_overlap_are_counted() {
+async fn overlapping_calls_of_a_user_are_counted() {
     let bench = Bench::new(Settings {
         latency: Duration::from_millis(200),
         ..zitadel()
@@ -347,7 +347,7 @@ async fn calls_of_one_user_that_overlap_are_counted() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_token_is_refused() {
+async fn call_without_a_token_is_refused() {
     let simulated = simulated(Kind::Zitadel).await;
     let url = format!("{}/v2/users/u", simulated.base_url());
     let answer = client().get(url).send().await.unwrap();
@@ -373,7 +373,7 @@ async fn stopping_cuts_waiting_calls_and_frees_the_port() {
 }
 
 #[tokio::test]
-async fn wrong_shapes_get_zitadels_own_refusals() {
+async fn malformed_writes_get_zitadels_refusals() {
     let bench = Bench::new(zitadel()).await;
     for body in [
         json!({"profile": {"givenName": "x"}}),
@@ -396,6 +396,6 @@ async fn wrong_shapes_get_zitadels_own_refusals() {
     assert_eq!(
         bench.simulated.user("u").unwrap()["version"],
         0,
-        "unknown members are dropped without a word"
+        "unknown members are silently dropped"
     );
 }

@@ -1,6 +1,6 @@
-//! What the simulation knows: users, calls, and the conditions that it runs under.
+//! The simulation's state: users, calls, and the current conditions.
 
-mod turn;
+mod running_call;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,13 @@ use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings};
 use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write};
 use crate::provider::{Kind, scim};
 
-pub(super) use turn::Turn;
+pub(super) use running_call::RunningCall;
 
 pub(super) struct World {
     shape: Box<dyn Shape>,
     pub(super) retry_after: RetryAfterStyle,
     quota_headers: QuotaHeaders,
-    /// What another rate is set for.
+    /// The kind of quota that a new rate applies to.
     quota_kind: QuotaKind,
     latency: Duration,
     calls_max: usize,
@@ -40,7 +40,7 @@ struct State {
     quota: Option<Quota>,
     rng: fastrand::Rng,
     users: HashMap<String, Account>,
-    /// Users that are gone.
+    /// Users that were removed.
     removed: HashSet<String>,
     in_flight: HashMap<String, u32>,
     calls: VecDeque<Call>,
@@ -90,7 +90,7 @@ impl World {
     }
 
     pub(super) fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>> {
-        match Issuer::is_asked(method, path) {
+        match Issuer::is_token_request(method, path) {
             true => Some(Target {
                 op: Op::Token,
                 user_id: "".into(),
@@ -107,7 +107,7 @@ impl World {
         self.shape.refuse(refusal)
     }
 
-    /// False where the simulation stops before the time has passed.
+    /// False if the simulation stops before the time has passed.
     pub(super) async fn wait(&self, wait: Duration) -> bool {
         if wait.is_zero() {
             return true;
@@ -122,7 +122,7 @@ impl World {
         self.latency
     }
 
-    /// Does what the call asks for. True beside the reply where a write took effect.
+    /// Carries the call out. The flag beside the reply says whether a write took effect.
     pub(super) fn perform(
         &self,
         target: &Target<'_>,
@@ -213,7 +213,7 @@ impl World {
     }
 }
 
-/// Empty where there is none.
+/// Empty if the call has none.
 fn bearer(headers: &HeaderMap) -> &str {
     headers
         .get("authorization")
@@ -260,7 +260,7 @@ impl State {
             .or_insert_with(|| shape.account(user_id))
     }
 
-    /// The quota comes first: the limiters of real providers stand in front of them.
+    /// The quota is checked first, because the rate limiters of real providers are in front of them.
     fn trouble(&mut self, now: Instant) -> Option<Trouble> {
         if let Some(Err(wait)) = self.quota.as_mut().map(|quota| quota.take_at(now)) {
             return Some(Trouble::Throttled(wait));

@@ -1,6 +1,6 @@
-//! Fields that only Sivo has. Its page lists 42 fields of a user: six are shared ones, 34 are here, and two texts among
-//! the third to the sixth have lost their names. The page shows nine of the names here; the others are inferred from a
-//! model whose fields have the same types in the same order.
+//! Fields that only Sivo has. Sivo's page lists 42 fields of a user: six are shared fields, 34 are here, and the names
+//! of two texts among the third to the sixth are missing from the page. The page shows nine of the names here; the
+//! others are inferred from a model whose fields have the same types in the same order.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::contract::checked::{Filled, Text, deserialize_with};
+use crate::contract::checked::{NonEmpty, Text, deserialize_with};
 use crate::contract::json::{Json, Object};
 
 /// What a field's value must be.
@@ -32,15 +32,15 @@ enum Null {
     Clears,
 }
 
-/// Whether the field may hold credentials.
+/// Whether the field may contain credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Sensitivity {
     Personal,
     Secret,
 }
 
 macro_rules! fields {
-    ($($field:ident $name:literal $shape:ident $null:ident $kept:ident),* $(,)?) => {
+    ($($field:ident $name:literal $shape:ident $null:ident $sensitivity:ident),* $(,)?) => {
         /// A field that only Sivo has, under Sivo's name for it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub enum SivoField { $(#[serde(rename = $name)] $field),* }
@@ -58,8 +58,8 @@ macro_rules! fields {
                 match self { $(Self::$field => concat!("sivo.", $name)),* }
             }
 
-            fn is(self) -> (Shape, Null, Kept) {
-                match self { $(Self::$field => (Shape::$shape, Null::$null, Kept::$kept)),* }
+            fn is(self) -> (Shape, Null, Sensitivity) {
+                match self { $(Self::$field => (Shape::$shape, Null::$null, Sensitivity::$sensitivity)),* }
             }
         }
     };
@@ -115,9 +115,9 @@ impl SivoField {
             Self::Lists => "The lists that the user is on. Null clears them.",
             _ => match self.is() {
                 (Shape::Objects, ..) => {
-                    "Refused where the provider is not configured to write it. The members of its objects are not known: they are passed on as given."
+                    "Refused unless the provider is configured to write it. The members of its objects are unknown: they are passed through unchanged."
                 }
-                _ => "Refused where the provider is not configured to write it.",
+                _ => "Refused unless the provider is configured to write it.",
             },
         }
     }
@@ -125,7 +125,7 @@ impl SivoField {
     fn schema(self, generator: &mut SchemaGenerator) -> Value {
         let (shape, null, kept) = self.is();
         let mut schema = match shape {
-            Shape::Text => Filled::json_schema(generator).to_value(),
+            Shape::Text => NonEmpty::json_schema(generator).to_value(),
             Shape::Flag => json!({ "type": "boolean" }),
             Shape::Moment => json!({ "type": "string", "format": "date-time" }),
             Shape::Texts => json!({ "type": "array", "items": Text::json_schema(generator) }),
@@ -138,7 +138,7 @@ impl SivoField {
         if null == Null::Clears {
             schema["type"] = json!([schema["type"], "null"]);
         }
-        if kept == Kept::Secret {
+        if kept == Sensitivity::Secret {
             schema["x-sensitive"] = true.into();
         }
         schema
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for OrNull {
 impl Shape {
     fn value<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         let json = match self {
-            Self::Text => Json::of(&Filled::deserialize(deserializer)?.as_str()),
+            Self::Text => Json::of(&NonEmpty::deserialize(deserializer)?.as_str()),
             Self::Flag => Json::of(&bool::deserialize(deserializer)?),
             Self::Moment => Json::of(&moment(deserializer)?),
             Self::Texts => {
@@ -241,11 +241,11 @@ impl Shape {
     }
 }
 
-/// A moment as it was written.
+/// A date-time, as it was written.
 fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserialize_with(
         deserializer,
-        "a moment in RFC 3339 form, such as 2026-11-21T10:00:00Z",
+        "a date-time in RFC 3339 form, such as 2026-11-21T10:00:00Z",
         |text| text.parse::<Timestamp>().is_ok().then(|| text.to_owned()),
     )
 }

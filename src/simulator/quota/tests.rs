@@ -1,4 +1,4 @@
-//! Each form of the quota on paused time: as much as it allows, never more, and waits that are true.
+//! Each form of the quota on paused time: it allows what it says and never more, and its waits are exact.
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -13,7 +13,7 @@ fn taken_at_once(quota: &mut Quota) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_passes_and_then_the_rate_holds() {
+async fn bucket_allows_a_burst_and_then_its_rate() {
     let mut quota = Quota::new(QuotaKind::Bucket {
         per_second: 10,
         burst: 3,
@@ -24,11 +24,11 @@ async fn a_burst_passes_and_then_the_rate_holds() {
     assert_eq!(quota.take(), Ok(()));
     assert!(quota.take().is_err());
     advance(Duration::from_secs(60)).await;
-    assert_eq!(taken_at_once(&mut quota), 3, "it holds no more than the burst");
+    assert_eq!(taken_at_once(&mut quota), 3, "at most the burst is saved up");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_does_not_drift() {
+async fn bucket_does_not_drift() {
     let mut quota = Quota::new(QuotaKind::Bucket {
         per_second: 3,
         burst: 1,
@@ -44,7 +44,7 @@ async fn a_bucket_does_not_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fixed_window_is_whole_again_when_the_next_begins() {
+async fn fixed_quota_is_full_again_in_the_next_window() {
     let mut quota = Quota::new(QuotaKind::Fixed {
         calls: 5,
         window: Duration::from_secs(1),
@@ -60,11 +60,11 @@ async fn a_fixed_window_is_whole_again_when_the_next_begins() {
     );
     advance(MS_100 * 25).await;
     assert_eq!(taken_at_once(&mut quota), 5);
-    assert_eq!(quota.take(), Err(MS_100 * 5), "the windows stay where they were");
+    assert_eq!(quota.take(), Err(MS_100 * 5), "the windows do not move");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sliding_window_frees_each_call_by_itself() {
+async fn sliding_window_frees_calls_one_by_one() {
     let mut quota = Quota::new(QuotaKind::Sliding {
         calls: 2,
         window: Duration::from_secs(1),
@@ -79,7 +79,7 @@ async fn a_sliding_window_frees_each_call_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_form_tells_where_it_stands() {
+async fn each_form_reports_its_state() {
     let window = Duration::from_secs(2);
     let bucket = QuotaKind::Bucket {
         per_second: 10,
@@ -97,18 +97,18 @@ async fn each_form_tells_where_it_stands() {
         let mut quota = Quota::new(kind);
         advance(MS_100).await;
         assert_eq!(quota.take(), Ok(()));
-        let standing = Standing {
+        let expected = QuotaState {
             calls,
             window,
             remaining,
             reset,
         };
-        assert_eq!(quota.standing(), standing, "{kind:?}");
+        assert_eq!(quota.state(), expected, "{kind:?}");
     }
 }
 
 #[test]
-fn another_rate_keeps_the_kind_and_its_window() {
+fn another_rate_keeps_kind_and_window() {
     let window = Duration::from_secs(60);
     let bucket = |per_second, burst| QuotaKind::Bucket { per_second, burst };
     let fixed = |calls| QuotaKind::Fixed { calls, window };
@@ -131,8 +131,8 @@ fn any_kind() -> impl Strategy<Value = QuotaKind> {
     ]
 }
 
-/// Comes after each of these gaps, and where it is refused, a nanosecond before its wait is over and when it is.
-/// When each call was accepted, in nanoseconds from the start.
+/// Calls after each of these gaps; if refused, again one nanosecond before the wait is over and when it is. Returns
+/// when each call was accepted, in nanoseconds from the start.
 async fn accepted(kind: QuotaKind, gaps: &[u64]) -> Vec<u128> {
     let start = Instant::now();
     let mut quota = Quota::new(kind);
@@ -140,18 +140,18 @@ async fn accepted(kind: QuotaKind, gaps: &[u64]) -> Vec<u128> {
     for gap in gaps {
         advance(Duration::from_nanos(*gap)).await;
         if let Err(wait) = quota.take() {
-            assert_eq!(quota.standing().remaining, 0);
+            assert_eq!(quota.state().remaining, 0);
             advance(wait - Duration::from_nanos(1)).await;
-            assert_eq!(quota.take(), Err(Duration::from_nanos(1)), "the wait is true");
+            assert_eq!(quota.take(), Err(Duration::from_nanos(1)), "the wait is exact");
             advance(Duration::from_nanos(1)).await;
-            assert_eq!(quota.take(), Ok(()), "who waited gets a call");
+            assert_eq!(quota.take(), Ok(()), "a call is available after the wait");
         }
         accepted.push(start.elapsed().as_nanos());
     }
     accepted
 }
 
-/// Whether what was accepted is what the kind allows, counted anew from its words.
+/// Whether the kind allows the accepted calls, computed independently from its definition.
 fn allowed(kind: QuotaKind, accepted: &[u128]) -> bool {
     let at_most = |calls: u32, fits: &dyn Fn(u128, u128) -> bool| {
         let mut beyond = accepted.iter().zip(accepted.iter().skip(calls.max(1) as usize));
@@ -178,7 +178,7 @@ fn allowed(kind: QuotaKind, accepted: &[u128]) -> bool {
 proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
     #[test]
-    fn no_quota_lets_more_pass_than_it_says(
+    fn quota_never_allows_more_than_it_says(
         kind in any_kind(),
         gaps in proptest::collection::vec(prop_oneof![Just(0), 0..1_000_000_u64, 0..3_000_000_000_u64], 1..60),
     ) {

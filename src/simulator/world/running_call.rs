@@ -1,4 +1,4 @@
-//! One call from its start to its end: counted, logged, and looked at for overlaps.
+//! One call from start to end: counted, logged, and checked for overlaps.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::simulator::calls::{Call, CallEnd, Trouble};
 use crate::simulator::headers::Header;
 use crate::simulator::quota::Quota;
 
-/// One call from its start to its end. A call that is given up (its client has gone) ends as dropped.
-pub(in crate::simulator) struct Turn {
+/// One call from start to end. A call whose client has gone ends as dropped.
+pub(in crate::simulator) struct RunningCall {
     world: Arc<World>,
     seq: u64,
     user: String,
@@ -22,7 +22,7 @@ pub(in crate::simulator) struct Turn {
     pub(in crate::simulator) applied: bool,
 }
 
-impl Turn {
+impl RunningCall {
     pub(in crate::simulator) fn begin(
         world: &Arc<World>,
         target: &Target<'_>,
@@ -31,7 +31,8 @@ impl Turn {
     ) -> (Self, Option<Trouble>) {
         let user = String::from(&*target.user_id);
         let mut state = world.state();
-        // One moment for the log and the quota: who counts the calls of a window finds what the quota found.
+        // One instant for the log and the quota, so that counting the logged calls of a window gives what the quota
+        // counted.
         let now = Instant::now();
         let seq = state.next_seq;
         state.next_seq += 1;
@@ -66,20 +67,20 @@ impl Turn {
                 Op::Read | Op::Write => body.into(),
             },
         });
-        let standing = state.quota.as_mut().map(Quota::standing);
+        let quota = state.quota.as_mut().map(Quota::state);
         drop(state);
-        let turn = Self {
+        let call = Self {
             world: Arc::clone(world),
             seq,
             user,
-            headers: world.quota_headers.headers(standing, seq),
+            headers: world.quota_headers.headers(quota, seq),
             end: CallEnd::Dropped,
             applied: false,
         };
-        (turn, trouble)
+        (call, trouble)
     }
 
-    /// What the answer says of the quota, as it stands after this call.
+    /// The quota headers, with this call counted.
     pub(in crate::simulator) fn take_headers(&mut self) -> Vec<Header> {
         mem::take(&mut self.headers)
     }
@@ -89,7 +90,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RunningCall {
     fn drop(&mut self) {
         let mut state = self.world.state();
         let ended = Instant::now() - self.world.started_at;
