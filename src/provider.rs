@@ -1,7 +1,7 @@
 //! The port to an identity provider.
 //!
-//! One call is one HTTP request and costs one permit. No adapter loops, waits or retries: it says what it
-//! needs (a read before the write) and whose fault an answer is, and the handler decides.
+//! One call is one HTTP request and costs one permit. Adapters never loop, wait or retry: an adapter says what it needs
+//! (a read before the write) and what caused a call to fail, and `worker::attempts` decides.
 
 mod answer;
 pub mod answers;
@@ -42,7 +42,7 @@ use crate::contract::{Failure, Fault, RateLimitHint, Reason, Secret, UpdateUser,
 pub use code::Code;
 pub use setup::SetupError;
 
-// A line for each kind that there is an adapter for.
+// One line per kind that has an adapter.
 kind::kinds! {
     Karmo = karmo,
     Zitadel = zitadel,
@@ -54,44 +54,44 @@ kind::kinds! {
 
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Whether this provider can take the command: a field it can't take or can't clear is refused by name.
+    /// Whether this provider can apply the command. A field that it can't set or can't clear is refused by name.
     fn check(&self, command: &UpdateUser) -> Result<(), Failure>;
 
-    /// Whether a user can be read back at all.
+    /// Whether users can be read back.
     fn reads(&self) -> bool;
 
-    /// Whether the write needs the user as it is now.
+    /// Whether the write needs the user's current state.
     fn reads_before_write(&self, command: &UpdateUser) -> bool;
 
-    /// Whether sending the same command twice does no harm.
+    /// Whether sending the same command twice is harmless.
     fn is_idempotent(&self, command: &UpdateUser) -> bool;
 
-    /// Whether updates of a user come to the same as one with the last value of each field.
+    /// Whether updates of a user are equivalent to one update with the last value of each field.
     fn merges_updates(&self) -> bool;
 
-    /// Whether the user already is as the command asks.
+    /// Whether the user already matches the command.
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison;
 
-    /// Whether nothing was written to a user between two reads, as far as the provider marks each change.
-    /// Where it marks none, the answer is no.
-    fn untouched(&self, before: &User, after: &User) -> bool;
+    /// Whether nothing was written to a user between two reads, according to the marker that the provider changes with
+    /// each write. Without such a marker the answer is false.
+    fn is_unchanged(&self, before: &User, after: &User) -> bool;
 
-    /// The user's version, where the provider checks versions and shows it.
+    /// The user's version, if the provider checks versions and shows them.
     fn version(&self, _: &User) -> Option<Version> {
         None
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError>;
 
-    /// `current` is there when `reads_before_write` asked for it.
+    /// `current` is present if `reads_before_write` returned true.
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError>;
 
-    /// How many calls a write takes, one after the other. Each of several may be repeated by itself.
+    /// How many calls a write takes, one after the other. Each of several may be repeated on its own.
     fn calls_of_write(&self, _: &UpdateUser) -> usize {
         1
     }
 
-    /// The next call of a write that takes several. `done`: how many of them succeeded.
+    /// The next call of a write that takes several. `done` is how many of them succeeded.
     async fn update_further(
         &self,
         command: &UpdateUser,
@@ -101,52 +101,52 @@ pub trait Provider: Send + Sync {
         self.update(command, current).await
     }
 
-    /// What the provider says of itself and what follows from the configuration, for `usher check`. Each document that it
-    /// has of itself costs one request of the quota.
+    /// What the provider says about itself and what follows from the configuration, for `usher check`. Each document of
+    /// the provider costs one request of the quota.
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
         Ok(Vec::new())
     }
 
-    /// What there is beside the calls for users.
+    /// Everything beside the calls for users.
     fn access(&self) -> &dyn Access;
 }
 
-/// Access to a provider: credentials that are kept fresh, and what the answers tell of the quota.
+/// Access to a provider: fresh credentials, and what the answers report about the quota.
 #[async_trait]
 pub trait Access: Send + Sync {
     fn token(&self) -> TokenState;
 
-    /// Fetches a token: one HTTP request, or a run of the program that prints one, which costs a permit like any other. An error while `token` is not
-    /// `Missing` is no reason to stop: the token that is held still serves.
+    /// Fetches a token: one HTTP request, or one run of the program that prints it. Either costs a permit. After an
+    /// error, calls go on unless `token` is `Missing`, because the current token is still valid.
     async fn fetch_token(&self) -> Result<(), ProviderError>;
 
-    /// Waits until credentials are found that differ from those in use: a file was written. For ever, where
-    /// they can't change.
+    /// Waits until the credentials differ from those in use, because a file was written. Never returns if they can't
+    /// change.
     async fn credentials_changed(&self);
 
-    /// What the latest answer that spoke of the quota told of it; it is told once.
+    /// The latest hint about the quota. Each hint is returned once.
     fn rate_limit_hint(&self) -> Option<RateLimitHint>;
 }
 
-/// Whether a call can be made with the token that is held.
+/// Whether the current token allows a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
     Ready,
-    /// It still serves, but not for long: somebody should fetch the next one.
+    /// It is still valid, but not for long: the next one should be fetched.
     Expiring,
-    /// There is none: one has to be fetched before any call.
+    /// There is no token: one has to be fetched before any call.
     Missing,
 }
 
-/// A user as the provider shows it: the JSON, or a string of its text, where an adapter puts it back and a value would
-/// round its numbers. Only the adapter that read it looks into it. Never printed.
+/// A user as the provider shows it: the JSON value, or a string with its text, for adapters that put the user back and
+/// must not round its numbers. Only the adapter that read it interprets it. Never printed.
 #[derive(Clone, PartialEq)]
 pub struct User(pub Value);
 
 impl User {
-    /// Whether the text there, which the provider changes with each write, is the same in both. Where there is
-    /// none, it can't be told.
-    fn is_marked_as(&self, other: &Self, pointer: &str) -> bool {
+    /// Whether the text at the pointer, which the provider changes with each write, is the same in both. False if
+    /// either has none.
+    fn has_same_text_at(&self, other: &Self, pointer: &str) -> bool {
         let mark = self.0.pointer(pointer).and_then(Value::as_str);
         mark.is_some() && mark == other.0.pointer(pointer).and_then(Value::as_str)
     }
@@ -160,11 +160,11 @@ impl fmt::Debug for User {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
-    /// Every field of the command that can be read is as asked, and all can be read.
+    /// Every field of the command can be read, and all of them match.
     Matches,
-    /// A field differs: the command has not been applied, or something came after it.
+    /// A field differs: the command was not applied, or a later change overwrote it.
     Differs,
-    /// What can be read is as asked, but something cannot be read (a password).
+    /// Everything that can be read matches, but something can't be read (a password).
     Unreadable,
 }
 
@@ -172,21 +172,21 @@ pub enum Comparison {
 #[derive(Debug, Clone, Default)]
 pub struct Updated {
     pub codes: Codes,
-    /// The answer shows the user without something that was asked for: where that stands in the command.
+    /// The answer shows the user without a value of the command: the value's JSON pointer in the command.
     pub ignored: Option<String>,
-    /// The user's version since then, where the answer tells it.
+    /// The user's new version, if the answer contains it.
     pub version: Option<Version>,
 }
 
-/// What a provider can or can't do, by its own word.
+/// A capability or a limitation of the provider, for `usher check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     pub detail: Cow<'static, str>,
-    /// False where no command can be applied.
+    /// False if no command can be applied.
     pub workable: bool,
 }
 
-/// Verification codes that the provider returned: for the publisher's `reply_to` and nobody else.
+/// Verification codes that the provider returned, to be sent to the publisher's `reply_to` only.
 #[derive(Debug, Clone, Default)]
 pub struct Codes {
     pub email: Option<Secret>,
@@ -199,16 +199,16 @@ impl Codes {
     }
 }
 
-/// An answer that is no success. It quotes nothing of the provider's body but a code.
+/// An answer that is not a success. It quotes nothing of the provider's body but a code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct ProviderError {
     pub fault: Fault,
     pub status: Option<u16>,
     pub code: Option<Code>,
-    /// Where in the command, where the provider says so and the place is known.
+    /// The JSON pointer in the command, if the provider names the place and it is known.
     pub pointer: Option<String>,
-    /// What is wrong and what to do about it.
+    /// What is wrong and how to fix it.
     pub detail: Cow<'static, str>,
 }
 
@@ -223,7 +223,7 @@ impl ProviderError {
         }
     }
 
-    /// For a provider that has no call to read one user, where `reads` was not asked.
+    /// For a provider without a call that reads one user, if `reads` was not checked before.
     fn cannot_read() -> Self {
         Self::new(
             Fault::Command(Reason::OutcomeUnknown),
@@ -231,7 +231,7 @@ impl ProviderError {
         )
     }
 
-    /// The command's end for this reason, with what the provider said.
+    /// The failure that ends the command for this reason, with the provider's details.
     pub fn into_failure(self, reason: Reason) -> Failure {
         Failure {
             reason,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use usher::provider::Kind;
-use usher::provider::answers::{Asked, Table};
+use usher::provider::answers::{SampleAnswer, Table};
 
 use super::exit::{self, Exit};
 use super::{Context, assemble, print};
@@ -81,7 +81,7 @@ fn answer(context: &Context, args: &Answer) -> anyhow::Result<Exit> {
         header.split_once(':').ok_or_else(no_header)
     });
     let headers = headers.collect::<Result<Vec<_>, _>>()?;
-    let asked = Asked::new(&args.method, args.status, &headers, body).map_err(exit::usage)?;
+    let asked = SampleAnswer::new(&args.method, args.status, &headers, body).map_err(exit::usage)?;
     let meaning = table.explain(&asked);
     let wait = meaning.retry_after.map(|wait| wait.as_secs_f64());
     let by = meaning.by;
@@ -96,7 +96,7 @@ fn answer(context: &Context, args: &Answer) -> anyhow::Result<Exit> {
         print(&format!("{explained}\n"))?;
         return Ok(Exit::Done);
     }
-    let mut text = format!("{}: {}\n", meaning.class, meaning.class.meant());
+    let mut text = format!("{}: {}\n", meaning.class, meaning.class.consequence());
     if let Some(wait) = wait {
         let _ = writeln!(text, "The next call goes out after {wait} s.");
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use usher::config::Provider;
-use usher::provider::proxy::{can_be_overheard, on_the_way_to};
+use usher::provider::proxy::{is_clear_text, proxy_for};
 use usher::provider::token::open_to_others;
 
 /// One finding, for `usher check` and for the log at the start.
@@ -33,7 +33,7 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
         ("token_url", token_url),
     ];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
-        if let Some(proxy) = on_the_way_to(url) {
+        if let Some(proxy) = proxy_for(url) {
             let (warning, more) = match proxy.starts_with("socks") {
                 true => (
                     true,
@@ -47,7 +47,7 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
                 format!("{key} is reached through the environment's proxy {proxy}{more}"),
             );
         }
-        if can_be_overheard(url) {
+        if is_clear_text(url) {
             let detail = format!(
                 "{key} is http:// beyond this machine: anyone on the network path can read the token"
             );

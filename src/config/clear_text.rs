@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::check::{Check, Problem};
 use super::tree::Node;
-use crate::provider::proxy::can_be_overheard;
+use crate::provider::proxy::is_clear_text;
 
 const URLS: [&str; 2] = ["provider.base_url", "provider.auth.oauth2.token_url"];
 
@@ -18,7 +18,7 @@ impl Check<'_> {
         }
         for key in URLS {
             if let Some(node) = tree.get(key)
-                && node.to_json().as_str().is_some_and(can_be_overheard)
+                && node.to_json().as_str().is_some_and(is_clear_text)
             {
                 let problem = Problem::new(node.place.clone(), key, NO_TLS);
                 self.problems.push(problem);

@@ -1,4 +1,4 @@
-//! A provider's answer, and the error that is made of what it means.
+//! A provider's answer, and the error that its class gives.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -11,27 +11,27 @@ use serde_json::Value;
 
 use super::ProviderError;
 use super::answers::Class;
-use super::code::Private;
+use super::code::Sensitive;
 use crate::contract::{Fault, Reason};
 
 pub(super) struct Answer {
-    /// The request's.
+    /// The method of the request.
     pub(super) method: Method,
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     /// How long the headers ask to wait.
     pub(super) retry_after: Option<Duration>,
-    /// Without a byte order mark. Empty, where none could be read.
+    /// Without a byte order mark. Empty if it could not be read.
     pub(super) body: Vec<u8>,
-    /// What it is taken for.
+    /// What the answer means.
     pub(super) class: Class,
-    /// What a refusal's code may not repeat.
-    pub(super) private: Private,
+    /// What a code must not repeat.
+    pub(super) sensitive: Sensitive,
     json: OnceCell<Option<Value>>,
 }
 
 impl Answer {
-    /// What it is taken for, and what its codes may not repeat, is to be found out yet.
+    /// An answer whose class and sensitive values are not known yet.
     pub(super) fn new(method: Method, status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
         Self {
             method,
@@ -40,7 +40,7 @@ impl Answer {
             retry_after: None,
             body,
             class: Class::Outage,
-            private: Private::default(),
+            sensitive: Sensitive::default(),
             json: OnceCell::new(),
         }
     }
@@ -49,7 +49,7 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The body, where it is a JSON object.
+    /// The body, if it is a JSON object.
     pub(super) fn json(&self) -> Option<&Value> {
         let read = || match self.body.trim_ascii_start().first() {
             Some(b'{') => serde_json::from_slice(&self.body).ok(),
@@ -60,7 +60,7 @@ impl Answer {
 
     /// The JSON object of a read.
     pub(super) fn object<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
-        // serde would take an array for a struct, too.
+        // serde would also accept an array for a struct.
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return Err(self.unreadable());
         }
@@ -68,45 +68,45 @@ impl Answer {
     }
 
     fn unreadable(&self) -> ProviderError {
-        let detail = "the provider answered with a success whose body is not the JSON it should be; see whether \
-                      base_url leads to the provider or to something before it";
+        let detail = "the provider answered with a success whose body is not the expected JSON; check whether base_url \
+                      is the provider's address, and which proxy or gateway is in front of the provider";
         self.error(Fault::Broken, detail)
     }
 
-    /// What it means that this is no success.
+    /// The error of an answer that is not a success.
     pub(super) fn refusal(&self) -> ProviderError {
         self.refusal_as(self.class)
     }
 
-    /// The same, for what the adapter takes it for.
+    /// The same, for another class.
     pub(super) fn refusal_as(&self, class: Class) -> ProviderError {
         let status = self.status;
         let retry_after = self.retry_after;
         let (fault, detail): (_, Cow<'static, str>) = match class {
-            Class::Applied => (Fault::Broken, "the answer is a success and can't be used".into()),
+            Class::Applied => (Fault::Broken, "the answer is a success, but can't be used".into()),
             Class::Throttled => (
                 Fault::Throttled { retry_after },
                 "the provider asks for a slower pace".into(),
             ),
             Class::Again => (
                 Fault::Again,
-                format!("the provider did not take the request up this time ({status})").into(),
+                format!("the provider did not process the request this time ({status})").into(),
             ),
             Class::Credentials => (
                 Fault::Credentials,
-                "the provider does not accept the worker's token; put a valid one in its place".into(),
+                "the provider does not accept the worker's token; replace it with a valid one".into(),
             ),
             Class::Denied => (
                 Fault::Denied,
-                "the provider does not let the worker do this to this user; give the worker's account the right \
-                 to, or take the command to who has it"
+               "the provider does not let the worker change this user; give the worker's account the permission, or \
+                 have an authorised account make the change"
                     .into(),
             ),
             Class::Configuration => (
                 Fault::Configuration,
                 format!(
-                    "the provider refuses the form of the request ({status}): see `base_url`, the path and the method \
-                     under [provider], what `usher check` says, and what stands before the provider"
+                   "the provider refuses the form of the request ({status}): check `base_url`, the path and the method \
+                     under [provider], the output of `usher check`, and any proxy in front of the provider"
                 )
                 .into(),
             ),
@@ -116,17 +116,17 @@ impl Answer {
             ),
             Class::NotFound => (
                 Fault::Command(Reason::NotFound),
-                "the provider has no such user; see whether userId is the provider's own id".into(),
+                "the provider has no such user; check that userId is the provider's own id".into(),
             ),
             Class::Conflict => (
                 Fault::Command(Reason::Conflict),
-                "a value is taken by another user, or the user's state forbids the change; see the user at the \
+               "a value belongs to another user, or the user's state forbids the change; look at the user at the \
                  provider, then change the command"
                     .into(),
             ),
             Class::VersionConflict => (
                 Fault::Command(Reason::VersionConflict),
-                "the user has changed since expectedVersion; read it anew and send a command with its present \
+               "the user has changed since expectedVersion; read it again and send a command with its current \
                  version"
                     .into(),
             ),
@@ -146,31 +146,33 @@ impl Answer {
 
 fn outage(status: u16) -> Cow<'static, str> {
     match status {
-        300..=399 => "the provider answered with a redirect, and none is followed; base_url seems wrong, put the \
-                      address there that the provider itself has"
+       300..=399 => "the provider answered with a redirect, which is never followed; set base_url to the address \
+                      that the provider itself has"
             .into(),
         400..=499 => format!(
-            "an answer with {status} came that is not the provider's own: see what stands before the provider, and \
-             whether base_url leads to it"
+           "the answer with status {status} is not from the provider's API: check which proxy or gateway is in front \
+             of the provider, and whether base_url is right"
         )
         .into(),
-        _ => format!("the provider failed with {status}; see to the provider").into(),
+        _ => format!("the provider failed with {status}; check the provider").into(),
     }
 }
 
 fn unknown(status: u16, method: &Method) -> Cow<'static, str> {
     if *method == Method::GET {
-        return format!("the answer to a read ({status}) shows no user: see what stands before the provider")
-            .into();
+        return format!(
+            "the answer to a read ({status}) shows no user: check any proxy in front of the provider"
+        )
+        .into();
     }
     match status {
         200..=299 => format!(
-            "an answer with {status} came that does not say whether the command was applied: see what stands before \
-             the provider, and whether base_url leads to it"
+           "the answer with status {status} does not say whether the command was applied: check which proxy or \
+             gateway is in front of the provider, and whether base_url is right"
         )
         .into(),
         _ => format!(
-            "what stands before the provider got no answer from it ({status}); it may have applied the command"
+            "a gateway in front of the provider got no answer from it ({status}); the command may have been applied"
         )
         .into(),
     }

@@ -1,6 +1,6 @@
-//! What an answer means: one table of rules, of which the first that fits decides.
+//! What an answer means: a table of rules, of which the first that matches decides.
 //!
-//! The configuration's rules stand first, then those of the provider's kind, then HTTP's own. They are data, so that
+//! The configuration's rules come first, then those of the provider's kind, then those of HTTP. They are data, so that
 //! `usher explain answer` can show which one decides.
 
 mod rule;
@@ -16,17 +16,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
-use super::rate_limit::wait_asked;
+use super::rate_limit::requested_wait;
 use super::{Kind, SetupError};
 use crate::clock::Clock;
 
 pub use rule::Rule;
 pub(super) use rule::places;
 
-/// Statuses of a body that point to another one, one after the other.
+/// How many statuses in a body are followed, each naming the next.
 const STATUSES_MAX: usize = 2;
 
-/// What an answer is taken for.
+/// What an answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
@@ -34,25 +34,27 @@ pub enum Class {
     Applied,
     /// The pace is too high: all calls wait, and no attempt is spent.
     Throttled,
-    /// The request was not taken up this time: it is sent once more at no charge, then counts as `outage`.
+    /// The request was not processed this time: it is sent once more without counting as an attempt, then counts as
+    /// `outage`.
     Again,
     /// The worker's credentials are not accepted: the provider is paused.
     Credentials,
-    /// The worker may not do this: to this user, where others pass; else as `credentials`.
+    /// The worker may not do this to this user, if calls for others succeed; otherwise as `credentials`.
     Denied,
-    /// The request's form is refused: as `credentials` while nobody passes; where others pass, as `rejected`.
+    /// The request's form is refused: as `credentials` while no call succeeds; if calls for other users succeed, as
+    /// `rejected`.
     Configuration,
     /// The command is refused.
     Rejected,
     /// There is no such user.
     NotFound,
-    /// A value is taken, or the user's state forbids the change.
+    /// A value belongs to another user, or the user's state forbids the change.
     Conflict,
     /// The user has another version than `expectedVersion`.
     VersionConflict,
-    /// The provider fails: it is tried again, and paused where it fails for everybody.
+    /// The provider fails: the call is tried again, and the provider is paused if it fails for all users.
     Outage,
-    /// Whether the request was carried out is not known: the user is read.
+    /// It is unknown whether the request was carried out: the user is read.
     Unknown,
 }
 
@@ -76,33 +78,31 @@ impl Class {
 }
 
 impl Class {
-    /// What becomes of a command whose call is answered so.
-    pub fn meant(self) -> &'static str {
+    /// What happens to a command whose call gets this answer.
+    pub fn consequence(self) -> &'static str {
         match self {
             Self::Applied => "the command succeeds",
             Self::Throttled => "all calls wait as long as the provider says, and no attempt is spent",
             Self::Again => {
-                "the request was not taken up; it goes out once more at no charge, then counts as outage"
+                "the request was not processed; it is sent once more without counting as an attempt, then counts as outage"
             }
             Self::Credentials => {
                 "the worker's token is not accepted; the provider is paused, and no attempt is spent"
             }
             Self::Denied => {
-                "the command is set aside while other users are tried; where those pass it is a dead letter \
-                 (forbidden), else the provider is paused"
+                "the command is set aside while other users are tried; if those succeed, it is a dead letter \
+                 (forbidden), otherwise the provider is paused"
             }
             Self::Configuration => {
-                "the command is set aside while other users are tried; where those pass it is a dead letter \
-                 (rejected), else the provider is paused"
+                "the command is set aside while other users are tried; if those succeed, it is a dead letter \
+                 (rejected), otherwise the provider is paused"
             }
             Self::Rejected => "the command is a dead letter (rejected)",
             Self::NotFound => "the command is a dead letter (not_found)",
             Self::Conflict => "the command is a dead letter (conflict)",
             Self::VersionConflict => "the command is a dead letter (version_conflict)",
-            Self::Outage => "the call is tried again; where it fails for everybody the provider is paused",
-            Self::Unknown => {
-                "the user is read, where that is possible, to see whether the command was applied"
-            }
+            Self::Outage => "the call is tried again; if it fails for all users, the provider is paused",
+            Self::Unknown => "the user is read, if possible, to see whether the command was applied",
         }
     }
 }
@@ -113,7 +113,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// Where a rule stands.
+/// The table that contains a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// `[[provider.answers]]`
@@ -127,33 +127,33 @@ impl fmt::Display for Origin {
         match self {
             Self::Configuration => f.write_str("[[provider.answers]]"),
             Self::Kind(kind) => write!(f, "the table of the kind {kind}"),
-            Self::Http => f.write_str("HTTP's own table"),
+            Self::Http => f.write_str("the table of HTTP"),
         }
     }
 }
 
-/// A rule and its place: in which table, and the how manyth there, from 1 on.
+/// A rule, its table, and its number there, counted from 1.
 #[derive(Debug, Clone)]
-pub struct Placed {
+pub struct PlacedRule {
     pub origin: Origin,
     pub number: usize,
     pub rule: Rule,
 }
 
-/// All rules, in the order in which they are asked.
+/// All rules, in the order in which they are checked.
 #[derive(Debug, Clone, Default)]
-pub struct Table(Vec<Placed>);
+pub struct Table(Vec<PlacedRule>);
 
-/// An answer that somebody describes.
-pub struct Asked(Answer);
+/// An answer described by the user of `usher explain answer`.
+pub struct SampleAnswer(Answer);
 
-impl Asked {
+impl SampleAnswer {
     pub fn new(method: &str, status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Self, String> {
-        let no_method = |_| format!("`{method}` is no HTTP method");
+        let no_method = |_| format!("`{method}` is not an HTTP method");
         let method = Method::try_from(method.to_ascii_uppercase().as_str()).map_err(no_method)?;
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            let no_header = || format!("`{name}: {value}` is no HTTP header");
+            let no_header = || format!("`{name}: {value}` is not an HTTP header");
             let (Ok(name), Ok(value)) = (
                 HeaderName::try_from(name.trim()),
                 HeaderValue::try_from(value.trim()),
@@ -166,14 +166,14 @@ impl Asked {
     }
 }
 
-/// What a table makes of an answer.
+/// What an answer means according to a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Meaning<'t> {
     pub class: Class,
-    /// How long the rule says to wait where the answer does not.
+    /// How long to wait if the answer does not say.
     pub retry_after: Option<Duration>,
-    /// None where no rule fits: HTTP's own table leaves nothing open but statuses that are none.
-    pub by: Option<&'t Placed>,
+    /// The rule that decided. None if no rule matches, which only an impossible status can cause.
+    pub by: Option<&'t PlacedRule>,
 }
 
 #[derive(Deserialize)]
@@ -182,14 +182,14 @@ struct File {
     answers: Vec<Rule>,
 }
 
-fn shipped(origin: Origin, text: &str) -> Result<Vec<Placed>, SetupError> {
+fn shipped(origin: Origin, text: &str) -> Result<Vec<PlacedRule>, SetupError> {
     let file: File = toml::from_str(text)
         .map_err(|error| SetupError::new("provider.answers", format!("{origin} can't be read: {error}")))?;
     Ok(placed(origin, file.answers))
 }
 
-fn placed(origin: Origin, rules: Vec<Rule>) -> Vec<Placed> {
-    let place = |(n, rule)| Placed {
+fn placed(origin: Origin, rules: Vec<Rule>) -> Vec<PlacedRule> {
+    let place = |(n, rule)| PlacedRule {
         origin,
         number: n + 1,
         rule,
@@ -198,16 +198,16 @@ fn placed(origin: Origin, rules: Vec<Rule>) -> Vec<Placed> {
 }
 
 impl Table {
-    /// The configuration's rules, and HTTP's own.
+    /// The configuration's rules, then HTTP's.
     pub fn new(configured: Vec<Rule>) -> Result<Self, SetupError> {
         let mut rules = placed(Origin::Configuration, configured);
         rules.extend(shipped(Origin::Http, include_str!("answers/http.toml"))?);
         Ok(Self(rules))
     }
 
-    /// With those of a kind before HTTP's own. `rules` follow from the kind's configuration.
+    /// Inserts the rules of a kind before HTTP's. `rules` follow from the kind's configuration.
     pub fn of(self, kind: Kind, rules: Vec<Rule>) -> Result<Self, SetupError> {
-        let is_configured = |placed: &Placed| placed.origin == Origin::Configuration;
+        let is_configured = |placed: &PlacedRule| placed.origin == Origin::Configuration;
         let (configured, http): (Vec<_>, Vec<_>) = self.0.into_iter().partition(is_configured);
         let configured = configured.into_iter().map(|placed| placed.rule).chain(rules);
         let mut all = placed(Origin::Configuration, configured.collect());
@@ -216,11 +216,11 @@ impl Table {
         Ok(Self(all))
     }
 
-    /// What an answer would mean.
-    pub fn explain(&self, asked: &Asked) -> Meaning<'_> {
-        let meaning = self.meaning(&asked.0);
+    /// What the described answer would mean.
+    pub fn explain(&self, sample: &SampleAnswer) -> Meaning<'_> {
+        let meaning = self.meaning(&sample.0);
         let throttled = meaning.class == Class::Throttled;
-        let said = wait_asked(&asked.0.headers, &Clock::System).filter(|_| throttled);
+        let said = requested_wait(&sample.0.headers, &Clock::System).filter(|_| throttled);
         Meaning {
             retry_after: said.or(meaning.retry_after),
             ..meaning
@@ -240,7 +240,7 @@ impl Table {
                     by: Some(placed),
                 };
             }
-            match placed.rule.status_meant(answer) {
+            match placed.rule.status_in_body(answer) {
                 Some(meant) if meant != status => status = meant,
                 _ => break,
             }

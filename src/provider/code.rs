@@ -1,8 +1,8 @@
-//! A provider's code, as it may be passed on: from a closed list or of its kind's form, and never one that repeats a
-//! value.
+//! A provider's code, checked before it is passed on: it is in a closed list or has the form of its kind, and never
+//! repeats a value.
 //!
-//! Some providers put free words where a code belongs, the refused value among them. A `Code` can only be made here,
-//! so the adapters of all kinds pass the same check.
+//! Some providers put free text, including the refused value, where a code belongs. A `Code` can only be made here, so
+//! the adapters of all kinds apply the same check.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ use serde_json::value::RawValue;
 
 use super::answer::Answer;
 
-/// A shorter value is in many codes by chance.
+/// Shorter values are contained in many codes by chance.
 const VALUE_CHARS_MIN: usize = 4;
 
-/// How deep what was sent is looked through.
+/// How many levels of the sent JSON are searched.
 const DEPTH_MAX: u32 = 128;
 
-/// Goes into events, headers and logs.
+/// It is written to events, headers and logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code(Box<str>);
 
@@ -52,27 +52,27 @@ impl From<Code> for String {
     }
 }
 
-/// What no code may repeat.
+/// Values that no code may repeat.
 #[derive(Default)]
-pub(super) struct Private {
-    pub(super) sent: Sent,
-    /// The token, and the client's id and secret where there are such.
+pub(super) struct Sensitive {
+    pub(super) sent: SentValues,
+    /// The token, and the client's id and secret, if there are any.
     pub(super) credentials: Vec<SecretString>,
 }
 
-/// What of a user's data the request carried that is answered.
+/// The user data in the request.
 #[derive(Default)]
-pub(super) enum Sent {
-    /// None has to do with it: a token was asked for.
+pub(super) enum SentValues {
+    /// None: the request was for a token.
     #[default]
     Nothing,
     /// The command's values, as JSON.
     Values(Bytes),
-    /// A read: it is for a command whose values are not at hand here, so no code of its answer is passed on.
+    /// A read: the command's values are not available here, so no code of its answer is passed on.
     Unknown,
 }
 
-/// What stands where a code belongs: a text, or a number as a text.
+/// A code as text: a string, or a number in its text form.
 pub(super) fn text(code: &Value) -> Option<String> {
     match code {
         Value::String(code) => Some(code.clone()),
@@ -82,19 +82,19 @@ pub(super) fn text(code: &Value) -> Option<String> {
 }
 
 impl Answer {
-    /// This text as a code, where it stands in the list.
+    /// The text as a code, if it is in the list.
     pub(super) fn listed_code(&self, text: &str, list: &[impl AsRef<str>]) -> Option<Code> {
         let listed = list.iter().any(|code| code.as_ref() == text);
-        (listed && !self.private.is_repeated_by(text)).then(|| Code(text.into()))
+        (listed && !self.sensitive.is_repeated_by(text)).then(|| Code(text.into()))
     }
 
-    /// This text as a code, where it has the form of one.
+    /// The text as a code, if it has the form of one.
     pub(super) fn formed_code(&self, text: &str, form: fn(&str) -> bool) -> Option<Code> {
-        (form(text) && !self.private.is_repeated_by(text)).then(|| Code(text.into()))
+        (form(text) && !self.sensitive.is_repeated_by(text)).then(|| Code(text.into()))
     }
 }
 
-impl Private {
+impl Sensitive {
     fn is_repeated_by(&self, code: &str) -> bool {
         let code = bare(code);
         let credential = |secret: &SecretString| overlap(&code, secret.expose_secret());
@@ -102,18 +102,18 @@ impl Private {
             return true;
         }
         match &self.sent {
-            Sent::Nothing => false,
-            Sent::Unknown => true,
-            // Were it no JSON, nothing could be told from it.
-            Sent::Values(sent) => {
+            SentValues::Nothing => false,
+            SentValues::Unknown => true,
+            // If it is not JSON, it can't be searched.
+            SentValues::Values(sent) => {
                 serde_json::from_slice(sent).map_or(true, |sent: &RawValue| repeats(&code, sent, DEPTH_MAX))
             }
         }
     }
 }
 
-/// Whether the code is one of the values, a part of one, or holds one: numbers as they are written. The names of members
-/// may be a publisher's data too; but a code may speak of a member. What can't be read may be anything.
+/// Whether the code equals a value, is part of one, or contains one; numbers are compared as they are written. Member
+/// names may be user data too, but a code may contain a member's name. JSON that can't be read counts as repeated.
 fn repeats(code: &str, sent: &RawValue, depth: u32) -> bool {
     let text = sent.get();
     let Some(depth) = depth.checked_sub(1) else {
@@ -145,7 +145,7 @@ fn overlap(code: &str, value: &str) -> bool {
     value.contains(code) || (value.chars().count() >= VALUE_CHARS_MIN && code.contains(&value))
 }
 
-/// Letters and digits alone, in one case: `+61 412 345 678` is repeated by `61412345678`.
+/// Only letters and digits, in lower case: `+61 412 345 678` is repeated by `61412345678`.
 fn bare(text: &str) -> String {
     let kept = text.chars().filter(|c| c.is_alphanumeric());
     kept.flat_map(char::to_lowercase).collect()
@@ -167,15 +167,17 @@ mod tests {
 
     fn answer(sent: Option<&Value>, credential: &str) -> Answer {
         let mut answer = Answer::new(Method::PUT, 400, HeaderMap::new(), Vec::new());
-        answer.private = Private {
-            sent: sent.map_or(Sent::Nothing, |sent| Sent::Values(sent.to_string().into())),
+        answer.sensitive = Sensitive {
+            sent: sent.map_or(SentValues::Nothing, |sent| {
+                SentValues::Values(sent.to_string().into())
+            }),
             credentials: vec![credential.into()],
         };
         answer
     }
 
     #[test]
-    fn what_is_not_in_the_list_or_has_not_the_form_is_left_out() {
+    fn text_that_is_not_listed_or_well_formed_is_dropped() {
         let answer = answer(Some(&json!({"email": "alex@example.com"})), "t0ken");
         assert_eq!(answer.listed_code("noTarget", &LIST).as_deref(), Some("noTarget"));
         for text in ["", "notarget", "alex", "noTarget "] {
@@ -189,16 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn no_code_is_taken_over_where_the_values_are_not_at_hand() {
+    fn codes_are_dropped_if_the_values_are_not_available() {
         let mut read = answer(None, "t0ken");
         assert!(read.listed_code("noTarget", &LIST).is_some());
-        read.private.sent = Sent::Unknown;
+        read.sensitive.sent = SentValues::Unknown;
         assert_eq!(read.formed_code("10000409", eight_digits), None);
         assert_eq!(read.listed_code("noTarget", &LIST), None);
     }
 
     #[test]
-    fn what_repeats_a_value_is_left_out() {
+    fn code_that_repeats_a_value_is_dropped() {
         for (sent, code) in [
             (json!({"nickname": "noTarget"}), "noTarget"),
             (json!({"nickname": "NOTARGET"}), "noTarget"),
@@ -223,7 +225,8 @@ mod tests {
             assert_eq!(repeated, None, "{sent}");
         }
         let mut long = answer(None, "t0ken");
-        long.private.sent = Sent::Values(Bytes::from_static(br#"{"n":[99999999999999999912345678]}"#));
+        long.sensitive.sent =
+            SentValues::Values(Bytes::from_static(br#"{"n":[99999999999999999912345678]}"#));
         assert_eq!(long.formed_code("12345678", eight_digits), None, "of many digits");
         let chance = json!({"nickname": "Val", "value": true, "n": 1});
         assert!(
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_a_credential_is_left_out() {
+    fn code_that_repeats_a_credential_is_dropped() {
         for credential in ["12345678", "x.12345678.y", "2345"] {
             let sent = json!({});
             let repeated = answer(Some(&sent), credential).formed_code("12345678", eight_digits);
@@ -244,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_over_where_what_was_sent_cannot_be_read() {
+    fn codes_are_dropped_if_the_sent_values_cannot_be_read() {
         let mut answer = answer(None, "t0ken");
-        answer.private.sent = Sent::Values(Bytes::from_static(b"no JSON"));
+        answer.sensitive.sent = SentValues::Values(Bytes::from_static(b"not JSON"));
         assert_eq!(answer.listed_code("noTarget", &LIST), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What every adapter owes the handler, tried on each against the simulation of its kind.
+//! What every adapter guarantees to `worker::attempts`, tested for each kind against its simulation.
 
 mod answers;
 mod codes;
@@ -17,14 +17,14 @@ use crate::contract::{Fault, Reason, UpdateUser};
 use crate::simulator::quota::QuotaKind;
 use crate::simulator::{Faults, QuotaHeaders, STARTING_VERSION, ScimDialect, Settings, Simulated};
 
-/// A code that the configuration lists, for the kinds of which no list is known.
+/// A code that the configuration lists, for the kinds without a known list.
 pub(super) const CONFIGURED: &str = "quota_of_names";
 
-/// What is tried: an adapter in its default configuration, against its simulation.
+/// The adapter under test, in its default configuration, with its simulation.
 #[derive(Debug, Clone, Copy)]
 struct Subject {
     kind: Kind,
-    /// For SCIM alone.
+    /// Used by SCIM only.
     dialect: ScimDialect,
 }
 
@@ -87,7 +87,7 @@ fn some_fields() -> Value {
     json!({"email": "alex@example.com", "phone": "+61412345678", "givenName": "Alex", "familyName": "Taylor"})
 }
 
-/// A user of whom nothing is shown, in the form in which the kind's adapter reads one.
+/// A user without any members, in the form in which the kind's adapter reads one.
 fn blank_user(kind: Kind) -> User {
     match kind {
         Kind::Zitadel => User(json!({})),
@@ -95,10 +95,10 @@ fn blank_user(kind: Kind) -> User {
     }
 }
 
-/// A form that is not the provider's costs one request, and few of a request's forms can be wrong.
+/// Each form of a request that the provider refuses costs one request; only a few forms can be wrong.
 const FORMS_MAX: usize = 5;
 
-/// Sends the command as the handler does, with a read first where that is asked for.
+/// Sends the command as `worker::attempts` does, with a read first if the adapter needs one.
 async fn apply(provider: &dyn Provider, command: &UpdateUser) -> Result<Updated, ProviderError> {
     provider.check(command).unwrap();
     let mut reads = provider.reads_before_write(command);
@@ -112,7 +112,7 @@ async fn apply(provider: &dyn Provider, command: &UpdateUser) -> Result<Updated,
             ended => return ended,
         }
     }
-    panic!("the provider takes no form of the write");
+    panic!("the provider accepts no form of the write");
 }
 
 async fn compared(provider: &dyn Provider, command: &UpdateUser) -> Comparison {
@@ -120,7 +120,7 @@ async fn compared(provider: &dyn Provider, command: &UpdateUser) -> Comparison {
 }
 
 #[tokio::test]
-async fn what_is_written_reads_back_as_asked() {
+async fn written_values_match_when_read_back() {
     for subject in Subject::all() {
         let kind = subject.kind;
         let (simulated, provider) = subject.both().await;
@@ -145,7 +145,7 @@ async fn what_is_written_reads_back_as_asked() {
 }
 
 #[tokio::test]
-async fn each_refusal_is_whose_fault_it_is() {
+async fn each_refusal_has_the_right_fault() {
     let plain = some_fields();
     let rejected = json!({"givenName": "rejected", "familyName": "x"});
     let taken = json!({"email": "taken@x.example"});
@@ -168,7 +168,7 @@ async fn each_refusal_is_whose_fault_it_is() {
 }
 
 #[tokio::test]
-async fn a_read_that_is_no_json_is_broken() {
+async fn read_without_json_is_broken() {
     for kind in Kind::ALL {
         for body in ["", "true", r#"{"user":{"#] {
             let server = canned("200 OK", "", body).await;
@@ -180,7 +180,7 @@ async fn a_read_that_is_no_json_is_broken() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_unknown_and_happened_once() {
+async fn write_with_a_lost_answer_is_unknown_and_applied_once() {
     for subject in Subject::all() {
         let kind = subject.kind;
         let (simulated, provider) = subject.both().await;
@@ -200,11 +200,11 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_happened_once() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_applied_before_a_503_is_broken_and_happened_once() {
+async fn write_applied_before_a_503_is_broken_and_applied_once() {
     for subject in Subject::all() {
         let kind = subject.kind;
         let (simulated, provider) = subject.both().await;
-        // The dialect is known after it.
+        // Afterwards, the dialect is known.
         apply(&*provider, &self::command(kind, "first", &some_fields()))
             .await
             .unwrap();
@@ -231,7 +231,7 @@ async fn a_write_that_is_applied_before_a_503_is_broken_and_happened_once() {
 }
 
 #[tokio::test]
-async fn past_the_quota_the_provider_says_how_long_to_wait() {
+async fn calls_beyond_the_quota_report_how_long_to_wait() {
     for subject in Subject::all() {
         let quota = QuotaKind::Bucket {
             per_second: 1,
@@ -251,7 +251,7 @@ async fn past_the_quota_the_provider_says_how_long_to_wait() {
 }
 
 #[tokio::test]
-async fn what_each_form_of_header_says_of_the_quota_is_understood() {
+async fn every_form_of_quota_header_is_read() {
     let minute = Duration::from_secs(60);
     let calls = 10;
     for (form, limit) in [
@@ -272,10 +272,10 @@ async fn what_each_form_of_header_says_of_the_quota_is_understood() {
         let provider = adapter(Kind::Zitadel, &simulated.base_url(), TIMEOUT);
         for (user, remaining) in [("u", 9), ("missing", 8), ("broken", 7)] {
             let _ = provider.read(&user_id(user)).await;
-            let told = provider.access().rate_limit_hint().unwrap();
-            assert_eq!((told.limit, told.remaining), (limit, Some(remaining)), "{form:?}");
-            // A date has whole seconds, and so have moments.
-            let reset = told.reset.unwrap();
+            let hint = provider.access().rate_limit_hint().unwrap();
+            assert_eq!((hint.limit, hint.remaining), (limit, Some(remaining)), "{form:?}");
+            // Dates and timestamps have whole seconds.
+            let reset = hint.reset.unwrap();
             assert!(
                 reset > minute - TIMEOUT && reset <= minute + Duration::from_secs(2),
                 "{reset:?}"
@@ -285,7 +285,7 @@ async fn what_each_form_of_header_says_of_the_quota_is_understood() {
 }
 
 #[tokio::test]
-async fn wrong_headers_of_the_quota_say_nothing() {
+async fn invalid_quota_headers_are_ignored() {
     let simulated = simulated_with(Settings {
         quota_headers: QuotaHeaders::Wrong,
         ..Settings::new(Kind::Zitadel)
@@ -299,7 +299,7 @@ async fn wrong_headers_of_the_quota_say_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_accepted_is_the_workers_fault() {
+async fn rejected_token_is_the_workers_fault() {
     for subject in Subject::all() {
         let (simulated, provider) = subject.both().await;
         simulated.set_token(Some("other".into()));
@@ -312,7 +312,7 @@ async fn a_token_that_is_not_accepted_is_the_workers_fault() {
 }
 
 #[tokio::test]
-async fn a_stopped_provider_is_unreachable_and_a_silent_one_unknown() {
+async fn stopped_provider_is_unreachable_and_silent_one_unknown() {
     for subject in Subject::all() {
         let timeout = Duration::from_millis(300);
         let (simulated, provider) = subject.against(subject.settings(), timeout).await;
@@ -336,7 +336,7 @@ async fn a_stopped_provider_is_unreachable_and_a_silent_one_unknown() {
 }
 
 #[tokio::test]
-async fn another_kinds_members_are_refused_by_name() {
+async fn blocks_of_other_kinds_are_refused_by_name() {
     let blocks = [
         (Kind::Zitadel, json!({"gender": "male"})),
         (Kind::Sivo, json!({"lists": null})),

@@ -1,13 +1,13 @@
-//! Whether a provider shows what was asked, in its own form of it.
+//! Whether a provider shows the value that was sent, possibly in its own form.
 //!
-//! A provider may store a value in another form than it was sent in: that value was applied. What counts as the same
-//! follows from what the value is:
+//! A provider may store a value in another form than it was sent in: that value was applied. What counts as equal
+//! depends on the kind of value:
 //!
-//! | value | the same are |
+//! | value | equal are |
 //! | --- | --- |
 //! | any | composed and decomposed Unicode (NFC), with or without space at either end |
-//! | e-mail address | also its domain in any case; all of it, where the kind of provider folds |
-//! | user name | also any case, where the kind of provider folds |
+//! | e-mail address | also its domain in any case; all of it, if the kind of provider folds case |
+//! | user name | also any case, if the kind of provider folds case |
 //! | phone number | also with `tel:`, spaces, hyphens, dots and parentheses (RFC 3966) |
 //! | language tag | also any case (RFC 5646), and with `_` for `-` |
 
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::contract::Field;
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -41,31 +41,31 @@ impl Form {
     }
 }
 
-/// Whether a kind of provider takes addresses and user names for the same in any case.
+/// Whether a kind of provider treats addresses and user names as equal in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
     Exact,
     Folded,
 }
 
-/// Whether `shown` is `asked`, as far as a provider may write it in another form.
-pub(super) fn same(form: Form, case: Case, asked: &str, shown: &str) -> bool {
-    if asked == shown {
+/// Whether `shown` equals `sent`, allowing for the forms in which a provider may write it.
+pub(super) fn same(form: Form, case: Case, sent: &str, shown: &str) -> bool {
+    if sent == shown {
         return true;
     }
-    let (asked, shown) = (composed(asked), composed(shown));
+    let (sent, shown) = (composed(sent), composed(shown));
     let folded = |text: &str| text.to_lowercase();
     match (form, case) {
-        (Form::Text, _) | (Form::Username, Case::Exact) => asked == shown,
-        (Form::Username | Form::Email, Case::Folded) => folded(&asked) == folded(&shown),
-        (Form::Email, Case::Exact) => match (asked.rsplit_once('@'), shown.rsplit_once('@')) {
+        (Form::Text, _) | (Form::Username, Case::Exact) => sent == shown,
+        (Form::Username | Form::Email, Case::Folded) => folded(&sent) == folded(&shown),
+        (Form::Email, Case::Exact) => match (sent.rsplit_once('@'), shown.rsplit_once('@')) {
             (Some((local, domain)), Some((shown_local, shown_domain))) => {
                 local == shown_local && folded(domain) == folded(shown_domain)
             }
-            _ => asked == shown,
+            _ => sent == shown,
         },
-        (Form::Phone, _) => digits(&asked) == digits(&shown),
-        (Form::Language, _) => tag(&asked) == tag(&shown),
+        (Form::Phone, _) => digits(&sent) == digits(&shown),
+        (Form::Language, _) => tag(&sent) == tag(&shown),
     }
 }
 
@@ -85,56 +85,57 @@ fn tag(language: &str) -> String {
     language.replace('_', "-").to_ascii_lowercase()
 }
 
-/// Whether two JSON values as they were written are the same: members in any order, numbers in any form.
-pub(super) fn same_json(asked: &RawValue, shown: &RawValue) -> bool {
+/// Whether two JSON texts have equal values: members in any order, numbers in any form.
+pub(super) fn same_json(sent: &RawValue, shown: &RawValue) -> bool {
     fn members(text: &str) -> Option<HashMap<String, &RawValue>> {
         serde_json::from_str(text).ok()
     }
-    let (asked, shown) = (asked.get(), shown.get());
+    let (sent, shown) = (sent.get(), shown.get());
     let first = |text: &str| text.as_bytes().first().copied();
-    match (first(asked), first(shown)) {
-        _ if asked == shown => true,
-        (Some(b'{'), Some(b'{')) => match (members(asked), members(shown)) {
-            (Some(asked), Some(shown)) => {
-                let same = |(name, asked): (&String, &&RawValue)| {
-                    shown.get(name).is_some_and(|shown| same_json(asked, shown))
+    match (first(sent), first(shown)) {
+        _ if sent == shown => true,
+        (Some(b'{'), Some(b'{')) => match (members(sent), members(shown)) {
+            (Some(sent), Some(shown)) => {
+                let same = |(name, sent): (&String, &&RawValue)| {
+                    shown.get(name).is_some_and(|shown| same_json(sent, shown))
                 };
-                asked.len() == shown.len() && asked.iter().all(same)
+                sent.len() == shown.len() && sent.iter().all(same)
             }
             _ => false,
         },
         (Some(b'['), Some(b'[')) => {
             let items = |text| serde_json::from_str::<Vec<&RawValue>>(text).ok();
-            match (items(asked), items(shown)) {
-                (Some(asked), Some(shown)) => {
-                    let mut pairs = asked.iter().zip(&shown);
-                    asked.len() == shown.len() && pairs.all(|(asked, shown)| same_json(asked, shown))
+            match (items(sent), items(shown)) {
+                (Some(sent), Some(shown)) => {
+                    let mut pairs = sent.iter().zip(&shown);
+                    sent.len() == shown.len() && pairs.all(|(sent, shown)| same_json(sent, shown))
                 }
                 _ => false,
             }
         }
         (Some(b'"'), Some(b'"')) => {
             let text = |text| serde_json::from_str::<Cow<'_, str>>(text).ok();
-            text(asked).is_some_and(|asked| text(shown) == Some(asked))
+            text(sent).is_some_and(|sent| text(shown) == Some(sent))
         }
-        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => same_number(asked, shown),
+        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => same_number(sent, shown),
         _ => false,
     }
 }
 
-/// Whole numbers are the same to the last digit: they are ids, mostly. Of others many providers keep a float.
-fn same_number(asked: &str, shown: &str) -> bool {
+/// Integers are compared to the last digit, because most of them are ids. Other numbers are compared as floats, because
+/// many providers store them as such.
+fn same_number(sent: &str, shown: &str) -> bool {
     let is_whole = |number: &str| !number.contains(['.', 'e', 'E']);
-    if let (Some(asked), Some(shown)) = (Decimal::of(asked), Decimal::of(shown))
-        && asked == shown
+    if let (Some(sent), Some(shown)) = (Decimal::of(sent), Decimal::of(shown))
+        && sent == shown
     {
         return true;
     }
     let float = |number: &str| number.parse::<f64>().ok().filter(|float| float.is_finite());
-    !is_whole(asked) && !is_whole(shown) && float(asked).is_some() && float(asked) == float(shown)
+    !is_whole(sent) && !is_whole(shown) && float(sent).is_some() && float(sent) == float(shown)
 }
 
-/// A number's digits, without zeros at either end, and the power of ten that they are multiplied by.
+/// A number's digits, without leading and trailing zeros, and the power of ten that they are multiplied by.
 #[derive(PartialEq)]
 struct Decimal {
     negative: bool,
@@ -174,8 +175,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_the_same_in_any_order_and_form_and_to_the_last_digit_of_a_whole_number() {
-        for (asked, shown, expected) in [
+    fn json_is_equal_in_any_order_and_form_and_integers_to_the_last_digit() {
+        for (sent, shown, expected) in [
             (
                 r#"{"a":1,"b":[true,null,"x"]}"#,
                 r#"{ "b" : [true,null,"\u0078"],"a":1.0}"#,
@@ -199,14 +200,14 @@ mod tests {
             ("\"1\"", "1", false),
         ] {
             let raw = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
-            assert_eq!(same_json(&raw(asked), &raw(shown)), expected, "{asked} {shown}");
+            assert_eq!(same_json(&raw(sent), &raw(shown)), expected, "{sent} {shown}");
         }
     }
 
     #[test]
-    fn a_value_in_another_form_is_the_same() {
+    fn values_in_another_form_are_equal() {
         use Case::{Exact, Folded};
-        for (form, asked, shown, exact, folded) in [
+        for (form, sent, shown, exact, folded) in [
             (Form::Text, "Zoë", "Zoe\u{308}", true, true),
             (Form::Text, " Alex ", "Alex", true, true),
             (Form::Text, "Alex", "alex", false, false),
@@ -223,12 +224,8 @@ mod tests {
             (Form::Language, "en-AU", "en_au", true, true),
             (Form::Language, "en", "en-AU", false, false),
         ] {
-            assert_eq!(same(form, Exact, asked, shown), exact, "{form:?} {asked} {shown}");
-            assert_eq!(
-                same(form, Folded, asked, shown),
-                folded,
-                "{form:?} {asked} {shown}"
-            );
+            assert_eq!(same(form, Exact, sent, shown), exact, "{form:?} {sent} {shown}");
+            assert_eq!(same(form, Folded, sent, shown), folded, "{form:?} {sent} {shown}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Shared fields under a provider's own names: for kinds whose users are flat JSON objects.
+//! Shared fields under a provider's own names, for kinds whose users are flat JSON objects.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,8 @@ use super::equal::{Case, Form, same};
 use super::{Kind, SetupError};
 use crate::contract::{Failure, Field, Reason, Update};
 
-/// Names of the provider's own, in place of the defaults: under a field's name in the command the name that the
-/// provider has for it. An empty name: the provider does not take the field. In the environment, whose names are
-/// all of one case, `GIVEN_NAME` is givenName.
+/// Names at the provider that replace the defaults, by the field's name in a command. An empty name means that the
+/// provider does not take the field. In the environment, whose names have one case only, `GIVEN_NAME` is givenName.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FieldNames {
@@ -96,7 +95,7 @@ impl FieldMap {
         Ok(Self { kind, fields })
     }
 
-    /// The same, where the provider takes these fields for the same in any case.
+    /// Treats these fields as equal in any case.
     pub(super) fn folding(mut self, folded: &[Field]) -> Self {
         for mapped in &mut self.fields {
             if folded.contains(&mapped.field) {
@@ -110,7 +109,7 @@ impl FieldMap {
         self.fields.iter().find(|mapped| mapped.field == field)
     }
 
-    /// Refuses what the provider can't take and what it can't clear.
+    /// Refuses fields that the provider can't take, and clears that it can't make.
     pub(super) fn check(&self, update: &Update) -> Result<(), Failure> {
         for (field, value) in update.shared_changes() {
             let (verb, allowed) = match self.mapped(field) {
@@ -121,7 +120,7 @@ impl FieldMap {
                 Some(_) => continue,
             };
             let allowed = match allowed.as_str() {
-                "" => format!("it is set up to {verb} none"),
+                "" => format!("it is configured to {verb} none"),
                 names => format!("it can {verb} {names}"),
             };
             let detail = format!(
@@ -146,7 +145,7 @@ impl FieldMap {
         names.join(", ")
     }
 
-    /// What the update changes, under the provider's names; `None` clears.
+    /// The update's changes, under the provider's names; `None` clears.
     pub(super) fn changes<'a>(
         &'a self,
         update: &'a Update,
@@ -156,7 +155,7 @@ impl FieldMap {
             .filter_map(|mapped| update.shared(mapped.field).map(|value| (&*mapped.name, value)))
     }
 
-    /// The first field that is not as asked. Where `shown` finds nothing, nothing is said of the field.
+    /// The first field that does not match. A field for which `shown` returns None is skipped.
     pub(super) fn first_that_differs(
         &self,
         update: &Update,
@@ -181,12 +180,12 @@ impl FieldMap {
         self.fields.iter().find(differs).map(|mapped| mapped.field)
     }
 
-    /// The fields that are taken, with their names.
+    /// The mapped fields, with their names.
     pub(super) fn names(&self) -> impl Iterator<Item = (Field, &str)> {
         self.fields.iter().map(|mapped| (mapped.field, &*mapped.name))
     }
 
-    /// The shared field that the provider calls by this name.
+    /// The shared field that has this name at the provider.
     pub(super) fn field(&self, name: &str) -> Option<Field> {
         self.fields
             .iter()
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_configuration_stand_in_for_the_defaults() {
+    fn configured_names_replace_the_defaults() {
         let map = map(&json!({"email": "", "nickname": "alias"})).unwrap();
         let update = command("u", &json!({"nickname": "Al", "phone": null})).update;
         let changes: Vec<_> = map.changes(&update).collect();
@@ -222,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn one_name_for_two_fields_is_refused() {
+    fn same_name_for_two_fields_is_refused() {
         let error = map(&json!({"nickname": "mail"})).map(drop).unwrap_err();
         assert_eq!(error.key, "provider.karmo.fields.nickname");
     }
 
     #[test]
-    fn what_is_not_taken_or_not_clearable_is_refused_by_name() {
+    fn unsupported_and_unclearable_fields_are_refused_by_name() {
         let map = map(&json!({})).unwrap();
         for (update, pointer, mend) in [
             (
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_is_as_good_as_null() {
+    fn absent_member_equals_null() {
         let map = map(&json!({})).unwrap();
         let cleared = command("u", &json!({"phone": null})).update;
         let set = command("u", &json!({"phone": "+61412345678"})).update;

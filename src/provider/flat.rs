@@ -1,5 +1,5 @@
-//! The adapter for APIs that keep a user as a JSON object under a path. The kinds `karmo`, `sivo` and `rest` are this one, each
-//! set up from its own table of the configuration.
+//! The adapter for APIs that keep a user as a JSON object under a path. The kinds `karmo`, `sivo` and `rest` all use
+//! it, each set up from its own table of the configuration.
 
 mod errors;
 mod headers;
@@ -14,15 +14,15 @@ use serde_json::value::RawValue;
 pub(super) use self::errors::{Codes, Errors, Places, check_places};
 pub(super) use self::headers::{HeaderNames, Headers};
 pub(super) use self::layout::{Layout, Path, dotted, pointer};
-pub(super) use self::own::Own;
+pub(super) use self::own::OwnFields;
 use super::answer::Answer;
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Updated, User};
 use crate::contract::{Failure, Fault, Field, Reason, UpdateUser, UserId, Version};
 
-const NO_USER: &str = "the answer to the read has no user where it is looked for (at `user_at`, for the kind rest), or one that has a \
-                       name twice; correct the configuration, or the user at the provider";
+const NO_USER: &str = "the answer to the read has no user in the expected place (`user_at`, for the kind rest), or one with a \
+                       duplicate name; correct the configuration, or the user at the provider";
 
 pub struct Flat {
     pub(super) kind: Kind,
@@ -34,15 +34,15 @@ pub struct Flat {
     pub(super) versions: Versions,
     pub(super) layout: Layout,
     /// The fields of the kind's own block.
-    pub(super) own: Own,
-    /// Whether the update replaces the user, which is read first and put back then.
+    pub(super) own: OwnFields,
+    /// Whether the update replaces the user, which is then read first and put back.
     pub(super) replaces: bool,
-    /// The fields that the answer to an update shows as they are since then.
+    /// The fields that the answer to an update shows with their new values.
     pub(super) shown_by_update: fn(Field) -> bool,
     pub(super) errors: Errors,
 }
 
-/// What a version looks like, for APIs that check versions.
+/// The form of a version, for APIs that check versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Versions {
     Any,
@@ -65,11 +65,11 @@ impl Versions {
                 return Ok(());
             }
             (Self::NeededDateTime, Some(_)) => {
-                "this provider's versions are date-times; send the user's present `updated_at` as it was read, such as \
+                "this provider's versions are date-times; send the user's current `updated_at` as it was read, such as \
                  2026-11-21T10:00:00.123Z, or `previous`"
             }
             (Self::NeededDateTime, None) => {
-                "this provider changes a user of a known version only; add `expectedVersion` with the user's present \
+                "this provider changes a user only if its version is known; add `expectedVersion` with the user's current \
                  `updated_at`"
             }
         };
@@ -77,7 +77,7 @@ impl Versions {
     }
 }
 
-/// With quotes or without: how Sivo's header has it is not known.
+/// With or without quotes: how Sivo's header writes it is not known.
 fn is_date_time(version: &str) -> bool {
     let unquoted = version.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     unquoted.unwrap_or(version).parse::<Timestamp>().is_ok()
@@ -95,21 +95,21 @@ impl Flat {
         error
     }
 
-    /// What the update is made of: the user as it is, where the update replaces it.
+    /// What the update starts from: the current user, if the update replaces it.
     fn current<'a>(&self, current: Option<&'a User>) -> Result<Option<&'a User>, ProviderError> {
         match (self.replaces, current) {
             (false, _) => Ok(None),
             (true, Some(user)) => Ok(Some(user)),
             (true, None) => Err(ProviderError::new(
                 Fault::Broken,
-                "the user was not read before the write, and without it what the command does not name could be lost",
+                "the user was not read before the write; without it, members that the command does not name could be lost",
             )),
         }
     }
 
     fn check_version(&self, command: &UpdateUser) -> Result<(), Failure> {
-        if !self.headers.take_version() {
-            return self.kind.refuse_version(command);
+        if !self.headers.has_version() {
+            return self.kind.check_no_version(command);
         }
         self.versions.check(command.expected_version.as_ref())?;
         self.headers.of_update(command).map(drop)
@@ -119,7 +119,7 @@ impl Flat {
 #[async_trait]
 impl Provider for Flat {
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
-        self.kind.refuse_foreign(command)?;
+        self.kind.check_blocks(command)?;
         self.check_version(command)?;
         self.own.check(&command.update, self.layout.fields())?;
         self.layout.fields().check(&command.update)
@@ -133,15 +133,15 @@ impl Provider for Flat {
         self.replaces
     }
 
-    /// The fields are set to the same values, and nothing is sent to the user. Where versions are checked, the first write
-    /// moves the version on, so that a second one is refused.
+    /// Fields are set to the same values, and nothing is sent to the user. If versions are checked, the first write
+    /// changes the version, so that a second one is refused.
     fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
-    /// Where versions are checked, each update names the one that it is for.
+    /// If versions are checked, each update names the one that it is for.
     fn merges_updates(&self) -> bool {
-        !self.headers.take_version()
+        !self.headers.has_version()
     }
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
@@ -152,14 +152,14 @@ impl Provider for Flat {
         }
     }
 
-    fn untouched(&self, before: &User, after: &User) -> bool {
-        self.layout.is_untouched(before, after)
+    fn is_unchanged(&self, before: &User, after: &User) -> bool {
+        self.layout.is_unchanged(before, after)
     }
 
     fn version(&self, user: &User) -> Option<Version> {
         self.layout
             .version(user)
-            .filter(|version| self.headers.take_version() && self.versions.has(version))
+            .filter(|version| self.headers.has_version() && self.versions.has(version))
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
@@ -187,8 +187,8 @@ impl Provider for Flat {
             .map_err(|refused| ProviderError::new(Fault::Command(refused.reason), refused.detail))?;
         let current = self.current(current)?;
         let body = self.layout.body(&command.update, current).map_err(|_| {
-            let detail = "the user as the provider shows it can't be put back whole: it has a name twice. Nothing was sent, \
-                          so nothing was lost. Correct the user at the provider";
+               let detail = "the user as the provider shows it can't be put back completely, because it has a duplicate \
+                              name. Nothing was sent, so nothing was lost. Correct the user at the provider";
             ProviderError::new(Fault::Broken, detail)
         })?;
         let body = self.own.put(&command.update, body);

@@ -1,6 +1,6 @@
-//! One HTTP request to a provider: sent once, within a time-out, and never again by itself.
+//! One HTTP request to a provider: sent once, within a time limit, and never repeated here.
 //!
-//! What comes back is an answer of any status, or an error that says whether the request can have arrived.
+//! The result is an answer of any status, or an error that says whether the request may have arrived.
 
 mod no_answer;
 
@@ -18,22 +18,22 @@ use serde::Serialize;
 use self::no_answer::{Peer, no_answer};
 use super::answer::Answer;
 use super::answers::{Class, Rule, Table};
-use super::code::{Private, Sent};
+use super::code::{Sensitive, SentValues};
 use super::proxy;
-use super::rate_limit::{RateLimitHints, wait_asked};
+use super::rate_limit::{RateLimitHints, requested_wait};
 use super::rehearsal::{HIDDEN, Rehearsal};
 use super::setup::PathTemplate;
-use super::token::{Carried, Source, Token};
+use super::token::{CredentialHeader, Source, Token};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, RateLimitHint, Reason, UserId};
 
 pub(super) use self::no_answer::lacks_descriptors;
 
-/// What is read of an answer to a write, and of a refusal.
+/// The most bytes that are read of an answer to a write, and of a refusal.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is read of a user: who is in thousands of groups has more than one MiB of them.
+/// The most bytes that are read of a user: the memberships of a user in thousands of groups take more than one MiB.
 const USER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Some platforms put it before JSON.
@@ -41,41 +41,41 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
-/// Below what servers and load balancers commonly allow (60 s): a request on a connection that the other side is
-/// about to close is lost, and it can't be told whether it arrived.
+/// Below the idle time-outs of most servers and load balancers (60 s): a request on a connection that the other side is
+/// about to close is lost, and it is unknown whether it arrived.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 pub struct Settings {
-    /// Where the provider is: `https://host`, with a path where its API has one.
+    /// The provider's address: `https://host`, with a path if its API has one.
     pub base_url: String,
-    /// How long a call may take, from its start to the last byte of its answer.
+    /// The time limit of a call, from its start to the last byte of its answer.
     pub timeout: Duration,
     pub token: Source,
-    /// Calls in flight: as many connections are kept open.
+    /// The number of calls in flight, and of connections that are kept open.
     pub concurrency: usize,
-    /// What answers mean, before the kind's own table.
+    /// Rules for answers that come before the kind's own.
     pub answers: Vec<Rule>,
 }
 
-/// The way to one provider.
+/// Sends requests to one provider.
 pub struct Http {
     client: Client,
-    /// The same, or another where one of the two places is this machine.
+    /// The same client, or another one if exactly one of the two hosts is this machine.
     token_client: Client,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     base: Box<str>,
     token: Token,
-    carried: Carried,
-    told: RateLimitHints,
+    credential_header: CredentialHeader,
+    hints: RateLimitHints,
     answers: Table,
     clock: Clock,
-    /// Where it is, nothing is sent.
+    /// If present, no request is sent.
     rehearsal: Option<Arc<Rehearsal>>,
 }
 
-/// Where below `base_url` a request goes.
+/// The path of a request below `base_url`.
 pub(super) enum Place<'a> {
     User(&'a PathTemplate, &'a UserId),
     /// A path that starts with a slash.
@@ -87,9 +87,9 @@ pub(super) struct Request<'a> {
     pub(super) place: Place<'a>,
     /// JSON.
     pub(super) body: Option<Bytes>,
-    /// What the body is, and what the answer should be.
+    /// The type of the body, and the expected type of the answer.
     pub(super) media_type: HeaderValue,
-    /// Beside those that each request has.
+    /// Added to those that every request has.
     pub(super) headers: HeaderMap,
 }
 
@@ -114,11 +114,11 @@ impl<'a> Request<'a> {
         user_id: &'a UserId,
         body: &impl Serialize,
     ) -> Result<Self, ProviderError> {
-        // Texts and booleans under texts: there is nothing in a body that JSON could not hold.
+        // Strings and booleans under string keys: nothing in a body is not representable in JSON.
         let body = serde_json::to_vec(body).map_err(|_| {
             ProviderError::new(
                 Fault::Command(Reason::Invalid),
-                "no JSON can be made of the command",
+                "the command can't be written as JSON",
             )
         })?;
         Ok(Self {
@@ -134,7 +134,7 @@ impl Http {
         let base = base(&settings.base_url)?;
         let token = Token::new(settings.token)?;
         if settings.timeout.is_zero() {
-            return Err(SetupError::new("provider.timeout", "must be longer than nothing"));
+            return Err(SetupError::new("provider.timeout", "must be longer than 0"));
         }
         install_tls_provider();
         let here = proxy::is_this_machine(&base);
@@ -149,15 +149,15 @@ impl Http {
             token_client,
             base: base.as_str().trim_end_matches('/').into(),
             token,
-            carried: Carried::default(),
-            told: RateLimitHints::default(),
+            credential_header: CredentialHeader::default(),
+            hints: RateLimitHints::default(),
             answers: Table::new(settings.answers)?,
             clock: Clock::System,
             rehearsal: None,
         })
     }
 
-    /// The way to a provider that is only shown: requests are made and noted, and none is sent. No token is looked for.
+    /// For a provider that is only shown: requests are built and recorded, and none is sent. No token is read.
     pub fn rehearsed(settings: Settings) -> Result<(Self, Arc<Rehearsal>), SetupError> {
         let token = Source::Value(SecretString::from(HIDDEN));
         let rehearsal = Arc::new(Rehearsal::default());
@@ -168,26 +168,29 @@ impl Http {
         Ok((http, rehearsal))
     }
 
-    /// The way to a provider of this kind, with these rules between the configuration's and its own.
+    /// Adds the kind's own rules, after the configuration's and these.
     pub(super) fn of(mut self, kind: Kind, rules: Vec<Rule>) -> Result<Self, SetupError> {
         self.answers = self.answers.of(kind, rules)?;
         Ok(self)
     }
 
-    /// The way to a provider that takes the token in another form.
-    pub(super) fn carrying(mut self, carried: Carried) -> Self {
-        self.carried = carried;
+    /// Sends the token in another header or form.
+    pub(super) fn with_credential_header(mut self, credential_header: CredentialHeader) -> Self {
+        self.credential_header = credential_header;
         self
     }
 
-    /// A success; or what `refusal` makes of an answer that is none.
+    /// A success, or what `refusal` makes of any other answer.
     pub(super) async fn call(
         &self,
         request: Request<'_>,
         refusal: impl Fn(&Answer) -> ProviderError,
     ) -> Result<Answer, ProviderError> {
         let token = self.token.header().ok_or_else(no_token)?;
-        let sent = request.body.clone().map_or(Sent::Unknown, Sent::Values);
+        let sent = request
+            .body
+            .clone()
+            .map_or(SentValues::Unknown, SentValues::Values);
         let mut answer = self.send(request, &token).await?;
         let meaning = self.answers.meaning(&answer);
         answer.class = meaning.class;
@@ -196,14 +199,14 @@ impl Http {
             self.token.accepted(&token);
             return Ok(answer);
         }
-        answer.private = Private {
+        answer.sensitive = Sensitive {
             sent,
             credentials: self.token.credentials(&token),
         };
         let mut error = refusal(&answer);
         match error.fault {
             Fault::Credentials if self.token.refused(&token) => error.fault = Fault::CredentialsRenewed,
-            // It was looked at the call itself, so the token had passed.
+            // The call itself was judged, so the token had been accepted.
             Fault::Command(_) | Fault::Denied => self.token.accepted(&token),
             _ => {}
         }
@@ -218,19 +221,19 @@ impl Http {
         let url = Url::parse(&url).map_err(|_| {
             ProviderError::new(
                 Fault::Unreachable,
-                "base_url and the user's path make no URL; correct them",
+                "base_url and the user's path are not a valid URL; correct them",
             )
         })?;
-        let credential = self.carried.value(token).ok_or_else(|| {
+        let credential = self.credential_header.value(token).ok_or_else(|| {
             let detail =
-                "no header can carry the token behind its scheme; correct the scheme in the configuration";
+                "a header can't contain the scheme and the token; correct the scheme in the configuration";
             ProviderError::new(Fault::Configuration, detail)
         })?;
         let reads = request.method == Method::GET;
         let mut outgoing = self
             .client
             .request(request.method.clone(), url.clone())
-            .header(self.carried.header(), credential)
+            .header(self.credential_header.header(), credential)
             .header(ACCEPT, &request.media_type)
             .headers(request.headers);
         if let Some(body) = request.body {
@@ -243,7 +246,7 @@ impl Http {
             name: "the provider",
             key: "provider.base_url",
             url: &url,
-            aftermath: if reads {
+            possible_effect: if reads {
                 ""
             } else {
                 "; it may have applied the command"
@@ -257,7 +260,7 @@ impl Http {
             .await
     }
 
-    /// A success is of use only with its body, where one of `bytes_needed_max` is needed.
+    /// `bytes_needed_max` is 0 if a success counts without its body.
     async fn answer(
         &self,
         method: Method,
@@ -267,9 +270,9 @@ impl Http {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut answer = Answer::new(method, status, headers, Vec::new());
-        self.told.hear(&answer.headers, &self.clock);
+        self.hints.record(&answer.headers, &self.clock);
         if !answer.is_success() {
-            answer.retry_after = wait_asked(&answer.headers, &self.clock);
+            answer.retry_after = requested_wait(&answer.headers, &self.clock);
         }
         let bytes_max = match answer.is_success() {
             true => BODY_BYTES_MAX.max(bytes_needed_max),
@@ -277,18 +280,18 @@ impl Http {
         };
         match body(response, bytes_max).await {
             Ok(body) => answer.body = body,
-            // What was done is done, and what was refused is refused, whatever became of the body.
+            // A lost body does not change what a write did or that it was refused.
             Err(_) if !answer.is_success() || bytes_needed_max == 0 => {}
             Err(Unread::TooLong) => {
                 let detail = format!(
-                    "the provider answered with a success of more than {} MiB; see whether base_url leads to the \
-                     provider",
+                    "the provider answered with a success of more than {} MiB; check whether base_url is the \
+                     provider's address",
                     bytes_max >> 20
                 );
                 return Err(answer.error(Fault::Broken, detail));
             }
             Err(Unread::Lost) => {
-                return Err(answer.error(Fault::Unknown, "the provider's answer to a read broke off"));
+                return Err(answer.error(Fault::Unknown, "the provider's answer to a read was cut off"));
             }
         }
         Ok(answer)
@@ -313,7 +316,7 @@ impl Access for Http {
             name: "the token endpoint",
             key: "provider.auth.oauth2.token_url",
             url: oauth2.url(),
-            aftermath: "",
+            possible_effect: "",
         };
         let answer = match request.send().await {
             Ok(response) => self.answer(Method::POST, response, BODY_BYTES_MAX).await,
@@ -327,7 +330,7 @@ impl Access for Http {
     }
 
     fn rate_limit_hint(&self) -> Option<RateLimitHint> {
-        self.told.take()
+        self.hints.take()
     }
 }
 
@@ -354,38 +357,38 @@ async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Unrea
     Ok(body)
 }
 
-/// Nothing was sent. A token can be fetched, and then the call be made.
+/// Nothing was sent. The call can be made after a token is fetched.
 fn no_token() -> ProviderError {
     ProviderError::new(
         Fault::CredentialsRenewed,
-        "there is no token at the moment; the call is made when one was fetched",
+        "there is no token yet; the call is made after one is fetched",
     )
 }
 
-/// A client for what is on this machine, or elsewhere.
+/// A client for this machine, or for other hosts.
 fn client(timeout: Duration, concurrency: usize, here: bool) -> Result<Client, SetupError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, JSON);
-    // A connection that can't be had must be told from an answer that doesn't come: the connect time-out
-    // lies below the whole one, so that it is the first to end.
+    // A connection that can't be made must be distinguished from an answer that doesn't come: the connect time-out is
+    // below the whole time limit, so that it ends first.
     let connect_timeout = (timeout * 4 / 5).min(CONNECT_TIMEOUT_MAX);
     let mut client = Client::builder()
         .user_agent(concat!("usher/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
         .redirect(Policy::none())
-        // Each request on the wire is one permit: nobody but the handler sends it again.
+        // Each request on the wire costs one permit: only `worker::attempts` sends it again.
         .retry(reqwest::retry::never())
         .timeout(timeout)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(IDLE_MAX)
         .pool_max_idle_per_host(concurrency);
-    // A token that is meant for this machine must not travel to a proxy, and that without TLS.
+    // A token for this machine must not travel to a proxy, and without TLS at that.
     if here {
         client = client.no_proxy();
     }
     client
         .build()
-        .map_err(|error| SetupError::new("provider", format!("no HTTP client can be made: {error}")))
+        .map_err(|error| SetupError::new("provider", format!("can't create an HTTP client: {error}")))
 }
 
 fn base(text: &str) -> Result<Url, SetupError> {
@@ -397,7 +400,7 @@ fn base(text: &str) -> Result<Url, SetupError> {
         return refused("must start with https:// (or http://) and name a host");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return refused("must not carry a user name or a password; put the token under [provider.auth]");
+        return refused("must not contain a user name or a password; put the token under [provider.auth]");
     }
     if url.query().is_some() || url.fragment().is_some() {
         return refused("must not have a query or a fragment");
@@ -405,11 +408,11 @@ fn base(text: &str) -> Result<Url, SetupError> {
     Ok(url)
 }
 
-/// reqwest is built without a TLS provider of its own and panics where none is installed.
+/// reqwest is built without its own TLS provider, and panics if none is installed.
 fn install_tls_provider() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // An error says that one is installed already, which is as good.
+        // An error means that one is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 pub(super) use self::simulated::Simulated;
 use super::answers::{Class, Rule};
 use super::field_map::{FieldMap, FieldNames};
-use super::flat::{Codes, Errors, Flat, Headers, Layout, Own, Places, Versions};
+use super::flat::{Codes, Errors, Flat, Headers, Layout, OwnFields, Places, Versions};
 use super::http::Http;
 use super::setup::{PathTemplate, WriteMethod, optional_path};
 use super::{Kind, SetupError};
@@ -97,7 +97,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
         headers: Headers::default(),
         versions: Versions::Any,
         layout: Layout::top(fields).checked(Kind::Karmo)?,
-        own: Own::default(),
+        own: OwnFields::default(),
         replaces: false,
         // The address in an answer is the verified one: it stays the former one until the user has verified the new one.
         shown_by_update: |field| field != Field::Email,

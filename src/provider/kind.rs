@@ -1,4 +1,4 @@
-//! The kinds of provider that there are adapters for, and what no kind takes from another.
+//! The kinds of provider that have an adapter, and the checks on commands that all kinds share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::Kind;
 use crate::contract::{Failure, Reason, UpdateUser};
 
-/// Makes `Kind` of a line for each kind: its name in the code, and its module, which has the name of the configuration.
+/// Defines `Kind` from a line per kind: its variant, and its module, which has the kind's name in the configuration.
 macro_rules! kinds {
     ($($kind:ident = $module:ident,)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -31,14 +31,14 @@ macro_rules! kinds {
                 }
             }
 
-            /// What the simulation of the kind has of its own.
+            /// The simulation of the kind.
             pub(crate) fn simulated(self) -> Box<dyn shape::Shape> {
                 match self {
                     $(Self::$kind => Box::new($module::Simulated::default()),)*
                 }
             }
 
-            /// The adapter that all kinds' tests are run with, set up for the simulation of the kind.
+            /// The adapter under test for the kind, configured for its simulation.
             #[cfg(test)]
             fn tested(self, http: http::Http) -> std::sync::Arc<dyn Provider> {
                 match self {
@@ -52,14 +52,14 @@ macro_rules! kinds {
 pub(super) use kinds;
 
 impl Kind {
-    /// Refuses the members that belong to another kind of provider.
-    pub(super) fn refuse_foreign(self, command: &UpdateUser) -> Result<(), Failure> {
+    /// Refuses a block that is for another kind of provider.
+    pub(super) fn check_blocks(self, command: &UpdateUser) -> Result<(), Failure> {
         let update = &command.update;
         match update.blocks().find(|kind| *kind != self.as_str()) {
             Some(kind) => Err(Failure::new(
                 Reason::UnsupportedField,
                 format!(
-                    "`{kind}` is for providers of the kind {kind} and this one is of the kind {self}; leave it out, \
+                   "`{kind}` is for providers of the kind {kind} and this one is of the kind {self}; omit it, \
                      or send the command to a provider of that kind"
                 ),
             )
@@ -68,16 +68,14 @@ impl Kind {
         }
     }
 
-    /// Refuses a version, where none is checked.
-    pub(super) fn refuse_version(self, command: &UpdateUser) -> Result<(), Failure> {
+    /// Refuses a version, because the provider checks none.
+    pub(super) fn check_no_version(self, command: &UpdateUser) -> Result<(), Failure> {
         let detail = match self {
             _ if command.expected_version.is_none() => return Ok(()),
-            Self::Rest => {
-                "no header is configured that carries a version; leave `expectedVersion` out, or see \
-                           `version_header` under [provider.rest] in the configuration"
-                    .to_owned()
-            }
-            kind => format!("providers of the kind {kind} check no versions; leave `expectedVersion` out"),
+            Self::Rest => "no header is configured for the version; omit `expectedVersion`, or see \
+                 `version_header` under [provider.rest] in the configuration"
+                .to_owned(),
+            kind => format!("providers of the kind {kind} do not check versions; omit `expectedVersion`"),
         };
         Err(Failure::new(Reason::UnsupportedField, detail).at("/expectedVersion"))
     }
@@ -110,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_read_as_it_is_written() {
+    fn every_kind_round_trips() {
         for kind in Kind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());

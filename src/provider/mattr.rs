@@ -150,8 +150,8 @@ fn refuse_no_uuid(user_id: &UserId) -> Result<(), Failure> {
 #[async_trait]
 impl Provider for Mattr {
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
-        Kind::Mattr.refuse_foreign(command)?;
-        Kind::Mattr.refuse_version(command)?;
+        Kind::Mattr.check_blocks(command)?;
+        Kind::Mattr.check_no_version(command)?;
         if self.user_ids == UserIds::Uuid {
             refuse_no_uuid(&command.user_id)?;
         }
@@ -184,7 +184,7 @@ impl Provider for Mattr {
         }
     }
 
-    fn untouched(&self, _: &User, _: &User) -> bool {
+    fn is_unchanged(&self, _: &User, _: &User) -> bool {
         false
     }
 

@@ -1,5 +1,5 @@
-//! A JSON object as its text: what is put back is put back as it was read. Read as values, numbers of many digits would
-//! be rounded, numbers beyond a float's range refused, and names put in another order.
+//! A JSON object kept as text, so that it can be put back as it was read. Parsing would round numbers of many digits,
+//! refuse numbers beyond a float's range, and reorder names.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::equal::same_json;
 
-/// An object's members in their order. No name stands twice.
+/// An object's members in their order. Names are unique.
 #[derive(Default)]
 pub(super) struct Members<'a>(Vec<(String, Member<'a>)>);
 
@@ -21,7 +21,7 @@ enum Member<'a> {
     Kept(&'a RawValue),
     Set(Value),
     Text(Box<RawValue>),
-    /// An object of which something was changed.
+    /// An object in which something was changed.
     Within(Members<'a>),
 }
 
@@ -39,7 +39,7 @@ impl<'a> Members<'a> {
         found.map(|(_, member)| member)
     }
 
-    /// A member's text, where it was read.
+    /// A member's text, if it was read and not changed.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         match self.get(name)? {
             Member::Kept(text) => Some(text.get()),
@@ -47,12 +47,12 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// In its old place, or at the end.
+    /// Sets a member in its old place, or at the end.
     pub(super) fn set(&mut self, name: &str, value: Value) {
         self.put(name, Member::Set(value));
     }
 
-    /// The same, as it was written.
+    /// The same, for a value that is already text.
     pub(super) fn set_raw(&mut self, name: &str, value: &'a RawValue) {
         self.put(name, Member::Kept(value));
     }
@@ -68,12 +68,12 @@ impl<'a> Members<'a> {
         self.0.retain(|(known, _)| known != name);
     }
 
-    /// Sets what stands at the end of a path of names. What is no object on the way gives way to one.
+    /// Sets the value at the end of a path of names. A value on the path that is not an object is replaced by one.
     pub(super) fn set_at(&mut self, path: &[Box<str>], value: Value) -> serde_json::Result<()> {
         self.put_at(path, Member::Set(value))
     }
 
-    /// The same, for what is written already.
+    /// The same, for a value that is already text.
     pub(super) fn set_text_at(&mut self, path: &[Box<str>], text: Box<RawValue>) -> serde_json::Result<()> {
         self.put_at(path, Member::Text(text))
     }
@@ -91,7 +91,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Removes what stands at the end of a path of names.
+    /// Removes the value at the end of a path of names.
     pub(super) fn remove_at(&mut self, path: &[Box<str>]) -> serde_json::Result<()> {
         match path {
             [] => {}
@@ -106,7 +106,7 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// The members of a member that is an object. What was changed of it is moved out.
+    /// The members of a member that is an object. Members that were changed are moved out.
     fn within(&mut self, name: &str) -> serde_json::Result<Option<Self>> {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, Member::Within(members))) => Ok(Some(std::mem::take(members))),
@@ -115,7 +115,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What was read at the end of a path of names; what no value can hold is like null.
+    /// The value that was read at the end of a path of names. A number that no value can represent is null.
     pub(super) fn shown_at(&self, path: &[Box<str>]) -> Option<Value> {
         let (name, rest) = path.split_first()?;
         let text = self.text(name)?;
@@ -125,12 +125,12 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The same. Absent is as good as null.
+    /// The same, but null if absent.
     pub(super) fn value_at(&self, path: &[Box<str>]) -> Value {
         self.shown_at(path).unwrap_or_default()
     }
 
-    /// Whether the member is so. Absent is as good as null; what no value can hold is like none.
+    /// Whether the member has this value. Absent equals null; a number that can't be represented equals no value.
     pub(super) fn has(&self, name: &str, value: &Value) -> bool {
         match self.get(name) {
             None => value.is_null(),
@@ -142,7 +142,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The same for a value as it was written.
+    /// The same for a value that is still text.
     pub(super) fn has_raw(&self, name: &str, value: &RawValue) -> bool {
         match self.get(name) {
             None => value.get() == "null",
@@ -181,7 +181,7 @@ impl<'de> Visitor<'de> for Whole {
         let mut seen = HashSet::new();
         match members.iter().all(|(name, _)| seen.insert(name)) {
             true => Ok(Members(members)),
-            false => Err(A::Error::custom("a name stands twice")),
+            false => Err(A::Error::custom("a duplicate name")),
         }
     }
 }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_changed_stays_as_its_text_in_its_place() {
+    fn unchanged_members_keep_their_text_and_place() {
         let text = r#"{"z":1e999,"a":{"n":1.50,"b":{"c":12345678901234567890123,"d":"x"}},"s":"text"}"#;
         let mut members = Members::parse(text).unwrap();
         members.set_at(&path("a.b.d"), json!("y")).unwrap();
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_refused_where_something_is_changed() {
+    fn duplicate_name_is_refused_where_something_is_changed() {
         let mut members = Members::parse(r#"{"a":{"b":1,"b":2}}"#).unwrap();
         assert!(members.set_at(&path("a.c"), json!(1)).is_err());
         assert!(Members::parse(r#"{"a":1,"a":2}"#).is_err());
     }
 
     #[test]
-    fn a_value_is_found_by_its_path() {
+    fn value_is_found_by_its_path() {
         let members = Members::parse(r#"{"a":{"b":"c","n":1e999},"d":null}"#).unwrap();
         for (at, value) in [
             ("a.b", json!("c")),

@@ -1,4 +1,4 @@
-//! The proxies that the environment names, as the HTTP client takes them: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
+//! The proxies that the environment names, as the HTTP client uses them: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
-/// `http://proxy.example:3128`, where requests to this URL go through one. Its user name and password are left out.
-/// This machine itself is never asked through a proxy.
-pub fn on_the_way_to(url: &str) -> Option<String> {
+/// The proxy for requests to this URL, such as `http://proxy.example:3128`, without its user name and password. None if
+/// they are sent directly, as requests to this machine always are.
+pub fn proxy_for(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok()?;
     if is_this_machine(&parsed) {
         return None;
@@ -25,7 +25,7 @@ pub fn on_the_way_to(url: &str) -> Option<String> {
     Some(format!("{scheme}://{}:{port}", proxy.uri().host()?))
 }
 
-/// Whether the host is `localhost`, in 127.0.0.0/8, or ::1: what is sent there leaves this machine by no wire.
+/// Whether the host is `localhost`, in 127.0.0.0/8, or ::1: what is sent there does not leave this machine.
 pub(super) fn is_this_machine(url: &Url) -> bool {
     let Some(host) = url.host_str() else {
         return false;
@@ -34,8 +34,8 @@ pub(super) fn is_this_machine(url: &Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether what is sent to this URL can be read on the way: there is no TLS, and it leaves this machine.
-pub fn can_be_overheard(url: &str) -> bool {
+/// Whether what is sent to this URL can be read on the way: it leaves this machine without TLS.
+pub fn is_clear_text(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_this_machine(&url))
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tls_and_this_machine_itself_keep_a_token_from_others() {
+    fn only_tls_and_loopback_keep_a_token_private() {
         for safe in [
             "https://acme.example",
             "http://localhost:8080/scim",
@@ -52,11 +52,11 @@ mod tests {
             "http://127.0.0.1:1",
             "http://127.8.9.10",
             "http://[::1]:8080",
-            // 127.0.0.1, as it may be written too.
+            // Another form of 127.0.0.1.
             "http://2130706433",
-            "no URL",
+            "not a URL",
         ] {
-            assert!(!can_be_overheard(safe), "{safe}");
+            assert!(!is_clear_text(safe), "{safe}");
         }
         for overheard in [
             "http://acme.example",
@@ -68,7 +68,7 @@ mod tests {
             "http://[::]:80",
             "HTTP://acme.example",
         ] {
-            assert!(can_be_overheard(overheard), "{overheard}");
+            assert!(is_clear_text(overheard), "{overheard}");
         }
     }
 }

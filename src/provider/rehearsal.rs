@@ -1,4 +1,4 @@
-//! Requests that are made as ever and not sent: they show what a configuration makes of a command.
+//! Requests that are built as usual but not sent: they show what a configuration makes of a command.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +12,13 @@ use super::ProviderError;
 use super::answer::Answer;
 use crate::contract::Fault;
 
-/// Stands where the token would, which is not even read.
+/// Replaces the token, which is not even read.
 pub(super) const HIDDEN: &str = "<hidden>";
 
-/// A user of whom nothing is shown: in whole, or under `user`, where some APIs have it.
-const NOBODY: &[u8] = br#"{"user":{}}"#;
+/// A user without members: at the top, or under `user`, as in some APIs.
+const EMPTY_USER: &[u8] = br#"{"user":{}}"#;
 
-/// A request as it would be sent, but for what each has: `host`, `user-agent`, `content-length`. It holds a user's data.
+/// A request as it would be sent, without `host`, `user-agent` and `content-length`. It contains user data.
 #[derive(Serialize)]
 pub struct Unsent {
     pub method: String,
@@ -28,20 +28,24 @@ pub struct Unsent {
     pub body: Option<Box<RawValue>>,
 }
 
-/// The requests so far.
+/// The recorded requests.
 #[derive(Default)]
 pub struct Rehearsal(Mutex<Vec<Unsent>>);
 
 impl Rehearsal {
-    /// The requests so far, in their order.
+    /// The recorded requests, in order.
     pub fn requests(&self) -> Vec<Unsent> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes the request. A read finds a user of whom nothing is shown, and a write is applied.
+    /// Records the request. A read returns a user without members, and a write succeeds.
     pub(super) fn answer(&self, request: RequestBuilder) -> Result<Answer, ProviderError> {
-        let unusable =
-            |_| ProviderError::new(Fault::Configuration, "the configuration makes no HTTP request");
+        let unusable = |_| {
+            ProviderError::new(
+                Fault::Configuration,
+                "the configuration gives no valid HTTP request",
+            )
+        };
         let request = request.build().map_err(unusable)?;
         let headers = request.headers().iter();
         let text =
@@ -58,7 +62,7 @@ impl Rehearsal {
         let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         requests.push(unsent);
         let (status, body) = match *request.method() {
-            Method::GET => (200, NOBODY),
+            Method::GET => (200, EMPTY_USER),
             _ => (204, &b""[..]),
         };
         let method = request.method().clone();

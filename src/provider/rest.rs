@@ -9,10 +9,10 @@ pub(super) mod tests;
 
 pub use self::config::{Clear, Config, Constant};
 pub(super) use self::simulated::Simulated;
-use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, Own, Places, Versions, check_places};
+use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, OwnFields, Places, Versions, check_places};
 use super::http::Http;
 use super::setup::{PathTemplate, optional_path};
-use super::token::Carried;
+use super::token::CredentialHeader;
 use super::{Kind, SetupError};
 
 pub(super) const ANSWERS: &str = include_str!("rest/answers.toml");
@@ -28,10 +28,10 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             "needs `read_path`: without the user as it is, what a command does not name would be lost";
         return Err(SetupError::new("provider.rest.replaces", detail));
     }
-    let carried = Carried::of(Kind::Rest, &config.credential_header, &config.credential_scheme)?;
+    let carried = CredentialHeader::of(Kind::Rest, &config.credential_header, &config.credential_scheme)?;
     Ok(Flat {
         kind: Kind::Rest,
-        http: http.of(Kind::Rest, Vec::new())?.carrying(carried),
+        http: http.of(Kind::Rest, Vec::new())?.with_credential_header(carried),
         method: config.method.into(),
         path: PathTemplate::parse("provider.rest.path", &config.path)?,
         read_path,
@@ -44,7 +44,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
         })?,
         versions: Versions::Any,
         layout: layout::of(config)?,
-        own: Own::default(),
+        own: OwnFields::default(),
         replaces: config.replaces,
         shown_by_update: |_| false,
         errors: errors(config)?,

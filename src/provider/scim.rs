@@ -389,9 +389,9 @@ impl Provider for Scim {
     }
 
     /// Each change of a user moves its version on, where the provider keeps versions.
-    fn untouched(&self, before: &User, after: &User) -> bool {
+    fn is_unchanged(&self, before: &User, after: &User) -> bool {
         let shown = |user| User(Shown::of(user).value);
-        shown(before).is_marked_as(&shown(after), check::VERSION_AT)
+        shown(before).has_same_text_at(&shown(after), check::VERSION_AT)
     }
 
     fn version(&self, user: &User) -> Option<Version> {

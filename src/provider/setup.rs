@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::UserId;
 
-/// What the worker says itself, and what belongs to the connection.
-pub(super) const OWN: [&str; 14] = [
+/// Headers that the worker sets itself, and those of the connection.
+pub(super) const RESERVED_HEADERS: [&str; 14] = [
     "accept",
     "authorization",
     "connection",
@@ -28,7 +28,7 @@ pub(super) const OWN: [&str; 14] = [
     "user-agent",
 ];
 
-/// A setting that can't be worked with: which one, and what it must be.
+/// A setting that can't be used: its key, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {detail}")]
 pub struct SetupError {
@@ -73,7 +73,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 
 const PLACEHOLDER: &str = "{userId}";
 
-/// A path with the place where the user's id goes.
+/// A path with a placeholder for the user's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathTemplate {
     before: Box<str>,
@@ -93,7 +93,7 @@ impl PathTemplate {
             return refused("must contain {userId} once and no other braces");
         }
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            return refused("must be a path as it stands in a URL: ASCII without spaces and without #");
+            return refused("must be a path as in a URL: ASCII without spaces and without #");
         }
         Ok(Self {
             before: before.into(),
@@ -101,7 +101,7 @@ impl PathTemplate {
         })
     }
 
-    /// The URL for one user. `base` has no slash at its end.
+    /// The URL for one user. `base` has no trailing slash.
     pub(super) fn url(&self, base: &str, user_id: &UserId) -> String {
         let id = user_id.as_str();
         let mut url = String::with_capacity(base.len() + self.before.len() + self.after.len() + id.len() * 3);
@@ -113,7 +113,7 @@ impl PathTemplate {
     }
 }
 
-/// An empty path: the provider has no such call.
+/// None for an empty path: the provider has no such call.
 pub(super) fn optional_path(key: &'static str, text: &str) -> Result<Option<PathTemplate>, SetupError> {
     match text {
         "" => Ok(None),
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_id_stays_one_path_segment() {
+    fn user_id_is_always_one_path_segment() {
         let template = PathTemplate::parse("path", "/v1/users/{userId}?full=1").unwrap();
         let url = |id: &str| template.url("http://h", &UserId::parse(id).unwrap());
         assert_eq!(url("a-b_c.d~9"), "http://h/v1/users/a-b_c.d~9?full=1");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_names_the_user_once_and_starts_with_a_slash() {
+    fn template_contains_the_user_id_once_and_starts_with_a_slash() {
         for bad in [
             "/users",
             "users/{userId}",

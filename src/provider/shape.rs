@@ -1,4 +1,4 @@
-//! A kind of provider as it is seen over HTTP, for its simulation: paths, JSON, and how a refusal looks.
+//! A kind of provider as seen over HTTP, for its simulation: paths, JSON, and the form of a refusal.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use reqwest::header::HeaderMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The password that each user has at first.
+/// The initial password of each user.
 pub const STARTING_PASSWORD: &str = "Passw0rd!";
 
-/// A code that each user was sent, and that works once.
+/// A code that each user was sent. It works once.
 pub const STARTING_CODE: &str = "123456";
 
-/// The version that a user has before the first write; each write moves it on by one second.
+/// The version of a user before the first write; each write advances it by one second.
 pub const STARTING_VERSION: &str = "2026-01-01T00:00:00.000Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,14 +26,14 @@ pub enum Op {
     Token,
 }
 
-/// A user as the simulation keeps it.
+/// A user in the simulation.
 #[derive(Default)]
 pub(crate) struct Account {
-    /// Under the kind's own names.
+    /// Under the names of the kind.
     pub(crate) fields: Map<String, Value>,
-    /// How often something of it changed.
+    /// How often a field changed.
     pub(crate) version: u32,
-    /// Writes that were accepted, changed or not.
+    /// Accepted writes, whether or not they changed anything.
     pub(crate) writes: u32,
     pub(crate) mails: u32,
     pub(crate) texts: u32,
@@ -48,7 +48,7 @@ impl Account {
         self.fields.get(name) == Some(&Value::Bool(true))
     }
 
-    /// Sets a field. True where that changed it.
+    /// Sets a field. Returns whether that changed it.
     pub(crate) fn set(&mut self, name: &str, value: Value) -> bool {
         match self.fields.get_mut(name) {
             Some(current) if *current == value => false,
@@ -64,13 +64,13 @@ impl Account {
     }
 }
 
-/// Where a request goes.
+/// The target of a request.
 pub(crate) struct Target<'a> {
     pub(crate) op: Op,
     pub(crate) user_id: Cow<'a, str>,
 }
 
-/// The target of `prefix` + one segment.
+/// The target of a path that is `prefix` and one segment.
 pub(crate) fn target<'a>(op: Op, path: &'a str, prefix: &str) -> Option<Target<'a>> {
     let segment = path.strip_prefix(prefix)?;
     if segment.is_empty() || segment.contains('/') {
@@ -90,7 +90,7 @@ pub(crate) struct Write<'a> {
 impl Write<'_> {
     pub(crate) fn object(&self) -> Result<Map<String, Value>, Refusal> {
         serde_json::from_slice(self.body)
-            .map_err(|_| Refusal::invalid("", "", "the body is no JSON object of the right shape"))
+            .map_err(|_| Refusal::invalid("", "", "the body is not a JSON object of the right shape"))
     }
 }
 
@@ -100,13 +100,13 @@ pub(crate) enum Refusal {
     Unauthorized,
     Forbidden,
     Missing,
-    /// The user's state forbids it.
+    /// The user's state forbids the change.
     Locked {
         id: &'static str,
         message: &'static str,
     },
     Invalid {
-        /// The wire's name of the member.
+        /// The member's name on the wire.
         at: Cow<'static, str>,
         id: &'static str,
         message: &'static str,
@@ -120,7 +120,7 @@ pub(crate) enum Refusal {
     Broken,
     Unavailable,
     NoRoute,
-    /// The method is not there.
+    /// The method is not supported.
     NoMethod,
 }
 
@@ -136,7 +136,7 @@ impl Refusal {
     pub(crate) fn locked() -> Self {
         Self::Locked {
             id: "COMMAND-79pv6e1q62",
-            message: "the user's state does not allow it",
+            message: "the user's state forbids it",
         }
     }
 
@@ -187,28 +187,28 @@ impl Reply {
 pub(crate) trait Shape: Send + Sync {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>>;
 
-    /// A user as it is before anything was done to it.
+    /// A new user.
     fn account(&self, user_id: &str) -> Account;
 
     fn show(&self, user_id: &str, account: &Account) -> Value;
 
-    /// Validates the whole write, then applies it. The answer's JSON.
+    /// Validates the whole write, then applies it. Returns the answer's JSON.
     fn write(&self, write: &Write<'_>, account: &mut Account) -> Result<Value, Refusal>;
 
-    /// The answer of a call that succeeded.
+    /// The reply to a call that succeeded.
     fn reply(&self, answer: &Value, _: &Account) -> Reply {
         Reply::json(200, answer)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Reply;
 
-    /// What stands under this path beside the users.
+    /// The document under this path, other than users.
     fn document(&self, _: &Method, _: &str) -> Option<Reply> {
         None
     }
 }
 
-/// Whether an address belongs to somebody else already.
+/// Whether an address belongs to another user.
 pub(crate) fn is_taken(value: &str) -> bool {
     value.starts_with("taken")
 }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 pub(super) use self::simulated::Simulated;
 use super::field_map::{FieldMap, FieldNames};
-use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, Layout, Own, Places, Versions};
+use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, Layout, OwnFields, Places, Versions};
 use super::http::Http;
 use super::setup::{PathTemplate, WriteMethod, optional_path};
-use super::token::Carried;
+use super::token::CredentialHeader;
 use super::{Kind, SetupError};
 use crate::contract::Field;
 use crate::contract::extension::SivoField;
@@ -87,7 +87,7 @@ impl Default for Config {
 
 pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
     let clearable = |field| config.clearable.contains(&field);
-    let carried = Carried::of(Kind::Sivo, &config.credential_header, &config.credential_scheme)?;
+    let carried = CredentialHeader::of(Kind::Sivo, &config.credential_header, &config.credential_scheme)?;
     if config.version_header.is_empty() {
         let detail =
             "is empty, and Sivo changes a user of a known version only; name the header that carries it";
@@ -96,7 +96,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
     let fields = FieldMap::new(Kind::Sivo, &FIELDS, &config.fields, clearable)?;
     Ok(Flat {
         kind: Kind::Sivo,
-        http: http.of(Kind::Sivo, Vec::new())?.carrying(carried),
+        http: http.of(Kind::Sivo, Vec::new())?.with_credential_header(carried),
         method: config.method.into(),
         path: PathTemplate::parse("provider.sivo.path", &config.path)?,
         read_path: optional_path("provider.sivo.read_path", &config.read_path)?,
@@ -112,7 +112,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             version_at: Some(vec![VERSION.into()]),
             ..Layout::top(fields).checked(Kind::Sivo)?
         },
-        own: Own(config.writable.clone()),
+        own: OwnFields(config.writable.clone()),
         replaces: false,
         shown_by_update: |_| false,
         errors: Errors {

@@ -1,4 +1,4 @@
-//! What the adapters' tests stand on: commands, scratch files, and a server with canned answers.
+//! Shared parts of the adapters' tests: commands, scratch files, and a server with canned answers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use super::{Kind, ProviderError};
 use crate::contract::{UpdateUser, UserId, decode};
 use crate::simulator::{self, Simulated};
 
-/// Long enough for a loaded machine, where no test waits for it to pass.
+/// Long enough for a loaded machine. No test waits until it has passed.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) fn http(base_url: &str, timeout: Duration) -> Http {
@@ -38,7 +38,7 @@ pub(super) fn user_id(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-/// A command for this user, with these members beside the required ones.
+/// A command for this user, with these members in addition to the required ones.
 pub(super) fn command_with(user: &str, update: &Value, more: &Value) -> UpdateUser {
     let mut command = json!({
         "id": "018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e", "provider": "p", "userId": user, "update": update,
@@ -54,7 +54,7 @@ pub(super) fn command(user: &str, update: &Value) -> UpdateUser {
     command_with(user, update, &json!({}))
 }
 
-/// A command whose update, and members beside the required ones, are this very text: a value would round its numbers.
+/// A command with this text as its update and as further members: a parsed value would round its numbers.
 pub(super) fn command_as_written(update: &str, more: &str) -> UpdateUser {
     let command = format!(
         r#"{{"id":"018f6f1e-3b1c-7c5e-9d1a-0f3a2b4c5d6e","provider":"p","userId":"u","update":{update}{more}}}"#
@@ -72,7 +72,7 @@ pub(crate) async fn simulated_with(settings: simulator::Settings) -> Simulated {
         .unwrap()
 }
 
-/// The error of a call, after looking that it tells nothing of a command's values and the token.
+/// The error of a call, after a check that it contains no value of the command and no token.
 #[track_caller]
 pub(super) fn error<T>(result: Result<T, ProviderError>) -> ProviderError {
     let error = result.map(drop).unwrap_err();
@@ -83,7 +83,7 @@ pub(super) fn error<T>(result: Result<T, ProviderError>) -> ProviderError {
     error
 }
 
-/// A file that is gone when the test ends.
+/// A file that is deleted when the test ends.
 pub(super) struct ScratchFile(PathBuf);
 
 pub(super) fn scratch_file(content: &str) -> ScratchFile {
@@ -122,18 +122,18 @@ pub(super) struct Canned {
 }
 
 impl Canned {
-    /// Gives another answer from now on.
+    /// Changes the answer to later requests.
     pub(super) fn answer_with(&self, status: &str, body: &str) {
         *self.answer.lock().unwrap() = answer(status, "", body).into_bytes();
     }
 
-    /// The requests so far, head and body as they came.
+    /// The requests so far, head and body as received.
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-/// `status` with its phrase, header lines each with its line break, and a body.
+/// `status` with its phrase, header lines with their line breaks, and a body.
 pub(super) async fn canned(status: &str, headers: &str, body: &str) -> Canned {
     canned_bytes(answer(status, headers, body)).await
 }
@@ -151,7 +151,7 @@ pub(super) async fn canned_raw(answer: Vec<u8>) -> Canned {
     serving(answer, None).await
 }
 
-/// Each request gets what is made of it.
+/// Gives each request the answer that the function returns for it.
 pub(super) async fn canned_by(answer: impl Fn(&str) -> String + Send + 'static) -> Canned {
     serving(Vec::new(), Some(Box::new(answer))).await
 }

@@ -18,7 +18,7 @@ use self::file::Watched;
 pub use self::file::open_to_others;
 use self::oauth2::OAuth2;
 use self::program::Program;
-use super::setup::OWN;
+use super::setup::RESERVED_HEADERS;
 use super::{Kind, SetupError, TokenState};
 
 /// Where the token comes from.
@@ -40,13 +40,13 @@ pub enum Source {
 const BEARER: &str = "Bearer";
 
 /// How the token stands in a request.
-pub(super) struct Carried {
+pub(super) struct CredentialHeader {
     header: HeaderName,
     /// The word before the token; empty: the token stands alone.
     scheme: Box<str>,
 }
 
-impl Default for Carried {
+impl Default for CredentialHeader {
     fn default() -> Self {
         Self {
             header: AUTHORIZATION,
@@ -55,12 +55,13 @@ impl Default for Carried {
     }
 }
 
-impl Carried {
+impl CredentialHeader {
     /// As the table of the kind has it under `credential_header` and `credential_scheme`.
     pub(super) fn of(kind: Kind, header: &str, scheme: &str) -> Result<Self, SetupError> {
         let key = |name: &str| format!("provider.{kind}.{name}");
         let header = HeaderName::try_from(header).ok();
-        let header = header.filter(|header| *header == AUTHORIZATION || !OWN.contains(&header.as_str()));
+        let header =
+            header.filter(|header| *header == AUTHORIZATION || !RESERVED_HEADERS.contains(&header.as_str()));
         let header = header.ok_or_else(|| {
             let detail =
                 "must be the name of an HTTP header that carries nothing else, such as authorization";
@@ -250,7 +251,7 @@ mod tests {
             ("SSWS", "SSWS hunter2"),
             ("", "hunter2"),
         ] {
-            let value = Carried::of(Kind::Rest, "authorization", scheme)
+            let value = CredentialHeader::of(Kind::Rest, "authorization", scheme)
                 .unwrap()
                 .value(&token)
                 .unwrap();

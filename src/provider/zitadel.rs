@@ -172,8 +172,8 @@ impl Provider for Zitadel {
 
     /// Each change of a user moves its sequence on. Reads come from a projection that follows the writes: the
     /// handler gives it the settling time.
-    fn untouched(&self, before: &User, after: &User) -> bool {
-        before.is_marked_as(after, "/details/sequence")
+    fn is_unchanged(&self, before: &User, after: &User) -> bool {
+        before.has_same_text_at(after, "/details/sequence")
     }
 
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {

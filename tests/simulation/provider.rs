@@ -380,7 +380,7 @@ impl Provider for Scripted {
         }
     }
 
-    fn untouched(&self, before: &User, after: &User) -> bool {
+    fn is_unchanged(&self, before: &User, after: &User) -> bool {
         before == after
     }
 

@@ -1,4 +1,4 @@
-//! One rule: what an answer must have, and what it is taken for then.
+//! One rule: the conditions on an answer, and what the answer means if they hold.
 
 mod member;
 
@@ -13,8 +13,8 @@ use self::member::{HeaderIs, Headers, HeadersWritten, Method, Pattern, Scalar, S
 use super::Class;
 use crate::provider::answer::Answer;
 
-/// An answer has all that is named. Then it is taken for `class`, or for what it would be under the status that stands
-/// in its body at `status_at`.
+/// The answer meets all conditions. It then means `class`, or what it would mean with the status in its body at
+/// `status_at`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(
@@ -40,15 +40,15 @@ pub struct Rule {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "AnswerRule")]
 struct Written {
-    /// A status, such as 403, all of a class ("4xx"), a range ("500-504"), or a list of these. Left out: any.
+    /// A status, such as 403, all of a class ("4xx"), a range ("500-504"), or a list of these. Omitted: any.
     #[serde(default)]
     status: Statuses,
-    /// The request's method. Left out: any.
+    /// The request's method. Omitted: any.
     #[serde(default)]
     #[schemars(with = "Method")]
     method: Option<Method>,
-    /// A header that is there ("retry-after"), or that has this value, with * for any characters
-    /// ("x-ratelimit-remaining: 0"); of a list, one is enough. Case does not matter.
+    /// A header that is present ("retry-after"), or that has this value, with * for any characters
+    /// ("x-ratelimit-remaining: 0"). One of a list is enough. Case does not matter.
     #[serde(default)]
     #[schemars(with = "HeadersWritten")]
     header: Headers,
@@ -60,28 +60,28 @@ struct Written {
     #[serde(default)]
     #[schemars(with = "bool")]
     json: Option<bool>,
-    /// A JSON pointer into the body: there is something, and not null. `/**/` stands for any number of levels, once: there
-    /// is such a thing at one of them.
+    /// A JSON pointer into the body to a value that is present and not null. It may contain `/**/` once, which means
+    /// any number of levels: one such value is enough.
     #[serde(default)]
     #[schemars(with = "String", extend("examples" = ["/error/code"]))]
     pointer: Option<String>,
-    /// What stands at `pointer` is this text, number or boolean.
+    /// The value at `pointer` is this text, number or boolean.
     #[serde(default)]
     #[schemars(with = "Scalar")]
     equals: Option<Scalar>,
-    /// What stands at `pointer` has a match of this regular expression.
+    /// The value at `pointer` has a match of this regular expression.
     #[serde(default)]
     #[schemars(with = "String")]
     matches: Option<Pattern>,
-    /// What the answer is taken for.
+    /// What the answer means.
     #[serde(default)]
     #[schemars(with = "Class")]
     class: Option<Class>,
-    /// A JSON pointer to the status that is meant, where the body names another than the answer has.
+    /// A JSON pointer to the status that counts, if the body names another one than the answer has.
     #[serde(default)]
     #[schemars(with = "String", extend("examples" = ["/status"]))]
     status_at: Option<String>,
-    /// With the class `throttled`: how long to wait where the answer does not say.
+    /// With the class `throttled`: how long to wait if the answer does not say.
     #[serde(
         default,
         with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional"
@@ -99,10 +99,10 @@ impl TryFrom<Written> for Rule {
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         if written.class.is_some() == written.status_at.is_some() {
-            return Err("an answer's rule needs either `class` or `status_at`");
+            return Err("a rule for answers needs either `class` or `status_at`");
         }
         if written.pointer.is_none() && (written.equals.is_some() || written.matches.is_some()) {
-            return Err("`equals` and `matches` need a `pointer`, the place in the body that they speak of");
+            return Err("`equals` and `matches` need a `pointer`, the place in the body that they check");
         }
         let pointers = [&written.pointer, &written.status_at];
         if pointers
@@ -120,10 +120,10 @@ impl TryFrom<Written> for Rule {
                 .map_or(0, |pointer| pointer.matches(ANY_LEVELS).count())
         };
         if any_levels(&written.pointer) > 1 || any_levels(&written.status_at) > 0 {
-            return Err("`/**/` may stand once in `pointer`, and not in `status_at`");
+            return Err("`pointer` may contain `/**/` once, and `status_at` must not contain it");
         }
         if written.retry_after.is_some() && written.class != Some(Class::Throttled) {
-            return Err("`retry_after` goes with the class `throttled` only");
+            return Err("`retry_after` is only allowed with the class `throttled`");
         }
         let names_nothing = written.status.0.is_empty()
             && written.method.is_none()
@@ -133,7 +133,7 @@ impl TryFrom<Written> for Rule {
             && written.pointer.is_none();
         if names_nothing {
             return Err(
-                "a rule that names nothing of the answer would take every one; add a `status`, a `header`, \
+                "a rule without a condition would match every answer; add a `status`, a `header`, \
                         a `content_type`, `json`, a `method` or a `pointer`",
             );
         }
@@ -155,7 +155,7 @@ impl TryFrom<Written> for Rule {
 }
 
 impl Rule {
-    /// The body holds this text or number there.
+    /// The body has this text or number at the pointer.
     pub(crate) fn body_says(pointer: &str, text: &str, class: Class) -> Self {
         Self {
             status: Statuses::default(),
@@ -177,9 +177,9 @@ impl Rule {
         self.because.as_deref()
     }
 
-    /// The cheap questions come first: the body of most answers is never parsed.
+    /// Cheap checks come first, so that most bodies are never parsed.
     pub(super) fn fits(&self, status: u16, answer: &Answer) -> bool {
-        self.status.hold(status)
+        self.status.contain(status)
             && self
                 .method
                 .is_none_or(|method| method.as_str() == answer.method.as_str())
@@ -206,14 +206,14 @@ impl Rule {
         let body = answer.json();
         body.map_or(Vec::new(), |body| places(body, pointer))
             .into_iter()
-            .any(|value| !value.is_null() && self.is_asked_for(value))
+            .any(|value| !value.is_null() && self.is_expected(value))
     }
 
-    fn is_asked_for(&self, found: &Value) -> bool {
+    fn is_expected(&self, found: &Value) -> bool {
         let text = scalar(found);
         self.equals
             .as_ref()
-            .is_none_or(|asked| text.as_deref() == Some(asked.0.as_str()))
+            .is_none_or(|expected| text.as_deref() == Some(expected.0.as_str()))
             && self
                 .matches
                 .as_ref()
@@ -221,17 +221,17 @@ impl Rule {
     }
 
     /// The status that the body names.
-    pub(super) fn status_meant(&self, answer: &Answer) -> Option<u16> {
+    pub(super) fn status_in_body(&self, answer: &Answer) -> Option<u16> {
         let value = answer.json()?.pointer(self.status_at.as_deref()?)?;
         let status = scalar(value)?.parse().ok()?;
         (100..=999).contains(&status).then_some(status)
     }
 }
 
-/// Stands for any number of levels in a pointer, none among them.
+/// Means any number of levels in a pointer, including none.
 const ANY_LEVELS: &str = "/**/";
 
-/// What stands at the pointer, which has the levels that are left open once at most.
+/// The values at the pointer, which contains `ANY_LEVELS` at most once.
 pub(crate) fn places<'a>(body: &'a Value, pointer: &str) -> Vec<&'a Value> {
     let mut found = Vec::new();
     match pointer.split_once(ANY_LEVELS) {
@@ -245,7 +245,7 @@ pub(crate) fn places<'a>(body: &'a Value, pointer: &str) -> Vec<&'a Value> {
     found
 }
 
-/// No deeper than serde_json reads.
+/// Recursion is bounded by the depth that serde_json reads.
 fn at_any_level<'a>(at: &'a Value, pointer: &str, found: &mut Vec<&'a Value>) {
     found.extend(at.pointer(pointer));
     match at {
@@ -257,7 +257,7 @@ fn at_any_level<'a>(at: &'a Value, pointer: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// Whether the bytes stand in the body as they are.
+/// Whether the body contains the bytes.
 fn contains(body: &[u8], part: &[u8]) -> bool {
     part.is_empty() || body.windows(part.len()).any(|window| window == part)
 }
@@ -269,7 +269,7 @@ fn is_of_type(asked: &str, answer: &Answer) -> bool {
     !answer.body.is_empty() && wildcard(asked, &media_type.to_ascii_lowercase())
 }
 
-/// A text, a number or a boolean, as a text.
+/// A string, a number or a boolean, as text.
 fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(text.into()),
@@ -279,7 +279,7 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether the text is as the pattern says, in which * stands for any characters.
+/// Whether the text matches the pattern, in which * means any characters.
 fn wildcard(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

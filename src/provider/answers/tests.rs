@@ -1,4 +1,4 @@
-//! The configuration's rules: what they are read from, and which of them decides.
+//! The configuration's rules: how they are read, and which of them decides.
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -29,7 +29,7 @@ fn class(rule: &str, answer: &Answer) -> Class {
 }
 
 #[test]
-fn every_kinds_table_can_be_read() {
+fn table_of_every_kind_can_be_read() {
     for kind in Kind::ALL {
         let table = Table::new(Vec::new()).unwrap();
         assert!(table.of(kind, Vec::new()).is_ok(), "{kind}");
@@ -37,7 +37,7 @@ fn every_kinds_table_can_be_read() {
 }
 
 #[test]
-fn https_own_table_leaves_no_status_open() {
+fn http_table_covers_every_status() {
     let table = Table::new(Vec::new()).unwrap();
     for status in 100..=999 {
         let answer = answer(status, &[], "{}");
@@ -46,7 +46,7 @@ fn https_own_table_leaves_no_status_open() {
 }
 
 #[test]
-fn the_configurations_rule_stands_above_the_kinds_and_https() {
+fn configured_rules_precede_those_of_the_kind_and_http() {
     let configured = rules("[[answers]]\nstatus = 404\nclass = \"outage\"").unwrap();
     let table = Table::new(configured)
         .unwrap()
@@ -62,7 +62,7 @@ fn the_configurations_rule_stands_above_the_kinds_and_https() {
 }
 
 #[test]
-fn each_condition_has_to_hold() {
+fn every_condition_must_hold() {
     let refusal = answer(
         422,
         &[
@@ -109,7 +109,7 @@ fn each_condition_has_to_hold() {
 }
 
 #[test]
-fn a_rule_may_say_how_long_to_wait_and_where_the_status_stands() {
+fn rule_may_set_the_wait_and_the_place_of_the_status() {
     let configured = rules(
         r#"
         [[answers]]
@@ -144,10 +144,10 @@ fn a_rule_may_say_how_long_to_wait_and_where_the_status_stands() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_meant_is_refused_with_the_mend() {
+fn meaningless_rule_is_refused_with_a_remedy() {
     for (rule, mend) in [
         ("status = 400", "class"),
-        ("class = \"outage\"", "names nothing"),
+        ("class = \"outage\"", "without a condition"),
         ("status = 400\nclass = \"outage\"\nstatus_at = \"/a\"", "either"),
         ("status = 99\nclass = \"outage\"", "expected a status"),
         ("status = \"500-400\"\nclass = \"outage\"", "expected a status"),

@@ -1,4 +1,4 @@
-//! What each kind makes of answers as they really come: each row of the table, under every kind.
+//! What each kind makes of real-world answers: each row of the table, for every kind.
 
 use super::*;
 use crate::provider::karmo;
@@ -13,7 +13,7 @@ const COME_BACK: Fault = Fault::Throttled {
     retry_after: Some(Duration::from_secs(3)),
 };
 
-/// An error in the words of the kind's own API.
+/// An error in the format of the kind's own API.
 fn own_error(kind: Kind, status: u16) -> String {
     let body = match kind {
         Kind::Scim => json!({
@@ -44,7 +44,7 @@ async fn answer_to_a_write(
 }
 
 #[tokio::test]
-async fn an_error_in_the_apis_own_words_is_whose_fault_its_status_says() {
+async fn error_in_the_apis_format_has_the_fault_of_its_status() {
     for kind in Kind::ALL {
         for (status, headers, fault) in [
             (400, "", REJECTED),
@@ -92,7 +92,7 @@ async fn an_error_in_the_apis_own_words_is_whose_fault_its_status_says() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_the_apis_is_never_the_commands_fault() {
+async fn body_from_an_intermediary_is_never_the_commands_fault() {
     let html = "content-type: text/html; charset=utf-8\r\n";
     for kind in Kind::ALL {
         for (headers, body) in [
@@ -128,7 +128,7 @@ async fn a_body_that_is_not_the_apis_is_never_the_commands_fault() {
 }
 
 #[tokio::test]
-async fn a_404_that_is_not_in_the_apis_own_form_says_nothing_of_the_user() {
+async fn not_found_from_an_intermediary_does_not_mean_a_missing_user() {
     for kind in [Kind::Scim, Kind::Zitadel, Kind::Mattr] {
         let answer = answer_to_a_write(kind, 404, "", br#"{"message":"no Route matched"}"#).await;
         let error = error(answer);
@@ -138,7 +138,7 @@ async fn a_404_that_is_not_in_the_apis_own_form_says_nothing_of_the_user() {
 }
 
 #[tokio::test]
-async fn a_write_whose_success_has_no_body_of_use_is_applied() {
+async fn write_is_applied_if_its_success_has_no_usable_body() {
     let json = "content-type: application/json\r\n";
     let long = "x".repeat(2 << 20);
     for kind in Kind::ALL {
@@ -170,7 +170,7 @@ async fn a_write_whose_success_has_no_body_of_use_is_applied() {
 }
 
 #[tokio::test]
-async fn a_success_that_breaks_off_is_applied_and_a_read_of_it_is_not_one() {
+async fn truncated_success_applies_a_write_but_fails_a_read() {
     for kind in Kind::ALL {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\":".to_vec();
         let server = canned_raw(bytes).await;
@@ -187,7 +187,7 @@ async fn a_success_that_breaks_off_is_applied_and_a_read_of_it_is_not_one() {
 }
 
 #[tokio::test]
-async fn a_success_that_does_not_speak_of_the_request_is_looked_up() {
+async fn success_that_is_not_about_the_request_is_unknown() {
     for kind in Kind::ALL {
         for (status, headers, body) in [
             (
@@ -206,7 +206,7 @@ async fn a_success_that_does_not_speak_of_the_request_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_wherever_it_leads() {
+async fn redirects_are_never_followed() {
     for kind in Kind::ALL {
         for status in [300, 301, 302, 303, 304, 307, 308] {
             for to in ["/elsewhere", "http://elsewhere.example/"] {
@@ -220,7 +220,7 @@ async fn a_redirect_is_not_followed_wherever_it_leads() {
 }
 
 #[tokio::test]
-async fn an_interim_answer_is_passed_over() {
+async fn interim_answers_are_skipped() {
     for kind in Kind::ALL {
         let bytes = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
         let server = canned_raw(bytes.to_vec()).await;
@@ -234,7 +234,7 @@ async fn an_interim_answer_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_api_counts_under_the_status_of_a_success_too() {
+async fn error_of_the_api_counts_even_with_a_success_status() {
     let scim = |status: &str, more: &str| {
         format!(
             r#"{{"schemas":["urn:ietf:params:scim:api:messages:2.0:Error"],"status":{status}{more},"detail":"no"}}"#
@@ -269,7 +269,7 @@ async fn an_error_of_the_api_counts_under_the_status_of_a_success_too() {
 }
 
 #[tokio::test]
-async fn karmos_codes_for_a_provider_that_is_not_configured_pause_it_under_any_status() {
+async fn karmos_not_configured_codes_pause_the_provider_with_any_status() {
     let config = karmo::Config {
         not_configured_codes: vec!["10000503".into()],
         ..karmo::Config::default()

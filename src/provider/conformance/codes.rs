@@ -1,4 +1,4 @@
-//! Which codes of a refusal are passed on, at every kind.
+//! Which codes of a refusal each kind passes on.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::super::testbed::{TIMEOUT, canned, error, http_with_token};
 use super::super::{Kind, ProviderError};
 use super::{CONFIGURED, adapter, blank_user, command, some_fields};
 
-/// A code of the kind's, as it may be passed on.
+/// A code that the kind may pass on.
 fn known_code(kind: Kind) -> &'static str {
     match kind {
         Kind::Karmo => "40917364",
@@ -16,13 +16,13 @@ fn known_code(kind: Kind) -> &'static str {
     }
 }
 
-/// An error's body with this in every place where some kind has a code.
+/// An error body with this code in every place where some kind has one.
 fn says(code: &str) -> String {
     let details = json!([{"id": code, "msg": code, "param": code, "value": code}]);
     json!({"code": code, "errorCode": code, "scimType": code, "detail": code, "details": details}).to_string()
 }
 
-/// Under a write, and under a read.
+/// The error of a write, and that of a read.
 async fn refused_with(kind: Kind, code: &str, update: &Value) -> [ProviderError; 2] {
     let server = canned("400 Bad Request", "", &says(code)).await;
     let provider = adapter(kind, &server.base_url, TIMEOUT);
@@ -34,7 +34,7 @@ async fn refused_with(kind: Kind, code: &str, update: &Value) -> [ProviderError;
 }
 
 #[tokio::test]
-async fn a_code_is_passed_on_from_the_kinds_list_or_form_alone() {
+async fn only_listed_or_well_formed_codes_are_passed_on() {
     for kind in Kind::ALL {
         let known = known_code(kind);
         let [write, _] = refused_with(kind, known, &some_fields()).await;
@@ -57,7 +57,7 @@ async fn a_code_is_passed_on_from_the_kinds_list_or_form_alone() {
 }
 
 #[tokio::test]
-async fn a_code_that_repeats_a_value_is_left_out() {
+async fn code_that_repeats_a_value_is_dropped() {
     for kind in Kind::ALL {
         let known = known_code(kind);
         for value in [
@@ -73,7 +73,7 @@ async fn a_code_that_repeats_a_value_is_left_out() {
             }
         }
     }
-    // It has the form of an id of Zitadel's.
+    // It has the form of a Zitadel id.
     let update = json!({"givenName": "ALEX-1234", "familyName": "Taylor"});
     let server = canned(
         "400 Bad Request",
@@ -86,14 +86,17 @@ async fn a_code_that_repeats_a_value_is_left_out() {
     let write = error(provider.update(&command, Some(&blank_user(Kind::Zitadel))).await);
     let read = error(provider.read(&command.user_id).await);
     assert_eq!(write.code.as_deref(), Some("INVALID_ARGUMENT"));
-    assert_eq!(read.code, None, "a read does not know the command's values");
+    assert_eq!(
+        read.code, None,
+        "the command's values are not available in a read"
+    );
     for refused in [write, read] {
         assert!(!refused.detail.contains("1234"), "{refused}");
     }
 }
 
 #[tokio::test]
-async fn a_code_that_repeats_the_token_is_left_out() {
+async fn code_that_repeats_the_token_is_dropped() {
     for kind in Kind::ALL {
         let known = known_code(kind);
         let server = canned("400 Bad Request", "", &says(known)).await;

@@ -1,4 +1,4 @@
-//! The version that a success tells: of each kind that checks versions.
+//! The version in a success, for each kind that checks versions.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn checking_versions(kind: Kind, base_url: &str) -> Arc<dyn Provider> {
 }
 
 #[tokio::test]
-async fn a_write_tells_the_version_that_a_read_shows_and_that_the_next_write_may_name() {
+async fn write_returns_the_version_that_a_read_shows_and_the_next_write_may_expect() {
     for kind in Kind::ALL {
         let simulated = simulated(kind).await;
         let provider = checking_versions(kind, &simulated.base_url());

@@ -10,13 +10,13 @@ use crate::provider::code::text;
 use crate::provider::{Code, ProviderError, SetupError};
 
 pub(in crate::provider) struct Errors {
-    /// JSON pointers, of which one may have `/**/` in it.
+    /// JSON pointers, one of which may contain `/**/`.
     pub(in crate::provider) code_at: Vec<String>,
     pub(in crate::provider) codes: Codes,
     pub(in crate::provider) fields_named: Places,
 }
 
-/// What is passed on as a code: what stands in its place may be a user's data.
+/// Which codes are passed on. Other text in their place may be user data.
 pub(in crate::provider) enum Codes {
     Listed(Vec<String>),
     Formed(fn(&str) -> bool),
@@ -25,7 +25,7 @@ pub(in crate::provider) enum Codes {
 /// Where an error's body names a field.
 pub(in crate::provider) enum Places {
     At(Vec<String>),
-    /// Any text of the body may.
+    /// In any text of the body.
     Anywhere,
 }
 
@@ -72,7 +72,7 @@ impl Errors {
     }
 }
 
-/// No deeper than serde_json reads.
+/// Recursion is bounded by the depth that serde_json reads.
 fn all_texts<'a>(body: &'a Value, texts: &mut Vec<&'a str>) {
     match body {
         Value::String(text) => texts.push(text),
@@ -82,15 +82,15 @@ fn all_texts<'a>(body: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-/// Refuses what is no JSON pointer with `/**/` in it once at most.
+/// Refuses anything but JSON pointers with at most one `/**/`.
 pub(in crate::provider) fn check_places(key: &'static str, pointers: &[String]) -> Result<(), SetupError> {
     let refused = |detail| Err(SetupError::new(key, detail));
     for pointer in pointers {
         if !pointer.starts_with('/') && !pointer.is_empty() {
-            return refused("must be JSON pointers, which begin with a slash, such as /error/code");
+            return refused("must be JSON pointers, which start with a slash, such as /error/code");
         }
         if pointer.matches("/**/").count() > 1 {
-            return refused("may have /**/ in it once, for any number of levels");
+            return refused("may contain /**/ once, for any number of levels");
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The headers that the configuration gives a request.
+//! The headers that the configuration adds to a request.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::contract::{Failure, Reason, UpdateUser};
 use crate::provider::Kind;
-use crate::provider::setup::{OWN, SetupError, header_name};
+use crate::provider::setup::{RESERVED_HEADERS, SetupError, header_name};
 
-/// As a table of the configuration names them; empty: none.
+/// Names from a table of the configuration; empty means no header.
 pub(in crate::provider) struct HeaderNames<'a> {
     pub(in crate::provider) kind: Kind,
     pub(in crate::provider) credential: &'a str,
@@ -37,8 +37,8 @@ impl Headers {
             }
             let key = format!("provider.{kind}.{key}");
             let header = header_name(key.clone(), name)?;
-            if taken.contains(&header) || OWN.contains(&header.as_str()) {
-                let detail = "names a header that carries something else; name another";
+            if taken.contains(&header) || RESERVED_HEADERS.contains(&header.as_str()) {
+                let detail = "names a header that is used for something else; use another one";
                 return Err(SetupError::new(key, detail));
             }
             taken.push(header.clone());
@@ -51,12 +51,12 @@ impl Headers {
             let key = format!("provider.{kind}.headers.{name}");
             let refused = |detail: &'static str| SetupError::new(key.clone(), detail);
             let name = HeaderName::try_from(name)
-                .map_err(|_| refused("is no name of an HTTP header; write one such as x-tenant"))?;
-            if taken.contains(&name) || OWN.contains(&name.as_str()) {
+                .map_err(|_| refused("is not the name of an HTTP header; write one such as x-tenant"))?;
+            if taken.contains(&name) || RESERVED_HEADERS.contains(&name.as_str()) {
                 return Err(refused("is a header that the worker sets itself; leave it out"));
             }
             let value = HeaderValue::try_from(value).map_err(|_| {
-                refused("has characters that an HTTP header can't carry; write printable ASCII")
+                refused("has characters that an HTTP header can't contain; use printable ASCII")
             })?;
             fixed.insert(name, value);
         }
@@ -67,7 +67,7 @@ impl Headers {
         })
     }
 
-    pub(super) fn take_version(&self) -> bool {
+    pub(super) fn has_version(&self) -> bool {
         self.version.is_some()
     }
 
@@ -75,12 +75,12 @@ impl Headers {
         self.fixed.clone()
     }
 
-    /// Refuses a version that a header can't carry.
+    /// Refuses a version that a header can't contain.
     pub(super) fn of_update(&self, command: &UpdateUser) -> Result<HeaderMap, Failure> {
         let mut headers = self.fixed.clone();
         if let (Some(name), Some(version)) = (&self.version, &command.expected_version) {
             let value = HeaderValue::from_str(version.as_str()).map_err(|_| {
-                let detail = "this is no version that a header can carry; add the user's present one";
+                let detail = "this version can't be sent in a header; use the user's current one";
                 Failure::new(Reason::Invalid, detail).at("/expectedVersion")
             })?;
             headers.insert(name, value);

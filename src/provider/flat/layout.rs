@@ -1,4 +1,4 @@
-//! Where a user's fields stand in what is sent and in what is read.
+//! Where a user's fields are in requests and in answers to reads.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use crate::provider::members::Members;
 use crate::provider::setup::SetupError;
 use crate::provider::{Kind, User};
 
-/// The names on the way to a member.
+/// The member names on the path to a value.
 pub(in crate::provider) type Path = Vec<Box<str>>;
 
 pub(in crate::provider) struct Layout {
     pub(in crate::provider) fields: FieldMap,
-    /// Of the fields in the body; empty where they stand at its top.
+    /// The path of the object with the fields in the body; empty if they are at the top.
     pub(in crate::provider) wrap: Path,
-    /// Where a read shows the fields whose name it has another for.
+    /// The fields that a read shows under another name, with their paths.
     pub(in crate::provider) read: Vec<(Field, Path)>,
     pub(in crate::provider) constants: Vec<(Path, Value)>,
-    /// What clears a field.
+    /// The value that clears a field.
     pub(in crate::provider) cleared: Value,
-    /// What is not put back of a user that is replaced.
+    /// Members that are not put back when the user is replaced.
     pub(in crate::provider) omit: Vec<Path>,
     pub(in crate::provider) user_at: Path,
     pub(in crate::provider) version_at: Option<Path>,
 }
 
 impl Layout {
-    /// The fields stand at the top of the user, and null clears them.
+    /// The fields are at the top of the user, and null clears them.
     pub(in crate::provider) fn top(fields: FieldMap) -> Self {
         Self {
             fields,
@@ -49,7 +49,8 @@ impl Layout {
         &self.fields
     }
 
-    /// Refuses two members of which one would be lost, since both have one place or one is within the other.
+    /// Refuses two members of which one would overwrite the other, because they have the same path or one contains the
+    /// other.
     pub(in crate::provider) fn checked(self, kind: Kind) -> Result<Self, SetupError> {
         let mut taken: Vec<Path> = Vec::new();
         let fields = self.fields.names().map(|(field, name)| {
@@ -66,7 +67,8 @@ impl Layout {
                 .iter()
                 .any(|other| other.starts_with(&path) || path.starts_with(other))
             {
-                let detail = "stands where another member stands, or within it; give each a place of its own";
+                let detail =
+                    "has the same path as another member, or one contains the other; give each its own path";
                 return Err(SetupError::new(key, detail));
             }
             taken.push(path);
@@ -78,7 +80,7 @@ impl Layout {
         [&self.wrap, path].concat()
     }
 
-    /// What is sent: what the command changes, over the user where it is put back.
+    /// The body to send: the command's changes, over the user if it is put back.
     pub(super) fn body<'a>(
         &self,
         update: &Update,
@@ -101,7 +103,7 @@ impl Layout {
         Ok(body)
     }
 
-    /// The user in the answer to a read, as its text.
+    /// The text of the user in the answer to a read.
     pub(super) fn user(&self, answer: &RawValue) -> Option<User> {
         let mut text = answer.get();
         for name in &self.user_at {
@@ -116,14 +118,14 @@ impl Layout {
         Some(User(text.into()))
     }
 
-    /// Whether the user is as the update asks.
+    /// Whether the user matches the update.
     pub(super) fn matches(&self, update: &Update, user: &User) -> bool {
         self.first_that_differs(update, user, |_, shown| Some(shown.unwrap_or_default()))
             .is_none()
     }
 
-    /// The first field that the answer to the update shows otherwise, of those that it shows as they are. A member that is
-    /// not there says nothing, and an empty text is as good as null.
+    /// The first field that the answer to the update shows with another value. Only fields for which `shows` is true
+    /// count. An absent member is ignored, and an empty text equals null.
     pub(super) fn first_ignored(
         &self,
         update: &Update,
@@ -137,7 +139,7 @@ impl Layout {
         })
     }
 
-    /// The first field that is not as asked, where `judged` is what counts as shown for what stands in its place.
+    /// The first field that does not match. `judged` turns what is shown in its place into the value to compare.
     fn first_that_differs(
         &self,
         update: &Update,
@@ -157,22 +159,23 @@ impl Layout {
         })
     }
 
-    /// Whether what changes with each write is the same in both.
-    pub(super) fn is_untouched(&self, before: &User, after: &User) -> bool {
-        let mark = self.mark(before);
-        mark.is_some() && mark == self.mark(after)
+    /// Whether the marker that changes with each write is the same in both.
+    pub(super) fn is_unchanged(&self, before: &User, after: &User) -> bool {
+        let marker = self.change_marker(before);
+        marker.is_some() && marker == self.change_marker(after)
     }
 
-    fn mark(&self, user: &User) -> Option<Value> {
-        let mark = members(user).ok()?.value_at(self.version_at.as_ref()?);
-        (mark.is_string() || mark.is_number()).then_some(mark)
+    fn change_marker(&self, user: &User) -> Option<Value> {
+        let marker = members(user).ok()?.value_at(self.version_at.as_ref()?);
+        (marker.is_string() || marker.is_number()).then_some(marker)
     }
 
     pub(super) fn version(&self, user: &User) -> Option<Version> {
-        Version::parse(&text(&self.mark(user)?)?)
+        Version::parse(&text(&self.change_marker(user)?)?)
     }
 
-    /// The field that an error's body names: by its dotted name or a JSON pointer, from the top of the body or of `wrap`.
+    /// The field that an error's body names, by its dotted name or a JSON pointer, from the top of the body or of
+    /// `wrap`.
     pub(super) fn field_named(&self, text: &str) -> Option<Field> {
         let name = text
             .trim_start_matches('#')
@@ -189,7 +192,7 @@ fn members(user: &User) -> serde_json::Result<Members<'_>> {
     Members::parse(user.0.as_str().unwrap_or_default())
 }
 
-/// What stands under a name in an object, or under a number in a list.
+/// The value under a name in an object, or at an index in an array.
 fn inner<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     match text.starts_with('[') {
         true => {
@@ -210,8 +213,8 @@ pub(in crate::provider) fn dotted(key: impl Into<Cow<'static, str>>, text: &str)
     match names.iter().any(|name| name.is_empty() || name.contains('"')) {
         true => Err(SetupError::new(
             key,
-            "has an empty name or a quotation mark in it; write names with a dot between, such as name.first (a name \
-             that has a dot itself can't be written)",
+            "has an empty name or contains a quotation mark; separate names with dots, such as name.first (a name \
+             that contains a dot can't be written)",
         )),
         false => Ok(names),
     }
@@ -220,7 +223,7 @@ pub(in crate::provider) fn dotted(key: impl Into<Cow<'static, str>>, text: &str)
 /// A JSON pointer.
 pub(in crate::provider) fn pointer(key: &'static str, text: &str) -> Result<Path, SetupError> {
     if !text.is_empty() && !text.starts_with('/') {
-        let detail = "must be a JSON pointer, which begins with a slash, such as /data/user";
+        let detail = "must be a JSON pointer, which starts with a slash, such as /data/user";
         return Err(SetupError::new(key, detail));
     }
     let unescaped = |name: &str| name.replace("~1", "/").replace("~0", "~").into();

@@ -8,17 +8,17 @@ use crate::provider::members::Members;
 
 /// The fields that the provider takes, for the kind sivo.
 #[derive(Default)]
-pub(in crate::provider) struct Own(pub(in crate::provider) Vec<SivoField>);
+pub(in crate::provider) struct OwnFields(pub(in crate::provider) Vec<SivoField>);
 
-impl Own {
-    /// Refuses what the configuration does not list, and what a shared field sets already.
+impl OwnFields {
+    /// Refuses fields that the configuration does not list, and those that a shared field of the command sets already.
     pub(super) fn check(&self, update: &Update, fields: &FieldMap) -> Result<(), Failure> {
         for (field, _) in changes(update) {
             let name = field.name();
             if !self.0.contains(&field) {
                 let detail = format!(
-                    "this provider is not set up to write `{name}`, since it is not known whether Sivo takes it; leave it \
-                     out, or put `{name}` under `writable` in [provider.sivo]"
+                    "this provider is not configured to write `{name}`, because it is not known whether Sivo accepts it; omit \
+                     it, or add `{name}` to `writable` in [provider.sivo]"
                 );
                 return Err(Failure::new(Reason::UnsupportedField, detail).at(field.pointer()));
             }
@@ -26,7 +26,7 @@ impl Own {
                 && update.shared(shared).is_some()
             {
                 let detail = format!(
-                    "`{name}` is what `{}` sets at this provider; keep one of the two",
+                    "`{name}` and `{}` set the same member at this provider; keep one of the two",
                     shared.name()
                 );
                 return Err(Failure::new(Reason::Invalid, detail).at(field.pointer()));

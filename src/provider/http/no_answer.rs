@@ -1,7 +1,7 @@
-//! Why there is no answer: who can't be reached where, and what to do about it.
+//! Why there is no answer: which peer can't be reached where, and how to fix it.
 //!
-//! It is told by the types of what the client's error was caused by. The client's own words name the whole URL, so
-//! they are not used.
+//! The causes of the client's error are recognised by their types. Their texts contain the whole URL, so they are not
+//! used.
 
 use std::error::Error;
 use std::fmt;
@@ -16,25 +16,25 @@ use super::super::proxy;
 use crate::contract::Fault;
 use crate::provider::ProviderError;
 
-/// Whom a request was for.
+/// The peer of a request.
 #[derive(Clone, Copy)]
 pub(in crate::provider) struct Peer<'a> {
-    /// As details name it: `the provider`.
+    /// Its name in details: `the provider`.
     pub(in crate::provider) name: &'static str,
-    /// The key that holds its address.
+    /// The configuration key of its address.
     pub(in crate::provider) key: &'static str,
     pub(in crate::provider) url: &'a Url,
-    /// What may have happened, where it is not known whether the request arrived.
-    pub(in crate::provider) aftermath: &'static str,
+    /// What may have happened, if it is unknown whether the request arrived.
+    pub(in crate::provider) possible_effect: &'static str,
 }
 
-/// What is wrong with a connection, and what to do about it.
-struct Trouble {
+/// What is wrong with a connection, and how to fix it.
+struct Problem {
     what: String,
     remedy: String,
 }
 
-impl Trouble {
+impl Problem {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -47,8 +47,8 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
     if lacks_descriptors(error) {
         return ProviderError::new(
             Fault::Worker,
-            "the worker has no file descriptor left for a call, which is no fault of the provider: raise its limit \
-             (ulimit -n, LimitNOFILE), or see what holds them",
+            "the worker has no file descriptor left for a call, which is not the provider's fault: raise its limit \
+             (ulimit -n, LimitNOFILE), or find out what uses them",
         );
     }
     if error.is_connect() || error.is_builder() {
@@ -56,15 +56,15 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
     }
     if causes(error).any(is_unprocessed) {
         let detail = format!(
-            "{} shut the connection before it looked at the request",
+            "{} closed the connection before it processed the request",
             peer.name
         );
         return ProviderError::new(Fault::Unprocessed, detail);
     }
     if error.is_timeout() {
         let detail = format!(
-            "{} did not answer within the time-out{}",
-            peer.name, peer.aftermath
+            "{} did not answer within the time limit{}",
+            peer.name, peer.possible_effect
         );
         return ProviderError::new(Fault::Unknown, detail);
     }
@@ -75,28 +75,27 @@ pub(in crate::provider) fn no_answer(error: &reqwest::Error, peer: &Peer<'_>) ->
     };
     if causes(error).any(not_http) {
         let scheme = match peer.url.scheme() {
-            "http" => "; if it speaks TLS, write https://",
+            "http" => "; if it uses TLS, write https://",
             _ => "",
         };
         let detail = format!(
-            "what answers at {} does not speak HTTP{scheme}; see whether {} leads to {}{}",
+            "the server at {} does not speak HTTP{scheme}; check whether {} is the address of {}{}",
             Place(peer.url),
             peer.key,
             peer.name,
-            peer.aftermath,
+            peer.possible_effect,
         );
         return ProviderError::new(Fault::Unknown, detail);
     }
     let detail = format!(
         "the connection to {} was lost before the answer{}",
-        peer.name, peer.aftermath
+        peer.name, peer.possible_effect
     );
     ProviderError::new(Fault::Unknown, detail)
 }
 
-/// Whether the error says that the request was never looked at (RFC 9113, sections 6.8 and 8.7): h2 gives the error of a
-/// GOAWAY from the other side to the streams above its last one alone, and hyper calls a request canceled that it has
-/// not begun to send.
+/// Whether the error proves that the request was not processed (RFC 9113, sections 6.8 and 8.7). h2 reports a remote
+/// GOAWAY only to the streams above its last one, and hyper cancels only requests that it has not begun to send.
 fn is_unprocessed(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<h2::Error>() {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -107,7 +106,7 @@ fn is_unprocessed(cause: &(dyn Error + 'static)) -> bool {
         .is_some_and(hyper::Error::is_canceled)
 }
 
-/// Whether this process, or its machine, may open no more files (EMFILE, ENFILE).
+/// Whether this process, or its machine, can open no more files (EMFILE, ENFILE).
 pub(in crate::provider) fn lacks_descriptors(error: &(dyn Error + 'static)) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
@@ -117,9 +116,9 @@ pub(in crate::provider) fn lacks_descriptors(error: &(dyn Error + 'static)) -> b
 }
 
 fn unreachable(error: &reqwest::Error, peer: &Peer<'_>) -> String {
-    let proxy = proxy::on_the_way_to(peer.url.as_str());
+    let proxy = proxy::proxy_for(peer.url.as_str());
     let tls = causes(error).find_map(|cause| cause.downcast_ref::<TlsError>());
-    let trouble = match (tls, &proxy) {
+    let problem = match (tls, &proxy) {
         (Some(tls), _) => of_tls(tls, peer),
         (None, None) => of_network(error, peer.name, peer.key),
         (None, Some(_)) => of_network(
@@ -128,93 +127,93 @@ fn unreachable(error: &reqwest::Error, peer: &Peer<'_>) -> String {
             "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY",
         ),
     };
-    let through = proxy.map(|proxy| format!(" through the environment's proxy {proxy}"));
+    let via = proxy.map(|proxy| format!(" through the proxy {proxy} (from the environment)"));
     format!(
         "{} can't be reached at {}{}: {}; {}",
         peer.name,
         Place(peer.url),
-        through.unwrap_or_default(),
-        trouble.what,
-        trouble.remedy
+        via.unwrap_or_default(),
+        problem.what,
+        problem.remedy
     )
 }
 
-/// No connection, or one that ends before TLS has begun.
-fn of_network(error: &reqwest::Error, whose: &str, key: &str) -> Trouble {
+/// No connection, or one that ends before TLS begins.
+fn of_network(error: &reqwest::Error, whose: &str, key: &str) -> Problem {
     let io = causes(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .last();
     if error.is_dns() {
-        let said = io.map_or(String::new(), |io| format!(" ({io})"));
-        return Trouble::new(
-            format!("the name of {whose} is not known{said}"),
-            format!("correct {key}, or see to this machine's DNS"),
+        let reason = io.map_or(String::new(), |io| format!(" ({io})"));
+        return Problem::new(
+            format!("the host name of {whose} can't be resolved{reason}"),
+            format!("correct {key}, or check this machine's DNS"),
         );
     }
     if error.is_timeout() {
-        return Trouble::new(
-            "time-out while connecting, nothing answers there",
-            format!("see whether {whose} runs, a firewall lets the worker through, and {key} is right"),
+        return Problem::new(
+            "connecting timed out",
+            format!("check whether {whose} is running, a firewall blocks the worker, and {key} is right"),
         );
     }
     let what = match io.map(io::Error::kind) {
         Some(ErrorKind::ConnectionRefused) => "the connection is refused".into(),
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
-            "there is no way through the network".into()
+            "there is no network route to it".into()
         }
         Some(
             ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof,
-        ) => "the connection was closed before it was set up".into(),
-        _ => io.map_or("no connection can be made".into(), |io| {
-            format!("no connection can be made ({io})")
+        ) => "the connection was closed while it was being set up".into(),
+        _ => io.map_or("the connection failed".into(), |io| {
+            format!("the connection failed ({io})")
         }),
     };
-    Trouble::new(
+    Problem::new(
         what,
-        format!("see whether {whose} runs and takes connections there, and {key} is right"),
+        format!("check whether {whose} is running and accepts connections there, and {key} is right"),
     )
 }
 
-fn of_tls(error: &TlsError, peer: &Peer<'_>) -> Trouble {
+fn of_tls(error: &TlsError, peer: &Peer<'_>) -> Problem {
     match error {
         TlsError::InvalidCertificate(certificate) => of_certificate(certificate, peer),
-        TlsError::InvalidMessage(_) => Trouble::new(
-            "it answers in plain text where TLS was asked for",
+        TlsError::InvalidMessage(_) => Problem::new(
+            "it answers in plain text instead of TLS",
             format!(
-                "correct the port in {}, or write http:// there where nobody can listen in",
+                "correct the port in {}, or write http:// there if the network is private",
                 peer.key
             ),
         ),
-        TlsError::AlertReceived(_) | TlsError::PeerIncompatible(_) => Trouble::new(
-            format!("it does not agree to TLS ({error})"),
-            "see which versions and ciphers it allows, and whether it asks for a client's certificate",
+        TlsError::AlertReceived(_) | TlsError::PeerIncompatible(_) => Problem::new(
+            format!("it refuses the TLS connection ({error})"),
+            "check which versions and ciphers it allows, and whether it requires a client certificate",
         ),
-        _ => Trouble::new(
+        _ => Problem::new(
             format!("the TLS handshake failed ({error})"),
-            format!("see whether {} leads to {}", peer.key, peer.name),
+            format!("check whether {} is the address of {}", peer.key, peer.name),
         ),
     }
 }
 
-fn of_certificate(error: &CertificateError, peer: &Peer<'_>) -> Trouble {
+fn of_certificate(error: &CertificateError, peer: &Peer<'_>) -> Problem {
     use CertificateError as Certificate;
     let since = |at: &UnixTime| match i64::try_from(at.as_secs()).map(Timestamp::from_second) {
         Ok(Ok(at)) => format!(" {at}"),
         _ => String::new(),
     };
     let expired = |at: String| {
-        Trouble::new(
+        Problem::new(
             format!("its certificate has expired{at}"),
-            "have it renewed, or set this machine's clock",
+            "renew it, or correct this machine's clock",
         )
     };
     let not_yet = |at: String| {
-        Trouble::new(
+        Problem::new(
             format!("its certificate is not valid yet{at}"),
-            "set this machine's clock, or have it issued anew",
+            "correct this machine's clock, or have it reissued",
         )
     };
     match error {
@@ -222,22 +221,22 @@ fn of_certificate(error: &CertificateError, peer: &Peer<'_>) -> Trouble {
         Certificate::ExpiredContext { not_after, .. } => expired(since(not_after)),
         Certificate::NotValidYet => not_yet(String::new()),
         Certificate::NotValidYetContext { not_before, .. } => not_yet(since(not_before)),
-        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => Trouble::new(
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => Problem::new(
             "its certificate is for another name",
             format!(
-                "write the name into {} that the certificate has, or have one issued for this name",
+                "use the certificate's name in {}, or have a certificate issued for this name",
                 peer.key
             ),
         ),
-        // The second: there is one of the same name, with another key.
-        Certificate::UnknownIssuer | Certificate::BadSignature => Trouble::new(
+        // BadSignature: an issuer of the same name is trusted, but with another key.
+        Certificate::UnknownIssuer | Certificate::BadSignature => Problem::new(
             "its certificate comes from an issuer that this machine does not trust",
-            "add the issuer's certificate to the machine's, or name a file with it in SSL_CERT_FILE, or have the \
-             server send its whole chain",
+            "add the issuer's certificate to this machine's trust store, or set SSL_CERT_FILE to a file with it, or have \
+             the server send its whole chain",
         ),
-        _ => Trouble::new(
+        _ => Problem::new(
             format!("its certificate can't be trusted ({error})"),
-            "have a valid one issued",
+            "install a valid one",
         ),
     }
 }
@@ -255,8 +254,8 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// The error, and what it was caused by. An `io::Error` names as its source what the error inside it was caused by,
-/// not that error itself.
+/// The error and its causes. An `io::Error` reports as its source the cause of its inner error, and skips the inner
+/// error itself.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |cause| {
         let cause = *cause;

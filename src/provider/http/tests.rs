@@ -28,7 +28,7 @@ async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
     http.send(request, &http.token.header().unwrap()).await
 }
 
-/// Whose fault the provider's refusal of a call is.
+/// The fault of the provider's refusal of a call.
 async fn refused_by(http: &Http) -> Fault {
     let (path, user_id) = (path(), user_id("u"));
     fault(http.call(Request::read(&path, &user_id), Answer::refusal).await)
@@ -40,7 +40,7 @@ fn fault(result: Result<Answer, ProviderError>) -> Fault {
 }
 
 #[tokio::test]
-async fn a_request_carries_the_token_the_version_and_json() {
+async fn request_has_the_token_the_version_and_json() {
     let server = canned("200 OK", "", "{}").await;
     let base_url = format!("{}/api/", server.base_url);
     let answer = send(&base_url, TIMEOUT).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_request_carries_the_token_the_version_and_json() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let elsewhere = canned("200 OK", "", "{}").await;
     let location = format!("location: {}/\r\n", elsewhere.base_url);
     let server = canned("307 Temporary Redirect", &location, "").await;
@@ -73,7 +73,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_unreachable() {
+async fn refused_connection_is_unreachable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -81,7 +81,7 @@ async fn a_refused_connection_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_failed_tls_handshake_is_unreachable() {
+async fn failed_tls_handshake_is_unreachable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { while listener.accept().await.is_ok() {} });
@@ -89,7 +89,7 @@ async fn a_failed_tls_handshake_is_unreachable() {
 }
 
 #[tokio::test]
-async fn silence_after_sending_is_unknown() {
+async fn no_answer_after_sending_is_unknown() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     assert_eq!(
@@ -99,14 +99,14 @@ async fn silence_after_sending_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_connection_lost_after_sending_is_unknown_and_nothing_is_sent_again() {
+async fn connection_lost_after_sending_is_unknown_and_nothing_is_resent() {
     let server = canned_bytes(String::new()).await;
     assert_eq!(fault(send(&server.base_url, TIMEOUT).await), Fault::Unknown);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_refusal_that_breaks_off_keeps_its_status() {
+async fn truncated_refusal_keeps_its_status() {
     let server = canned_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<p>".into()).await;
     let answer = send(&server.base_url, TIMEOUT).await.unwrap();
     assert_eq!((answer.status, answer.body), (404, Vec::new()));
@@ -120,7 +120,7 @@ async fn read(server: &Canned) -> Result<Answer, ProviderError> {
 }
 
 #[tokio::test]
-async fn a_long_success_counts_for_a_write_and_is_broken_for_a_read() {
+async fn oversized_success_applies_a_write_and_is_broken_for_a_read() {
     let long = "x".repeat(USER_BYTES_MAX + 1);
     for server in [
         canned("200 OK", "", &long).await,
@@ -135,7 +135,7 @@ async fn a_long_success_counts_for_a_write_and_is_broken_for_a_read() {
 }
 
 #[tokio::test]
-async fn a_user_of_more_than_a_mebibyte_can_be_read() {
+async fn user_larger_than_a_mebibyte_can_be_read() {
     let groups = r#"{"value":"0123456789012345678901234567890123456789","display":"x"},"#.repeat(20_000);
     let body = format!(
         r#"{{"userName":"a","groups":[{}]}}"#,
@@ -147,20 +147,20 @@ async fn a_user_of_more_than_a_mebibyte_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_passed_over() {
+async fn byte_order_mark_is_skipped() {
     let server = canned("200 OK", "", "\u{feff}{\"userName\":\"a\"}").await;
     assert_eq!(read(&server).await.unwrap().json().unwrap()["userName"], "a");
 }
 
 #[tokio::test]
-async fn throttling_carries_the_wait_of_its_header() {
+async fn throttled_answer_has_the_wait_of_its_header() {
     let server = canned("429 Too Many Requests", "retry-after: 3\r\n", "slow down").await;
     let retry_after = Some(Duration::from_secs(3));
     assert_eq!(fault(read(&server).await), Fault::Throttled { retry_after });
 }
 
 #[tokio::test]
-async fn an_answer_of_any_status_tells_of_the_quota_once() {
+async fn answer_of_any_status_gives_its_quota_hint_once() {
     for status in [
         "200 OK",
         "404 Not Found",
@@ -179,7 +179,7 @@ async fn an_answer_of_any_status_tells_of_the_quota_once() {
 }
 
 #[tokio::test]
-async fn a_rotated_token_file_is_used_after_a_refresh() {
+async fn rotated_token_file_is_used_after_a_refresh() {
     let file = scratch_file("first");
     let server = canned("401 Unauthorized", "", "").await;
     let http = Http::new(Settings {
@@ -201,7 +201,7 @@ async fn a_rotated_token_file_is_used_after_a_refresh() {
 }
 
 #[test]
-fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
+fn unusable_base_url_is_refused_with_a_remedy() {
     for bad in [
         "",
         "acme.example",
@@ -224,7 +224,7 @@ fn a_base_url_that_cannot_be_used_is_refused_with_the_mend() {
 }
 
 #[test]
-fn a_lack_of_descriptors_is_the_workers_own_trouble_however_deep_it_lies() {
+fn lack_of_descriptors_is_the_workers_fault_at_any_depth() {
     use super::no_answer::lacks_descriptors;
 
     #[derive(Debug, thiserror::Error)]

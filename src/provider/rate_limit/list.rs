@@ -1,9 +1,9 @@
-//! A list in a header: items with commas between them, each with its parameters, as RFC 9651 writes them.
+//! A list in a header: items separated by commas, each with its parameters, as RFC 9651 writes them.
 
 /// `"default";r=50;t=30`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Item<'a> {
-    /// What stands before the parameters, with its quotes where it has them.
+    /// The text before the parameters, including quotes.
     pub(super) head: &'a str,
     parameters: &'a str,
 }
@@ -23,15 +23,14 @@ impl<'a> Item<'a> {
         split(self.parameters, ';').find_map(|parameter| parameter.strip_prefix(key)?.strip_prefix('='))
     }
 
-    /// Quotas of bytes and the like are said in the same way; `requests` is what is counted where nothing else
-    /// is said.
+    /// Quotas of bytes and other units have the same form. Without a unit, requests are counted.
     pub(super) fn counts_calls(&self) -> bool {
         self.parameter("qu")
             .is_none_or(|unit| unit.trim_matches('"') == "requests")
     }
 }
 
-/// The parts between separators that do not stand in quotes.
+/// The parts between separators outside quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = text.split(move |c| {
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn separators_in_quotes_separate_nothing() {
+    fn separators_in_quotes_are_ignored() {
         let line = r#""a,b;c\"d" ; r=5;t=6 , e;r=7,,"#;
         let items: Vec<_> = items(line).collect();
         let heads: Vec<_> = items.iter().map(|item| item.head).collect();
@@ -61,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_is_one_item() {
+    fn unclosed_quote_is_one_item() {
         let items: Vec<_> = items(r#""a;r=5, "b";r=6"#).collect();
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].parameter("r"), None);
     }
 
     #[test]
-    fn other_units_than_requests_are_told_apart() {
+    fn units_other_than_requests_are_recognised() {
         let counts = |line| items(line).all(|item| item.counts_calls());
         assert!(counts(r#""a";q=5;w=1, "b";q=5;qu="requests""#));
         assert!(!counts(r#""a";q=5;qu="content-bytes""#));

@@ -1,4 +1,4 @@
-//! Headers as vendors and drafts write them, and as nobody should.
+//! Headers as vendors and drafts write them, and invalid ones.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -11,7 +11,7 @@ const NOW: &str = "2026-11-21T10:00:00Z";
 const DATE_NOW: (&str, &str) = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
 
 fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
-    // `collect` would keep the last of each name alone.
+    // `collect` would keep only the last header of each name.
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(
@@ -27,15 +27,15 @@ fn clock() -> Clock {
 }
 
 fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
-    wait_asked(&map(headers), &clock())
+    requested_wait(&map(headers), &clock())
 }
 
-fn told(headers: &[(&'static str, &str)]) -> RateLimitHint {
+fn hint(headers: &[(&'static str, &str)]) -> RateLimitHint {
     let (headers, clock) = (&map(headers), &clock());
     Headers { headers, clock }.quota()
 }
 
-/// So many calls in so many seconds, so many left, for so many seconds.
+/// A quota's limit as calls and seconds, its remaining calls, and the seconds until its reset.
 fn quota(limit: Option<(u64, u64)>, remaining: Option<u64>, reset: Option<u64>) -> RateLimitHint {
     RateLimitHint {
         limit: limit.map(|(calls, window)| (calls, Duration::from_secs(window))),
@@ -78,7 +78,7 @@ async fn retry_after_is_seconds_or_a_date() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_most_precise_wait_comes_first() {
+async fn most_precise_wait_takes_precedence() {
     for name in ["retry-after-ms", "x-ms-retry-after-ms"] {
         assert_eq!(wait(&[("retry-after", "2"), (name, "1250")]), ms(1250), "{name}");
         assert_eq!(
@@ -95,7 +95,7 @@ async fn the_most_precise_wait_comes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_cannot_be_meant_is_as_if_it_were_not_there() {
+async fn implausible_wait_is_ignored() {
     for absurd in [
         "",
         "soon",
@@ -123,7 +123,7 @@ async fn a_wait_that_cannot_be_meant_is_as_if_it_were_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resets_stand_in_for_a_missing_retry_after() {
+async fn reset_replaces_a_missing_retry_after() {
     assert_eq!(wait(&[("ratelimit-reset", "9")]), seconds(9));
     assert_eq!(wait(&[("x-rate-limit-reset", "1795255205")]), seconds(5));
     assert_eq!(wait(&[("ratelimit", r#""default";r=0;t=4"#)]), seconds(4));
@@ -131,36 +131,36 @@ async fn resets_stand_in_for_a_missing_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_drafts_lists_tell_the_policy_that_is_tightest() {
+async fn tightest_policy_of_the_drafts_lists_is_used() {
     let default = ("ratelimit", r#""default";r=50;t=30"#);
-    assert_eq!(told(&[default]), quota(None, Some(50), Some(30)));
+    assert_eq!(hint(&[default]), quota(None, Some(50), Some(30)));
     assert_eq!(
-        told(&[default, ("ratelimit-policy", r#""default";q=100;w=60"#)]),
+        hint(&[default, ("ratelimit-policy", r#""default";q=100;w=60"#)]),
         quota(Some((100, 60)), Some(50), Some(30))
     );
     let policies = ("ratelimit-policy", r#""burst";q=10;w=1, "daily";q=5000;w=86400"#);
     assert_eq!(
-        told(&[("ratelimit", r#""burst";r=9;t=1, "daily";r=20;t=3600"#), policies]),
+        hint(&[("ratelimit", r#""burst";r=9;t=1, "daily";r=20;t=3600"#), policies]),
         quota(Some((5000, 86_400)), Some(20), Some(3600))
     );
     assert_eq!(
-        told(&[
+        hint(&[
             ("ratelimit", r#""burst";r=0;t=1"#),
             ("ratelimit", r#""daily";r=0;t=3600"#),
             policies
         ]),
         quota(Some((5000, 86_400)), Some(0), Some(3600)),
-        "two headers are one list; of two that are used up, the longer one holds"
+        "two headers are one list; if two policies are exhausted, the longer wait applies"
     );
     assert_eq!(
-        told(&[policies]),
+        hint(&[policies]),
         quota(Some((5000, 86_400)), None, None),
-        "the policies stand without a word of what is left"
+        "policies count without the list of what is left"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn quotas_of_bytes_are_no_quotas_of_calls() {
+async fn quotas_of_bytes_are_ignored() {
     let headers = [
         ("ratelimit", r#""bytes";r=1;t=60, "calls";r=8;t=1"#),
         (
@@ -168,11 +168,11 @@ async fn quotas_of_bytes_are_no_quotas_of_calls() {
             r#""bytes";q=2;w=60;qu="content-bytes", "calls";q=10;w=1"#,
         ),
     ];
-    assert_eq!(told(&headers), quota(Some((10, 1)), Some(8), Some(1)));
+    assert_eq!(hint(&headers), quota(Some((10, 1)), Some(8), Some(1)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_older_drafts_tell_it_in_three_headers_or_in_one() {
+async fn older_drafts_use_three_headers_or_one() {
     let triple = |limit| {
         [
             ("ratelimit-limit", limit),
@@ -180,16 +180,16 @@ async fn the_older_drafts_tell_it_in_three_headers_or_in_one() {
             ("ratelimit-reset", "20"),
         ]
     };
-    assert_eq!(told(&triple("100")), quota(None, Some(7), Some(20)));
+    assert_eq!(hint(&triple("100")), quota(None, Some(7), Some(20)));
     for limit in ["100;w=60", "100, 100;w=60", "100, 10;w=1, 100;w=60, 1000;w=3600"] {
         assert_eq!(
-            told(&triple(limit)),
+            hint(&triple(limit)),
             quota(Some((100, 60)), Some(7), Some(20)),
             "{limit}"
         );
     }
     assert_eq!(
-        told(&[
+        hint(&[
             ("ratelimit", "limit=100, remaining=7, reset=20"),
             ("ratelimit-policy", "100;w=60"),
         ]),
@@ -198,11 +198,11 @@ async fn the_older_drafts_tell_it_in_three_headers_or_in_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn vendors_resets_are_seconds_or_moments_by_their_size() {
+async fn resets_are_seconds_or_timestamps_by_size() {
     for [limit, remaining, reset] in [TRIPLES[1], TRIPLES[2]] {
         for value in ["5", "1795255205", "1795255205.0", "1795255205000"] {
             let headers = [DATE_NOW, (limit, "100"), (remaining, "99"), (reset, value)];
-            assert_eq!(told(&headers), quota(None, Some(99), Some(5)), "{reset}: {value}");
+            assert_eq!(hint(&headers), quota(None, Some(99), Some(5)), "{reset}: {value}");
         }
     }
     let skewed = [
@@ -210,24 +210,24 @@ async fn vendors_resets_are_seconds_or_moments_by_their_size() {
         ("x-ratelimit-reset", "1795258805"),
     ];
     assert_eq!(
-        told(&skewed),
+        hint(&skewed),
         quota(None, None, Some(5)),
-        "moments are the provider's own"
+        "timestamps are in the provider's clock"
     );
     assert_eq!(
-        told(&[("x-ratelimit-reset", "999999999")]),
+        hint(&[("x-ratelimit-reset", "999999999")]),
         RateLimitHint::default()
     );
-    assert_eq!(told(&[("x-ratelimit-reset", "1795255199")]).reset, seconds(0));
+    assert_eq!(hint(&[("x-ratelimit-reset", "1795255199")]).reset, seconds(0));
     assert_eq!(
-        told(&[("x-ratelimit-reset", "1000000000")]).reset,
+        hint(&[("x-ratelimit-reset", "1000000000")]).reset,
         None,
         "25 years ago"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
+async fn implausible_values_do_not_affect_the_others() {
     let present = [
         ("x-ratelimit-limit", "100;w=60"),
         ("x-ratelimit-remaining", "9"),
@@ -242,14 +242,14 @@ async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
         ("x-ratelimit-limit", "10000001;w=1"),
     ] {
         assert_eq!(
-            told(&[absurd, present[1], present[2]]),
+            hint(&[absurd, present[1], present[2]]),
             RateLimitHint { limit: None, ..whole },
             "{absurd:?}"
         );
     }
     for absurd in ["-1", "10000001", "nine", "9.5", "", "18446744073709551616"] {
         assert_eq!(
-            told(&[present[0], ("x-ratelimit-remaining", absurd), present[2]]),
+            hint(&[present[0], ("x-ratelimit-remaining", absurd), present[2]]),
             RateLimitHint {
                 remaining: None,
                 ..whole
@@ -258,7 +258,7 @@ async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
         );
     }
     assert_eq!(
-        told(&[
+        hint(&[
             ("ratelimit", r#""a";r=-1;t=5, "b";t=5, "c";r=4;t=604801"#),
             ("ratelimit-policy", r#""c";q=0;w=0, "d";q=8;w=2"#),
         ]),
@@ -267,12 +267,12 @@ async fn what_cannot_be_meant_leaves_the_rest_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_told_once_and_the_reset_comes_nearer_until_then() {
+async fn hint_is_returned_once_and_its_reset_counts_down() {
     let told = RateLimitHints::default();
     assert_eq!(told.take(), None);
-    told.hear(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
-    told.hear(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
-    told.hear(&map(&[("content-type", "text/html")]), &clock());
+    told.record(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
+    told.record(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
+    told.record(&map(&[("content-type", "text/html")]), &clock());
     tokio::time::advance(Duration::from_secs(15)).await;
     assert_eq!(told.take(), Some(quota(None, Some(7), Some(5))));
     assert_eq!(told.take(), None);
@@ -306,7 +306,7 @@ fn any_value() -> impl Strategy<Value = String> {
 }
 
 fn any_name() -> impl Strategy<Value = &'static str> {
-    let mut names = vec![LEFT, POLICIES, "retry-after", "date"];
+    let mut names = vec![REMAINING, POLICIES, "retry-after", "date"];
     names.extend(WAITS_IN_MS);
     names.extend(TRIPLES.into_iter().flatten());
     select(names)
@@ -315,14 +315,14 @@ fn any_name() -> impl Strategy<Value = &'static str> {
 proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
     #[test]
-    fn whatever_the_headers_say_what_is_told_can_be_meant(
+    fn hints_are_plausible_for_any_headers(
         headers in proptest::collection::vec((any_name(), any_value()), 0..12),
     ) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let clock = Clock::System;
         let map = map(&headers);
         let told = Headers { headers: &map, clock: &clock }.quota();
-        prop_assert!(wait_asked(&map, &clock).is_none_or(|wait| wait <= TIME_MAX));
+        prop_assert!(requested_wait(&map, &clock).is_none_or(|wait| wait <= TIME_MAX));
         prop_assert!(told.reset.is_none_or(|reset| reset <= TIME_MAX));
         prop_assert!(told.remaining.is_none_or(|calls| calls <= CALLS_MAX));
         if let Some((calls, window)) = told.limit {

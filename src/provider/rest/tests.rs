@@ -248,8 +248,8 @@ fn a_user_is_untouched_where_its_mark_is_the_same_text_or_number() {
         ("{}", "{}", false),
     ] {
         let (before, after) = (User(before.into()), User(after.into()));
-        assert_eq!(marked.untouched(&before, &after), same);
-        assert!(!unmarked.untouched(&before, &after));
+        assert_eq!(marked.is_unchanged(&before, &after), same);
+        assert!(!unmarked.is_unchanged(&before, &after));
     }
 }
 
@@ -430,8 +430,8 @@ async fn a_user_of_the_simulation_is_replaced_and_keeps_what_no_command_names() 
     rest.update(&command, Some(&before)).await.unwrap();
     let after = rest.read(&command.user_id).await.unwrap();
     assert_eq!(rest.compare(&command, &after), Comparison::Matches);
-    assert!(!rest.untouched(&before, &after));
-    assert!(rest.untouched(&after, &after));
+    assert!(!rest.is_unchanged(&before, &after));
+    assert!(rest.is_unchanged(&after, &after));
     let user = simulated.user("u").unwrap();
     assert_eq!(
         (&user["fields"]["tier"], &user["fields"]["familyName"]),

@@ -14,7 +14,7 @@ const NO_VERSION: &str = "is no version that If-Match can carry; send the user's
 pub(super) const VERSION_AT: &str = "/meta/version";
 
 pub(super) fn check(command: &UpdateUser) -> Result<(), Failure> {
-    Kind::Scim.refuse_foreign(command)?;
+    Kind::Scim.check_blocks(command)?;
     if let Some(Change::Clear) = command.update.username {
         let detail = "SCIM demands a `userName`, so it can't be cleared; set it to a value or leave it out";
         return Err(Failure::new(Reason::UnsupportedField, detail).at(Field::Username.pointer()));

@@ -202,11 +202,11 @@ async fn a_second_write_of_the_same_version_is_a_version_conflict() {
     apply(&scim, &first).await;
     assert_eq!(error(scim.update(&first, None).await).fault, VERSION_CONFLICT);
     let before = scim.read(&first.user_id).await.unwrap();
-    assert!(scim.untouched(&before, &scim.read(&first.user_id).await.unwrap()));
+    assert!(scim.is_unchanged(&before, &scim.read(&first.user_id).await.unwrap()));
     apply(&scim, &versioned(&json!({"nickname": null}), "W/\"1\"")).await;
-    assert!(!scim.untouched(&before, &scim.read(&first.user_id).await.unwrap()));
+    assert!(!scim.is_unchanged(&before, &scim.read(&first.user_id).await.unwrap()));
     assert!(
-        !scim.untouched(&User("{}".into()), &User("{}".into())),
+        !scim.is_unchanged(&User("{}".into()), &User("{}".into())),
         "no versions are kept"
     );
     assert_eq!(simulated.user("u").unwrap()["version"], 2);

@@ -136,7 +136,8 @@ impl OAuth2 {
         answer: Result<Answer, ProviderError>,
     ) -> Result<(), ProviderError> {
         let granted = answer.map_err(answer::no_answer).and_then(|mut answer| {
-            answer.private.credentials = vec![self.config.client_id.as_str().into(), asked.secret.0.clone()];
+            answer.sensitive.credentials =
+                vec![self.config.client_id.as_str().into(), asked.secret.0.clone()];
             answer::granted(&answer)
         });
         // The refused secret may have been replaced by now.

@@ -9,8 +9,8 @@ const LOCALE_CHARS_MAX: usize = 10;
 const CODE_CHARS_MAX: usize = 20;
 
 pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
-    Kind::Zitadel.refuse_foreign(command)?;
-    Kind::Zitadel.refuse_version(command)?;
+    Kind::Zitadel.check_blocks(command)?;
+    Kind::Zitadel.check_no_version(command)?;
     let update = &command.update;
     for (field, value) in update.shared_changes() {
         if value.is_none() && !matches!(field, Field::Nickname | Field::Phone) {

@@ -22,7 +22,7 @@ impl Attempts<'_> {
             Err(After::End(failure)) => return Some(self.unread(failure)),
         };
         let untouched =
-            (self.written.before.as_ref()).is_some_and(|before| self.provider().untouched(before, &user));
+            (self.written.before.as_ref()).is_some_and(|before| self.provider().is_unchanged(before, &user));
         let shows = match self.provider().compare(self.command, &user) {
             // If the user was not touched, a field that can't be read has not changed either.
             Comparison::Unreadable if untouched => Comparison::Differs,

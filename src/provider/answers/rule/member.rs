@@ -1,4 +1,4 @@
-//! What a rule's members are read from.
+//! The members of a rule in the configuration.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::wildcard;
 use crate::provider::answer::Answer;
 
-/// A compiled pattern takes no more memory than this.
+/// The memory limit of a compiled pattern.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -40,7 +40,7 @@ impl Method {
 pub(super) struct Statuses(pub(super) Vec<RangeInclusive<u16>>);
 
 impl Statuses {
-    pub(super) fn hold(&self, status: u16) -> bool {
+    pub(super) fn contain(&self, status: u16) -> bool {
         self.0.is_empty() || self.0.iter().any(|range| range.contains(&status))
     }
 }
@@ -84,7 +84,7 @@ impl JsonSchema for Statuses {
     }
 }
 
-/// A header by its name, and by its value where one is asked for.
+/// A header by its name, and by its value if one is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeaderIs {
     name: String,
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
-/// As the schema shows it.
+/// The form in the schema.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "the schema is made of it")]
@@ -137,7 +137,7 @@ pub(super) enum HeadersWritten {
     Several(Vec<String>),
 }
 
-/// Texts or numbers, of which each is read by `read`.
+/// One text or number, or a list of them, each parsed by `read`.
 fn one_or_more<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expected: &'static str,
@@ -190,7 +190,7 @@ fn one_or_more<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_any(OneOrMore { expected, read })
 }
 
-/// A text, a number or a boolean, as a text.
+/// A string, a number or a boolean, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar(pub(super) String);
 
@@ -252,6 +252,6 @@ impl<'de> Deserialize<'de> for Pattern {
             .build();
         regex
             .map(Self)
-            .map_err(|error| de::Error::custom(format_args!("`{text}` is no regular expression: {error}")))
+            .map_err(|error| de::Error::custom(format_args!("`{text}` is not a regular expression: {error}")))
     }
 }
