@@ -127,7 +127,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Configuration => f.write_str("[[provider.answers]]"),
             Self::Kind(kind) => write!(f, "the table of the kind {kind}"),
-            Self::Http => f.write_str("the table of HTTP"),
+            Self::Http => f.write_str("HTTP's own table"),
         }
     }
 }

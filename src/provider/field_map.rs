@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn unsupported_and_unclearable_fields_are_refused_by_name() {
         let map = map(&json!({})).unwrap();
-        for (update, pointer, mend) in [
+        for (update, pointer, remedy) in [
             (
                 json!({"locale": "en"}),
                 "/update/locale",
@@ -242,7 +242,7 @@ mod tests {
                 (failure.reason, failure.pointer.as_deref()),
                 (Reason::UnsupportedField, Some(pointer))
             );
-            assert!(failure.detail.contains(mend), "{failure}");
+            assert!(failure.detail.contains(remedy), "{failure}");
         }
         assert_eq!(map.check(&command("u", &json!({"phone": null})).update), Ok(()));
     }

@@ -1,4 +1,4 @@
-//! Karmo's auth API. Its pages are known in part: what is not known stands in the configuration.
+//! Karmo's auth API. Its documentation is only partly known, so what is not known is configurable.
 
 mod simulated;
 #[cfg(test)]
@@ -33,26 +33,26 @@ const SECOND_CODE_MEMBER: &str = "errorCode";
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "KarmoConfig")]
 pub struct Config {
-    /// The method of the update. Default: `PATCH`. Karmo's page does not show it; that fields which are left out
-    /// are kept speaks for PATCH.
+    /// The method of the update. Default: `PATCH`. Karmo's page does not show it; it keeps fields that are omitted,
+    /// which suggests PATCH.
     pub method: WriteMethod,
-    /// The path of the update, with `{userId}`. Default: `/users/{userId}`. Karmo's page does not show it; its
-    /// public part belongs to `base_url`.
+    /// The path of the update, with `{userId}`. Default: `/users/{userId}`. Karmo's page does not show it; its public
+    /// part belongs in `base_url`.
     pub path: String,
-    /// The path to read one user, with `{userId}`; empty: a user can't be read back. Default: empty, because no
-    /// such call is known.
+    /// The path to read one user, with `{userId}`; empty: users can't be read back. Default: empty, because no such
+    /// call is known.
     pub read_path: String,
     /// Names that differ from the defaults: email → `email`, phone → `mobileNumber`, givenName → `firstName`,
     /// familyName → `lastName`, and no others. A dotted name is a member within an object.
     pub fields: FieldNames,
     /// Fields that null clears. Default: none, because it is not known whether null clears anything.
     pub clearable: Vec<Field>,
-    /// The member of an error's body, at any depth, that holds the 8-digit code; `errorCode` is looked at after it. Default:
-    /// `code`. Karmo's page describes the code, but not under which name it stands.
+    /// The member of an error's body, at any depth, that contains the 8-digit code; `errorCode` is tried after it.
+    /// Default: `code`. Karmo's page describes the code, but not the member's name.
     pub error_code_member: String,
-    /// The 8-digit codes by which Karmo says that the access-management provider is not configured for this environment:
-    /// the provider is paused then, and no command is at fault, whatever the status is and wherever the code stands.
-    /// Default: none, because no list of the codes is known. Where a status alone says it, `[[provider.answers]]` does.
+    /// The 8-digit codes with which Karmo says that the access-management provider is not configured for this
+    /// environment. They pause the provider and fail no command, whatever the status is and wherever the code is.
+    /// Default: none, because no list of the codes is known. If a status alone says it, use `[[provider.answers]]`.
     pub not_configured_codes: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Default for Config {
     }
 }
 
-/// The rules that the table makes.
+/// The rules that follow from the table.
 pub fn rules(config: &Config) -> Vec<Rule> {
     let mut rules = Vec::new();
     for code in &config.not_configured_codes {
@@ -79,7 +79,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     rules
 }
 
-/// The code may stand at any depth.
+/// The code may be at any depth.
 fn code_at(config: &Config) -> [String; 2] {
     let configured = config.error_code_member.replace('~', "~0").replace('/', "~1");
     [configured.as_str(), SECOND_CODE_MEMBER].map(|member| format!("/**/{member}"))
@@ -99,7 +99,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
         layout: Layout::top(fields).checked(Kind::Karmo)?,
         own: OwnFields::default(),
         replaces: false,
-        // The address in an answer is the verified one: it stays the former one until the user has verified the new one.
+        // An answer shows the verified address: the old one, until the user has verified the new one.
         shown_by_update: |field| field != Field::Email,
         errors: Errors {
             code_at: code_at(config).into(),

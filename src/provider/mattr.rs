@@ -1,7 +1,7 @@
-//! MATTR VII: a user is a set of claims and a link to an authentication provider, and a write puts the whole.
+//! MATTR VII: a user is a set of claims and a link to an authentication provider, and a write puts all of it.
 //!
-//! Whether a PUT replaces or merges is not documented, so by default the user is read, merged here, and put whole:
-//! that ends alike under both readings.
+//! It is not documented whether a PUT replaces or merges. By default the user is read, merged here, and put completely:
+//! the result is the same either way.
 
 mod claims;
 mod shown;
@@ -36,27 +36,27 @@ pub struct Config {
     /// What is put. Default: `merge`.
     pub claims_mode: ClaimsMode,
     /// Names of claims that differ from the defaults. MATTR's own examples of a user have givenName → `givenName` and
-    /// familyName → `familyName`. They show no name for the others, which have OpenID Connect's: username →
-    /// `preferred_username`, email → `email`, phone → `phone_number`, displayName → `name`, nickname → `nickname`,
+    /// familyName → `familyName`. They show no names for the others, which default to those of OpenID Connect: username
+    /// → `preferred_username`, email → `email`, phone → `phone_number`, displayName → `name`, nickname → `nickname`,
     /// locale → `locale`.
     pub fields: FieldNames,
-    /// The claims that a command may set or clear under `mattr.claims`, by name; another one is refused. An empty
-    /// list: none. Default: all, where the key is left out.
+    /// The claims that a command may set or clear under `mattr.claims`, by name; others are refused. An empty list:
+    /// none. Default: all, if the key is omitted.
     #[schemars(with = "Vec<String>")]
     pub claims: Option<Vec<String>>,
-    /// Whether a command may set `mattr.authenticationProvider`. Default: false. With true, whoever may publish a
-    /// command can link any user to any other login, and whoever owns that login then gets the user's credentials;
-    /// MATTR warns of it, and nothing here proves that the two belong together.
+    /// Whether a command may set `mattr.authenticationProvider`. Default: false. With true, every publisher of commands
+    /// can link any user to any other login, and the owner of that login then gets the user's credentials. MATTR warns
+    /// of this, and nothing here proves that the two belong together.
     pub allow_relink: bool,
-    /// Whether a command whose `userId` is no UUID is refused before the call (`uuid`), since MATTR's own ids are UUIDs, or
-    /// is sent as it is (`any`). Default: `any`, for what stands before MATTR and maps ids.
+    /// Whether a command whose `userId` is not a UUID is refused before the call (`uuid`), because MATTR's own ids are
+    /// UUIDs, or is sent unchanged (`any`). Default: `any`, for systems in front of MATTR that map ids.
     pub user_ids: UserIds,
-    /// Fields that null clears; the word `claims` stands for all of them and for null inside `mattr.claims`.
-    /// Default: none. To clear, the claim is left out of the set that is put; it is not documented whether a PUT
-    /// replaces the set, so whether this clears is not known.
+    /// Fields that null clears; the word `claims` means all of them and null inside `mattr.claims`. Default: none. To
+    /// clear a claim, it is omitted from the set that is put. It is not documented whether a PUT replaces the set, so
+    /// it is not known whether this clears it.
     pub clearable: Vec<Clearable>,
-    /// Codes of an error that are passed on to events and dead letters, such as `BadRequest`. Default: none, because
-    /// no list of MATTR's codes is known, and what stands there may be a user's data.
+    /// Codes of an error that are passed on to events and dead letters, such as `BadRequest`. Default: none, because no
+    /// list of MATTR's codes is known, and text in their place may be user data.
     pub codes: Vec<String>,
 }
 
@@ -71,11 +71,11 @@ pub enum UserIds {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimsMode {
-    /// The user is read first; its claims with the command's over them are put, and its authentication provider
-    /// unless the command brings one.
+    /// The user is read first. Its claims are put with the command's changes, and its authentication provider unless
+    /// the command sets one.
     #[default]
     Merge,
-    /// What the command has is put as it is, without a read. Where a PUT replaces, other claims are lost.
+    /// Only the command's claims are put, without a read. If a PUT replaces, other claims are lost.
     Replace,
 }
 
@@ -122,7 +122,7 @@ impl Mattr {
         if let (Fault::Command(_), Some(command), Some(details)) =
             (error.fault, command, body["details"].as_array())
         {
-            // Either may hold the place; a location is the bare word `body` mostly.
+            // Either may contain the place; a location is usually just the word `body`.
             error.pointer = details
                 .iter()
                 .flat_map(|detail| [&detail["param"], &detail["location"]])
@@ -133,7 +133,7 @@ impl Mattr {
     }
 }
 
-fn refuse_no_uuid(user_id: &UserId) -> Result<(), Failure> {
+fn require_uuid(user_id: &UserId) -> Result<(), Failure> {
     let text = user_id.as_str();
     let hyphenated = |id: Uuid| text.eq_ignore_ascii_case(&id.hyphenated().to_string());
     match Uuid::try_parse(text).is_ok_and(hyphenated) {
@@ -153,7 +153,7 @@ impl Provider for Mattr {
         Kind::Mattr.check_blocks(command)?;
         Kind::Mattr.check_no_version(command)?;
         if self.user_ids == UserIds::Uuid {
-            refuse_no_uuid(&command.user_id)?;
+            require_uuid(&command.user_id)?;
         }
         self.claims.check(&command.update)
     }
@@ -166,19 +166,19 @@ impl Provider for Mattr {
         self.mode == ClaimsMode::Merge
     }
 
-    /// The same whole is put again.
+    /// The same complete user is put again.
     fn is_idempotent(&self, _: &UpdateUser) -> bool {
         true
     }
 
-    /// Where claims are sent as they are, one set may replace the other.
+    /// Replacing sets of claims can't be merged, because one set may replace the other.
     fn merges_updates(&self) -> bool {
         self.mode == ClaimsMode::Merge
     }
 
     fn compare(&self, command: &UpdateUser, user: &User) -> Comparison {
-        let as_asked = |user| self.claims.as_asked(&command.update, &user);
-        match Shown::of(user).is_ok_and(as_asked) {
+        let matches = |user| self.claims.matches(&command.update, &user);
+        match Shown::of(user).is_ok_and(matches) {
             true => Comparison::Matches,
             false => Comparison::Differs,
         }
@@ -202,7 +202,7 @@ impl Provider for Mattr {
             (ClaimsMode::Merge, None) => {
                 return Err(ProviderError::new(
                     Fault::Broken,
-                    "the user was not read before the write, and without its claims others could be lost",
+                    "the user was not read before the write; without it, its other claims could be lost",
                 ));
             }
             (ClaimsMode::Merge, Some(user)) => Some(Shown::of(user)?),
@@ -219,12 +219,12 @@ impl Provider for Mattr {
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {
         let detail = match self.mode {
             ClaimsMode::Merge => {
-                "users are read, merged and put, and MATTR keeps no versions: what somebody else changes of a user between \
-                 the read and the put of it is lost"
+                "users are read, merged and put, and MATTR keeps no versions: changes that others make to a user between \
+             the read and the put are lost"
             }
             ClaimsMode::Replace => {
-                "users are put without a read (`claims_mode = \"replace\"`): where a PUT replaces, claims that a command \
-                 does not name are lost"
+                "users are put without a read (`claims_mode = \"replace\"`): if a PUT replaces, claims that a command does \
+             not name are lost"
             }
         };
         Ok(vec![Remark {

@@ -153,7 +153,7 @@ impl<'a> Headers<'a> {
             .and_then(limit_of);
         RateLimitHint {
             limit: of_the_same_name.or_else(|| strictest(policies().filter_map(limit_of))),
-            // Between the older drafts and this form, `RateLimit` held the triple: `limit=100, remaining=9, reset=3`.
+            // Between the older drafts and this form, `RateLimit` contained the triple: `limit=100, remaining=9, reset=3`.
             remaining: match &left {
                 Some(left) => Some(left.calls),
                 None => self.member("remaining").and_then(calls),

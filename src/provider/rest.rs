@@ -1,5 +1,4 @@
-//! Any API that keeps a user as a JSON object under a path: everything that differs from one to the other stands in the
-//! configuration.
+//! Any API that keeps a user as a JSON object under a path. Everything that differs between such APIs is configurable.
 
 mod config;
 mod layout;
@@ -25,7 +24,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
     let read_path = optional_path("provider.rest.read_path", &config.read_path)?;
     if config.replaces && read_path.is_none() {
         let detail =
-            "needs `read_path`: without the user as it is, what a command does not name would be lost";
+            "needs `read_path`: without the current user, members that a command does not name would be lost";
         return Err(SetupError::new("provider.rest.replaces", detail));
     }
     let carried = CredentialHeader::of(Kind::Rest, &config.credential_header, &config.credential_scheme)?;
@@ -54,7 +53,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
 fn errors(config: &Config) -> Result<Errors, SetupError> {
     if config.error_code_at.is_empty() && !config.error_codes.is_empty() {
         let detail =
-            "says nothing without `error_code_at`; write where a code stands, such as [\"/error/code\"]";
+            "has no effect without `error_code_at`; set it to where a code is, such as [\"/error/code\"]";
         return Err(SetupError::new("provider.rest.error_codes", detail));
     }
     check_places("provider.rest.error_code_at", &config.error_code_at)?;

@@ -39,54 +39,55 @@ pub use self::list::EntryMember;
 
 const USER_SCHEMA: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 
-/// `[provider.scim]`. `base_url` is what stands before `/Users`, such as `https://acme.example/scim/v2`.
+/// `[provider.scim]`. `base_url` is everything before `/Users`, such as `https://acme.example/scim/v2`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "ScimConfig")]
 pub struct Config {
-    /// How a user is changed: `patch`, or `put` where the provider has no PATCH: the user is read, and put as a whole with
-    /// the command's part over it, under the version that was read. What somebody else changes in between is lost where the
-    /// provider keeps no versions. Default: `patch`, until the provider refuses the method (405, 501); then `put`.
+    /// How a user is changed: `patch`, or `put` if the provider has no PATCH: the user is read, and put completely with
+    /// the command's changes, with the version that was read as a condition. Changes that others make in between are
+    /// lost if the provider keeps no versions. Default: `patch`, until the provider refuses the method (405, 501); then
+    /// `put`.
     #[schemars(with = "Write")]
     pub write: Option<Write>,
     /// The media type of requests: `scim` (`application/scim+json`) or `json`. Default: `scim`, until the provider refuses
     /// it (406, 415); then `json`.
     #[schemars(with = "MediaType")]
     pub media_type: Option<MediaType>,
-    /// Whether the path of an operation may have a filter, such as `emails[type eq "work"]`. Without it, the user is read
-    /// and its list is put as a whole. Default: true, until the provider refuses one (`invalidPath`, `invalidFilter`).
+    /// Whether the path of an operation may have a filter, such as `emails[type eq "work"]`. Without it, the user is
+    /// read and the whole list is put. Default: true, until the provider refuses one (`invalidPath`, `invalidFilter`).
     #[schemars(with = "bool")]
     pub path_filters: Option<bool>,
-    /// What an entry of `emails` and `phoneNumbers` has beside its value: `type`, `primary`, both, or none of them (an empty
-    /// list). Others are never sent. Without a `type`, the primary or only entry is meant. Default: both, until the provider
-    /// refuses a write with an entry; then what its `/Schemas` says.
+    /// The members of an entry of `emails` and `phoneNumbers` besides its value: `type`, `primary`, both, or none of
+    /// them (an empty list). Others are never sent. Without a `type`, a command means the primary or only entry.
+    /// Default: both, until the provider refuses a write with an entry; then those in its `/Schemas`.
     #[schemars(with = "Vec<EntryMember>")]
     pub entry_members: Option<Vec<EntryMember>>,
-    /// How an e-mail address or a phone number is written: SCIM keeps lists of them. Default: `entry`.
+    /// How an e-mail address or a phone number is written, because SCIM keeps lists of them. Default: `entry`.
     pub contacts: Contacts,
     /// The type of the entry that a command's `email` means. Default: `work`.
     pub email_type: String,
     /// The type of the entry that a command's `phone` means. Default: `work`.
     pub phone_type: String,
-    /// Whether the user is read before a write that changes an entry or clears anything: for providers that refuse
-    /// (`noTarget`) to replace or remove what is not there, most of whose users have no such entry. It costs a second
-    /// call for each command; without it, a command that is refused so costs two more. Default: false: the first 20 users
-    /// whose entries change are read, and all others as soon as one was seen with an entry that has no type.
+    /// Whether the user is read before a write that changes an entry or clears anything. For providers that refuse
+    /// (`noTarget`) to replace or remove an entry that does not exist, and most of whose users have none. It costs a
+    /// second call for each command; without it, a command that is refused in this way costs two more. Default: false:
+    /// the first 20 users whose entries change are read, and all later ones as soon as one was seen with an entry
+    /// without a type.
     pub read_first: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Contacts {
-    /// The entry of the type is removed and a new one is added, as the primary one, in one request. It works whether
-    /// there was such an entry or not, and leaves entries of other types alone. Where no entry of a user has a type, the
-    /// primary or only one is meant.
+    /// The entry of the type is removed and a new one is added as the primary one, in one request. It works whether or
+    /// not there was such an entry, and keeps entries of other types. If no entry of a user has a type, the primary or
+    /// only one is meant.
     #[default]
     Entry,
-    /// The value in the entry of the type is replaced. Many providers make the entry where there is none; others
-    /// need `read_first`.
+    /// The value in the entry of the type is replaced. Many providers create a missing entry; others need `read_first`.
     Value,
-    /// The whole list is replaced by one entry. Every provider understands it, and entries of other types are lost.
+    /// The whole list is replaced by one entry. Every provider supports it, but entries of other types are lost.
     List,
 }
 
@@ -134,7 +135,7 @@ impl Scim {
             ("provider.scim.email_type", &config.email_type),
             ("provider.scim.phone_type", &config.phone_type),
         ] {
-            // It stands in quotes in a path.
+            // It is in quotes in a path.
             if name.is_empty()
                 || !name
                     .bytes()
@@ -152,7 +153,7 @@ impl Scim {
         })
     }
 
-    /// The request that makes the user as it is wished.
+    /// The request that makes the user match the command.
     fn request<'a>(
         &'a self,
         command: &'a UpdateUser,
@@ -172,7 +173,7 @@ impl Scim {
         let (path, user_id) = (&self.path, &command.user_id);
         let lists = form.lists;
         if let Some(current) = current {
-            self.refuse_ambiguous(&lists, desired, current)?;
+            self.check_unambiguous(&lists, desired, current)?;
         }
         let mut request = match puts {
             Some(current) => {
@@ -201,8 +202,8 @@ impl Scim {
         Ok((request, form))
     }
 
-    /// Which of several entries is meant has to be told by something.
-    fn refuse_ambiguous(
+    /// If there are several entries, something must identify the one that is meant.
+    fn check_unambiguous(
         &self,
         lists: &Lists,
         desired: &[Desired<'_>],
@@ -212,7 +213,7 @@ impl Scim {
             Attribute::Plain(_) => false,
             Attribute::Entry { list, of_type } => {
                 let (contacts, user) = (self.config.contacts, &current.value);
-                // Where there are types, a new entry has one.
+                // If entries have types, a new entry has one.
                 (desired.value.is_none() || !lists.members(list).of_type)
                     && compare::is_ambiguous(contacts, list, user)
                     || desired.value.is_none() && compare::leaves_untyped(contacts, list, of_type, user)
@@ -221,23 +222,23 @@ impl Scim {
         let Some(desired) = desired.iter().find(is_refused) else {
             return Ok(());
         };
-        let detail = "the user has several such entries, and some have no type, so that nothing tells which of them are \
-                      meant; give them types at the provider, or set `contacts = \"list\"` under [provider.scim], which \
-                      replaces them all";
+        let detail = "the user has several such entries, and some have no type, so it is unclear which of them is \
+                          meant; give them types at the provider, or set `contacts = \"list\"` under [provider.scim], \
+                          which replaces them all";
         Err(ProviderError {
             pointer: Some(desired.pointer.clone()),
             ..ProviderError::new(Fault::Command(Reason::Conflict), detail)
         })
     }
 
-    /// One request in place of the write, which is made after it.
+    /// A request instead of the write, which is made after it.
     async fn read_schemas(&self) -> ProviderError {
         let detail = match self.get(Place::Fixed("/Schemas")).await {
             Ok(answer) => {
                 self.dialect.read_schemas(answer.json());
-                "the provider's schemas were read, since it refused an entry"
+                "the provider's schemas were read, because it refused an entry"
             }
-            // Whatever else is asked now ends so, too.
+            // Other errors end the command in the same way.
             Err(error)
                 if matches!(
                     error.fault,
@@ -249,7 +250,7 @@ impl Scim {
             {
                 return error;
             }
-            // It was no write: whatever became of it, nothing was applied.
+            // It was not a write, so nothing was applied in any case.
             Err(_) => {
                 self.dialect.read_schemas(None);
                 "the provider refused an entry, and its schemas can't be read"
@@ -258,7 +259,7 @@ impl Scim {
         ProviderError::new(Fault::ReadFirst, detail)
     }
 
-    /// What the server says of itself there, in whichever media type it takes.
+    /// A document in which the server describes itself, in the media type that it accepts.
     async fn document(&self, path: &'static str) -> Result<Value, ProviderError> {
         let answer = match self.get(Place::Fixed(path)).await {
             Err(error) if error.fault == Fault::Again => self.get(Place::Fixed(path)).await,
@@ -284,7 +285,7 @@ impl Scim {
         self.http.call(request, refusal).await
     }
 
-    /// The refusal of a request whose form is not the provider's asks for the other form.
+    /// If the provider refuses the form of a request, the error asks for another form.
     fn other_form(&self, answer: &Answer, error: ProviderError, form: Form) -> ProviderError {
         let (dialect, config) = (&self.dialect, &self.config);
         let is_refused = error.fault == Fault::Configuration;
@@ -302,19 +303,19 @@ impl Scim {
                 Fault::ReadFirst
             }
             400 if form.has_filter
-                && error::speaks_of_path(&error)
+                && error::is_path_refusal(&error)
                 && dialect.refused(config, Refused::Filter) =>
             {
                 Fault::ReadFirst
             }
-            // Members of entries that the provider does not have.
+            // Because of members of entries that the provider does not have.
             400 if form.has_entry
-                && error::may_be_a_member(&error)
+                && error::may_concern_a_member(&error)
                 && dialect.may_lack_members(config, &form.lists) =>
             {
                 Fault::ReadFirst
             }
-            // The version was that of our own read: it is read and merged again.
+            // The version was that of our own read: the user is read and merged again.
             409 | 412 if form.is_merged && !form.is_versioned && error::is_version_conflict(&error) => {
                 Fault::ReadFirst
             }
@@ -324,22 +325,22 @@ impl Scim {
     }
 }
 
-/// What a request was made of, beside its method.
+/// The form of a request, apart from its method.
 #[derive(Debug, Clone, Copy, Default)]
 struct Form {
     has_filter: bool,
     has_entry: bool,
     lists: Lists,
-    /// It has something of the user as it was read.
+    /// It contains a part of the user that was read.
     is_merged: bool,
-    /// Nothing but a removal, of what may not be there.
+    /// It only removes something that may not exist.
     may_be_done_already: bool,
     is_scim: bool,
     is_known: bool,
     is_versioned: bool,
 }
 
-/// An answer's body is the user where it says so.
+/// An answer's body is the user if it says so.
 fn is_user(body: &Value) -> bool {
     let schemas = body["schemas"].as_array();
     schemas.is_some_and(|schemas| schemas.iter().any(|schema| schema == USER_SCHEMA))
@@ -374,8 +375,8 @@ impl Provider for Scim {
             })
     }
 
-    /// Values are set, not added to. But a password can't be read back: after a write that was not answered, a
-    /// version that has moved on can't be told from somebody else's change.
+    /// Values are set, not added. But a password can't be read back: after a write without an answer, a new version may
+    /// be from somebody else's change.
     fn is_idempotent(&self, command: &UpdateUser) -> bool {
         command.expected_version.is_none() || !desired::sets_password(&command.update)
     }
@@ -388,7 +389,7 @@ impl Provider for Scim {
         compare::compare(&self.config, command, &Shown::of(user).value)
     }
 
-    /// Each change of a user moves its version on, where the provider keeps versions.
+    /// The provider changes a user's version with each change, if it keeps versions.
     fn is_unchanged(&self, before: &User, after: &User) -> bool {
         let shown = |user| User(Shown::of(user).value);
         shown(before).has_same_text_at(&shown(after), check::VERSION_AT)
@@ -401,12 +402,12 @@ impl Provider for Scim {
     async fn read(&self, user_id: &UserId) -> Result<User, ProviderError> {
         let answer = self.get(Place::User(&self.path, user_id)).await?;
         let user = shown::read(&answer)?;
-        self.dialect.saw(&Shown::of(&user).value);
+        self.dialect.observe(&Shown::of(&user).value);
         Ok(user)
     }
 
     async fn update(&self, command: &UpdateUser, current: Option<&User>) -> Result<Updated, ProviderError> {
-        if let Some(_reading) = self.dialect.takes_schemas() {
+        if let Some(_reading) = self.dialect.try_reading_schemas() {
             return Err(self.read_schemas().await);
         }
         let current = current.map(Shown::of);
@@ -418,7 +419,7 @@ impl Provider for Scim {
         };
         let answer = match self.http.call(request, refusal).await {
             Ok(answer) => answer,
-            // What was to be cleared is clear.
+            // The values to clear are already absent.
             Err(error) if form.may_be_done_already && error::is_no_target(&error) => {
                 return Ok(Updated::default());
             }
@@ -426,11 +427,11 @@ impl Provider for Scim {
         };
         let Some(user) = answer.json().filter(|body| is_user(body)) else {
             return Ok(Updated {
-                version: check::told_version(&answer),
+                version: check::answered_version(&answer),
                 ..Updated::default()
             });
         };
-        self.dialect.saw(user);
+        self.dialect.observe(user);
         Ok(Updated {
             ignored: compare::first_that_differs(&self.config, command, user),
             version: check::shown_version(user),

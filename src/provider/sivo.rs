@@ -1,5 +1,5 @@
-//! Sivo: each write names the version that the user must still have. Much of its page is lost: what is not known
-//! stands in the configuration.
+//! Sivo: each write names the version that the user must still have. Much of its documentation is missing, so what is
+//! not known is configurable.
 
 mod simulated;
 #[cfg(test)]
@@ -31,7 +31,7 @@ const FIELDS: [(Field, &str); 6] = [
     (Field::Nickname, "alias"),
 ];
 
-/// Where a user's version stands.
+/// The member with a user's version.
 const VERSION: &str = "updated_at";
 
 /// `[provider.sivo]`
@@ -43,28 +43,28 @@ pub struct Config {
     pub method: WriteMethod,
     /// The path of the update, with `{userId}`. Default: `/users/{userId}`.
     pub path: String,
-    /// The path to read one user, with `{userId}`; empty: a user can't be read back. Default: `/users/{userId}`.
-    /// No such call is shown on Sivo's page; it is inferred from the update's.
+    /// The path to read one user, with `{userId}`; empty: users can't be read back. Default: `/users/{userId}`. Sivo's
+    /// page shows no such call; it is inferred from the update's.
     pub read_path: String,
-    /// The header that carries the token. Default: `authorization`; Sivo's page does not show it.
+    /// The header for the token. Default: `authorization`; Sivo's page does not show it.
     pub credential_header: String,
-    /// The word before the token, such as `Token`; empty: the token stands alone. Default: `Bearer`.
+    /// The word before the token, such as `Token`; empty: only the token is sent. Default: `Bearer`.
     pub credential_scheme: String,
-    /// The header that carries the command's `expectedVersion`, as it stands. Default: `If-Match`. Sivo demands
-    /// such a header; its name is not known.
+    /// The header for the command's `expectedVersion`, which is sent unchanged. Default: `If-Match`. Sivo requires such
+    /// a header; its name is not known.
     pub version_header: String,
     /// Names that differ from the defaults, which are inferred from a model like Sivo's: username → `username`,
     /// email → `email`, phone → `phoneNumber`, givenName → `firstName`, familyName → `lastName`, nickname →
     /// `alias`, and no others. A dotted name is a member within an object.
     pub fields: FieldNames,
-    /// Fields that null clears. Default: all. Sivo's page allows null in the fields that have a name here; that it
-    /// clears is inferred.
+    /// Fields that null clears. Default: all. Sivo's page allows null in the fields that have a name here; that null
+    /// clears them is inferred.
     pub clearable: Vec<Field>,
-    /// The fields under `sivo` that a command may set or clear, by name; another one is refused. Sivo's page lists 42 fields
-    /// and does not say which of them it writes. Default: metadata and lists.
+    /// The fields under `sivo` that a command may set or clear, by name; others are refused. Sivo's page lists 42
+    /// fields and does not say which of them it writes. Default: metadata and lists.
     pub writable: Vec<SivoField>,
-    /// Codes of an error that are passed on to events and dead letters, such as `version_mismatch`. Default: none, because
-    /// no list of Sivo's codes is known, and what stands there may be a user's data.
+    /// Codes of an error that are passed on to events and dead letters, such as `version_mismatch`. Default: none,
+    /// because no list of Sivo's codes is known, and text in their place may be user data.
     pub codes: Vec<String>,
 }
 
@@ -89,8 +89,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
     let clearable = |field| config.clearable.contains(&field);
     let carried = CredentialHeader::of(Kind::Sivo, &config.credential_header, &config.credential_scheme)?;
     if config.version_header.is_empty() {
-        let detail =
-            "is empty, and Sivo changes a user of a known version only; name the header that carries it";
+        let detail = "is empty, but Sivo needs the user's version in each update; set the name of its header";
         return Err(SetupError::new("provider.sivo.version_header", detail));
     }
     let fields = FieldMap::new(Kind::Sivo, &FIELDS, &config.fields, clearable)?;

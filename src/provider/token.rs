@@ -1,6 +1,6 @@
 //! The bearer token: where it comes from, whether there is one, and what its refusal means.
 //!
-//! It becomes a header that is marked sensitive; nothing here prints it.
+//! It is kept as a header value that is marked sensitive, and is never printed.
 
 mod fetched;
 mod file;
@@ -21,7 +21,7 @@ use self::program::Program;
 use super::setup::RESERVED_HEADERS;
 use super::{Kind, SetupError, TokenState};
 
-/// Where the token comes from.
+/// The source of the token.
 #[derive(Debug, Clone)]
 pub enum Source {
     Value(SecretString),
@@ -29,20 +29,20 @@ pub enum Source {
     File(PathBuf),
     /// Fetched, and fetched again before it expires.
     OAuth2(oauth2::Config),
-    /// Printed by a program, and again before it expires.
+    /// Printed by a program, which is run again before the token expires.
     Program {
         command: Vec<String>,
         time_max: Duration,
     },
 }
 
-/// The word before the token, as it is kept.
+/// The scheme under which a token is stored.
 const BEARER: &str = "Bearer";
 
-/// How the token stands in a request.
+/// The header that carries the token, and its form.
 pub(super) struct CredentialHeader {
     header: HeaderName,
-    /// The word before the token; empty: the token stands alone.
+    /// The word before the token; empty: only the token is sent.
     scheme: Box<str>,
 }
 
@@ -56,15 +56,14 @@ impl Default for CredentialHeader {
 }
 
 impl CredentialHeader {
-    /// As the table of the kind has it under `credential_header` and `credential_scheme`.
+    /// From `credential_header` and `credential_scheme` in the kind's table.
     pub(super) fn of(kind: Kind, header: &str, scheme: &str) -> Result<Self, SetupError> {
         let key = |name: &str| format!("provider.{kind}.{name}");
         let header = HeaderName::try_from(header).ok();
         let header =
             header.filter(|header| *header == AUTHORIZATION || !RESERVED_HEADERS.contains(&header.as_str()));
         let header = header.ok_or_else(|| {
-            let detail =
-                "must be the name of an HTTP header that carries nothing else, such as authorization";
+            let detail = "must be the name of an HTTP header without another use, such as authorization";
             SetupError::new(key("credential_header"), detail)
         })?;
         if !scheme.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -81,7 +80,7 @@ impl CredentialHeader {
         &self.header
     }
 
-    /// The header's value for a token as it is kept. None, where a header can't hold the two.
+    /// The header's value for a stored token. None if it is not a valid header value.
     pub(super) fn value(&self, token: &HeaderValue) -> Option<HeaderValue> {
         if &*self.scheme == BEARER {
             return Some(token.clone());
@@ -93,7 +92,7 @@ impl CredentialHeader {
     }
 }
 
-/// The token alone.
+/// The token without its scheme.
 fn bare(token: &HeaderValue) -> &str {
     let text = token.to_str().unwrap_or_default();
     text.trim_start_matches("Bearer ")
@@ -127,12 +126,12 @@ impl Token {
         })
     }
 
-    /// What is known of a token that is fetched. None where it is not.
+    /// Accesses the state of a token that is fetched. None for other tokens.
     fn fetched<T>(&self, look: impl FnOnce(&mut Fetched) -> T) -> Option<T> {
         match self {
             Self::Fixed(_) | Self::File(_) => None,
-            Self::Fetched(oauth2) => Some(look(&mut oauth2.held().fetched)),
-            Self::Printed(program) => Some(look(&mut program.held().fetched)),
+            Self::Fetched(oauth2) => Some(look(&mut oauth2.lock().fetched)),
+            Self::Printed(program) => Some(look(&mut program.lock().fetched)),
         }
     }
 
@@ -141,7 +140,7 @@ impl Token {
             .unwrap_or(TokenState::Ready)
     }
 
-    /// The header for the next request; none where a token has to be fetched first.
+    /// The header for the next request. None if a token has to be fetched first.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         match self {
             Self::Fixed(header) => Some(header.clone()),
@@ -150,12 +149,12 @@ impl Token {
         }
     }
 
-    /// The provider let this token in.
+    /// The provider accepted this token.
     pub(super) fn accepted(&self, header: &HeaderValue) {
         self.fetched(|fetched| fetched.accepted(header));
     }
 
-    /// The provider refused this token. True where there is another by now, or one can be fetched.
+    /// The provider refused this token. Returns whether there is another one by now, or one can be fetched.
     pub(super) fn refused(&self, header: &HeaderValue) -> bool {
         match self {
             Self::File(file) => file.read_again() != header,
@@ -163,7 +162,7 @@ impl Token {
         }
     }
 
-    /// Waits until other credentials are found.
+    /// Waits until the credentials have changed.
     pub(super) async fn changed(&self) {
         match self {
             Self::Fixed(_) | Self::Printed(_) => std::future::pending().await,
@@ -172,7 +171,7 @@ impl Token {
         }
     }
 
-    /// What nothing that is told may repeat: this token, and what it was fetched with.
+    /// Values that must not be repeated in errors and events: this token, and what it was fetched with.
     pub(super) fn credentials(&self, header: &HeaderValue) -> Vec<SecretString> {
         let mut credentials = vec![SecretString::from(bare(header))];
         credentials.extend(self.oauth2().into_iter().flat_map(OAuth2::credentials));
@@ -201,12 +200,12 @@ fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
     }
     if !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(
-            "the token has spaces, line breaks or characters that an HTTP header can't carry; put the token \
-             alone there, without `Bearer`",
+            "the token contains spaces, line breaks or characters that an HTTP header can't contain; put only the \
+             token there, without `Bearer`",
         );
     }
     let mut header = HeaderValue::try_from(format!("{BEARER} {token}"))
-        .map_err(|_| "the token can't be carried by an HTTP header; put a bearer token there")?;
+        .map_err(|_| "the token is not a valid HTTP header value; put a bearer token there")?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_token_is_trimmed() {
+    fn whitespace_around_a_token_is_trimmed() {
         assert_eq!(
             value(" abc.def \r\n").unwrap().header().unwrap(),
             "Bearer abc.def"
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_can_carry_is_refused_and_not_quoted() {
+    fn invalid_header_value_is_refused_and_not_quoted() {
         for bad in ["", "  \n", "Bearer hunter2", "hunter2\nhunter2", "hunterü"] {
             let error = value(bad).map(|_| ()).unwrap_err();
             assert_eq!(error.key, "provider.auth.token");
@@ -238,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn the_header_prints_nothing_of_the_token() {
+    fn header_does_not_print_the_token() {
         let header = value("hunter2").unwrap().header();
         assert!(!format!("{header:?}").contains("hunter2"));
     }
 
     #[test]
-    fn another_scheme_or_none_stands_before_the_same_token() {
+    fn token_can_have_another_scheme_or_none() {
         let token = value("hunter2").unwrap().header().unwrap();
         for (scheme, expected) in [
             ("Bearer", "Bearer hunter2"),
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_no_token_in_it_is_named_and_not_quoted() {
+    fn file_without_a_token_is_named_and_not_quoted() {
         let file = scratch_file("two\nhunter2");
         let error = Token::new(Source::File(file.path().into()))
             .map(|_| ())
@@ -274,13 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_replaced_when_the_file_holds_another() {
+    fn refused_token_is_replaced_if_the_file_has_another() {
         let file = scratch_file("first\n");
         let token = Token::new(Source::File(file.path().into())).unwrap();
         let first = token.header().unwrap();
         assert!(!token.refused(&first));
         file.write("other");
-        assert_eq!(token.header().unwrap(), first, "looked at once a second only");
+        assert_eq!(token.header().unwrap(), first, "checked once a second only");
         assert!(token.refused(&first));
         assert!(
             token.refused(&first),
@@ -293,7 +292,7 @@ mod tests {
         assert_eq!(
             token.header().unwrap(),
             other,
-            "a bad rotation keeps the token that was read"
+            "a failed rotation keeps the old token"
         );
         let fixed = value("x").unwrap();
         assert!(!fixed.refused(&fixed.header().unwrap()));

@@ -1,8 +1,8 @@
 //! Zitadel, version 2 of its user API.
 //!
-//! It silently drops members that it does not know, so every name here is the wire's own. Its PUT is a partial
-//! update in truth, but a profile in it must carry both names: a missing one is filled from the user as read. What one of PUT
-//! and PATCH can't do goes out by the other.
+//! It silently drops unknown members, so every name here is the one on the wire. Its PUT is really a partial update,
+//! but a profile in it must contain both names: a missing one is filled from the user that was read. What one of PUT
+//! and PATCH can't do is sent with the other.
 
 mod body;
 mod check;
@@ -35,46 +35,45 @@ pub(super) const ANSWERS: &str = include_str!("zitadel/answers.toml");
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "ZitadelConfig")]
 pub struct Config {
-    /// Which call writes; what it can't do, the other one does in a second call after it. Default: `put`.
+    /// Which call writes. What it can't do is sent with the other one, in a second call after it. Default: `put`.
     pub api: Api,
-    /// What becomes of the verification of an e-mail address or a phone number for which the command names
-    /// nothing. Default: `provider`.
+    /// How an e-mail address or a phone number is verified if the command does not say. Default: `provider`.
     pub verification: Verification,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
-    /// `PUT /v2/users/human/{userId}`: deprecated by Zitadel, known to all of version 2. It clears a nickname and takes a gender
-    /// back. Where a command names one of the two names alone, the user is read first and the other one put again.
+    /// `PUT /v2/users/human/{userId}`: deprecated by Zitadel, supported by every server of version 2. It can clear a
+    /// nickname and a gender. If a command sets only one of the two names, the user is read first and the other name is
+    /// put back.
     #[default]
     Put,
-    /// `PATCH /v2/users/{userId}`: its successor, which older servers of version 2 do not have. It clears a phone number.
+    /// `PATCH /v2/users/{userId}`: its successor, which older servers of version 2 do not have. It can clear a phone
+    /// number.
     Patch,
 }
 
 impl Api {
-    /// To a command that is told of no such user by the call that is not the configured one.
-    fn may_be_missing(self) -> &'static str {
+    /// Added to the error if the call that is not the configured one answers that there is no such user.
+    fn missing_call_hint(self) -> &'static str {
         match self {
-            Self::Put => {
-                "; or this Zitadel has no PUT, which alone clears a nickname and takes a gender back"
-            }
-            Self::Patch => "; or this Zitadel has no PATCH yet, which alone clears a phone",
+            Self::Put => "; or this Zitadel has no PUT, which is needed to clear a nickname or a gender",
+            Self::Patch => "; or this Zitadel has no PATCH yet, which is needed to clear a phone",
         }
     }
 }
 
-/// Codes are returned only to a command that asks for them, so that is no default that can be set.
+/// Codes are returned only to a command that requests them, so returning them can't be a default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
-    /// As Zitadel does by itself: it sends a code to a changed address or number.
+    /// Zitadel's own behaviour: it sends a code to a changed address or number.
     #[default]
     Provider,
     /// Zitadel is asked to send a code.
     SendCode,
-    /// It is taken for verified already: for migrations of users whose addresses another system has verified.
+    /// It counts as verified: for migrations of users whose addresses another system has verified.
     Verified,
 }
 
@@ -120,12 +119,12 @@ impl Zitadel {
         let refusal = |answer: &Answer| {
             let mut error = place::with_place(error::refusal(answer), answer, &command.update);
             if part.api != self.config.api && error.fault == Fault::Command(Reason::NotFound) {
-                error.detail = format!("{}{}", error.detail, part.api.may_be_missing()).into();
+                error.detail = format!("{}{}", error.detail, part.api.missing_call_hint()).into();
             }
             error
         };
         let answer = self.http.call(request, refusal).await?;
-        // What was written is written, whether the codes can be read or not.
+        // The write was applied, whether or not its codes can be read.
         let written: Written = answer.object().unwrap_or_default();
         let secret = |code: Option<String>| code.as_deref().and_then(Secret::parse);
         Ok(Updated {
@@ -152,8 +151,8 @@ impl Provider for Zitadel {
         self.parts(command).iter().any(Part::needs_user)
     }
 
-    /// The same address again sends no second code, and equal values write nothing. A proof of the password can be
-    /// given once only, and a code is returned once only.
+    /// The same address again sends no second code, and equal values write nothing. A proof of the password works once
+    /// only, and a code is returned once only.
     fn is_idempotent(&self, command: &UpdateUser) -> bool {
         check::is_idempotent(&command.update)
     }
@@ -170,8 +169,8 @@ impl Provider for Zitadel {
         compare::compare(self.config.verification, command, user)
     }
 
-    /// Each change of a user moves its sequence on. Reads come from a projection that follows the writes: the
-    /// handler gives it the settling time.
+    /// Each change of a user advances its sequence. Reads come from a projection that lags behind writes:
+    /// `worker::attempts` waits for the settling time.
     fn is_unchanged(&self, before: &User, after: &User) -> bool {
         before.has_same_text_at(after, "/details/sequence")
     }

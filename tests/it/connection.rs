@@ -142,8 +142,8 @@ async fn each_connection_failure_is_distinguished_with_host_and_port() {
             with_tls(namesake.server(NAME, 2999).await).await,
             "an issuer that this machine does not trust",
         ),
-        (with_tls(plain).await, "plain text where TLS was asked for"),
-        (format!("https://{silent_at}"), "time-out while connecting"),
+        (with_tls(plain).await, "plain text instead of TLS"),
+        (format!("https://{silent_at}"), "connecting timed out"),
         (
             format!("http://{NAME}:{ssh}"),
             "does not speak HTTP; if it speaks TLS, write https://",

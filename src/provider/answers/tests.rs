@@ -145,7 +145,7 @@ fn rule_may_set_the_wait_and_the_place_of_the_status() {
 
 #[test]
 fn meaningless_rule_is_refused_with_a_remedy() {
-    for (rule, mend) in [
+    for (rule, remedy) in [
         ("status = 400", "class"),
         ("class = \"outage\"", "without a condition"),
         ("status = 400\nclass = \"outage\"\nstatus_at = \"/a\"", "either"),
@@ -167,6 +167,6 @@ fn meaningless_rule_is_refused_with_a_remedy() {
         ("status = 400\nclas = \"outage\"", "unknown field"),
     ] {
         let error = rules(&format!("[[answers]]\n{rule}")).unwrap_err();
-        assert!(error.contains(mend), "{rule}: {error}");
+        assert!(error.contains(remedy), "{rule}: {error}");
     }
 }

@@ -29,26 +29,26 @@ async fn write_returns_the_version_that_a_read_shows_and_the_next_write_may_expe
     for kind in Kind::ALL {
         let simulated = simulated(kind).await;
         let provider = checking_versions(kind, &simulated.base_url());
-        let told = apply(&*provider, &command(kind, "u", &some_fields()))
+        let version = apply(&*provider, &command(kind, "u", &some_fields()))
             .await
             .unwrap()
             .version;
         let user = provider.read(&user_id("u")).await.unwrap();
-        assert_eq!(told, provider.version(&user), "{kind}");
+        assert_eq!(version, provider.version(&user), "{kind}");
         let next = |version: &Version| {
             let version = json!({"expectedVersion": version.as_str()});
             command_with("u", &json!({"givenName": "Sam"}), &version)
         };
         let previous = next(&Version::parse(Version::PREVIOUS).unwrap());
-        let Some(told) = told else {
+        let Some(version) = version else {
             let refused = provider.check(&previous).unwrap_err();
             assert_eq!(refused.reason, Reason::UnsupportedField, "{kind}");
             continue;
         };
         assert!([Kind::Sivo, Kind::Scim, Kind::Rest].contains(&kind), "{kind}");
         provider.check(&previous).unwrap();
-        apply(&*provider, &next(&told)).await.unwrap();
-        let late = error(apply(&*provider, &next(&told)).await);
+        apply(&*provider, &next(&version)).await.unwrap();
+        let late = error(apply(&*provider, &next(&version)).await);
         assert_eq!(late.fault, Fault::Command(Reason::VersionConflict), "{kind}");
     }
 }

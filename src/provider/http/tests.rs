@@ -171,9 +171,9 @@ async fn answer_of_any_status_gives_its_quota_hint_once() {
         let http = http(&server.base_url, TIMEOUT);
         assert_eq!(http.rate_limit_hint(), None);
         send_with(&http).await.unwrap();
-        let told = http.rate_limit_hint().unwrap();
-        assert_eq!((told.limit, told.remaining), (None, Some(7)), "{status}");
-        assert!(told.reset.unwrap() > Duration::from_secs(10));
+        let hint = http.rate_limit_hint().unwrap();
+        assert_eq!((hint.limit, hint.remaining), (None, Some(7)), "{status}");
+        assert!(hint.reset.unwrap() > Duration::from_secs(10));
         assert_eq!(http.rate_limit_hint(), None);
     }
 }

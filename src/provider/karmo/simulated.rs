@@ -1,5 +1,5 @@
-//! Karmo as far as it is known: four fields under `/users/{userId}`, and one shape for all refusals. The 8-digit
-//! codes and the members' names in answers are this simulation's own.
+//! Karmo as far as it is known: four fields under `/users/{userId}`, and one form for all refusals. The 8-digit codes
+//! and the names of members in answers are made up.
 
 use reqwest::Method;
 use serde_json::{Value, json};

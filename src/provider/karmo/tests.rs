@@ -1,4 +1,4 @@
-//! What is Karmo's alone.
+//! Tests of what is specific to Karmo.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn over(base_url: &str, config: &Config) -> Flat {
 }
 
 #[tokio::test]
-async fn by_default_a_user_cannot_be_read_back() {
+async fn users_cannot_be_read_back_by_default() {
     let karmo = over("http://unused.example", &Config::default());
     assert!(!karmo.reads());
     let error = error(karmo.read(&user_id("u")).await);
@@ -31,7 +31,7 @@ async fn by_default_a_user_cannot_be_read_back() {
 }
 
 #[tokio::test]
-async fn method_path_and_names_are_the_configured_ones() {
+async fn method_path_and_names_are_configurable() {
     let server = canned("204 No Content", "", "").await;
     let config = Config {
         method: WriteMethod::Put,
@@ -53,7 +53,7 @@ async fn method_path_and_names_are_the_configured_ones() {
 }
 
 #[test]
-fn by_default_four_fields_are_taken_and_none_is_cleared() {
+fn four_fields_are_accepted_and_none_is_clearable_by_default() {
     let karmo = over("http://unused.example", &Config::default());
     let locale = karmo.check(&command("u", &json!({"locale": "en"}))).unwrap_err();
     assert!(
@@ -65,7 +65,7 @@ fn by_default_four_fields_are_taken_and_none_is_cleared() {
 }
 
 #[test]
-fn paths_that_cannot_be_used_are_refused() {
+fn unusable_paths_are_refused() {
     for (path, read_path, key) in [
         ("/users", "", "provider.karmo.path"),
         ("/users/{userId}", "users/{userId}", "provider.karmo.read_path"),
@@ -81,7 +81,7 @@ fn paths_that_cannot_be_used_are_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_carries_the_code_and_the_place_in_the_command() {
+async fn refusal_has_the_code_and_the_pointer_into_the_command() {
     let karmo_sim = simulated(Kind::Karmo).await;
     let karmo = over(&karmo_sim.base_url(), &Config::default());
     let refused = error(
@@ -94,7 +94,7 @@ async fn a_refusal_carries_the_code_and_the_place_in_the_command() {
 }
 
 #[tokio::test]
-async fn only_what_is_surely_a_code_or_a_field_is_passed_on() {
+async fn only_certain_codes_and_fields_are_passed_on() {
     for (body, code, pointer) in [
         (
             r#"{"code":12345678,"errors":[{"at":{"pointer":"/email"}}]}"#,
@@ -135,7 +135,7 @@ async fn only_what_is_surely_a_code_or_a_field_is_passed_on() {
     }
 }
 
-/// Karmo's words for a body's place: its pages do not show where the code stands.
+/// Names for the place of the code in a body: Karmo's pages do not show it.
 const CODE_PLACES: [&str; 6] = [
     r#"{"code":"40917364"}"#,
     r#"{"code":40917364}"#,
@@ -146,7 +146,7 @@ const CODE_PLACES: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn what_is_not_configured_at_karmo_is_no_commands_fault_under_any_status() {
+async fn not_configured_code_is_never_the_commands_fault() {
     let listed = Config {
         not_configured_codes: vec!["11111111".into(), "40917364".into()],
         ..Config::default()
@@ -180,7 +180,7 @@ async fn what_is_not_configured_at_karmo_is_no_commands_fault_under_any_status()
 }
 
 #[tokio::test]
-async fn the_eight_digit_code_and_the_status_serve_in_the_configurations_rules() {
+async fn configured_rules_can_use_the_code_and_the_status() {
     for (rule, status, fault) in [
         (
             json!({"pointer": "/**/code", "equals": "40917364", "class": "configuration"}),
@@ -233,7 +233,7 @@ async fn the_eight_digit_code_and_the_status_serve_in_the_configurations_rules()
 }
 
 #[tokio::test]
-async fn all_places_that_an_error_names_are_told() {
+async fn every_field_that_an_error_names_is_in_the_detail() {
     let body = r#"{"code":"40917364","metadata":{"limit":"/lastName"},"errors":[
         {"detail":"alex is no name","pointer":"/firstName"},{"detail":"x","pointer":"/mobileNumber"},
         {"detail":"again","pointer":"/firstName"},{"detail":"not sent","pointer":"/email"}]}"#;
@@ -251,7 +251,7 @@ async fn all_places_that_an_error_names_are_told() {
 }
 
 #[tokio::test]
-async fn a_user_that_is_answered_without_what_was_asked_is_told_but_for_its_address() {
+async fn answer_without_the_new_value_reports_the_field_except_for_email() {
     let asked = json!({
         "email": "alex@example.com", "phone": "+61412345678", "givenName": "Zo\u{eb}", "familyName": null,
     });

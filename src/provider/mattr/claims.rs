@@ -1,4 +1,4 @@
-//! Claims: which of them a command changes, and what is put for it.
+//! Claims: which ones a command changes, and what is put.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::provider::field_map::FieldMap;
 use crate::provider::members::Members;
 use crate::provider::{Kind, SetupError};
 
-/// The names in MATTR's own examples of a user, and OpenID Connect's where they show none.
+/// The names in MATTR's own examples of a user, and those of OpenID Connect where the examples show none.
 const FIELDS: [(Field, &str); 8] = [
     (Field::Username, "preferred_username"),
     (Field::Email, "email"),
@@ -28,7 +28,7 @@ const FIELDS: [(Field, &str); 8] = [
 const CLAIMS_POINTER: &str = "/update/mattr/claims";
 const PROVIDER_POINTER: &str = "/update/mattr/authenticationProvider";
 
-/// In a user as read, for the reader only: a write does not take it.
+/// A read-only member of a user that is read: a write does not accept it.
 const READ_ONLY: &str = "url";
 
 /// The JSON of a write.
@@ -44,7 +44,7 @@ pub(super) struct Body<'a> {
 pub(super) struct Claims {
     fields: FieldMap,
     null_clears: bool,
-    /// None: all.
+    /// None means all.
     allowed: Option<HashSet<String>>,
     allow_relink: bool,
 }
@@ -81,13 +81,13 @@ impl Claims {
                 .as_ref()
                 .is_some_and(|allowed| !allowed.contains(name))
             {
-                let detail = "this claim is none that a command may set here; leave it out, or put it under `claims` in \
+                let detail = "commands may not set this claim at this provider; omit it, or add it to `claims` in \
                               [provider.mattr]";
                 let pointer = format!("{CLAIMS_POINTER}/{}", shown_key(name));
                 return Err(Failure::new(Reason::UnsupportedField, detail).at(pointer));
             }
             if value.is_null() && !self.null_clears {
-                let detail = "this provider is not set up to clear claims; leave the claim out, or put `claims` under \
+                let detail = "this provider is not configured to clear claims; omit the claim, or add `claims` to \
                               `clearable` in [provider.mattr]";
                 return Err(Failure::new(Reason::UnsupportedField, detail).at(CLAIMS_POINTER));
             }
@@ -95,22 +95,22 @@ impl Claims {
                 && update.shared(field).is_some()
             {
                 let detail = format!(
-                    "the claim `{name}` is what `{}` sets at this provider; keep one of the two",
+                    "the claim `{name}` and `{}` set the same claim at this provider; keep one of the two",
                     field.name()
                 );
                 return Err(Failure::new(Reason::Invalid, detail).at(CLAIMS_POINTER));
             }
         }
         if !self.allow_relink && authentication_provider(update).is_some() {
-            let detail = "this provider is not set up to link users to other logins, since any publisher could then take \
-                          over any user; leave it out, or set `allow_relink` in [provider.mattr] where every publisher \
-                          is trusted that far";
+            let detail = "this provider is not configured to link users to other logins, because any publisher could then take \
+                      over any user; omit it, or set `allow_relink` in [provider.mattr] if every publisher is \
+                      trusted that far";
             return Err(Failure::new(Reason::UnsupportedField, detail).at(PROVIDER_POINTER));
         }
         Ok(())
     }
 
-    /// What is put: the command's part over the user as read, where it was.
+    /// The body to put: the command's changes over the user, if it was read.
     pub(super) fn body<'a>(&self, update: &'a Update, current: Option<Shown<'a>>) -> Body<'a> {
         let current = current.unwrap_or_default();
         let mut named = current.claims.is_some();
@@ -143,8 +143,8 @@ impl Claims {
         }
     }
 
-    /// Whether the user already has the command's part.
-    pub(super) fn as_asked(&self, update: &Update, user: &Shown<'_>) -> bool {
+    /// Whether the user already matches the command.
+    pub(super) fn matches(&self, update: &Update, user: &Shown<'_>) -> bool {
         let has = |members: &Option<Members<'_>>, name: &str, value: &Value| match members {
             Some(members) => members.has(name, value),
             None => value.is_null(),
@@ -164,8 +164,8 @@ impl Claims {
             })
     }
 
-    /// Where in the command the member stands that an error names, such as `claims.email` or `body.claims.email`. None
-    /// where the command does not have it: what was put back may be at fault as well.
+    /// The pointer into the command of a member that an error names, such as `claims.email` or `body.claims.email`.
+    /// None if the command does not have it, because a member that was put back may be wrong as well.
     pub(super) fn pointer(&self, update: &Update, member: &str) -> Option<String> {
         let member = member.strip_prefix("body.").unwrap_or(member);
         let (head, claim) = member.split_once('.').unwrap_or((member, ""));

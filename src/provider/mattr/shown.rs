@@ -1,4 +1,4 @@
-//! A user as MATTR shows it, with what a write puts back as its text.
+//! A user as MATTR shows it, with the text of what a write puts back.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use crate::provider::answer::Answer;
 use crate::provider::members::Members;
 use crate::provider::{ProviderError, User};
 
-/// What a write puts again; what else is shown is for the reader.
+/// The members that a write puts back; other members are read-only.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Shown<'a> {
@@ -18,11 +18,11 @@ pub(super) struct Shown<'a> {
     pub(super) authentication_provider: Option<Members<'a>>,
 }
 
-const NOT_PUT_BACK: &str = "the user as MATTR shows it can't be put back whole: `claims` or `authenticationProvider` is no \
-                            JSON object, or a name stands twice; nothing was put, so nothing was lost. Mend the user \
-                            at MATTR";
+const NOT_PUT_BACK: &str = "the user as MATTR shows it can't be put back completely: `claims` or `authenticationProvider` is \
+                            not a JSON object, or a name is duplicate; nothing was put, so nothing was lost. Correct \
+                            the user at MATTR";
 
-/// The user that an answer shows, as its text.
+/// The text of the user in an answer.
 pub(super) fn read(answer: &Answer) -> Result<User, ProviderError> {
     let text: Box<RawValue> = answer.object()?;
     match Shown::parse(text.get()) {

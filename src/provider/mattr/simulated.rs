@@ -1,5 +1,5 @@
-//! MATTR as its collection shows it. Of the two readings of its PUT this is the harsher one: what is left out is
-//! gone. Conflicts are not documented; here they are 409.
+//! MATTR as its collection shows it. A PUT replaces: what is omitted is gone, the stricter of the two possible
+//! behaviours. Conflicts are not documented; here they are 409.
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -83,7 +83,13 @@ fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
             ("claims", Value::Object(claims)) => check_claims(claims)?,
             ("authenticationProvider", Value::Object(provider)) => check_provider(provider)?,
             ("claims", _) => return Err(Refusal::invalid("claims", "", "must be an object")),
-            _ => return Err(Refusal::invalid("", "", "no such member, or not of its type")),
+            _ => {
+                return Err(Refusal::invalid(
+                    "",
+                    "",
+                    "no such member, or a value of the wrong type",
+                ));
+            }
         }
     }
     Ok(())

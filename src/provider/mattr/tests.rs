@@ -1,4 +1,4 @@
-//! What is MATTR's alone.
+//! Tests of what is specific to MATTR.
 
 use crate::provider::conformance::CONFIGURED;
 use serde_json::json;
@@ -42,7 +42,7 @@ async fn apply(mattr: &Mattr, command: &UpdateUser) {
 }
 
 #[tokio::test]
-async fn a_merge_keeps_what_the_command_does_not_name() {
+async fn merge_keeps_claims_that_the_command_does_not_name() {
     let (simulated, mattr) = both(&json!({})).await;
     let update = json!({"givenName": "Alex", "mattr": {"claims": {"badge": {"level": 3}}}});
     apply(&mattr, &command("u", &update)).await;
@@ -53,12 +53,12 @@ async fn a_merge_keeps_what_the_command_does_not_name() {
     );
     assert_eq!(
         fields["authenticationProvider"]["subjectId"], "u",
-        "what was read is put again"
+        "the user that was read is put back"
     );
     assert!(fields["authenticationProvider"].get("url").is_none());
 }
 
-/// The body that is put where the user as read is this.
+/// The body that is put if this is the user that was read.
 async fn put_over(read: &str, config: &Value, update: &Value) -> String {
     let server = canned("200 OK", "", read).await;
     let mattr = adapter(&server.base_url, config);
@@ -71,7 +71,7 @@ async fn put_over(read: &str, config: &Value, update: &Value) -> String {
 }
 
 #[tokio::test]
-async fn what_the_command_does_not_name_is_put_back_byte_by_byte_and_in_its_order() {
+async fn unnamed_members_are_put_back_byte_by_byte_in_order() {
     let config = json!({"clearable": ["claims"]});
     let update = json!({"email": "new@example.com", "nickname": "Al", "mattr": {"claims": {"tier": null}}});
     let read = r#"{"url":1,"claims":{"z":12345678901234567890123,"tier":"gold","email":"old@example.com",
@@ -94,7 +94,7 @@ async fn what_the_command_does_not_name_is_put_back_byte_by_byte_and_in_its_orde
 }
 
 #[tokio::test]
-async fn a_user_that_can_t_be_put_back_whole_is_broken_and_says_why() {
+async fn user_that_cannot_be_put_back_is_broken_with_a_reason() {
     for read in [
         r#"{"claims":["Alex"]}"#,
         r#"{"claims":"Alex"}"#,
@@ -115,12 +115,12 @@ async fn a_user_that_can_t_be_put_back_whole_is_broken_and_says_why() {
             (Fault::Broken, Some(200)),
             "{read}"
         );
-        assert!(broken.detail.contains("can't be put back whole"), "{broken}");
+        assert!(broken.detail.contains("can't be put back completely"), "{broken}");
     }
 }
 
 #[test]
-fn a_claim_that_no_value_can_hold_is_not_as_asked() {
+fn claim_with_an_unrepresentable_number_does_not_match() {
     let mattr = unused(&json!({}));
     let command = command(
         "u",
@@ -140,7 +140,7 @@ fn a_claim_that_no_value_can_hold_is_not_as_asked() {
 }
 
 #[tokio::test]
-async fn a_replacement_puts_the_command_alone_without_a_read() {
+async fn replace_puts_only_the_command_without_a_read() {
     let (simulated, mattr) = both(&json!({"claims_mode": "replace", "allow_relink": true})).await;
     let update = json!({"givenName": "Alex", "mattr": {"authenticationProvider": {"subjectId": "s"}}});
     apply(&mattr, &command("u", &update)).await;
@@ -153,7 +153,7 @@ async fn a_replacement_puts_the_command_alone_without_a_read() {
 }
 
 #[tokio::test]
-async fn a_cleared_claim_is_left_out_of_the_set() {
+async fn cleared_claim_is_omitted_from_the_set() {
     let (simulated, mattr) = both(&json!({"clearable": ["claims"]})).await;
     apply(
         &mattr,
@@ -164,7 +164,7 @@ async fn a_cleared_claim_is_left_out_of_the_set() {
 }
 
 #[tokio::test]
-async fn a_merge_without_the_user_as_read_sends_nothing() {
+async fn merge_without_a_read_user_sends_nothing() {
     let server = canned("200 OK", "", "{}").await;
     let mattr = adapter(&server.base_url, &json!({}));
     let refused = error(
@@ -177,7 +177,7 @@ async fn a_merge_without_the_user_as_read_sends_nothing() {
 }
 
 #[test]
-fn clearing_needs_the_configurations_word() {
+fn clearing_has_to_be_configured() {
     let field = json!({"nickname": null});
     let claim = json!({"mattr": {"claims": {"tier": null}}});
     for (config, update, pointer) in [
@@ -203,7 +203,7 @@ fn clearing_needs_the_configurations_word() {
 }
 
 #[test]
-fn a_claim_that_the_configuration_does_not_list_is_refused_by_name() {
+fn unlisted_claim_is_refused_by_name() {
     let level = json!({"mattr": {"claims": {"level": 3}}});
     let both = json!({"email": "a@x.example", "mattr": {"claims": {"level": 3, "tier": "gold"}}});
     let odd = json!({"mattr": {"claims": {"alex@example.com": 1}}});
@@ -236,7 +236,7 @@ fn a_claim_that_the_configuration_does_not_list_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_user_is_linked_to_another_login_only_where_that_is_allowed_and_keeps_its_provider() {
+async fn user_is_relinked_only_if_allowed_and_otherwise_keeps_its_provider() {
     let update = json!({"mattr": {"authenticationProvider": {"subjectId": "other"}}});
     let failure = unused(&json!({})).check(&command("u", &update)).unwrap_err();
     assert_eq!(
@@ -261,7 +261,7 @@ async fn a_user_is_linked_to_another_login_only_where_that_is_allowed_and_keeps_
 }
 
 #[test]
-fn one_claim_named_twice_is_invalid() {
+fn claim_that_is_set_twice_is_invalid() {
     let update = json!({"givenName": "Alex", "mattr": {"claims": {"givenName": "Alexa"}}});
     let failure = unused(&json!({})).check(&command("u", &update)).unwrap_err();
     assert_eq!(
@@ -275,7 +275,7 @@ fn one_claim_named_twice_is_invalid() {
 }
 
 #[tokio::test]
-async fn an_error_points_to_the_commands_own_member() {
+async fn error_points_to_the_member_of_the_command() {
     let update = json!({
         "email": "alex@example.com",
         "mattr": {"claims": {"badge": 1}, "authenticationProvider": {"subjectId": "s"}},
@@ -290,7 +290,7 @@ async fn an_error_points_to_the_commands_own_member() {
             "authenticationProvider.subjectId",
             Some("/update/mattr/authenticationProvider"),
         ),
-        // What was put back, and not the command.
+        // From the user that was put back, not from the command.
         ("claims.givenName", None),
         ("claims.badgeNumber", None),
         ("alex@example.com", None),
@@ -313,7 +313,7 @@ async fn an_error_points_to_the_commands_own_member() {
             assert_eq!(refused.code.as_deref(), Some("BadRequest"));
         }
     }
-    // A place that the command does not have is none.
+    // A place that the command does not have is not passed on.
     let update = json!({"nickname": "Al"});
     for param in [
         "claims",
@@ -330,7 +330,7 @@ async fn an_error_points_to_the_commands_own_member() {
 }
 
 #[test]
-fn an_id_that_is_no_uuid_is_refused_where_the_configuration_says_so() {
+fn id_that_is_not_a_uuid_is_refused_if_configured() {
     let update = json!({"email": "alex@example.com"});
     let strict = adapter("http://unused.example", &json!({"user_ids": "uuid"}));
     for id in [
@@ -356,9 +356,9 @@ fn an_id_that_is_no_uuid_is_refused_where_the_configuration_says_so() {
 }
 
 #[tokio::test]
-async fn what_comes_between_a_read_and_a_put_is_said_to_be_lost() {
+async fn remarks_name_changes_that_can_be_lost() {
     for (mode, says) in [
-        ("merge", "between the read and the put of it is lost"),
+        ("merge", "between the read and the put are lost"),
         ("replace", "without a read"),
     ] {
         let config = serde_json::from_value(json!({ "claims_mode": mode })).unwrap();
@@ -373,7 +373,7 @@ async fn what_comes_between_a_read_and_a_put_is_said_to_be_lost() {
 }
 
 #[tokio::test]
-async fn claims_travel_as_they_were_written() {
+async fn claims_are_sent_as_written() {
     let command = command_as_written(
         r#"{"mattr":{"claims":{"level":1.10,"id":123456789012345678901234567890,"more":{"n":12345678901234567890,"list":[1e400, -0]},"tier":null}}}"#,
         "",

@@ -268,14 +268,14 @@ async fn implausible_values_do_not_affect_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn hint_is_returned_once_and_its_reset_counts_down() {
-    let told = RateLimitHints::default();
-    assert_eq!(told.take(), None);
-    told.record(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
-    told.record(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
-    told.record(&map(&[("content-type", "text/html")]), &clock());
+    let hints = RateLimitHints::default();
+    assert_eq!(hints.take(), None);
+    hints.record(&map(&[("ratelimit", r#""d";r=8;t=30"#)]), &clock());
+    hints.record(&map(&[("ratelimit", r#""d";r=7;t=20"#)]), &clock());
+    hints.record(&map(&[("content-type", "text/html")]), &clock());
     tokio::time::advance(Duration::from_secs(15)).await;
-    assert_eq!(told.take(), Some(quota(None, Some(7), Some(5))));
-    assert_eq!(told.take(), None);
+    assert_eq!(hints.take(), Some(quota(None, Some(7), Some(5))));
+    assert_eq!(hints.take(), None);
 }
 
 fn any_value() -> impl Strategy<Value = String> {
@@ -321,11 +321,11 @@ proptest! {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let clock = Clock::System;
         let map = map(&headers);
-        let told = Headers { headers: &map, clock: &clock }.quota();
+        let hints = Headers { headers: &map, clock: &clock }.quota();
         prop_assert!(requested_wait(&map, &clock).is_none_or(|wait| wait <= TIME_MAX));
-        prop_assert!(told.reset.is_none_or(|reset| reset <= TIME_MAX));
-        prop_assert!(told.remaining.is_none_or(|calls| calls <= CALLS_MAX));
-        if let Some((calls, window)) = told.limit {
+        prop_assert!(hints.reset.is_none_or(|reset| reset <= TIME_MAX));
+        prop_assert!(hints.remaining.is_none_or(|calls| calls <= CALLS_MAX));
+        if let Some((calls, window)) = hints.limit {
             prop_assert!((1..=CALLS_MAX).contains(&calls));
             prop_assert!(!window.is_zero() && window <= TIME_MAX);
         }

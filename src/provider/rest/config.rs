@@ -1,4 +1,4 @@
-//! `[provider.rest]`: what an API that keeps a user as a JSON object under a path is like.
+//! `[provider.rest]`: the properties of an API that keeps a user as a JSON object under a path.
 
 use std::collections::BTreeMap;
 
@@ -16,62 +16,61 @@ use crate::provider::setup::WriteMethod;
 pub struct Config {
     /// The method of the update. Default: `PATCH`.
     pub method: WriteMethod,
-    /// The path of the update, with `{userId}`, such as `/users/{userId}`. It has no default: the kind needs it.
+    /// The path of the update, with `{userId}`, such as `/users/{userId}`. Required.
     pub path: String,
-    /// The path to read one user by GET, with `{userId}`; empty: a user can't be read back. Default: empty.
+    /// The path to read one user by GET, with `{userId}`; empty: users can't be read back. Default: empty.
     pub read_path: String,
-    /// Where the user stands in the answer to a read, as a JSON pointer such as `/data`. Default: empty, which is the
-    /// whole answer, or the object under `user` where it has one and `wrap` is another name than that.
+    /// Where the user is in the answer to a read, as a JSON pointer such as `/data`. Default: empty, which means the
+    /// whole answer, or the object under `user` if there is one and `wrap` has another name.
     pub user_at: String,
     /// The header that carries the token. Default: `authorization`.
     pub credential_header: String,
-    /// The word before the token, such as `SSWS`; empty: the token stands alone. Default: `Bearer`.
+    /// The word before the token, such as `SSWS`; empty: only the token is sent. Default: `Bearer`.
     pub credential_scheme: String,
-    /// Further headers of each request, by name: a text each. Default: none. They are shown as they are: a secret does
-    /// not belong here.
+    /// Further headers of each request, by name, each with a text. Default: none. They are not redacted when shown, so
+    /// they must not contain secrets.
     pub headers: BTreeMap<String, String>,
-    /// The object in which the fields stand, by its name, such as `profile`. Default: empty, which is none.
+    /// The name of the object that contains the fields, such as `profile`. Default: empty, which means no object.
     pub wrap: String,
-    /// The name of each field at the provider, under its name in a command; dotted where it stands deeper, such as
-    /// `name.first`. It has no defaults: the kind needs at least one, and a field without a name is refused. A dotted name
-    /// sends an object with that member alone: where the provider replaces objects as a whole, set `replaces`, or the
-    /// object's other members are lost.
+    /// The name of each field at the provider, by its name in a command; dotted if it is nested, such as `name.first`.
+    /// At least one is required, and a field without a name is refused. A dotted name sends an object with only that
+    /// member: if the provider replaces objects as a whole, set `replaces`, or the object's other members are lost.
     pub fields: FieldNames,
-    /// Members that are sent with every update, by dotted name from the top of the body, in quotes where it has dots
-    /// (`"notify.mail" = false`): a text, a number, true or false each. Default: none.
+    /// Members that are sent with every update, by dotted name from the top of the body, in quotes if it has dots
+    /// (`"notify.mail" = false`). Each is a text, a number, true or false. Default: none.
     pub constants: BTreeMap<String, Constant>,
-    /// What clears a field of `clearable`: `null`, an `empty` text, or `none`: nothing does. Default: `none`.
+    /// How a field of `clearable` is cleared: by `null`, by an `empty` text, or not at all (`none`). Default: `none`.
     pub clear: Clear,
     /// Fields that can be cleared. Default: none.
     pub clearable: Vec<Field>,
-    /// Where a read shows a field under another name than the update has: the dotted name from the top of the user.
+    /// Fields that a read shows under another name than the update uses: the dotted name from the top of the user.
     /// Default: the same name, under `wrap`.
     pub read_fields: FieldNames,
-    /// The header that carries the command's `expectedVersion`, as it stands, such as `If-Match`. Default: empty:
+    /// The header for the command's `expectedVersion`, which is sent unchanged, such as `If-Match`. Default: empty:
     /// `expectedVersion` is refused.
     pub version_header: String,
-    /// What changes with each write of a user, as a JSON pointer into the user that is read, such as `/updatedAt`: a text
-    /// or a number. Default: empty: no such member is known.
+    /// A member that changes with each write of a user, as a JSON pointer into the user that is read, such as
+    /// `/updatedAt`: a text or a number. Default: empty: no such member is known.
     pub version_at: String,
-    /// Where a code is in an error's body, as JSON pointers such as `/error/code`, or `/**/code` for any number of levels; the
-    /// first that is in `error_codes` counts. Default: none.
+    /// Where a code is in an error's body, as JSON pointers such as `/error/code`, or `/**/code` for any number of
+    /// levels. The first that is in `error_codes` is used. Default: none.
     pub error_code_at: Vec<String>,
     /// Codes of an error that are passed on to events and dead letters, such as `email_taken`. Default: none, because
-    /// what else stands there may be a user's data.
+    /// other text in their place may be user data.
     pub error_codes: Vec<String>,
-    /// Where an error's body names the members that are wrong, as JSON pointers such as `/errors/0/field`, or `/**/field` for
+    /// Where an error's body names the wrong members, as JSON pointers such as `/errors/0/field`, or `/**/field` for
     /// any number of levels. Default: none.
     pub error_pointer_at: Vec<String>,
-    /// Fields that the provider takes for the same in any case, and may show in another than was sent: `email`, `username`,
-    /// or both. Default: none; an address's domain is the same in any case always.
+    /// Fields that the provider compares without regard to case, and may show in another case than was sent: `email`,
+    /// `username`, or both. Default: none; the domain of an address is always compared without case.
     pub folds_case: Vec<Field>,
-    /// The header that carries the command's id, such as `Idempotency-Key`: the same at each try, and when a dead letter
-    /// is sent again. Default: empty, which is none.
+    /// The header for the command's id, such as `Idempotency-Key`. It is the same in each attempt, and when a dead
+    /// letter is redriven. Default: empty, which means no header.
     pub idempotency_header: String,
-    /// Whether the update replaces the user: then the user is read first, and put back byte by byte with what the
-    /// command names over it. It needs `read_path`. Default: false.
+    /// Whether the update replaces the user. If so, the user is read first and put back byte by byte, with the
+    /// command's changes. Requires `read_path`. Default: false.
     pub replaces: bool,
-    /// Members of the user that are not put back, because they can only be read, by dotted name from its top. Default:
+    /// Members of the user that are not put back because they are read-only, by dotted name from the top. Default:
     /// none.
     pub omit: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Where a user's fields stand, as the table says.
+//! Where a user's fields are, as the configuration says.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ pub(super) fn of(config: &Config) -> Result<Layout, SetupError> {
     if config.clear == Clear::None && !config.clearable.is_empty() {
         return Err(SetupError::new(
             "provider.rest.clear",
-            "says that nothing clears a field, and `clearable` names some; write null or empty, or leave \
+            "says that no field can be cleared, but `clearable` names some; set it to null or empty, or omit \
              `clearable` out",
         ));
     }
@@ -59,7 +59,7 @@ pub(super) fn of(config: &Config) -> Result<Layout, SetupError> {
     if !layout.wrap.is_empty() && layout.user_at.ends_with(&layout.wrap) {
         return Err(SetupError::new(
             "provider.rest.user_at",
-            "leads to where `wrap` leads: fields would be looked for under it twice; leave user_at's last part out",
+            "ends with the path of `wrap`, so fields would be looked for under it twice; remove the last part of user_at",
         ));
     }
     layout.checked(Kind::Rest)

@@ -1,5 +1,5 @@
-//! A plain JSON API that is nobody's: users under `/users/{userId}` with the names of a command's shared fields. PATCH
-//! changes what is sent, PUT replaces all that can be written. `if-match` is heeded where it is sent.
+//! A plain JSON API without a real counterpart: users under `/users/{userId}` with the names of a command's shared
+//! fields. PATCH changes what is sent, PUT replaces everything writable. `if-match` is checked if it is sent.
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use crate::provider::shape::{
     Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
 };
 
-/// `tier` is what no command can name.
+/// No command can name `tier`.
 const FIELDS: [&str; 9] = [
     "username",
     "email",
@@ -89,11 +89,7 @@ impl Shape for Simulated {
 fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
     for (name, value) in body {
         let Some(known) = FIELDS.into_iter().find(|known| known == name) else {
-            return Err(Refusal::invalid(
-                "",
-                "",
-                "no such field, or one that can only be read",
-            ));
+            return Err(Refusal::invalid("", "", "no such field, or a read-only one"));
         };
         let text = match value {
             Value::Null => continue,

@@ -1,4 +1,4 @@
-//! What is sent and what is made of an answer, as the configuration says.
+//! What is sent and how answers are interpreted, as configured.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub(in crate::provider) fn tested(http: Http) -> Flat {
     adapter(&simulated_users(), http).unwrap()
 }
 
-/// Users as the simulation keeps them.
+/// Users as the simulation has them.
 pub(in crate::provider) fn simulated_users() -> Config {
     let names = json!({
         "email": "email", "phone": "phone", "givenName": "givenName", "familyName": "familyName",
@@ -32,7 +32,7 @@ pub(in crate::provider) fn simulated_users() -> Config {
     }
 }
 
-/// As it is read from a file, with the two keys that the kind needs.
+/// A configuration with the two required keys, as read from a file.
 fn config(more: &Value) -> Config {
     let mut config =
         json!({ "path": "/users/{userId}", "fields": { "email": "email", "givenName": "name.first" } });
@@ -47,7 +47,7 @@ fn rest(base_url: &str, more: &Value) -> Flat {
     adapter(&config(more), http(base_url, TIMEOUT)).unwrap()
 }
 
-/// The head and the body of what is sent for an update, where the user is as `current`.
+/// The head and the body of the request for an update, with `current` as the user.
 async fn sent(more: &Value, update: &Value, current: Option<&str>) -> (String, String) {
     let server = canned("204 No Content", "", "").await;
     let rest = rest(&server.base_url, more);
@@ -65,7 +65,7 @@ async fn sent(more: &Value, update: &Value, current: Option<&str>) -> (String, S
 }
 
 #[tokio::test]
-async fn a_request_is_made_as_the_configuration_says() {
+async fn request_follows_the_configuration() {
     let more = json!({
         "method": "POST", "path": "/v1/users/{userId}?strict=true", "wrap": "profile",
         "credential_scheme": "SSWS", "headers": { "x-tenant": "a b" }, "version_header": "if-match",
@@ -94,7 +94,7 @@ async fn a_request_is_made_as_the_configuration_says() {
 }
 
 #[tokio::test]
-async fn a_token_may_stand_alone_and_in_another_header() {
+async fn token_may_have_no_scheme_and_another_header() {
     let more = json!({ "credential_header": "x-api-key", "credential_scheme": "" });
     let (head, _) = sent(&more, &json!({ "email": "alex@example.com" }), None).await;
     assert!(head.lines().any(|line| line == "x-api-key: t0ken"), "{head}");
@@ -102,7 +102,7 @@ async fn a_token_may_stand_alone_and_in_another_header() {
 }
 
 #[tokio::test]
-async fn a_rotated_token_stands_behind_the_same_scheme() {
+async fn rotated_token_keeps_the_scheme() {
     let server = canned("401 Unauthorized", "", "").await;
     let file = scratch_file("first");
     let http = Http::new(Settings {
@@ -139,7 +139,7 @@ async fn a_rotated_token_stands_behind_the_same_scheme() {
 }
 
 #[tokio::test]
-async fn a_put_that_replaces_puts_back_byte_by_byte_what_the_command_does_not_name() {
+async fn replacing_put_keeps_unnamed_members_byte_by_byte() {
     let more = json!({
         "method": "PUT", "read_path": "/users/{userId}", "replaces": true, "omit": ["id", "meta.created"],
         "clear": "empty", "clearable": ["email"],
@@ -158,7 +158,7 @@ async fn a_put_that_replaces_puts_back_byte_by_byte_what_the_command_does_not_na
 }
 
 #[tokio::test]
-async fn nothing_is_put_where_the_user_was_not_read_or_a_name_stands_twice_in_it() {
+async fn nothing_is_put_without_a_read_or_with_a_duplicate_name() {
     let server = canned("204 No Content", "", "").await;
     let more = json!({ "replaces": true, "read_path": "/users/{userId}" });
     let rest = rest(&server.base_url, &more);
@@ -173,7 +173,7 @@ async fn nothing_is_put_where_the_user_was_not_read_or_a_name_stands_twice_in_it
 }
 
 #[tokio::test]
-async fn the_user_is_found_where_the_answer_has_it() {
+async fn user_is_found_at_the_configured_place() {
     let asked = command("u", &json!({ "email": "alex@example.com", "givenName": "Alex" }));
     let plain = r#"{"email":"alex@example.com","name":{"first":"Alex"}}"#;
     for (more, answer) in [
@@ -205,7 +205,7 @@ async fn the_user_is_found_where_the_answer_has_it() {
 }
 
 #[tokio::test]
-async fn a_read_without_a_user_where_it_should_stand_is_broken() {
+async fn read_without_a_user_in_its_place_is_broken() {
     for (at, answer) in [
         ("/data", "{}"),
         ("/data", r#"{"data":[]}"#),
@@ -220,7 +220,7 @@ async fn a_read_without_a_user_where_it_should_stand_is_broken() {
 }
 
 #[test]
-fn a_field_that_is_cleared_by_an_empty_text_reads_back_empty_null_or_not_at_all() {
+fn field_cleared_by_empty_text_may_read_back_empty_null_or_absent() {
     let rest = rest(
         "http://unused.example",
         &json!({ "clear": "empty", "clearable": ["email"] }),
@@ -237,7 +237,7 @@ fn a_field_that_is_cleared_by_an_empty_text_reads_back_empty_null_or_not_at_all(
 }
 
 #[test]
-fn a_user_is_untouched_where_its_mark_is_the_same_text_or_number() {
+fn user_is_unchanged_if_its_version_member_is_equal() {
     let marked = rest("http://unused.example", &json!({ "version_at": "/meta/at" }));
     let unmarked = rest("http://unused.example", &json!({}));
     for (before, after, same) in [
@@ -254,7 +254,7 @@ fn a_user_is_untouched_where_its_mark_is_the_same_text_or_number() {
 }
 
 #[tokio::test]
-async fn the_member_that_an_error_names_is_the_commands_field() {
+async fn member_named_in_an_error_becomes_the_commands_field() {
     let more = json!({ "wrap": "profile", "error_pointer_at": ["/none", "/errors/0/field"] });
     for (named, pointer) in [
         ("name.first", Some("/update/givenName")),
@@ -275,7 +275,7 @@ async fn the_member_that_an_error_names_is_the_commands_field() {
 }
 
 #[tokio::test]
-async fn all_fields_that_an_error_names_are_in_its_detail() {
+async fn every_field_named_in_an_error_is_in_the_detail() {
     let more = json!({ "error_pointer_at": ["/**/field"] });
     let body = json!({ "errors": [{ "field": "name.first" }, { "field": "other" }, { "field": "email" }] });
     let server = canned("400 Bad Request", "", &body.to_string()).await;
@@ -288,7 +288,7 @@ async fn all_fields_that_an_error_names_are_in_its_detail() {
 }
 
 #[tokio::test]
-async fn a_code_is_looked_for_at_each_place_in_turn() {
+async fn code_is_looked_for_at_each_place_in_order() {
     let more = json!({ "error_code_at": ["/a", "/b/0", "/**/deep"], "error_codes": ["taken", "4711"] });
     for (body, code) in [
         (json!({ "a": "taken" }), Some("taken")),
@@ -307,7 +307,7 @@ async fn a_code_is_looked_for_at_each_place_in_turn() {
 }
 
 #[test]
-fn a_version_is_taken_where_a_header_carries_it() {
+fn version_is_accepted_if_a_header_is_configured() {
     let update = json!({ "givenName": "Alex" });
     let versioned = command_with("u", &update, &json!({ "expectedVersion": "v7" }));
     let without = rest("http://unused.example", &json!({}));
@@ -323,7 +323,7 @@ fn a_version_is_taken_where_a_header_carries_it() {
 }
 
 #[test]
-fn a_field_that_the_provider_folds_is_as_asked_in_any_case() {
+fn folded_field_matches_in_any_case() {
     let asked = command("u", &json!({ "email": "Alex@example.com" }));
     let shown = User(json!({ "email": "alex@EXAMPLE.com" }).to_string().into());
     for (folds_case, comparison) in [
@@ -336,7 +336,7 @@ fn a_field_that_the_provider_folds_is_as_asked_in_any_case() {
 }
 
 #[test]
-fn a_field_without_a_name_and_one_that_cannot_be_cleared_are_refused_by_name() {
+fn unnamed_and_unclearable_fields_are_refused_by_name() {
     let rest = rest(
         "http://unused.example",
         &json!({ "clear": "null", "clearable": ["email"] }),
@@ -353,7 +353,7 @@ fn a_field_without_a_name_and_one_that_cannot_be_cleared_are_refused_by_name() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_worked_with_is_refused_by_its_key() {
+fn unusable_configuration_is_refused_by_key() {
     for (more, key) in [
         (json!({ "path": "" }), "path"),
         (json!({ "path": "/users" }), "path"),
@@ -407,15 +407,15 @@ fn a_configuration_that_cannot_be_worked_with_is_refused_by_its_key() {
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
     let nothing = adapter(&Config::default(), http("http://unused.example", TIMEOUT));
-    let told = nothing.map(drop).unwrap_err().to_string();
+    let error = nothing.map(drop).unwrap_err().to_string();
     assert!(
-        told.starts_with("provider.rest.path: is missing; write "),
-        "{told}"
+        error.starts_with("provider.rest.path: is missing; write "),
+        "{error}"
     );
 }
 
 #[tokio::test]
-async fn a_user_of_the_simulation_is_replaced_and_keeps_what_no_command_names() {
+async fn replaced_user_keeps_members_that_no_command_names() {
     let simulated = simulated(Kind::Rest).await;
     let more = json!({
         "method": "PUT", "read_path": "/users/{userId}", "replaces": true, "omit": ["id", "version"],

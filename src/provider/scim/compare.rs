@@ -1,4 +1,4 @@
-//! Whether a user, as the provider shows it, is as a command asks. Absent, null and an empty list are the same.
+//! Whether a user, as the provider shows it, matches a command. Absent, null and an empty list are equal.
 
 use serde_json::Value;
 
@@ -23,15 +23,15 @@ pub(super) fn compare(config: &Config, command: &UpdateUser, user: &Value) -> Co
     }
 }
 
-/// Where in the command the first thing stands that the user has not as it is asked.
+/// The pointer into the command of the first value that the user does not match.
 pub(super) fn first_that_differs(config: &Config, command: &UpdateUser, user: &Value) -> Option<String> {
     desired(config, &command.update)
         .into_iter()
-        .find(|desired| desired.attribute != PASSWORD && !as_asked(config.contacts, desired, user))
+        .find(|desired| desired.attribute != PASSWORD && !matches(config.contacts, desired, user))
         .map(|desired| desired.pointer)
 }
 
-/// Whether there is anything to remove or to replace.
+/// Whether there is something to remove or to replace.
 pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &Value) -> bool {
     match attribute {
         Attribute::Plain(path) => !plain(user, path).is_null(),
@@ -39,7 +39,7 @@ pub(super) fn is_there(contacts: Contacts, attribute: Attribute<'_>, user: &Valu
     }
 }
 
-fn as_asked(contacts: Contacts, desired: &Desired<'_>, user: &Value) -> bool {
+fn matches(contacts: Contacts, desired: &Desired<'_>, user: &Value) -> bool {
     let (list, of_type) = match desired.attribute {
         Attribute::Plain(path) => return is_shown(path, desired.value.as_ref(), plain(user, path)),
         Attribute::Entry { list, of_type } => (list, of_type),
@@ -61,7 +61,7 @@ fn plain<'a>(user: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(user, |value, name| &value[name])
 }
 
-/// Those that a command means.
+/// The entries that a command means.
 fn entries<'a>(
     contacts: Contacts,
     user: &'a Value,
@@ -73,7 +73,7 @@ fn entries<'a>(
         .enumerate()
         .filter(move |(n, entry)| match contacts {
             Contacts::List => true,
-            Contacts::Entry | Contacts::Value if is_untyped(all) => meant_untyped(all) == Some(*n),
+            Contacts::Entry | Contacts::Value if is_untyped(all) => untyped_entry(all) == Some(*n),
             Contacts::Entry | Contacts::Value => is_of_type(entry, of_type),
         })
         .map(|(_, entry)| entry)
@@ -84,19 +84,19 @@ pub(super) fn is_of_type(entry: &Value, of_type: &str) -> bool {
     shown.eq_ignore_ascii_case(of_type)
 }
 
-/// Whether there are entries, and none has a type: it is optional, and some providers have none.
+/// Whether there are entries, and none has a type. The type is optional, and some providers never set it.
 pub(super) fn is_untyped(entries: &[Value]) -> bool {
     !entries.is_empty() && entries.iter().all(|entry| entry["type"].is_null())
 }
 
-/// Which entry a command means where none has a type: the primary one, or the only one.
-pub(super) fn meant_untyped(entries: &[Value]) -> Option<usize> {
+/// The entry that a command means if none has a type: the primary one, or the only one.
+pub(super) fn untyped_entry(entries: &[Value]) -> Option<usize> {
     let primary = entries.iter().position(|entry| entry["primary"] == true);
     primary.or((entries.len() == 1).then_some(0))
 }
 
-/// Whether a clear would leave nothing but entries without a type: after it, one of them would be taken for the user's
-/// address, and cleared by the next look.
+/// Whether clearing would leave only entries without a type. One of them would then count as the user's address, and
+/// the next comparison would want to clear it, too.
 pub(super) fn leaves_untyped(contacts: Contacts, list: &str, of_type: &str, user: &Value) -> bool {
     let all = user[list].as_array().map_or(&[][..], Vec::as_slice);
     let meant: Vec<_> = entries(contacts, user, list, of_type).collect();
@@ -107,23 +107,23 @@ pub(super) fn leaves_untyped(contacts: Contacts, list: &str, of_type: &str, user
         && left.all(|entry| entry["type"].is_null())
 }
 
-/// Whether there are several entries, and nothing tells which one a command means.
+/// Whether there are several entries and nothing identifies the one that a command means.
 pub(super) fn is_ambiguous(contacts: Contacts, list: &str, user: &Value) -> bool {
     let entries = user[list].as_array().filter(|entries| is_untyped(entries));
-    contacts != Contacts::List && entries.is_some_and(|entries| meant_untyped(entries).is_none())
+    contacts != Contacts::List && entries.is_some_and(|entries| untyped_entry(entries).is_none())
 }
 
 fn is_shown(path: &str, asked: Option<&Value>, shown: &Value) -> bool {
     match (asked, shown) {
         (Some(Value::String(asked)), Value::String(shown)) => same(form(path), Case::Folded, asked, shown),
-        // Some show the word that they were sent.
+        // Some servers show the word that was sent.
         (Some(Value::Bool(asked)), Value::String(shown)) => shown.eq_ignore_ascii_case(&asked.to_string()),
         (Some(asked), shown) => asked == shown,
         (None, shown) => shown.is_null(),
     }
 }
 
-/// RFC 7643 has user names and addresses that are not case-exact.
+/// In RFC 7643, user names and addresses are not case-exact.
 fn form(attribute: &str) -> Form {
     match attribute {
         "userName" => Form::Username,

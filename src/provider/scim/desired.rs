@@ -1,4 +1,4 @@
-//! What a command asks for, in SCIM's words.
+//! The changes of a command as SCIM attributes.
 
 use serde_json::Value;
 
@@ -6,9 +6,9 @@ use super::Config;
 use crate::contract::extension::ScimUpdate;
 use crate::contract::{Change, Field, Text, Update};
 
-/// One attribute as the command wants it. It holds values: never printed.
+/// The desired value of one attribute. It contains user data, so it is never printed.
 pub(super) struct Desired<'a> {
-    /// Where it stands in the command.
+    /// Its pointer in the command.
     pub(super) pointer: String,
     pub(super) attribute: Attribute<'a>,
     /// `None` clears.
@@ -16,7 +16,7 @@ pub(super) struct Desired<'a> {
 }
 
 impl Desired<'_> {
-    /// Whether an entry of a list is written.
+    /// Whether it writes an entry of a list.
     pub(super) fn sets_entry(&self) -> bool {
         self.value.is_some() && matches!(self.attribute, Attribute::Entry { .. })
     }
@@ -24,14 +24,14 @@ impl Desired<'_> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attribute<'a> {
-    /// Under this path, such as `name.givenName`.
+    /// At this path, such as `name.givenName`.
     Plain(&'static str),
     /// In the list of this name, the entry of this type.
     Entry { list: &'static str, of_type: &'a str },
 }
 
 impl Attribute<'_> {
-    /// The attribute's own name, without where it stands.
+    /// The attribute's own name, without its parents.
     pub(super) fn name(&self) -> &'static str {
         match *self {
             Self::Plain(path) => path.rsplit('.').next().unwrap_or(path),
@@ -78,7 +78,7 @@ fn attribute(config: &Config, field: Field) -> Attribute<'_> {
     }
 }
 
-/// Their names in the command are SCIM's own.
+/// Their names in the command are those of SCIM.
 fn own<'a>(own: &ScimUpdate) -> impl Iterator<Item = Desired<'a>> {
     let text = |change: &Option<Change<Text>>| {
         change

@@ -1,7 +1,7 @@
-//! What a provider was found to need, where the configuration leaves it open.
+//! What a provider was found to need, if the configuration leaves it open.
 //!
-//! Nothing is asked beforehand. A provider that refuses the usual form shows by it which one it wants: the next request is
-//! made in that form, and so are all after it.
+//! Nothing is asked beforehand. When a provider refuses the usual form of a request, the next request uses the other
+//! form, and so do all later ones.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -16,30 +16,30 @@ use super::{Config, MediaType, Write};
 
 pub(super) const SCIM_JSON: HeaderValue = HeaderValue::from_static("application/scim+json");
 
-/// What can't be read twice is taken to say nothing.
+/// After this many failures, the schemas count as empty.
 const SCHEMAS_UNREAD_MAX: u8 = 2;
 
-/// So many users are read before an entry is written blind.
+/// How many users are read before entries are written without a read.
 const TYPED_MIN: u32 = 20;
 
 #[derive(Default)]
 pub(super) struct Dialect {
-    /// PATCH was refused as a method.
+    /// The method PATCH was refused.
     put: AtomicBool,
     /// `application/scim+json` was refused.
     json: AtomicBool,
     /// A path with a filter was refused: lists are put as a whole.
     whole_lists: AtomicBool,
-    /// How the lists are written by `/Schemas`. It is read once something is refused that may be due to it.
+    /// How the lists are written according to `/Schemas`. It is read when a refusal may be due to it.
     lists: OnceLock<Lists>,
     wants_schemas: AtomicBool,
-    /// Whoever holds it reads them.
+    /// Its owner reads the schemas.
     reading_schemas: Mutex<()>,
-    /// How often they could not be read.
+    /// How often reading them failed.
     schemas_unread: AtomicU8,
-    /// A user was seen with an entry that has no type: no path leads to it.
+    /// A user had an entry without a type, which no path can address.
     untyped: AtomicBool,
-    /// Users that were seen, as long as none of them had such an entry.
+    /// Users without such an entry, counted until one has it.
     typed: AtomicU32,
 }
 
@@ -62,8 +62,8 @@ impl Dialect {
         }
     }
 
-    /// Whether the entries of a list can be changed for a known user only. A blind write would leave an entry without a
-    /// type beside the new one, and nobody would know: so users are read until it is likely that all entries have types.
+    /// Whether a user must be read before an entry of the list is changed. A write without a read would leave an entry
+    /// without a type next to the new one, unnoticed. So users are read until it is likely that all entries have types.
     pub(super) fn needs_entries(&self, config: &Config, list: &str) -> bool {
         self.untyped.load(Ordering::Relaxed)
             || self.typed.load(Ordering::Relaxed) < TYPED_MIN
@@ -83,12 +83,12 @@ impl Dialect {
         }
     }
 
-    /// A write was refused that was made so, and members that the provider does not have may be the reason. Whether it may
-    /// be made in another form.
+    /// A write of this form was refused, possibly because the provider lacks members of it. Returns whether another
+    /// form can be tried.
     pub(super) fn may_lack_members(&self, config: &Config, made: &Lists) -> bool {
         match (&config.entry_members, self.lists.get()) {
             (Some(_), _) => false,
-            // It was on its way when they were read.
+            // The write was in flight when they were read.
             (None, Some(_)) => !self.lists(config).has_members_of(made),
             (None, None) => {
                 self.wants_schemas.store(true, Ordering::Relaxed);
@@ -97,25 +97,25 @@ impl Dialect {
         }
     }
 
-    /// Whether `/Schemas` is to be read now, by who asks, and by nobody else meanwhile.
-    pub(super) fn takes_schemas(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Whether the caller is to read `/Schemas` now. While it holds the guard, no other caller reads them.
+    pub(super) fn try_reading_schemas(&self) -> Option<MutexGuard<'_, ()>> {
         let wants = || self.wants_schemas.load(Ordering::Relaxed) && self.lists.get().is_none();
         let reading = wants().then(|| self.reading_schemas.try_lock().ok())?;
         reading.filter(|_| wants())
     }
 
-    /// None: they can't be read.
+    /// None if they can't be read.
     pub(super) fn read_schemas(&self, schemas: Option<&Value>) {
         let lists = match schemas {
-            Some(schemas) => Lists::told(schemas),
+            Some(schemas) => Lists::from_schemas(schemas),
             None if self.schemas_unread.fetch_add(1, Ordering::Relaxed) + 1 < SCHEMAS_UNREAD_MAX => return,
             None => Lists::USUAL,
         };
         let _ = self.lists.set(lists);
     }
 
-    /// A user was shown.
-    pub(super) fn saw(&self, user: &Value) {
+    /// Records a user that the provider showed.
+    pub(super) fn observe(&self, user: &Value) {
         let lists = ["emails", PHONES];
         let mut entries = lists
             .into_iter()
@@ -124,11 +124,11 @@ impl Dialect {
         if entries.any(|entry| entry["type"].is_null()) {
             self.untyped.store(true, Ordering::Relaxed);
         }
-        // A sum that wraps would take more users than there are.
+        // It can't overflow: there are not that many users.
         self.typed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request in the usual form was refused so. Whether it can be made in the other one.
+    /// Records that the usual form was refused. Returns whether the other form can be tried.
     pub(super) fn refused(&self, config: &Config, what: Refused) -> bool {
         let (open, flag) = match what {
             Refused::Method => (config.write.is_none(), &self.put),
@@ -141,13 +141,13 @@ impl Dialect {
         open
     }
 
-    /// Neither PATCH nor PUT is taken: it was not the method.
+    /// PUT was refused as well, so the method was not the cause.
     pub(super) fn put_is_refused_too(&self) {
         self.put.store(false, Ordering::Relaxed);
     }
 }
 
-/// What of a request's form a provider refuses.
+/// The part of a request's form that a provider refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     Method,

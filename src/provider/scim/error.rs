@@ -1,5 +1,5 @@
-//! What a refusal says beside its class: the code, and by the words of `detail` the field that is meant. Nothing of the
-//! words is passed on.
+//! The details of a refusal besides its class: the code, and the field that the words of `detail` name. The words
+//! themselves are never passed on.
 
 use serde::Deserialize;
 
@@ -39,7 +39,7 @@ impl Body {
         body.unwrap_or_default()
     }
 
-    /// The standard's word, to decide by.
+    /// The standard's code, used for decisions.
     fn known_type(&self) -> Option<&'static str> {
         let is = self.scim_type.as_deref()?;
         SCIM_TYPES.into_iter().find(|known| *known == is)
@@ -59,25 +59,25 @@ pub(super) fn of_write(answer: &Answer, desired: &[Desired<'_>], form: &Form) ->
     let known = body.known_type();
     let detail = body.detail.unwrap_or_default();
     let mut error = match (answer.class, known) {
-        // RFC 7644 has 409 both for a value that is taken, which says `uniqueness`, and for another version.
-        (Class::Conflict, None) if (form.is_versioned || form.is_merged) && speaks_of_version(&detail) => {
+        // RFC 7644 uses 409 both for a value that is taken, with `uniqueness`, and for another version.
+        (Class::Conflict, None) if (form.is_versioned || form.is_merged) && mentions_version(&detail) => {
             answer.refusal_as(Class::VersionConflict)
         }
-        // Nothing was applied: a PATCH is, as a whole or not at all. For the user as it is, nothing is removed or
-        // replaced that is not there.
+        // Nothing was applied, because a PATCH is applied completely or not at all. If the user is known, the write
+        // does not remove or replace anything that does not exist.
         (Class::Rejected, Some(NO_TARGET)) if !form.is_known => answer.error(
             Fault::ReadFirst,
-            "the provider refuses to replace or remove what is not there",
+            "the provider refuses to replace or remove a value that does not exist",
         ),
         (Class::Configuration, _) if matches!(answer.status, 405 | 501) => answer.error(
             Fault::Configuration,
-            "the provider takes neither PATCH nor PUT for users; see what `usher check` says, and whether base_url is \
-             what stands before /Users",
+               "the provider accepts neither PATCH nor PUT for users; see what `usher check` reports, and check that \
+                 base_url is everything before /Users",
         ),
         _ => answer.refusal(),
     };
     if let Fault::Command(Reason::Rejected | Reason::Conflict) = error.fault {
-        error.pointer = field_meant(desired, &detail, known.is_some());
+        error.pointer = named_field(desired, &detail, known.is_some());
     }
     error.code = known.and_then(|known| answer.listed_code(known, &SCIM_TYPES));
     error
@@ -87,13 +87,13 @@ pub(super) fn is_no_target(error: &ProviderError) -> bool {
     error.status == Some(400) && error.code.as_deref() == Some(NO_TARGET)
 }
 
-/// The provider does not understand a path: where the command's values are right, it is the filter in it.
-pub(super) fn speaks_of_path(error: &ProviderError) -> bool {
+/// Whether the provider does not understand a path. If the command's values are right, it is the filter in the path.
+pub(super) fn is_path_refusal(error: &ProviderError) -> bool {
     matches!(error.code.as_deref(), Some("invalidPath" | "invalidFilter"))
 }
 
-/// The provider does not take a value, or does not know a member.
-pub(super) fn may_be_a_member(error: &ProviderError) -> bool {
+/// Whether the provider may refuse a value because of an unknown member.
+pub(super) fn may_concern_a_member(error: &ProviderError) -> bool {
     error.fault == Fault::Command(Reason::Rejected)
         && matches!(
             error.code.as_deref(),
@@ -105,16 +105,15 @@ pub(super) fn is_version_conflict(error: &ProviderError) -> bool {
     error.fault == Fault::Command(Reason::VersionConflict)
 }
 
-fn speaks_of_version(detail: &str) -> bool {
+fn mentions_version(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
     ["version", "etag", "if-match"]
         .into_iter()
         .any(|word| detail.contains(word))
 }
 
-/// The one field of the command whose attribute is named; or, where a code says that it is a value's fault, the only
-/// one that there is.
-fn field_meant(desired: &[Desired<'_>], detail: &str, has_code: bool) -> Option<String> {
+/// The only field of the command whose attribute is named; or, if a code blames a value, the only field of the command.
+fn named_field(desired: &[Desired<'_>], detail: &str, has_code: bool) -> Option<String> {
     let words: Vec<_> = detail.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let mut named = desired
         .iter()

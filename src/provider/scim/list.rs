@@ -1,4 +1,4 @@
-//! How the entries of a list are written: which of their members a provider has, and how one of them is reached.
+//! How the entries of a list are written: which members they have, and how one of them is addressed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::USER_SCHEMA;
 use super::desired::PHONES;
 
-/// What an entry may have beside its value.
+/// A member of an entry besides its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryMember {
@@ -15,7 +15,7 @@ pub enum EntryMember {
     Primary,
 }
 
-/// Which of them there are.
+/// Which of these members a provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryMembers {
     pub(super) of_type: bool,
@@ -46,7 +46,7 @@ impl EntryMembers {
         entry
     }
 
-    /// Whether there is nothing in it that the others have not.
+    /// Whether it has no member that the other lacks.
     pub(super) fn fits(self, others: Self) -> bool {
         (!self.of_type || others.of_type) && (!self.primary || others.primary)
     }
@@ -56,12 +56,12 @@ impl EntryMembers {
             (true, true) => "a value, `type` and `primary`",
             (true, false) => "a value and `type`, and no `primary`",
             (false, true) => "a value and `primary`, and no `type`",
-            (false, false) => "a value alone",
+            (false, false) => "only a value",
         }
     }
 
-    /// What `/Schemas` says of a list. None: it says nothing.
-    pub(super) fn told(schemas: &Value, list: &str) -> Option<Self> {
+    /// The members in `/Schemas`. None if it does not describe the list.
+    pub(super) fn from_schemas(schemas: &Value, list: &str) -> Option<Self> {
         let is =
             |value: &Value, name: &str| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
         let user = schemas["Resources"].as_array()?.iter();
@@ -70,7 +70,7 @@ impl EntryMembers {
         let attribute = attributes.find(|attribute| is(&attribute["name"], list))?;
         let parts = attribute["subAttributes"].as_array()?;
         let has = |name| parts.iter().any(|part| is(&part["name"], name));
-        // Some leave the parts out that they have. Without a value, there would be no entry.
+        // Some schemas omit the sub-attributes. Without a value, there would be no entry.
         has("value").then(|| Self {
             of_type: has("type"),
             primary: has("primary"),
@@ -83,7 +83,7 @@ impl EntryMembers {
 pub(super) struct Lists {
     pub(super) emails: EntryMembers,
     pub(super) phones: EntryMembers,
-    /// Whether an entry can be reached by a path with a filter.
+    /// Whether a path with a filter can address an entry.
     pub(super) path_filters: bool,
 }
 
@@ -109,11 +109,11 @@ impl Lists {
         }
     }
 
-    /// As `/Schemas` has them; what it does not speak of is as usual.
-    pub(super) fn told(schemas: &Value) -> Self {
+    /// According to `/Schemas`; lists that it does not describe have the usual form.
+    pub(super) fn from_schemas(schemas: &Value) -> Self {
         Self {
-            emails: EntryMembers::told(schemas, "emails").unwrap_or(EntryMembers::ALL),
-            phones: EntryMembers::told(schemas, PHONES).unwrap_or(EntryMembers::ALL),
+            emails: EntryMembers::from_schemas(schemas, "emails").unwrap_or(EntryMembers::ALL),
+            phones: EntryMembers::from_schemas(schemas, PHONES).unwrap_or(EntryMembers::ALL),
             ..Self::USUAL
         }
     }
@@ -129,7 +129,7 @@ impl Lists {
         (self.emails, self.phones) == (other.emails, other.phones)
     }
 
-    /// Whether no path leads to an entry of a type: the list is written as a whole, for a user that is known.
+    /// Whether no path can address an entry of a type. The list is then written as a whole, for a user that was read.
     pub(super) fn is_whole(&self, list: &str) -> bool {
         !self.path_filters || !self.members(list).of_type
     }
@@ -140,14 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_schemas_do_not_speak_of_is_as_usual() {
+    fn lists_that_the_schemas_omit_have_the_usual_form() {
         let schemas = |emails: Value| {
             json!({"Resources": [
                 {"id": "urn:ietf:params:scim:schemas:core:2.0:Group", "attributes": []},
                 {"id": USER_SCHEMA, "attributes": [{"name": "userName"}, {"name": "Emails", "subAttributes": emails}]},
             ]})
         };
-        for (told, of_type, primary) in [
+        for (document, of_type, primary) in [
             (schemas(json!([{"name": "value"}])), false, false),
             (schemas(json!([{"name": "value"}, {"name": "Type"}])), true, false),
             (
@@ -162,9 +162,9 @@ mod tests {
             (json!({"Resources": 5}), true, true),
             (json!({}), true, true),
         ] {
-            let lists = Lists::told(&told);
-            assert_eq!(lists.emails, EntryMembers { of_type, primary }, "{told}");
-            assert_eq!(lists.phones, EntryMembers::ALL, "{told}");
+            let lists = Lists::from_schemas(&document);
+            assert_eq!(lists.emails, EntryMembers { of_type, primary }, "{document}");
+            assert_eq!(lists.phones, EntryMembers::ALL, "{document}");
         }
     }
 }

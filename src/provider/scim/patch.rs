@@ -1,9 +1,9 @@
-//! The operations that make a user as a command asks.
+//! The operations that make a user match a command.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::compare::{is_there, is_untyped, meant_untyped};
+use super::compare::{is_there, is_untyped, untyped_entry};
 use super::desired::{Attribute, Desired};
 use super::list::Lists;
 use super::shown::Shown;
@@ -13,11 +13,11 @@ const PATCH_OP: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 
 pub(super) struct Patch {
     pub(super) body: Body,
-    /// It removes, and nothing else, and there may be nothing to remove: then `noTarget` says that all is as asked.
+    /// It only removes, and there may be nothing to remove: then `noTarget` means that the user already matches.
     pub(super) may_be_done_already: bool,
     /// A path in it has a filter.
     pub(super) has_filter: bool,
-    /// A list is put in it as it was read, but for what is asked: what came in between would be lost.
+    /// It contains a list as it was read, with the command's changes. Later changes to the list would be lost.
     pub(super) is_merged: bool,
 }
 
@@ -37,7 +37,7 @@ struct Operation {
 }
 
 impl Operation {
-    /// Texts and booleans under texts: there is nothing in a value that JSON could not hold.
+    /// Strings and booleans under string keys: every value is representable in JSON.
     fn new(op: &'static str, path: &str, value: &impl Serialize) -> Self {
         Self {
             op,
@@ -51,7 +51,7 @@ impl Operation {
     }
 }
 
-/// Whether a strict provider refuses the operation where its target is not there.
+/// Whether a strict provider refuses the operation if its target does not exist.
 pub(super) fn needs_target(contacts: Contacts, desired: &Desired<'_>) -> bool {
     match desired.attribute {
         Attribute::Entry { .. } => contacts != Contacts::List || desired.value.is_none(),
@@ -59,7 +59,7 @@ pub(super) fn needs_target(contacts: Contacts, desired: &Desired<'_>) -> bool {
     }
 }
 
-/// Where the user is known, nothing is removed or replaced that is not there.
+/// If the user is known, values that do not exist are not removed or replaced.
 pub(super) fn patch(
     config: &Config,
     desired: &[Desired<'_>],
@@ -74,10 +74,10 @@ pub(super) fn patch(
             .collect()
     };
     let needed = all(false);
-    // Everything is clear already. The provider still has to be asked: about the version, about the user.
+    // Everything is already cleared, but the provider still has to check the version and that the user exists.
     let nothing_there = needed.is_empty();
     let operations = if nothing_there { all(true) } else { needed };
-    // Beside the type that is asked for there may be entries without one.
+    // Besides entries of the desired type there may be entries without one.
     let is_plain = desired
         .iter()
         .all(|desired| matches!(desired.attribute, Attribute::Plain(_)));
@@ -94,7 +94,7 @@ pub(super) fn patch(
     }
 }
 
-/// `forced`: what is not there is removed, too.
+/// `forced`: also removes values that may not exist.
 fn operations(
     contacts: Contacts,
     lists: &Lists,
@@ -145,14 +145,14 @@ fn merged<'a>(
     let (Attribute::Entry { list, of_type }, Some(user)) = (desired.attribute, current) else {
         return None;
     };
-    let is_merged = contacts != Contacts::List && (lists.is_whole(list) || has_meant_untyped(user, list));
+    let is_merged = contacts != Contacts::List && (lists.is_whole(list) || has_untyped_entry(user, list));
     is_merged.then_some((user, list, of_type))
 }
 
-/// No path leads to an entry without a type: the list is put again, in the form that it has.
-fn has_meant_untyped(user: &Shown<'_>, list: &str) -> bool {
+/// No path can address an entry without a type, so the list is put back in its own form.
+fn has_untyped_entry(user: &Shown<'_>, list: &str) -> bool {
     let entries = user.value[list].as_array().filter(|entries| is_untyped(entries));
-    entries.is_some_and(|entries| meant_untyped(entries).is_some())
+    entries.is_some_and(|entries| untyped_entry(entries).is_some())
 }
 
 fn of(list: &str, of_type: &str) -> String {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_is_known_spares_what_is_not_there() {
+    fn known_user_needs_no_removal_of_absent_values() {
         let command = command(
             "u",
             &json!({"email": "alex@example.com", "nickname": null, "locale": null}),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_entry_without_a_type_is_cleared_with_its_list() {
+    fn only_entry_without_a_type_is_cleared_with_its_list() {
         let clear = command("u", &json!({"email": null}));
         let only = json!({"emails": [{"value": "x@y.zz"}]});
         assert_eq!(

@@ -1,10 +1,10 @@
-//! The whole user with the command's part over it, for providers that have no PATCH.
+//! The whole user with the command's changes, for providers without PATCH.
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::compare::{is_of_type, is_untyped, meant_untyped};
+use super::compare::{is_of_type, is_untyped, untyped_entry};
 use super::desired::{Attribute, Desired};
 use super::list::Lists;
 use super::shown::Shown;
@@ -12,10 +12,10 @@ use super::{Config, Contacts};
 use crate::provider::ProviderError;
 use crate::provider::members::Members;
 
-/// What a provider shows and does not take (RFC 7643, section 3.1 and 4.1.2).
+/// Attributes that a provider shows but does not accept (RFC 7643, sections 3.1 and 4.1.2).
 const READ_ONLY: [&str; 2] = ["meta", "groups"];
 
-/// What the command does not name stays as it was read, byte by byte and in its order.
+/// Members that the command does not name are put back as they were read, byte by byte and in order.
 pub(super) fn user<'a>(
     config: &Config,
     lists: &Lists,
@@ -45,7 +45,7 @@ pub(super) fn user<'a>(
     Ok(user)
 }
 
-/// One entry of a list as it is to be.
+/// One entry of the new list.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Entry<'a> {
@@ -54,7 +54,7 @@ pub(super) enum Entry<'a> {
     New(Value),
 }
 
-/// The list as it is to be. An entry that is changed keeps its other members.
+/// The new list. An entry that is changed keeps its other members.
 pub(super) fn entries<'a>(
     contacts: Contacts,
     lists: &Lists,
@@ -68,7 +68,7 @@ pub(super) fn entries<'a>(
         _ => (&[][..], Vec::new()),
     };
     let meant = match is_untyped(shown) {
-        true => meant_untyped(shown),
+        true => untyped_entry(shown),
         false => shown.iter().position(|entry| is_of_type(entry, of_type)),
     };
     let mut entries: Vec<_> = texts.into_iter().map(Entry::Kept).collect();
@@ -76,12 +76,12 @@ pub(super) fn entries<'a>(
     match meant {
         Some(meant) => {
             let changed = value.and_then(|value| changed(&entries[meant], value));
-            // What is no object can't be changed.
+            // A value that is not an object can't be changed.
             let replacement = changed.or_else(|| new(true));
             entries.splice(meant..=meant, replacement);
         }
         None => {
-            // There is one primary entry at most.
+            // At most one entry is primary.
             let primary = shown.iter().all(|entry| entry["primary"] != true);
             entries.extend(new(primary));
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cleared_entry_leaves_the_others_and_an_empty_list_goes() {
+    fn cleared_entry_keeps_the_others_and_an_empty_list_is_removed() {
         let clear = command("7", &json!({"email": null}));
         for (emails, left) in [
             (
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_object_gives_way_to_one() {
+    fn entry_that_is_not_an_object_is_replaced_by_one() {
         let set = command("7", &json!({"email": "alex@example.com"}));
         assert_eq!(
             put(&set, r#"{"emails":["old@example.com"]}"#),

@@ -1,5 +1,5 @@
-//! What a server says of itself, document by document: `/ServiceProviderConfig`, `/Schemas` and `/ResourceTypes` (RFC 7643,
-//! sections 5 to 7). Each may be missing, and none of them switches anything off.
+//! What a server says about itself in `/ServiceProviderConfig`, `/Schemas` and `/ResourceTypes` (RFC 7643, sections 5
+//! to 7). Each document may be missing, and none of them disables anything.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn unreadable(name: &str, error: &ProviderError, instead: &str) -> Remark {
     remark(format!("`{name}` can't be read, so {instead}: {error}"))
 }
 
-/// What is left out is not known.
+/// None if it is not stated.
 fn supports(config: Option<&Value>, feature: &str) -> Option<bool> {
     config?[feature]["supported"].as_bool()
 }
@@ -32,7 +32,7 @@ pub(super) fn of_service(config: &Config, document: &Document) -> Vec<Remark> {
     let mut remarks = match document {
         Ok(_) => vec![of_patch(config, patch), of_etag(etag)],
         Err(error) => {
-            let instead = "what the provider lacks is found out from what it refuses";
+            let instead = "the provider's limits are learned from its refusals";
             vec![unreadable("/ServiceProviderConfig", error, instead)]
         }
     };
@@ -47,8 +47,8 @@ fn of_patch(config: &Config, patch: Option<bool>) -> Remark {
         (Some(Write::Put), _) => ("users are read and put as a whole (`write = \"put\"`)", true),
         (_, Some(true)) => ("users can be changed (PATCH)", true),
         (Some(Write::Patch), Some(false)) => (
-            "the provider says that it has no PATCH, and `write = \"patch\"` under [provider.scim] allows nothing \
-             else; set it to put, or leave it out",
+            "the provider says that it has no PATCH, and `write = \"patch\"` under [provider.scim] allows nothing else; set \
+             it to put, or omit it",
             false,
         ),
         (None, Some(false)) => (
@@ -77,7 +77,7 @@ fn of_etag(etag: Option<bool>) -> Remark {
     })
 }
 
-/// Without versions, nobody notices what comes between a read and the write that is made of it.
+/// Without versions, changes between a read and the write that follows from it are lost unnoticed.
 fn of_loss(config: &Config, patch: Option<bool>) -> Option<Remark> {
     let puts = match config.write {
         Some(write) => write == Write::Put,
@@ -90,14 +90,14 @@ fn of_loss(config: &Config, patch: Option<bool>) -> Option<Remark> {
     let puts_lists = config.path_filters == Some(false) || !has_types;
     if puts {
         return Some(remark(
-            "the provider does not say that it keeps versions: what somebody else changes of a user between the read and \
-             the put of it is lost",
+            "the provider does not say that it keeps versions: changes that others make to a user between the read and \
+             the put are lost",
         ));
     }
     (puts_lists && config.contacts != Contacts::List).then(|| {
         remark(
-            "the provider does not say that it keeps versions: what somebody else changes in a user's `emails` or \
-             `phoneNumbers` between the read and the write of the list is lost",
+            "the provider does not say that it keeps versions: changes that others make to a user's `emails` or \
+             `phoneNumbers` between the read and the write of the list are lost",
         )
     })
 }
@@ -106,40 +106,40 @@ pub(super) fn of_schemas(config: &Config, document: &Document) -> Remark {
     let schemas = match document {
         Ok(schemas) => schemas,
         Err(error) => {
-            let instead = "an entry of `emails` and `phoneNumbers` is taken to have `type` and `primary`";
+            let instead = "entries of `emails` and `phoneNumbers` are assumed to have `type` and `primary`";
             return unreadable("/Schemas", error, instead);
         }
     };
-    let told: Vec<_> = ["emails", PHONES]
+    let members: Vec<_> = ["emails", PHONES]
         .into_iter()
-        .map(|list| match EntryMembers::told(schemas, list) {
+        .map(|list| match EntryMembers::from_schemas(schemas, list) {
             Some(members) => format!("an entry of `{list}` has {}", members.names()),
             None => format!("nothing is said of the entries of `{list}`"),
         })
         .collect();
-    let told = told.join(", ");
+    let members = members.join(", ");
     let (wanted, has) = (
         config.entry_members.as_deref().map(Lists::configured),
-        Lists::told(schemas),
+        Lists::from_schemas(schemas),
     );
     let what_follows = match wanted {
         Some(wanted) if wanted.emails.fits(has.emails) && wanted.phones.fits(has.phones) => "",
         Some(_) => {
-            "; `entry_members` under [provider.scim] names what is not there: leave it out, or correct it"
+            "; `entry_members` under [provider.scim] names a member that does not exist: omit the key, or correct it"
         }
         None if has == Lists::USUAL => "",
         None => {
-            "; what is not there is left out once the provider refuses it, and with `entry_members` under \
+            "; a member that does not exist is omitted once the provider refuses it, and with `entry_members` under \
              [provider.scim] it is never sent"
         }
     };
-    remark(format!("by `/Schemas`, {told}{what_follows}"))
+    remark(format!("by `/Schemas`, {members}{what_follows}"))
 }
 
 pub(super) fn of_resource_types(document: &Document) -> Remark {
     let types = match document {
         Ok(types) => types,
-        Err(error) => return unreadable("/ResourceTypes", error, "users are taken to be under `/Users`"),
+        Err(error) => return unreadable("/ResourceTypes", error, "users are assumed to be under `/Users`"),
     };
     let users = types["Resources"]
         .as_array()
@@ -152,9 +152,9 @@ pub(super) fn of_resource_types(document: &Document) -> Remark {
             "by `/ResourceTypes`, users are under `/Users`"
         }
         Some(_) => {
-            "by `/ResourceTypes`, users are under another path than `/Users`, where they are read and changed; see \
-             whether `base_url` leads to them"
+            "by `/ResourceTypes`, users are under another path than `/Users`, which usher uses; check whether `base_url` is \
+             right"
         }
-        None => "`/ResourceTypes` says nothing of users; they are taken to be under `/Users`",
+        None => "`/ResourceTypes` says nothing of users; they are assumed to be under `/Users`",
     })
 }

@@ -1,4 +1,4 @@
-//! A user as the server shows it, kept as its text: what a write puts again is put as it was read.
+//! A user as the server shows it, kept as text, so that a write puts it back as it was read.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ use crate::provider::answer::Answer;
 use crate::provider::members::Members;
 use crate::provider::{ProviderError, User};
 
-/// It is read-only (RFC 7643, section 4.1.2), nobody here looks at it, and it has thousands of entries at some.
+/// It is read-only (RFC 7643, section 4.1.2), nothing here uses it, and it can have thousands of entries.
 const NOT_KEPT: &str = "groups";
 
-/// A user, its attributes, what they hold, and what that holds.
+/// The levels of a user, its attributes, their values, and the values in those.
 const DEPTH_MAX: u8 = 4;
 
-const NOT_PUT_BACK: &str = "the user as the provider shows it can't be put back whole: a name stands twice in it; nothing was \
-                            put, so nothing was lost. Correct the user at the provider";
+const NOT_PUT_BACK: &str = "the user as the provider shows it can't be put back completely, because it has a duplicate name; \
+                            nothing was put, so nothing was lost. Correct the user at the provider";
 
 pub(super) fn not_put_back() -> ProviderError {
     ProviderError::new(Fault::Broken, NOT_PUT_BACK)
 }
 
-/// The user that an answer shows.
+/// The user in an answer.
 pub(super) fn read(answer: &Answer) -> Result<User, ProviderError> {
     let text: Box<RawValue> = answer.object()?;
-    // A name that stands twice is in the way of a write alone.
+    // A duplicate name only prevents a write.
     let kept = Members::parse(text.get()).ok().and_then(|mut members| {
         members.remove(NOT_KEPT);
         serde_json::to_string(&members).ok()
@@ -38,7 +38,7 @@ pub(super) fn read(answer: &Answer) -> Result<User, ProviderError> {
 /// A user that was read.
 pub(super) struct Shown<'a> {
     text: &'a str,
-    /// To look into.
+    /// Its parsed value, for comparisons.
     pub(super) value: Value,
 }
 
@@ -51,12 +51,12 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// To put again.
+    /// Its members, to put back.
     pub(super) fn members(&self) -> Result<Members<'a>, ProviderError> {
         Members::parse(self.text).map_err(|_| not_put_back())
     }
 
-    /// The entries of a list, as their texts.
+    /// The entries of a list, as text.
     pub(super) fn entries(&self, list: &str) -> Vec<&'a RawValue> {
         let user: BTreeMap<Cow<'_, str>, &'a RawValue> = serde_json::from_str(self.text).unwrap_or_default();
         let list = user.get(list).map(|list| serde_json::from_str(list.get()));
@@ -64,7 +64,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// What no value can hold (a number beyond a float's range) is like nothing, and hides nothing else.
+/// A number beyond a float's range counts as absent, and hides nothing else.
 fn value(text: &str, depth_max: u8) -> Value {
     if let Ok(value) = serde_json::from_str(text) {
         return value;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_value_can_hold_hides_nothing_else() {
+    fn unrepresentable_number_hides_nothing_else() {
         let user = User(
             r#"{"a":1e999,"emails":[{"value":"x","n":1e999},{"value":"y"}],"name":{"n":-1e999,"m":1}}"#
                 .into(),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_read_and_not_put_again() {
+    fn user_with_a_duplicate_name_is_read_but_not_put_back() {
         let user = User(r#"{"a":1,"a":2}"#.into());
         let shown = Shown::of(&user);
         assert_eq!(shown.value, json!({"a": 2}));

@@ -1,5 +1,5 @@
-//! SCIM 2.0 in several dialects: a write is applied as a whole or not at all, and `If-Match` is kept where there are
-//! versions.
+//! SCIM 2.0 in several dialects: a write is applied completely or not at all, and `If-Match` is checked in dialects
+//! with versions.
 
 mod attribute;
 mod dialect;
@@ -142,7 +142,7 @@ impl Shape for Simulated {
     }
 }
 
-/// Whether the write is for this version, or for any.
+/// Whether the write is for this version, or unconditional.
 fn is_version_asked(headers: &HeaderMap, version: &str) -> bool {
     let Some(asked) = headers.get("if-match") else {
         return true;

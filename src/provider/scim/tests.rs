@@ -1,4 +1,4 @@
-//! What is SCIM's alone.
+//! Tests of what is specific to SCIM.
 
 mod dialects;
 mod entries;
@@ -11,7 +11,7 @@ use super::*;
 use crate::contract::{Fault, Reason};
 use crate::simulator::Simulated;
 
-/// What a provider refuses of the usual form is an answer like any other.
+/// Refused forms are answers like any other.
 pub(in crate::provider) fn tested(http: Http) -> Scim {
     let config = Config {
         write: Some(Write::Patch),
@@ -63,7 +63,7 @@ async fn compared(scim: &Scim, command: &UpdateUser) -> Comparison {
 }
 
 #[tokio::test]
-async fn a_command_is_one_patch_with_its_own_media_type_and_the_version_as_it_stands() {
+async fn command_is_one_scim_patch_with_the_unchanged_version() {
     let server = canned("204 No Content", "", "").await;
     let scim = adapter(&format!("{}/scim/v2", server.base_url), &json!({}));
     let update = json!({"givenName": "Alex", "nickname": null, "scim": {"active": false}});
@@ -98,7 +98,7 @@ fn every_field() -> Value {
     })
 }
 
-/// The same, cleared where that can be.
+/// The same, cleared where possible.
 fn no_field() -> Value {
     let mut clear = every_field();
     for pointer in ["", "/scim"] {
@@ -127,7 +127,7 @@ async fn every_field_is_set_cleared_and_compared() {
 }
 
 #[tokio::test]
-async fn entries_of_other_types_stay_but_where_the_list_is_replaced() {
+async fn entries_of_other_types_are_kept_unless_the_list_is_replaced() {
     for (contacts, shown) in [
         (
             "entry",
@@ -150,7 +150,7 @@ async fn entries_of_other_types_stay_but_where_the_list_is_replaced() {
 }
 
 #[test]
-fn the_user_is_read_first_where_a_target_may_be_missing() {
+fn user_is_read_first_if_a_target_may_be_missing() {
     let reads = |config: &Value, update: &Value| unused(config).reads_before_write(&command("u", update));
     let strict = json!({"read_first": true});
     assert!(reads(&strict, &json!({"email": "alex@example.com"})));
@@ -166,7 +166,7 @@ fn the_user_is_read_first_where_a_target_may_be_missing() {
 }
 
 #[tokio::test]
-async fn nothing_to_remove_is_clear_already_and_no_excuse_for_the_rest() {
+async fn missing_target_counts_as_cleared_only_for_pure_removals() {
     let body = json!({"schemas": [ERROR], "status": "400", "scimType": "noTarget"}).to_string();
     let server = canned("400 Bad Request", "", &body).await;
     let scim = adapter(&server.base_url, &json!({}));
@@ -196,7 +196,7 @@ async fn nothing_to_remove_is_clear_already_and_no_excuse_for_the_rest() {
 }
 
 #[tokio::test]
-async fn a_second_write_of_the_same_version_is_a_version_conflict() {
+async fn second_write_with_the_same_version_is_a_version_conflict() {
     let (simulated, scim) = both(&json!({})).await;
     let first = versioned(&json!({"nickname": "Al"}), "W/\"0\"");
     apply(&scim, &first).await;
@@ -212,7 +212,7 @@ async fn a_second_write_of_the_same_version_is_a_version_conflict() {
     assert_eq!(simulated.user("u").unwrap()["version"], 2);
 }
 
-/// With a version or without, status, `scimType` and `detail`; whose fault, and which field.
+/// With a version or without, status, `scimType` and `detail`; the fault and the field.
 type Refusal = (
     bool,
     &'static str,
@@ -266,7 +266,7 @@ const REFUSALS: [Refusal; 12] = [
 ];
 
 #[tokio::test]
-async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
+async fn body_of_a_refusal_overrides_its_status_and_is_not_passed_on() {
     let server = canned("200 OK", "", "").await;
     let known = json!({"write": "patch", "entry_members": ["type", "primary"]});
     let scim = adapter(&server.base_url, &known);
@@ -294,7 +294,7 @@ async fn what_a_refusal_says_decides_over_its_status_and_is_not_passed_on() {
 }
 
 #[test]
-fn a_user_name_stays_and_a_version_is_one() {
+fn user_name_cannot_be_cleared_and_version_must_be_one_entity_tag() {
     let scim = unused(&json!({}));
     let failure = scim.check(&command("u", &json!({"username": null}))).unwrap_err();
     assert_eq!(
@@ -320,7 +320,7 @@ fn a_user_name_stays_and_a_version_is_one() {
 }
 
 #[tokio::test]
-async fn a_password_is_set_and_its_state_told_by_the_version_alone() {
+async fn password_is_judged_by_the_version_only() {
     let (simulated, scim) = both(&json!({})).await;
     let update = json!({"scim": {"password": "hunter2"}});
     let plain = command("u", &update);
@@ -342,7 +342,7 @@ async fn a_password_is_set_and_its_state_told_by_the_version_alone() {
 }
 
 #[test]
-fn a_phone_number_may_be_shown_as_a_uri() {
+fn phone_number_may_be_shown_as_a_uri() {
     let scim = unused(&json!({"phone_type": "mobile"}));
     let command = command("u", &json!({"phone": "+61412345678"}));
     for (shown, comparison) in [
@@ -371,7 +371,7 @@ fn a_phone_number_may_be_shown_as_a_uri() {
 }
 
 #[test]
-fn a_type_that_would_end_the_filter_is_refused() {
+fn type_with_a_quote_is_refused() {
     for key in ["email_type", "phone_type"] {
         let config = serde_json::from_value(json!({ key: "work\"]" })).unwrap();
         let refused = Scim::new(&config, http("http://unused.example", TIMEOUT)).map(drop);
@@ -380,7 +380,7 @@ fn a_type_that_would_end_the_filter_is_refused() {
 }
 
 #[tokio::test]
-async fn a_user_whose_entries_have_no_type_is_changed_in_its_own_form() {
+async fn user_with_untyped_entries_is_changed_in_the_same_form() {
     let user = json!({"schemas": [USER_SCHEMA], "id": "u", "emails": [{"value": "old@example.com"}]});
     let server = canned("200 OK", "", &user.to_string()).await;
     let scim = adapter(&server.base_url, &json!({}));
@@ -388,13 +388,13 @@ async fn a_user_whose_entries_have_no_type_is_changed_in_its_own_form() {
     let clear = command("u", &json!({"email": null}));
     assert!(
         scim.reads_before_write(&clear),
-        "nobody may say that it is gone while it is there"
+        "it still exists, so the write must not succeed"
     );
     assert_eq!(compared(&scim, &set).await, Comparison::Differs);
     assert_eq!(compared(&scim, &clear).await, Comparison::Differs);
     assert!(
         scim.reads_before_write(&set),
-        "a path with a type leads to none of them"
+        "a path with a type addresses none of them"
     );
     let current = scim.read(&set.user_id).await.unwrap();
     server.answer_with("204 No Content", "");
@@ -411,7 +411,7 @@ async fn a_user_whose_entries_have_no_type_is_changed_in_its_own_form() {
 }
 
 #[tokio::test]
-async fn an_answer_that_shows_the_user_without_what_was_asked_says_where() {
+async fn answer_without_the_new_value_reports_the_field() {
     let with = |more: Value| {
         let mut user = json!({"schemas": [USER_SCHEMA], "id": "u", "userName": "Alex"});
         user.as_object_mut()

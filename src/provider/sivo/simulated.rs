@@ -1,5 +1,5 @@
-//! Sivo as far as it is known: a PATCH that needs the user's present version. The header is `If-Match`, a mismatch
-//! is 412, and refusals are this simulation's own.
+//! Sivo as far as it is known: a PATCH that needs the user's current version. The header `If-Match`, 412 for a
+//! mismatch, and the refusals are made up.
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
@@ -22,7 +22,7 @@ const TEXTS: [&str; 6] = [
 #[derive(Default)]
 pub(in crate::provider) struct Simulated;
 
-/// Each write moves it on by one second, so that a test can name it beforehand.
+/// Each write advances it by one second, so that a test knows it in advance.
 fn version(account: &Account) -> String {
     let start: Timestamp = STARTING_VERSION.parse().unwrap_or_default();
     let moved = SignedDuration::from_secs(account.version.into());
@@ -90,7 +90,7 @@ impl Shape for Simulated {
     }
 }
 
-/// Sivo's own fields that are texts, moments, booleans, and lists of objects.
+/// Sivo's own fields: texts, timestamps, booleans, and lists of objects.
 const OWN_TEXTS: [&str; 20] = [
     "projectEnvironmentId",
     "lastVerifiedCredentialId",
@@ -113,7 +113,7 @@ const OWN_TEXTS: [&str; 20] = [
     "wallet",
     "chain",
 ];
-const MOMENTS: [&str; 2] = ["firstVisit", "lastVisit"];
+const TIMESTAMPS: [&str; 2] = ["firstVisit", "lastVisit"];
 const FLAGS: [&str; 5] = [
     "newUser",
     "policiesConsent",
@@ -159,7 +159,7 @@ fn check(name: &str, value: &Value) -> Result<(), Refusal> {
             "email" if !is_email(text) => wrong("must be an e-mail address"),
             "phoneNumber" if !is_e164(text) => wrong("must be in E.164 form"),
             "firstName" if text == "rejected" => wrong("not allowed"),
-            name if MOMENTS.contains(&name) && text.parse::<Timestamp>().is_err() => {
+            name if TIMESTAMPS.contains(&name) && text.parse::<Timestamp>().is_err() => {
                 wrong("must be a date-time")
             }
             _ => Ok(()),

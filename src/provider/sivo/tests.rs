@@ -1,4 +1,4 @@
-//! What is Sivo's alone.
+//! Tests of what is specific to Sivo.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn versioned(update: &Value, version: &str) -> UpdateUser {
 }
 
 #[test]
-fn a_command_without_a_version_is_invalid() {
+fn command_without_a_version_is_invalid() {
     let sivo = over("http://unused.example");
     let failure = sivo.check(&command("u", &json!({"nickname": "Al"}))).unwrap_err();
     assert_eq!(failure.reason, Reason::Invalid);
@@ -40,7 +40,7 @@ fn a_command_without_a_version_is_invalid() {
 }
 
 #[test]
-fn a_version_that_is_no_moment_is_invalid() {
+fn version_that_is_not_a_date_time_is_invalid() {
     let sivo = over("http://unused.example");
     let check = |version| sivo.check(&versioned(&json!({"nickname": "Al"}), version));
     for version in [
@@ -68,7 +68,7 @@ fn a_version_that_is_no_moment_is_invalid() {
 }
 
 #[tokio::test]
-async fn the_version_travels_as_it_stands_under_the_configured_header() {
+async fn version_is_sent_unchanged_in_the_configured_header() {
     let server = canned("200 OK", "", "").await;
     let config = Config {
         version_header: "X-Known-Version".into(),
@@ -102,7 +102,7 @@ async fn the_version_travels_as_it_stands_under_the_configured_header() {
 }
 
 #[tokio::test]
-async fn the_token_travels_under_the_configured_header() {
+async fn token_is_sent_in_the_configured_header() {
     let server = canned("200 OK", "", "").await;
     let config = Config {
         credential_header: "X-Api-Key".into(),
@@ -118,7 +118,7 @@ async fn the_token_travels_under_the_configured_header() {
 }
 
 #[tokio::test]
-async fn a_second_write_of_the_same_version_is_a_version_conflict() {
+async fn second_write_with_the_same_version_is_a_version_conflict() {
     let simulated = simulated(Kind::Sivo).await;
     let sivo = over(&simulated.base_url());
     let first = versioned(&json!({"nickname": "Al"}), STARTING_VERSION);
@@ -153,7 +153,7 @@ async fn metadata_and_lists_are_set_cleared_and_compared() {
 }
 
 #[tokio::test]
-async fn a_user_that_stands_under_a_name_is_found() {
+async fn wrapped_user_is_found() {
     let server = canned("200 OK", "", r#"{"user":{"alias":"Al"}}"#).await;
     let user = over(&server.base_url).read(&user_id("u")).await.unwrap();
     let command = versioned(&json!({"nickname": "Al"}), "v");
@@ -163,7 +163,7 @@ async fn a_user_that_stands_under_a_name_is_found() {
     );
 }
 
-/// What a write sends.
+/// The request of a write.
 async fn sent(sivo: impl Fn(&str) -> Flat, command: &UpdateUser) -> String {
     let server = canned("200 OK", "", "").await;
     let sivo = sivo(&server.base_url);
@@ -176,7 +176,7 @@ async fn sent(sivo: impl Fn(&str) -> Flat, command: &UpdateUser) -> String {
 const AT: &str = r#","expectedVersion":"2026-01-01T00:00:00Z""#;
 
 #[tokio::test]
-async fn metadata_travels_as_it_was_written() {
+async fn metadata_is_sent_as_written() {
     let metadata = r#"{"z":12345678901234567890,"id":123456789012345678901234567890,"price":1.10,
         "a":[1e400, -0,{"y":1.0,"x ":"\u00e9\/"}],"b":null}"#;
     let command = command_as_written(&format!(r#"{{"sivo":{{"metadata":{metadata}}}}}"#), AT);
@@ -217,7 +217,7 @@ async fn long_numbers_of_metadata_are_compared_to_the_last_digit() {
     }
 }
 
-/// A value of each field's type.
+/// A value for each field, of its type.
 fn every_own_field() -> Value {
     json!({
         "projectEnvironmentId": "e", "verifiedCredentials": [{"id": "c"}], "lastVerifiedCredentialId": "c",
@@ -233,7 +233,7 @@ fn every_own_field() -> Value {
 }
 
 #[tokio::test]
-async fn every_field_of_the_page_is_set_cleared_and_compared_where_it_is_writable() {
+async fn every_writable_field_is_set_cleared_and_compared() {
     let simulated = simulated(Kind::Sivo).await;
     let config = Config {
         writable: SivoField::ALL.into(),
@@ -261,7 +261,7 @@ async fn every_field_of_the_page_is_set_cleared_and_compared_where_it_is_writabl
     assert!(set.update.field_names().contains(&"sivo.tShirtSize"));
 }
 
-/// By Sivo's page.
+/// According to Sivo's page.
 const NEVER_NULL: [&str; 7] = [
     "projectEnvironmentId",
     "verifiedCredentials",
@@ -273,7 +273,7 @@ const NEVER_NULL: [&str; 7] = [
 ];
 
 #[test]
-fn what_is_not_listed_as_writable_is_refused_by_name() {
+fn fields_that_are_not_writable_are_refused_by_name() {
     let sivo = over("http://unused.example");
     for (name, value) in every_own_field().as_object().unwrap() {
         let checked = sivo.check(&versioned(&json!({"sivo": { name: value }}), STARTING_VERSION));
@@ -289,7 +289,7 @@ fn what_is_not_listed_as_writable_is_refused_by_name() {
         assert!(
             failure
                 .detail
-                .contains(&format!("`{name}` under `writable` in [provider.sivo]")),
+                .contains(&format!("`{name}` to `writable` in [provider.sivo]")),
             "{}",
             failure.detail
         );
@@ -297,7 +297,7 @@ fn what_is_not_listed_as_writable_is_refused_by_name() {
 }
 
 #[test]
-fn one_member_for_two_fields_is_refused() {
+fn same_member_for_two_fields_is_refused() {
     let config = Config {
         writable: vec![SivoField::Team],
         fields: serde_json::from_value(json!({"displayName": "team"})).unwrap(),

@@ -1,4 +1,4 @@
-//! A token that was fetched: how long it serves, and what becomes of it when it is refused. No I/O.
+//! A token that was fetched: how long it is valid, and what its refusal means. No I/O.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tokio::time::Instant;
 
 use crate::provider::TokenState;
 
-/// The next token is fetched this long before the present one expires, or a tenth of its lifetime if that is
-/// less.
+/// The next token is fetched this long before the current one expires, or a tenth of its lifetime if that is shorter.
 const MARGIN_MAX: Duration = Duration::from_secs(60);
 
-/// After a fetch that failed while the token still served, the next one comes no sooner.
+/// The minimum time to the next fetch, after one that failed while the token was still valid.
 const FETCH_GAP: Duration = Duration::from_secs(5);
 
-/// A token that was accepted and then refused is renewed without a pause once in this time. A provider that
-/// accepts each token for one call and refuses it for another would else be asked for tokens without an end.
+/// A token that was accepted and then refused is renewed without a pause at most once in this time. Otherwise, a
+/// provider that accepts each token for one call only would be asked for tokens endlessly.
 const FREE_RENEWAL_GAP: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -28,20 +27,20 @@ pub(super) struct Fetched {
 struct Current {
     header: HeaderValue,
     expires_at: Instant,
-    /// From here on somebody should fetch the next one.
+    /// The next token should be fetched from here on.
     renew_at: Instant,
-    /// The provider answered a call with it.
+    /// The provider accepted it in a call.
     accepted: bool,
-    /// The provider refused it. It is kept so that each call that went out with it hears the same.
+    /// The provider refused it. It is kept so that every call that used it gets the same verdict.
     refused: Option<Verdict>,
 }
 
 /// What the refusal of a token means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It served before: another one will do, so the call can be made again.
+    /// It was accepted before: a new token should work, so the call can be repeated.
     Renew,
-    /// It never served: the credentials themselves are in doubt.
+    /// It was never accepted: the credentials themselves may be wrong.
     Doubt,
 }
 
@@ -49,7 +48,7 @@ impl Fetched {
     pub(super) fn state(&self) -> TokenState {
         let now = Instant::now();
         match &self.current {
-            Some(current) if !current.serves(now) => TokenState::Missing,
+            Some(current) if !current.is_valid(now) => TokenState::Missing,
             Some(current) if current.renew_at <= now => TokenState::Expiring,
             Some(_) => TokenState::Ready,
             None => TokenState::Missing,
@@ -60,11 +59,11 @@ impl Fetched {
         let now = Instant::now();
         self.current
             .as_ref()
-            .filter(|current| current.serves(now))
+            .filter(|current| current.is_valid(now))
             .map(|current| current.header.clone())
     }
 
-    /// `asked_at`: the provider counts the lifetime from before its answer arrived.
+    /// The provider counts the lifetime from a time before its answer arrived, so it starts at `asked_at`.
     pub(super) fn keep(&mut self, header: HeaderValue, lifetime: Duration, asked_at: Instant) {
         self.current = Some(Current {
             header,
@@ -75,11 +74,11 @@ impl Fetched {
         });
     }
 
-    /// A fetch failed. True where the token that is held still serves; the next fetch then waits a little.
+    /// A fetch failed. Returns whether the current token is still valid; the next fetch then waits a little.
     pub(super) fn fetch_failed(&mut self) -> bool {
         let now = Instant::now();
         match &mut self.current {
-            Some(current) if current.serves(now) => {
+            Some(current) if current.is_valid(now) => {
                 current.renew_at = now + FETCH_GAP;
                 true
             }
@@ -91,14 +90,14 @@ impl Fetched {
         self.current = None;
     }
 
-    /// The provider answered a call with this token.
+    /// The provider accepted this token in a call.
     pub(super) fn accepted(&mut self, header: &HeaderValue) {
         if let Some(current) = self.current.as_mut().filter(|current| current.header == header) {
             current.accepted = true;
         }
     }
 
-    /// The provider refused this token. It is dropped, unless a newer one is held by now.
+    /// The provider refused this token. It is dropped, unless there is a newer one.
     pub(super) fn refused(&mut self, header: &HeaderValue) -> Verdict {
         let now = Instant::now();
         let Some(current) = self.current.as_mut().filter(|current| current.header == header) else {
@@ -121,7 +120,7 @@ impl Fetched {
 }
 
 impl Current {
-    fn serves(&self, now: Instant) -> bool {
+    fn is_valid(&self, now: Instant) -> bool {
         self.refused.is_none() && now < self.expires_at
     }
 }
@@ -145,13 +144,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_is_none_until_one_is_fetched() {
+    async fn token_is_missing_until_it_is_fetched() {
         let fetched = Fetched::default();
         assert_eq!((fetched.state(), fetched.header()), (TokenState::Missing, None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_renewed_a_margin_before_it_expires() {
+    async fn token_is_renewed_a_margin_before_it_expires() {
         for (lifetime, margin) in [(HOUR, 60_000), (Duration::from_secs(100), 10_000)] {
             let margin = Duration::from_millis(margin);
             let fetched = holding("a", lifetime);
@@ -159,14 +158,14 @@ mod tests {
             assert_eq!(fetched.state(), TokenState::Ready);
             advance(Duration::from_millis(1)).await;
             assert_eq!(fetched.state(), TokenState::Expiring);
-            assert!(fetched.header().is_some(), "it still serves");
+            assert!(fetched.header().is_some(), "it is still valid");
             advance(margin).await;
             assert_eq!((fetched.state(), fetched.header()), (TokenState::Missing, None));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_lifetime_counts_from_the_question() {
+    async fn lifetime_starts_at_the_request() {
         let asked_at = Instant::now();
         advance(Duration::from_secs(9)).await;
         let mut fetched = Fetched::default();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_failed_fetch_the_old_token_serves_and_the_next_fetch_waits() {
+    async fn after_a_failed_fetch_the_old_token_is_used_and_the_next_fetch_waits() {
         let mut fetched = holding("a", Duration::from_secs(100));
         advance(Duration::from_secs(90)).await;
         assert!(fetched.fetch_failed());
@@ -190,29 +189,29 @@ mod tests {
         assert_eq!(
             fetched.state(),
             TokenState::Missing,
-            "no wait is longer than the token lives"
+            "no wait is longer than the token's lifetime"
         );
         assert!(!fetched.fetch_failed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_that_served_is_renewed() {
+    async fn refused_token_that_was_accepted_before_is_renewed() {
         let mut fetched = holding("a", HOUR);
         fetched.accepted(&token("a"));
         assert_eq!(fetched.refused(&token("a")), Verdict::Renew);
         assert_eq!((fetched.state(), fetched.header()), (TokenState::Missing, None));
-        assert!(!fetched.fetch_failed(), "it serves no more");
+        assert!(!fetched.fetch_failed(), "it is no longer valid");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_that_never_served_puts_the_credentials_in_doubt() {
+    async fn refused_token_that_was_never_accepted_puts_the_credentials_in_doubt() {
         let mut fetched = holding("a", HOUR);
         assert_eq!(fetched.refused(&token("a")), Verdict::Doubt);
         assert_eq!(fetched.state(), TokenState::Missing);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_call_that_went_out_with_it_hears_the_same() {
+    async fn every_call_that_used_a_token_gets_the_same_verdict() {
         for (accepted, verdict) in [(true, Verdict::Renew), (false, Verdict::Doubt)] {
             let mut fetched = holding("a", HOUR);
             if accepted {
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_newer_token_is_not_dropped_for_an_older_ones_refusal() {
+    async fn refusal_of_an_older_token_keeps_the_newer_one() {
         let mut fetched = holding("a", HOUR);
         fetched.keep(token("b"), HOUR, Instant::now());
         assert_eq!(fetched.refused(&token("a")), Verdict::Renew);
@@ -235,12 +234,12 @@ mod tests {
         assert_eq!(
             fetched.refused(&token("b")),
             Verdict::Doubt,
-            "the older one's success is not its own"
+            "the older token's success does not count for it"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renewals_without_a_pause_come_no_faster_than_their_gap() {
+    async fn renewals_without_a_pause_keep_their_gap() {
         let mut fetched = Fetched::default();
         for (name, verdict) in [
             ("a", Verdict::Renew),

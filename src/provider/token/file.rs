@@ -1,4 +1,4 @@
-//! A file with a secret in it: read at the start, and again when it changes.
+//! A file that contains a secret: read at the start, and again when it changes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,32 @@ use std::time::{Duration, SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-/// How often a file is looked at, at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum time between two checks of a file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A larger file is no secret.
+/// Larger files are not secrets.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What a file holds, as `read` understands it.
+/// The content of a file, as parsed by `read`.
 pub(in crate::provider) struct Watched<T> {
     path: PathBuf,
-    /// What the file is for, as errors name it: `token`.
+    /// The purpose of the file, for errors: `token`.
     what: &'static str,
     read: fn(&str) -> Result<T, &'static str>,
-    held: Mutex<Held<T>>,
+    state: Mutex<State<T>>,
 }
 
-struct Held<T> {
+struct State<T> {
     value: T,
     stamp: Stamp,
-    looked_at: Instant,
-    /// Whether others than its owner may read it: logged when it becomes so.
+    checked_at: Instant,
+    /// Whether others than its owner may read it. A warning is logged when this becomes true.
     open: bool,
-    /// Whether the last look failed: a rotation that went wrong is logged once, not every second.
+    /// Whether the last check failed, so that a failed rotation is logged once, not every second.
     failing: bool,
 }
 
-/// What tells one version of a file from another without reading it.
+/// Distinguishes versions of a file without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -52,79 +52,78 @@ impl<T: Clone + PartialEq> Watched<T> {
             path,
             what,
             read,
-            held: Mutex::new(Held {
+            state: Mutex::new(State {
                 value,
                 stamp,
                 open,
-                looked_at: Instant::now(),
+                checked_at: Instant::now(),
                 failing: false,
             }),
         })
     }
 
-    /// What the file holds. It is looked at once a second at most; where that fails, what was read before is
-    /// used on.
+    /// The content of the file. The file is checked at most once a second; if that fails, the old content stays in use.
     pub(super) fn current(&self) -> T {
-        let mut held = self.held();
-        if held.looked_at.elapsed() >= LOOK_INTERVAL {
-            held.looked_at = Instant::now();
-            if stamp(&self.path).ok() != Some(held.stamp) {
-                self.reload(&mut held);
+        let mut state = self.lock();
+        if state.checked_at.elapsed() >= CHECK_INTERVAL {
+            state.checked_at = Instant::now();
+            if stamp(&self.path).ok() != Some(state.stamp) {
+                self.reload(&mut state);
             }
         }
-        held.value.clone()
+        state.value.clone()
     }
 
-    /// After what it held was refused: reads the file at once, whatever its stamp says.
+    /// Reads the file at once, whatever its stamp is. For content that was refused.
     pub(super) fn read_again(&self) -> T {
-        let mut held = self.held();
-        held.looked_at = Instant::now();
-        self.reload(&mut held);
-        held.value.clone()
+        let mut state = self.lock();
+        state.checked_at = Instant::now();
+        self.reload(&mut state);
+        state.value.clone()
     }
 
-    /// Waits until the file holds something else.
+    /// Waits until the content changes.
     pub(super) async fn changed(&self) {
         let known = self.current();
         while self.current() == known {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    fn reload(&self, held: &mut Held<T>) {
+    fn reload(&self, state: &mut State<T>) {
         match load(&self.path, self.what, self.read) {
             Ok((value, stamp)) => {
-                held.value = value;
-                held.stamp = stamp;
-                held.failing = false;
+                state.value = value;
+                state.stamp = stamp;
+                state.failing = false;
                 let open = open_to_others(&self.path);
-                let was_open = std::mem::replace(&mut held.open, open.is_some());
+                let was_open = std::mem::replace(&mut state.open, open.is_some());
                 if let Some(detail) = open.filter(|_| !was_open) {
                     tracing::warn!("the {}'s file {detail}", self.what);
                 }
             }
             Err(detail) => {
-                if !held.failing {
+                if !state.failing {
                     let what = self.what;
-                    tracing::warn!(error = %detail, "the {what}'s file can't be used; what was read before stays in use");
+                    tracing::warn!(error = %detail, "the {what}'s file can't be used; its old content stays in use");
                 }
-                held.failing = true;
+                state.failing = true;
             }
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held<T>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is wrong with the rights to a file that holds a secret, where others than its owner have any.
+/// The problem with the permissions of a file with a secret, if others than its owner have any.
 pub fn open_to_others(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let at = path.display();
     (mode & 0o077 != 0).then(|| {
         format!(
-            "{at} is open to others than its owner (mode {mode:04o}); take their rights away: chmod go= {at}"
+            "{at} is accessible to others than its owner (mode {mode:04o}); remove their permissions: chmod go= {at}"
         )
     })
 }
@@ -137,16 +136,18 @@ fn stamp(path: &Path) -> std::io::Result<Stamp> {
     })
 }
 
-/// The stamp is taken before the content: a write between the two is then seen at the next look.
+/// The stamp is taken before the content, so that a write between the two is noticed at the next check.
 fn load<T>(path: &Path, what: &str, read: fn(&str) -> Result<T, &'static str>) -> Result<(T, Stamp), String> {
     let at = path.display();
     let unreadable = |error: std::io::Error| {
-        format!("{at} can't be read ({error}); write the {what} into it and let the worker read it")
+        format!(
+            "{at} can't be read ({error}); write the {what} into it and give the worker permission to read it"
+        )
     };
     let stamp = stamp(path).map_err(unreadable)?;
     if stamp.bytes > FILE_BYTES_MAX {
         return Err(format!(
-            "{at} is larger than {FILE_BYTES_MAX} bytes; put the {what} alone into it"
+            "{at} is larger than {FILE_BYTES_MAX} bytes; put only the {what} into it"
         ));
     }
     let content = std::fs::read_to_string(path)
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_wrong_file_is_named_with_the_mend() {
+    fn missing_or_invalid_file_is_named_with_a_remedy() {
         let path = std::env::temp_dir().join("usher-no-such-token");
         let error = watched(&path).map(|_| ()).unwrap_err();
         assert!(
@@ -187,13 +188,13 @@ mod tests {
         file.write(&"hunter2".repeat(10_000));
         let error = watched(file.path()).map(|_| ()).unwrap_err();
         assert!(
-            error.contains("the token alone") && !error.contains("hunter2"),
+            error.contains("only the token") && !error.contains("hunter2"),
             "{error}"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_changed_file_is_noticed_within_a_second_or_at_once_where_it_is_asked_for() {
+    async fn change_is_noticed_within_a_second_or_at_once_on_request() {
         let file = scratch_file("first");
         let watched = watched(file.path()).unwrap();
         file.write("second");
@@ -203,11 +204,11 @@ mod tests {
         assert_eq!(watched.current(), "second");
         file.write("others");
         assert_eq!(watched.current(), "second");
-        assert_eq!(watched.read_again(), "others", "as long as the one before");
+        assert_eq!(watched.read_again(), "others", "of the same length");
     }
 
     #[test]
-    fn only_its_owner_may_have_any_right_to_a_secrets_file() {
+    fn permissions_of_others_on_a_secrets_file_are_reported() {
         let file = scratch_file("hunter2");
         for (mode, open) in [
             (0o600, false),
@@ -225,17 +226,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bad_rotation_keeps_what_was_read_before() {
+    async fn failed_rotation_keeps_the_old_content() {
         let file = scratch_file("first");
         let watched = watched(file.path()).unwrap();
         file.write("");
         assert_eq!(watched.read_again(), "first");
-        tokio::time::advance(LOOK_INTERVAL).await;
+        tokio::time::advance(CHECK_INTERVAL).await;
         assert_eq!(watched.current(), "first");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_file_is_told() {
+    async fn change_of_the_file_wakes_the_waiter() {
         let file = scratch_file("first");
         let watched = watched(file.path()).unwrap();
         let mut changed = std::pin::pin!(watched.changed());

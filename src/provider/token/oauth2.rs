@@ -1,6 +1,6 @@
 //! A token that the worker fetches: OAuth 2.0 client credentials (RFC 6749, section 4.4).
 //!
-//! It says what to ask and understands the answer; the request itself is `http`'s, one for each fetch.
+//! The request is built and its answer interpreted here; `http` sends it, once per fetch.
 
 mod answer;
 mod config;
@@ -24,26 +24,26 @@ use crate::provider::{ProviderError, SetupError};
 pub(super) use answer::lifetime;
 pub use config::{Body, ClientIn, Config};
 
-/// What `application/x-www-form-urlencoded` leaves as it is; a space becomes a plus.
+/// The characters that `application/x-www-form-urlencoded` keeps; a space becomes a plus.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'*')
     .remove(b'-')
     .remove(b'.')
     .remove(b'_');
 
-/// Fetches tokens and keeps the one in use.
+/// Fetches tokens and keeps the current one.
 pub(in crate::provider) struct OAuth2 {
     config: Config,
     url: Url,
     secret: SecretSource,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
-pub(super) struct Held {
+pub(super) struct State {
     pub(super) fetched: Fetched,
-    /// With which the token was fetched.
+    /// The secret with which the token was fetched.
     secret: ClientSecret,
-    /// Whether the last fetch failed: what is tried every few seconds is logged once.
+    /// Whether the last fetch failed, so that repeated failures are logged once.
     failing: bool,
 }
 
@@ -61,8 +61,8 @@ impl PartialEq for ClientSecret {
     }
 }
 
-/// What is known of a question until its answer comes.
-pub(in crate::provider) struct Asked {
+/// What is needed to interpret the answer to a request for a token.
+pub(in crate::provider) struct TokenRequest {
     at: Instant,
     secret: ClientSecret,
 }
@@ -71,7 +71,7 @@ impl OAuth2 {
     pub(super) fn new(config: Config) -> Result<Self, SetupError> {
         let url = config.checked_url()?;
         let secret = SecretSource::new(&config)?;
-        let held = Mutex::new(Held {
+        let state = Mutex::new(State {
             fetched: Fetched::default(),
             secret: secret.current(),
             failing: false,
@@ -80,11 +80,11 @@ impl OAuth2 {
             config,
             url,
             secret,
-            held,
+            state,
         })
     }
 
-    /// Waits until the client's secret is another.
+    /// Waits until the client's secret changes.
     pub(super) async fn changed(&self) {
         match &self.secret {
             SecretSource::Fixed(_) => std::future::pending().await,
@@ -100,13 +100,13 @@ impl OAuth2 {
     pub(in crate::provider) fn credentials(&self) -> [SecretString; 2] {
         [
             self.config.client_id.as_str().into(),
-            self.held().secret.0.clone(),
+            self.lock().secret.0.clone(),
         ]
     }
 
-    /// The request for a token, and what its answer has to be given with.
-    pub(in crate::provider) fn ask(&self, client: &Client) -> (RequestBuilder, Asked) {
-        let secret = self.held().secret.clone();
+    /// The request for a token, and what its answer must be passed to `answered` with.
+    pub(in crate::provider) fn ask(&self, client: &Client) -> (RequestBuilder, TokenRequest) {
+        let secret = self.lock().secret.clone();
         let (id, exposed) = (self.config.client_id.as_str(), secret.0.expose_secret());
         let mut members = BTreeMap::from([("grant_type", "client_credentials")]);
         members.extend(self.config.scope.as_deref().map(|scope| ("scope", scope)));
@@ -126,33 +126,32 @@ impl OAuth2 {
             Body::Json => request.json(&members),
         };
         let at = Instant::now();
-        (request, Asked { at, secret })
+        (request, TokenRequest { at, secret })
     }
 
-    /// Keeps the token of an answer. Where there is none, the token that is held stays in use while it serves.
+    /// Keeps the token of an answer. If there is none, the current token is used while it is valid.
     pub(in crate::provider) fn answered(
         &self,
-        asked: &Asked,
+        sent: &TokenRequest,
         answer: Result<Answer, ProviderError>,
     ) -> Result<(), ProviderError> {
         let granted = answer.map_err(answer::no_answer).and_then(|mut answer| {
-            answer.sensitive.credentials =
-                vec![self.config.client_id.as_str().into(), asked.secret.0.clone()];
+            answer.sensitive.credentials = vec![self.config.client_id.as_str().into(), sent.secret.0.clone()];
             answer::granted(&answer)
         });
-        // The refused secret may have been replaced by now.
+        // The refused secret may have been replaced in the meantime.
         if matches!(&granted, Err(error) if error.fault == Fault::Credentials) {
             self.secret.read_again();
         }
-        let mut held = self.held();
-        let replaced = held.secret != asked.secret;
+        let mut state = self.lock();
+        let replaced = state.secret != sent.secret;
         match granted {
-            // A token of the former secret is as good as none: the next look at the state says so.
+            // A token of the old secret counts as missing, so the next check of the state reports it.
             Ok(_) if replaced => Ok(()),
             Ok(granted) => {
                 let serves_s = granted.lifetime.as_secs();
-                held.fetched.keep(granted.header, granted.lifetime, asked.at);
-                held.failing = false;
+                state.fetched.keep(granted.header, granted.lifetime, sent.at);
+                state.failing = false;
                 tracing::debug!(token.serves_s = serves_s, "token: fetched");
                 Ok(())
             }
@@ -160,9 +159,9 @@ impl OAuth2 {
                 if replaced && error.fault == Fault::Credentials {
                     error.fault = Fault::CredentialsRenewed;
                 }
-                let serves = held.fetched.fetch_failed();
+                let serves = state.fetched.fetch_failed();
                 let passing = matches!(error.fault, Fault::Throttled { .. } | Fault::CredentialsRenewed);
-                if !passing && !std::mem::replace(&mut held.failing, true) {
+                if !passing && !std::mem::replace(&mut state.failing, true) {
                     let code = error.code.as_deref();
                     tracing::warn!(%error, error.code = code, token.serves = serves, "token: none can be fetched");
                 }
@@ -171,15 +170,15 @@ impl OAuth2 {
         }
     }
 
-    /// With the token dropped where the secret has changed.
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Drops the token if the secret has changed.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let secret = self.secret.current();
-        if held.secret != secret {
-            held.fetched.forget();
-            held.secret = secret;
+        if state.secret != secret {
+            state.fetched.forget();
+            state.secret = secret;
         }
-        held
+        state
     }
 }
 
@@ -213,15 +212,17 @@ impl SecretSource {
 fn client_secret(text: &str) -> Result<ClientSecret, &'static str> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("the client secret is empty; put the secret there that belongs to client_id");
+        return Err("the client secret is empty; put the secret of client_id there");
     }
     if text.contains(char::is_control) {
-        return Err("the client secret has line breaks or the like; put the secret alone there");
+        return Err(
+            "the client secret contains line breaks or other control characters; put only the secret there",
+        );
     }
     Ok(ClientSecret(SecretString::from(text)))
 }
 
-/// As the id and the secret stand in an HTTP Basic header (RFC 6749, section 2.3.1).
+/// The id or the secret as it is encoded in an HTTP Basic header (RFC 6749, section 2.3.1).
 fn form_encoded(text: &str) -> String {
     utf8_percent_encode(text, FORM).to_string().replace("%20", "+")
 }

@@ -1,7 +1,7 @@
-//! A token that a program prints, for providers whose tokens are had in a way that is no business of the worker's, such
-//! as a request that a cloud's own key signs.
+//! A token that a program prints, for providers with their own way to obtain tokens, such as a request that is signed
+//! with a cloud's key.
 //!
-//! The program is bounded in time and in what it prints. Nothing that it prints is told but the token, in a header.
+//! The program is limited in time and output. Nothing of its output is used but the token, in a header.
 
 #[cfg(test)]
 mod tests;
@@ -27,21 +27,21 @@ use crate::contract::Fault;
 use crate::provider::http::lacks_descriptors;
 use crate::provider::{ProviderError, SetupError};
 
-/// What prints more prints no token.
+/// More output is not a token.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
 
-/// Runs the program and keeps the token in use.
+/// Runs the program and keeps the current token.
 pub(in crate::provider) struct Program {
     name: String,
     arguments: Vec<String>,
     time_max: Duration,
-    held: Mutex<Held>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct State {
     pub(super) fetched: Fetched,
-    /// Whether the last run failed: what is tried every few seconds is logged once.
+    /// Whether the last run failed, so that repeated failures are logged once.
     failing: bool,
 }
 
@@ -57,18 +57,18 @@ impl Program {
     pub(super) fn new(command: Vec<String>, time_max: Duration) -> Result<Self, SetupError> {
         let mut command = command.into_iter();
         let name = command.next().filter(|name| !name.is_empty()).ok_or_else(|| {
-            let detail = "must name a program, and then its arguments, each a text of its own";
+            let detail = "must be a program and its arguments, each as a separate text";
             SetupError::new("provider.auth.token_command", detail)
         })?;
         Ok(Self {
             name,
             arguments: command.collect(),
             time_max,
-            held: Mutex::default(),
+            state: Mutex::default(),
         })
     }
 
-    /// Runs the program once. Where it gives no token, the one that is held stays in use while it serves.
+    /// Runs the program once. If it prints no token, the current one is used while it is valid.
     pub(in crate::provider) async fn fetch(&self) -> Result<(), ProviderError> {
         let asked_at = Instant::now();
         let granted = match timeout(self.time_max, self.run()).await {
@@ -78,17 +78,17 @@ impl Program {
                 self.time_max
             ))),
         };
-        let mut held = self.held();
+        let mut state = self.lock();
         match granted {
             Ok((header, lifetime)) => {
-                held.fetched.keep(header, lifetime, asked_at);
-                held.failing = false;
+                state.fetched.keep(header, lifetime, asked_at);
+                state.failing = false;
                 tracing::debug!(token.serves_s = lifetime.as_secs(), "token: printed");
                 Ok(())
             }
             Err(error) => {
-                let serves = held.fetched.fetch_failed();
-                if !std::mem::replace(&mut held.failing, true) {
+                let serves = state.fetched.fetch_failed();
+                if !std::mem::replace(&mut state.failing, true) {
                     tracing::warn!(%error, token.serves = serves, "token: none is printed");
                 }
                 Err(error)
@@ -96,7 +96,7 @@ impl Program {
         }
     }
 
-    /// What the program prints, where it ends well.
+    /// The output of the program, if it succeeds.
     async fn run(&self) -> Result<Vec<u8>, ProviderError> {
         let mut command = Command::new(&self.name);
         command
@@ -114,7 +114,7 @@ impl Program {
         }
         if printed.len() as u64 > OUTPUT_BYTES_MAX {
             return Err(self.error(format_args!(
-                "printed more than 64 KiB and was stopped; let it print the JSON with the token alone"
+                "printed more than 64 KiB and was stopped; make it print only the JSON with the token"
             )));
         }
         let status = running.0.wait().await.map_err(lost)?;
@@ -127,13 +127,13 @@ impl Program {
     }
 
     fn granted(&self, printed: &[u8]) -> Result<(HeaderValue, Duration), ProviderError> {
-        // serde would take an array for a struct, too.
+        // serde would also accept an array for a struct.
         let is_object = printed.trim_ascii_start().first() == Some(&b'{');
         let printed = is_object.then(|| serde_json::from_slice::<Printed>(printed).ok());
         let printed = printed.flatten().ok_or_else(|| {
             self.error(format_args!(
-                "printed something else than JSON such as {{\"token\": \"...\", \"expires_in\": 900}}; let it print that \
-                 alone"
+               "printed something other than JSON such as {{\"token\": \"...\", \"expires_in\": 900}}; make it print only \
+                 that"
             ))
         })?;
         let lifetime = lifetime(&printed.expires_in).ok_or_else(|| {
@@ -143,7 +143,7 @@ impl Program {
         })?;
         let header = bearer(printed.token.expose_secret()).map_err(|_| {
             self.error(format_args!(
-                "printed a token that an HTTP header can't carry; let it print the token alone"
+                "printed a token that an HTTP header can't contain; make it print only the token"
             ))
         })?;
         Ok((header, lifetime))
@@ -154,13 +154,13 @@ impl Program {
             true => Fault::Worker,
             false => Fault::Credentials,
         };
-        let told = self.error(format_args!(
-            "can't be started ({error}); correct its path, or its rights for the worker's user"
+        let failed = self.error(format_args!(
+            "can't be started ({error}); correct its path, or its permissions for the worker's user"
         ));
-        ProviderError { fault, ..told }
+        ProviderError { fault, ..failed }
     }
 
-    /// Its arguments may be secrets.
+    /// Arguments are left out, because they may be secrets.
     fn error(&self, what: std::fmt::Arguments<'_>) -> ProviderError {
         let name = &self.name;
         ProviderError::new(
@@ -169,20 +169,20 @@ impl Program {
         )
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A program that was started. One that has not ended when it is dropped is killed, with all that it started.
+/// A running program. If it has not ended when it is dropped, it is killed with every process that it started.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has an id until it was waited for, so the id is nobody else's.
+        // The process has an id until it was waited for, so the id can't belong to another process.
         let id = self.0.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {
-            // An error says that nobody is there any more.
+            // An error means that the group no longer exists.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! The JSON of a write. Absent members stay as they are at Zitadel; null would mean absent, so there is none.
+//! The JSON of a write. Absent members are not changed at Zitadel; null would mean absent, so it is not used.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -149,14 +149,14 @@ pub(super) fn body<'a>(
     })
 }
 
-/// A PUT's profile must carry both names.
+/// Fills in a missing name, because a PUT's profile must contain both.
 fn fill<'a>(
     name: &mut Option<&'a str>,
     current: Option<&'a Value>,
     field: Field,
 ) -> Result<(), ProviderError> {
     if name.is_none() {
-        // The wire's name and the command's are the same for both fields.
+        // The name on the wire and in the command are the same for both fields.
         *name = current
             .and_then(|profile| profile[field.name()].as_str())
             .filter(|name| !name.is_empty());
@@ -168,7 +168,7 @@ fn fill<'a>(
             ..ProviderError::new(
                 Fault::Command(Reason::Invalid),
                 format!(
-                    "Zitadel's PUT demands `{0}` beside the other names, and the user as read has none; add `{0}` to the \
+                    "Zitadel's PUT requires `{0}` with the other names, and the user has none; add `{0}` to the \
                      command, or use `api = \"patch\"`",
                     field.name()
                 ),
@@ -181,7 +181,7 @@ fn set(update: &Update, field: Field) -> Option<&str> {
     update.shared(field).flatten()
 }
 
-/// Whether the command changes anything that stands in the profile.
+/// Whether the command changes anything in the profile.
 pub(super) fn has_profile(update: &Update) -> bool {
     [
         Field::GivenName,
@@ -203,7 +203,7 @@ fn human(default: ByDefault, update: &Update) -> Human<'_> {
     let profile = has_profile(update).then(|| Profile {
         given_name: set(update, Field::GivenName),
         family_name: set(update, Field::FamilyName),
-        // Cleared by an empty string, which PUT alone takes.
+        // Cleared by an empty string, which only PUT accepts.
         nick_name: update.shared(Field::Nickname).map(Option::unwrap_or_default),
         display_name: set(update, Field::DisplayName),
         preferred_language: set(update, Field::Locale),
@@ -226,7 +226,7 @@ fn human(default: ByDefault, update: &Update) -> Human<'_> {
                 |_: &Nothing| None,
             ),
         },
-        // An empty number deletes, which PATCH alone does, and only where no verification stands beside it.
+        // An empty number deletes the phone. Only PATCH accepts it, and only without a verification.
         None => Phone {
             phone: "",
             proof: Proof::default(),
@@ -260,7 +260,7 @@ fn proof<'a, S>(
     proof
 }
 
-/// What a user of whom no gender is known has, shown or not.
+/// The gender of a user without one, whether shown or not.
 pub(super) const NO_GENDER: &str = "GENDER_UNSPECIFIED";
 
 pub(super) fn gender(gender: Gender) -> &'static str {

@@ -1,4 +1,4 @@
-//! What Zitadel can't take or can't clear, and where its bounds are narrower than the command's.
+//! Commands that Zitadel can't apply, and values for which its limits are narrower than the command's.
 
 use super::{Api, plan};
 use crate::contract::extension::{PasswordProof, ZitadelUpdate};
@@ -18,13 +18,13 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
         }
     }
     if plan::parts(api, update).len() > 1 && !is_idempotent(update) {
-        return Err(not_beside_what_goes_out_once(api, update));
+        return Err(conflict_with_one_time_values(api, update));
     }
     if let Some(Some(locale)) = update.shared(Field::Locale)
         && locale.len() > LOCALE_CHARS_MAX
     {
         let detail =
-            format!("Zitadel takes language tags of at most {LOCALE_CHARS_MAX} characters; shorten it");
+            format!("Zitadel accepts language tags of at most {LOCALE_CHARS_MAX} characters; shorten it");
         return Err(invalid(Field::Locale.pointer(), detail));
     }
     match &update.zitadel {
@@ -33,7 +33,7 @@ pub(super) fn check(api: Api, command: &UpdateUser) -> Result<(), Failure> {
     }
 }
 
-/// The same address again sends no second code, and equal values write nothing. A proof of the password can be given once
+/// The same address again sends no second code, and equal values write nothing. A proof of the password works once
 /// only, and a code is returned once only.
 pub(super) fn is_idempotent(update: &Update) -> bool {
     update.zitadel.as_ref().is_none_or(|zitadel| {
@@ -44,21 +44,20 @@ pub(super) fn is_idempotent(update: &Update) -> bool {
 
 fn not_clearable(field: Field) -> Failure {
     let name = field.name();
-    let detail = format!(
-        "Zitadel can't clear `{name}`, `nickname` and `phone` alone; set it to a value or leave it out"
-    );
+    let detail =
+        format!("Zitadel can't clear `{name}`, only `nickname` and `phone`; set it to a value or omit it");
     Failure::new(Reason::UnsupportedField, detail).at(field.pointer())
 }
 
-/// Were the second call lost, nobody could tell whether the first may be made again.
-fn not_beside_what_goes_out_once(api: Api, update: &Update) -> Failure {
+/// If the second call were lost, it would be unknown whether the first may be repeated.
+fn conflict_with_one_time_values(api: Api, update: &Update) -> Failure {
     let pointer = match api {
         Api::Put => Field::Phone.pointer(),
-        Api::Patch if plan::takes_gender_back(update) => "/update/zitadel/gender".into(),
+        Api::Patch if plan::clears_gender(update) => "/update/zitadel/gender".into(),
         Api::Patch => Field::Nickname.pointer(),
     };
-    let detail = "Zitadel takes this in a call of its own, and beside it are a proof of the password or codes to be returned, \
-                  which go out in one call alone; send it in a command of its own";
+    let detail = "Zitadel needs a separate call for this, and the command also has a proof of the password or requests codes, \
+                  which must be sent in a single call; send this in a separate command";
     Failure::new(Reason::UnsupportedField, detail).at(pointer)
 }
 
@@ -79,7 +78,7 @@ fn check_own(update: &Update, zitadel: &ZitadelUpdate) -> Result<(), Failure> {
     for (name, present, field) in pairs {
         if present && !set(field) {
             let detail = format!(
-                "it needs `{}` set beside it; add that, or leave this out",
+                "it requires `{}` to be set in the same command; add that, or omit this",
                 field.name()
             );
             return Err(invalid(format!("/update/zitadel/{name}"), detail));
@@ -94,7 +93,7 @@ fn check_own(update: &Update, zitadel: &ZitadelUpdate) -> Result<(), Failure> {
     {
         return Err(invalid(
             "/update/zitadel/password/verificationCode".into(),
-            format!("Zitadel's codes have at most {CODE_CHARS_MAX} characters; send the code alone"),
+            format!("Zitadel's codes have at most {CODE_CHARS_MAX} characters; send only the code"),
         ));
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Whether a user, as Zitadel shows it, is as a command asks. Zitadel leaves out what has its default value:
-//! an empty text, `false`, the first of an enum.
+//! Whether a user, as Zitadel shows it, matches a command. Zitadel omits default values: an empty text, `false`, the
+//! first value of an enum.
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ pub(super) fn compare(default: ByDefault, command: &UpdateUser, user: &User) -> 
     }
 }
 
-/// Whether the command asks for a verified address or number.
+/// Whether the command makes the address or number verified.
 fn verified<S>(named: Option<&Verification<S>>, default: ByDefault) -> bool {
     match named {
         Some(named) => matches!(named, Verification::Verified(_)),

@@ -1,4 +1,4 @@
-//! What a refusal says beside its class: the gRPC code, in the gateway's form (a number) or in Connect's (a name), and
+//! The details of a refusal besides its class: the gRPC code, as the gateway's number or as Connect's name, and
 //! Zitadel's own id.
 
 use serde_json::Value;
@@ -28,13 +28,13 @@ const NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-const STATE_FORBIDS: &str = "the user's state at Zitadel forbids the change, as where a code was used, or the user is locked \
-                             or not initialised; see the user there, then change the command";
+const STATE_FORBIDS: &str = "the user's state at Zitadel forbids the change, for example because a code was used, or the user \
+                             is locked or not initialised; look at the user there, then change the command";
 
 pub(super) fn refusal(answer: &Answer) -> ProviderError {
     let mut error = answer.refusal();
     if error.fault == Fault::Command(Reason::VersionConflict) {
-        // No command for Zitadel has a version.
+        // Commands for Zitadel have no versions.
         error.detail = STATE_FORBIDS.into();
     }
     let Some(body) = answer.json() else {
@@ -44,7 +44,7 @@ pub(super) fn refusal(answer: &Answer) -> ProviderError {
         return error;
     };
     error.code = answer.listed_code(name, &NAMES);
-    // Zitadel's own ids are no stable codes, but a person finds the cause by them.
+    // Zitadel's own ids are not stable codes, but help a person to find the cause.
     let id = body["details"][0]["id"]
         .as_str()
         .or_else(|| id_in_words(body["message"].as_str()?))
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_found_in_the_message_where_the_details_have_none() {
+    fn id_is_taken_from_the_message_if_the_details_have_none() {
         for (body, id) in [
             (
                 r#"{"code":5,"message":"Errors.User.NotFound (USER-abc12)"}"#,
@@ -165,14 +165,14 @@ mod tests {
             (r#"{"code":5,"message":["(USER-abc12)"]}"#, None),
         ] {
             let detail = refused(404, body).detail;
-            let told = detail.split_once("; Zitadel calls it ").map(|(_, id)| id);
-            assert_eq!(told, id, "{body}");
+            let shown = detail.split_once("; Zitadel calls it ").map(|(_, id)| id);
+            assert_eq!(shown, id, "{body}");
             assert!(!detail.contains("alex"), "{detail}");
         }
     }
 
     #[test]
-    fn a_failed_precondition_speaks_of_the_users_state_and_of_no_version() {
+    fn failed_precondition_is_about_the_users_state() {
         for body in [r#"{"code":9}"#, r#"{"code":"failed_precondition"}"#] {
             let error = refused(412, body);
             assert_eq!(error.fault, Fault::Command(Reason::VersionConflict), "{body}");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_in_the_body_tells_apart_what_arrives_under_one_status() {
+    fn code_in_the_body_distinguishes_errors_with_the_same_status() {
         for (status, body, fault, code) in CASES {
             let error = refused(status, body);
             assert_eq!(

@@ -1,6 +1,6 @@
-//! Where in the command the member stands that Zitadel's gateway refuses. Its words have a fixed form, outermost first:
-//! `invalid UpdateHumanUserRequest.Email: embedded message failed validation | caused by: invalid SetHumanEmail.Email:
-//! value length must be between 1 and 200 runes, inclusive`.
+//! The pointer into the command of the member that Zitadel's gateway refuses. The message has a fixed form, outermost
+//! member first: `invalid UpdateHumanUserRequest.Email: embedded message failed validation | caused by: invalid
+//! SetHumanEmail.Email: value length must be between 1 and 200 runes, inclusive`.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::provider::answer::Answer;
 
 const CAUSED_BY: &str = " | caused by: ";
 
-/// The error with the place that the answer names, where the command has it.
+/// Adds the pointer to the member that the answer names, if the command has it.
 pub(super) fn with_place(error: ProviderError, answer: &Answer, update: &Update) -> ProviderError {
     #[derive(Deserialize)]
     struct Words {
@@ -27,7 +27,7 @@ pub(super) fn with_place(error: ProviderError, answer: &Answer, update: &Update)
     }
 }
 
-/// The innermost member that has a place decides: a name that was put again beside the command's is in no command.
+/// The innermost member that has a pointer decides. A name that was put back is in no command.
 fn pointer(message: &str, update: &Update) -> Option<String> {
     let innermost = message
         .split(CAUSED_BY)
@@ -48,7 +48,7 @@ enum Place {
 }
 
 impl Place {
-    /// By the gateway's name of the member.
+    /// From the gateway's name of the member.
     fn of(member: &str) -> Option<Self> {
         Some(match member {
             "Username" => Self::Shared(Field::Username),
@@ -90,7 +90,7 @@ mod tests {
     use super::{CAUSED_BY, pointer as place_of};
     use crate::provider::testbed::command;
 
-    /// The members from the outermost to the innermost, in the gateway's words.
+    /// The gateway's message for these members, from the outermost to the innermost.
     fn words(members: &str) -> String {
         let invalid = |member: &str| format!("invalid {member}: ");
         let chain: Vec<_> = members.split(' ').map(invalid).collect();
@@ -124,7 +124,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_gateways_words_become_a_pointer_that_the_command_has() {
+    fn gateway_message_becomes_a_pointer_into_the_command() {
         let update = command(
             "u",
             &json!({
@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_does_not_have_is_not_pointed_to() {
-        // A PUT puts the other name again, as it was read.
+    fn members_that_the_command_does_not_have_get_no_pointer() {
+        // A PUT puts back the other name, as it was read.
         let update = command("u", &json!({"givenName": "Alex"})).update;
         for (members, pointer) in PLACES {
             let pointed = place_of(&words(members), &update);

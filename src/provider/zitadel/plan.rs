@@ -1,5 +1,5 @@
-//! Which calls a command takes. PATCH alone clears a phone; PUT alone clears a nickname and takes a gender back: what the
-//! configured call can't do goes out in a second one, after the rest.
+//! The calls that a command needs. Only PATCH clears a phone; only PUT clears a nickname or a gender. What the
+//! configured call can't do is sent in a second one, after the rest.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use super::{Api, body};
 use crate::contract::extension::{Gender, ZitadelUpdate};
 use crate::contract::{Change, Field, Update};
 
-/// One call, and what it writes.
+/// One call, and the changes that it writes.
 pub(super) struct Part<'u> {
     pub(super) api: Api,
     pub(super) update: Cow<'u, Update>,
 }
 
 impl Part<'_> {
-    /// Whether it needs the names of the user as it is.
+    /// Whether it needs the names of the user that was read.
     pub(super) fn needs_user(&self) -> bool {
         let named = |field| self.update.shared(field).is_some();
         self.api == Api::Put
@@ -23,17 +23,17 @@ impl Part<'_> {
     }
 }
 
-/// Whether the configured call can't do all of it.
-fn takes_two(api: Api, update: &Update) -> bool {
+/// Whether the configured call can't do everything.
+fn needs_two_calls(api: Api, update: &Update) -> bool {
     match api {
         Api::Put => update.phone == Some(Change::Clear),
-        Api::Patch => update.nickname == Some(Change::Clear) || takes_gender_back(update),
+        Api::Patch => update.nickname == Some(Change::Clear) || clears_gender(update),
     }
 }
 
 /// One call, or two.
 pub(super) fn parts(api: Api, update: &Update) -> Vec<Part<'_>> {
-    if !takes_two(api, update) {
+    if !needs_two_calls(api, update) {
         return vec![Part {
             api,
             update: Cow::Borrowed(update),
@@ -50,7 +50,7 @@ pub(super) fn parts(api: Api, update: &Update) -> Vec<Part<'_>> {
             if main.nickname == Some(Change::Clear) {
                 other.nickname = main.nickname.take();
             }
-            if takes_gender_back(update) {
+            if clears_gender(update) {
                 let gender = main.zitadel.as_mut().and_then(|own| own.gender.take());
                 other.zitadel = Some(ZitadelUpdate {
                     gender,
@@ -58,7 +58,7 @@ pub(super) fn parts(api: Api, update: &Update) -> Vec<Part<'_>> {
                 });
             }
             if !other.field_names().is_empty() {
-                // The names that were read before the first call may be former ones.
+                // The names that were read before the first call may be outdated.
                 other.given_name = main.given_name.clone();
                 other.family_name = main.family_name.clone();
             }
@@ -82,7 +82,7 @@ pub(super) fn parts(api: Api, update: &Update) -> Vec<Part<'_>> {
     parts
 }
 
-pub(super) fn takes_gender_back(update: &Update) -> bool {
+pub(super) fn clears_gender(update: &Update) -> bool {
     let gender = update.zitadel.as_ref().and_then(|own| own.gender);
     gender == Some(Gender::Unspecified)
 }

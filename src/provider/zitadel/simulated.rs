@@ -1,4 +1,4 @@
-//! Zitadel as it answers: partial updates under PUT and PATCH, codes on a change only, gRPC codes in refusals.
+//! Zitadel's behaviour: partial updates with PUT and PATCH, codes only for changes, gRPC codes in refusals.
 
 mod request;
 
@@ -99,12 +99,12 @@ impl Shape for Simulated {
 
     fn refuse(&self, refusal: &Refusal) -> Reply {
         let status = match refusal {
-            // FAILED_PRECONDITION arrives as 400, like a wrong value.
+            // FAILED_PRECONDITION is sent as 400, like an invalid value.
             Refusal::Locked { .. } => 400,
             _ => refusal.status(),
         };
         let (code, id, message) = match refusal {
-            // The limiter of the cloud stands before the API and speaks no JSON.
+            // The cloud's rate limiter is in front of the API and does not answer in JSON.
             Refusal::Throttled => return Reply::text(status, "Too many requests"),
             Refusal::NoRoute => {
                 return Reply::json(status, &json!({"code": 5, "message": "Not Found", "details": []}));
@@ -135,7 +135,7 @@ impl Shape for Simulated {
     }
 }
 
-/// Default values are left out of answers.
+/// Default values are omitted from answers.
 fn filled<const N: usize>(members: [(&'static str, Value); N]) -> Value {
     members
         .into_iter()
@@ -165,7 +165,7 @@ fn details(account: &Account) -> Value {
     })
 }
 
-/// What the user as it is does not allow.
+/// Refuses changes that the user's state forbids.
 fn check_state(changes: &Changes, account: &Account) -> Result<(), Refusal> {
     if changes.username.as_deref().is_some_and(is_taken) {
         return Err(Refusal::Taken { at: "username" });
@@ -194,7 +194,7 @@ fn check_state(changes: &Changes, account: &Account) -> Result<(), Refusal> {
     }
 }
 
-/// Codes that are to be returned.
+/// Applies the changes. Returns the codes to return.
 fn apply(changes: Changes, account: &mut Account, now: &str) -> (Option<String>, Option<String>) {
     let mut changed = false;
     if let Some(username) = changes.username {
@@ -241,7 +241,7 @@ fn apply(changes: Changes, account: &mut Account, now: &str) -> (Option<String>,
     (email, phone)
 }
 
-/// Each password is written anew, the same one too.
+/// Each password is written, even if it is the same one.
 fn set_password(password: Password, account: &mut Account, now: &str) {
     if password.code.is_some() {
         account.set("codeUsed", true.into());

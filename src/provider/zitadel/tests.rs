@@ -1,4 +1,4 @@
-//! What is Zitadel's alone.
+//! Tests of what is specific to Zitadel.
 
 use serde_json::json;
 
@@ -24,7 +24,7 @@ async fn both() -> (Simulated, Zitadel) {
     (simulated, zitadel)
 }
 
-/// Sends the command as the handler does, with a read first where that is asked for.
+/// Sends the command as `worker::attempts` does, with a read first if needed.
 async fn apply(zitadel: &Zitadel, command: &UpdateUser) -> Result<Updated, ProviderError> {
     zitadel.check(command).unwrap();
     let current = match zitadel.reads_before_write(command) {
@@ -51,7 +51,7 @@ fn everything() -> Value {
 }
 
 #[tokio::test]
-async fn every_field_is_written_and_read_back_as_asked() {
+async fn every_field_matches_when_read_back() {
     let (simulated, _) = both().await;
     for (user, api) in [("by-put", Api::Put), ("by-patch", Api::Patch)] {
         let zitadel = adapter(&simulated.base_url(), api);
@@ -67,7 +67,7 @@ async fn every_field_is_written_and_read_back_as_asked() {
 }
 
 #[tokio::test]
-async fn a_user_id_with_a_slash_reaches_its_user() {
+async fn user_id_with_a_slash_reaches_its_user() {
     let (simulated, zitadel) = both().await;
     apply(&zitadel, &command("a/b?c", &json!({"username": "x"})))
         .await
@@ -76,7 +76,7 @@ async fn a_user_id_with_a_slash_reaches_its_user() {
 }
 
 #[tokio::test]
-async fn a_put_fills_the_missing_name_from_the_user_as_read() {
+async fn put_fills_the_missing_name_from_the_read_user() {
     let (simulated, zitadel) = both().await;
     let one_name = command("u", &json!({"givenName": "Alex"}));
     assert!(zitadel.reads_before_write(&one_name));
@@ -93,7 +93,7 @@ async fn a_put_fills_the_missing_name_from_the_user_as_read() {
 }
 
 #[tokio::test]
-async fn only_a_put_of_part_of_a_profile_reads_before_it_writes() {
+async fn only_a_put_of_a_partial_profile_reads_first() {
     let zitadel = adapter("http://unused.example", Api::Put);
     for (update, reads) in [
         (
@@ -118,7 +118,7 @@ async fn only_a_put_of_part_of_a_profile_reads_before_it_writes() {
 }
 
 #[tokio::test]
-async fn each_api_clears_and_takes_back_all_that_the_two_can_in_as_few_calls() {
+async fn each_api_clears_everything_in_as_few_calls_as_possible() {
     let (simulated, put) = both().await;
     let patch = adapter(&simulated.base_url(), Api::Patch);
     let all = json!({
@@ -169,7 +169,7 @@ async fn each_api_clears_and_takes_back_all_that_the_two_can_in_as_few_calls() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_second_call_is_not_blamed_on_the_user_alone() {
+async fn missing_second_call_is_named_as_a_possible_cause() {
     let server = canned(
         "404 Not Found",
         "",
@@ -189,7 +189,7 @@ async fn a_server_without_the_second_call_is_not_blamed_on_the_user_alone() {
 }
 
 #[test]
-fn what_takes_a_second_call_is_refused_beside_what_goes_out_once() {
+fn second_call_is_refused_with_one_time_values() {
     let code = json!({"emailVerification": {"returnCode": {}}});
     let password = json!({"password": {"password": "hunter2", "currentPassword": "Passw0rd!"}});
     for (api, update, pointer) in [
@@ -215,12 +215,12 @@ fn what_takes_a_second_call_is_refused_beside_what_goes_out_once() {
             (failure.reason, failure.pointer.as_deref()),
             (Reason::UnsupportedField, Some(pointer))
         );
-        assert!(failure.detail.contains("a command of its own"), "{failure}");
+        assert!(failure.detail.contains("a separate command"), "{failure}");
     }
 }
 
 #[tokio::test]
-async fn a_field_that_the_gateway_refuses_is_pointed_to() {
+async fn field_that_the_gateway_refuses_gets_a_pointer() {
     let body = json!({"code": 3, "message": "invalid UpdateHumanUserRequest.Email: embedded message failed validation | \
                       caused by: invalid SetHumanEmail.Email: value length must be between 1 and 200 runes, inclusive"});
     let server = canned("400 Bad Request", "", &body.to_string()).await;
@@ -240,7 +240,7 @@ async fn a_field_that_the_gateway_refuses_is_pointed_to() {
 }
 
 #[test]
-fn what_zitadel_cannot_take_is_refused_at_its_pointer() {
+fn unsupported_values_are_refused_with_a_pointer() {
     let zitadel = adapter("http://unused.example", Api::Put);
     let code = "9".repeat(21);
     for (update, more, reason, pointer) in [
@@ -304,7 +304,7 @@ fn what_zitadel_cannot_take_is_refused_at_its_pointer() {
 }
 
 #[tokio::test]
-async fn codes_come_back_once_and_only_where_they_were_asked_for() {
+async fn codes_are_returned_once_and_only_if_requested() {
     let (simulated, zitadel) = both().await;
     let command = command(
         "u",
@@ -324,7 +324,7 @@ async fn codes_come_back_once_and_only_where_they_were_asked_for() {
 }
 
 #[tokio::test]
-async fn the_configured_verification_holds_where_the_command_names_none() {
+async fn configured_verification_applies_if_the_command_has_none() {
     let (simulated, zitadel) = both().await;
     let update = json!({"email": "alex@example.com", "phone": "+61412345678"});
     let plain = command("sent", &update);
@@ -341,7 +341,7 @@ async fn the_configured_verification_holds_where_the_command_names_none() {
     assert_eq!(
         compared(&verified, &plain).await,
         Comparison::Differs,
-        "as asked, but not verified"
+        "the value matches, but is not verified"
     );
     apply(&verified, &plain).await.unwrap();
     assert_eq!(compared(&verified, &plain).await, Comparison::Matches);
@@ -353,7 +353,7 @@ async fn the_configured_verification_holds_where_the_command_names_none() {
 }
 
 #[tokio::test]
-async fn a_password_cannot_be_read_and_a_proof_works_once() {
+async fn password_cannot_be_read_and_proof_works_once() {
     let (simulated, zitadel) = both().await;
     let with = |password: Value| command("u", &json!({"username": "x", "zitadel": {"password": password}}));
     let proven = with(json!({"password": "hunter2", "currentPassword": STARTING_PASSWORD}));
@@ -377,7 +377,7 @@ async fn a_password_cannot_be_read_and_a_proof_works_once() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_simulation_mean_what_they_say() {
+async fn refusals_of_the_simulation_have_the_right_faults() {
     let (_simulated, zitadel) = both().await;
     let rejected = Fault::Command(Reason::Rejected);
     let conflict = Fault::Command(Reason::Conflict);
@@ -437,7 +437,7 @@ async fn refusals_of_the_simulation_mean_what_they_say() {
 }
 
 #[tokio::test]
-async fn a_read_without_a_user_is_broken() {
+async fn read_without_a_user_is_broken() {
     for body in ["", "{", "[1]", r#"{"user": 1}"#] {
         let server = canned("200 OK", "", body).await;
         let zitadel = adapter(&server.base_url, Api::Put);
@@ -447,7 +447,7 @@ async fn a_read_without_a_user_is_broken() {
 }
 
 #[tokio::test]
-async fn a_write_whose_codes_cannot_be_read_is_applied() {
+async fn write_with_unreadable_codes_is_applied() {
     for body in ["", "{", "[1]", r#"{"emailCode": 1}"#] {
         let server = canned("200 OK", "", body).await;
         let zitadel = adapter(&server.base_url, Api::Put);

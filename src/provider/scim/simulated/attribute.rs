@@ -1,4 +1,4 @@
-//! The attributes of a user, and what each may hold.
+//! The attributes of a user, and their valid values.
 
 use serde_json::{Map, Value};
 
@@ -25,7 +25,7 @@ pub(super) fn invalid(id: &'static str, message: &'static str) -> Refusal {
     Refusal::invalid("", id, message)
 }
 
-/// Sets the attribute of this path, or removes it.
+/// Sets or removes the attribute at this path.
 pub(super) fn put(
     user: &mut Map<String, Value>,
     path: &str,
@@ -58,10 +58,7 @@ pub(super) fn put(
             match entries.iter().all(known) {
                 true => store(user, path, Some(entries.into())),
                 false => {
-                    return Err(invalid(
-                        "invalidSyntax",
-                        "an entry has a member that there is not",
-                    ));
+                    return Err(invalid("invalidSyntax", "an entry has an unknown member"));
                 }
             }
         }
@@ -70,7 +67,7 @@ pub(super) fn put(
         _ => {
             return Err(invalid(
                 "invalidPath",
-                "there is no such attribute, or it is not of its type",
+                "no such attribute, or a value of the wrong type",
             ));
         }
     }
@@ -84,7 +81,7 @@ fn store(object: &mut Map<String, Value>, name: &str, new: Option<Value>) {
     };
 }
 
-/// Whether there is anything at this path.
+/// Whether there is a value at this path.
 pub(super) fn is_there(user: &Map<String, Value>, path: &str) -> bool {
     let (name, rest) = path
         .split_once('.')

@@ -1,23 +1,24 @@
-//! How SCIM servers differ, as RFC 7644 leaves them the choice or as public documents have it.
+//! How SCIM servers differ, within the choices of RFC 7644 or according to public documents.
 
 use std::fmt;
 use std::str::FromStr;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ScimDialect {
-    /// As scim2-server does: removing what is not there is a success.
+    /// Like scim2-server: removing a value that does not exist succeeds.
     #[default]
     Lenient,
-    /// Each refusal that RFC 7644 allows: to remove or replace what is not there is `noTarget` (section 3.5.2 and table 9).
+    /// Makes every refusal that RFC 7644 allows: removing or replacing a value that does not exist is `noTarget`
+    /// (section 3.5.2 and table 9).
     Strict,
-    /// As Microsoft Entra ID wants of a server: `op` in any case, `active` as a word, ids that are GUIDs, a path with a
-    /// filter that makes its entry, PATCH answered with 204. It keeps no versions.
+    /// What Microsoft Entra ID expects of a server: `op` in any case, `active` as a word, ids that are GUIDs, a path
+    /// with a filter that creates its entry, PATCH answered with 204. It keeps no versions.
     Entra,
     /// PATCH, which is optional, is answered with 501 (section 3.12).
     PutOnly,
     /// A path with a filter in it is `invalidPath`.
     NoValuePaths,
-    /// An entry of a list has a value and nothing else, and `/Schemas` says so; canaille does so.
+    /// An entry of a list has only a value, and `/Schemas` says so, as in canaille.
     ValueOnly,
 }
 

@@ -1,4 +1,4 @@
-//! What a server says of itself (RFC 7643, sections 5 to 7).
+//! The documents in which a server describes itself (RFC 7643, sections 5 to 7).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! A PATCH (RFC 7644, section 3.5.2): its operations one after the other, on an attribute, on one of `name`, on a list, or
-//! on the entries of one type in it.
+//! A PATCH (RFC 7644, section 3.5.2). Its operations are applied in order, each to an attribute, to a member of `name`,
+//! to a list, or to the entries of one type in it.
 
 use serde_json::{Map, Value};
 
@@ -95,7 +95,7 @@ fn change(
         }
         Some(Value::Array(added)) if op == Op::Add && LISTS.contains(&path) => {
             let entries = entries(user, path)?;
-            // There is one primary entry at most: the new one.
+            // At most one entry is primary: the new one.
             if added.iter().any(|entry| entry["primary"] == true) {
                 for entry in entries.iter_mut().filter(|entry| entry["primary"] == true) {
                     entry["primary"] = false.into();

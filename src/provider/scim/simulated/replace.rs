@@ -1,4 +1,4 @@
-//! A PUT (RFC 7644, section 3.5.1): the user becomes what is sent, but for what a client can't write.
+//! A PUT (RFC 7644, section 3.5.1): the user is replaced by what is sent, except for read-only members.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use super::attribute::{invalid, put};
 use super::dialect::ScimDialect;
 use crate::provider::shape::Refusal;
 
-/// What is sent of these is passed over.
+/// Sent values of these are ignored.
 const READ_ONLY: [&str; 4] = ["id", "meta", "groups", "schemas"];
 
 pub(super) fn replace(
@@ -20,7 +20,7 @@ pub(super) fn replace(
         return Err(invalid("invalidSyntax", "schemas has to name the user's"));
     }
     let mut new = Map::new();
-    // It is never shown, so who does not send it may not know it.
+    // It is never shown, so a client that omits it may not know it.
     new.extend(user.remove_entry("password"));
     for (name, value) in body
         .iter()

@@ -1,4 +1,4 @@
-//! Each dialect refuses what it says, by RFC 7644.
+//! Each dialect makes its own refusals, according to RFC 7644.
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -42,7 +42,7 @@ fn patch(dialect: ScimDialect, operation: &Value) -> (u16, String, Value) {
 }
 
 #[test]
-fn each_dialect_takes_and_refuses_what_it_says() {
+fn each_dialect_accepts_and_refuses_as_documented() {
     let remove = |path: &str| json!({"op": "remove", "path": path});
     let value = json!({"op": "replace", "path": "emails[type eq \"work\"].value", "value": "a@b.zz"});
     let home = json!({"op": "replace", "path": "emails[type eq \"home\"].value", "value": "a@b.zz"});
@@ -105,7 +105,7 @@ fn each_dialect_takes_and_refuses_what_it_says() {
 }
 
 #[test]
-fn a_put_replaces_the_user_under_its_version() {
+fn put_replaces_the_user_if_the_version_matches() {
     let body = json!({"schemas": [USER_SCHEMA], "userName": "v", "meta": {}, "groups": []});
     for dialect in ScimDialect::ALL {
         let (reply, user) = write(dialect, &Method::PUT, Some("W/\"0\""), &body);
@@ -131,7 +131,7 @@ fn a_put_replaces_the_user_under_its_version() {
 }
 
 #[test]
-fn entries_have_what_the_schemas_say() {
+fn entries_have_the_members_of_the_schemas() {
     let add = json!({"op": "add", "path": "phoneNumbers", "value": [{"value": "1", "type": "work"}]});
     let bare = json!({"op": "add", "path": "phoneNumbers", "value": [{"value": "1"}]});
     assert_eq!(patch(ValueOnly, &add).0, 400);
@@ -143,7 +143,7 @@ fn entries_have_what_the_schemas_say() {
 }
 
 #[test]
-fn entra_shows_a_guid_and_a_word() {
+fn entra_shows_a_guid_id_and_active_as_a_word() {
     let (_, _, user) = patch(Entra, &json!({"op": "replace", "path": "active", "value": false}));
     assert_eq!(
         (&user["active"], &user["meta"]["version"]),

@@ -1,4 +1,4 @@
-//! What is found out of a provider from what it refuses.
+//! What is learned about a provider from its refusals.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::provider::testbed::{Canned, canned_by, simulated_with};
 use crate::simulator::{ScimDialect, Settings};
 
-/// A server that gives each request what the function makes of its method, its head and its body.
+/// A server that answers each request with the function's result for its method, head and body.
 async fn serves(answer: fn(&str, &str, &str) -> (u16, Value)) -> Canned {
     canned_by(move |request| {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -32,7 +32,7 @@ fn methods(server: &Canned) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_provider_without_patch_gets_the_whole_user_put_under_the_version_that_was_read() {
+async fn provider_without_patch_gets_a_put_conditional_on_the_read_version() {
     let server = serves(|method, _, _| match method {
         "GET" => (
             200,
@@ -59,7 +59,7 @@ async fn a_provider_without_patch_gets_the_whole_user_put_under_the_version_that
 }
 
 #[tokio::test]
-async fn a_put_over_a_version_that_has_passed_is_made_again_for_the_present_one() {
+async fn put_with_an_outdated_version_is_repeated_with_the_current_one() {
     let server = serves(|method, _, _| match method {
         "GET" => (200, json!({"id": "u", "meta": {"version": "W/\"7\""}})),
         _ => refused(412, "x"),
@@ -80,7 +80,7 @@ async fn a_put_over_a_version_that_has_passed_is_made_again_for_the_present_one(
 }
 
 #[tokio::test]
-async fn where_neither_method_is_taken_the_configuration_is_at_fault() {
+async fn refusal_of_both_methods_is_a_configuration_fault() {
     let server = serves(|method, _, _| match method {
         "GET" => (200, json!({"id": "u"})),
         _ => refused(405, "x"),
@@ -100,7 +100,7 @@ async fn where_neither_method_is_taken_the_configuration_is_at_fault() {
 }
 
 #[tokio::test]
-async fn a_provider_that_refuses_scims_media_type_gets_json() {
+async fn provider_that_refuses_the_scim_media_type_gets_json() {
     let server = serves(|_, head, _| match head.contains("application/scim+json") {
         true => refused(415, "x"),
         false => (200, json!({"id": "u"})),
@@ -121,7 +121,7 @@ async fn a_provider_that_refuses_scims_media_type_gets_json() {
 }
 
 #[tokio::test]
-async fn a_provider_without_filters_in_paths_gets_the_whole_list() {
+async fn provider_without_path_filters_gets_the_whole_list() {
     let server = serves(|method, _, body| match method {
         "GET" => (
             200,
@@ -146,7 +146,7 @@ async fn a_provider_without_filters_in_paths_gets_the_whole_list() {
     );
 }
 
-/// Sends the command as the handler does, until the server takes its form.
+/// Sends the command as `worker::attempts` does, until the server accepts its form.
 async fn found_out(scim: &Scim, command: &UpdateUser, dialect: ScimDialect) {
     scim.check(command).unwrap();
     let mut reads = scim.reads_before_write(command);
@@ -160,14 +160,14 @@ async fn found_out(scim: &Scim, command: &UpdateUser, dialect: ScimDialect) {
             ended => return assert_eq!(ended.unwrap().ignored, None, "{dialect}"),
         }
     }
-    panic!("{dialect} takes no form of the write");
+    panic!("{dialect} accepts no form of the write");
 }
 
 #[tokio::test]
 async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
     for dialect in ScimDialect::ALL {
         for first_user in ["set", "cleared"] {
-            // What is found out with one user is known for the next.
+            // What is learned with one user is known for the next.
             let simulated = simulated_with(Settings {
                 scim_dialect: dialect,
                 ..Settings::new(Kind::Scim)
@@ -181,7 +181,7 @@ async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
                 if user == "cleared" {
                     (first, second) = (second, first);
                 }
-                // Each is sent twice: the second time, all is as asked already.
+                // Each is sent twice: the second time, the user already matches.
                 for (command, other) in [(&first, &second), (&first, &second), (&second, &first)] {
                     found_out(&scim, command, dialect).await;
                     assert_eq!(
@@ -202,7 +202,7 @@ async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
                 }
                 let is_home = |entry: &Value| entry["value"] == *home && entry["type"] == "home";
                 let has_home = emails.as_array().unwrap().iter().any(is_home);
-                // Where there are no types, the only entry is the one that is meant.
+                // If there are no types, the only entry is the one that is meant.
                 assert_eq!(has_home, dialect != ScimDialect::ValueOnly, "{dialect} {emails}");
             }
         }
@@ -210,7 +210,7 @@ async fn every_field_is_set_cleared_and_compared_in_each_dialect() {
 }
 
 #[tokio::test]
-async fn a_provider_whose_entries_have_a_value_alone_is_found_out_by_its_schemas() {
+async fn provider_with_value_only_entries_is_recognised_by_its_schemas() {
     let simulated = simulated_with(Settings {
         scim_dialect: ScimDialect::ValueOnly,
         ..Settings::new(Kind::Scim)
@@ -221,7 +221,7 @@ async fn a_provider_whose_entries_have_a_value_alone_is_found_out_by_its_schemas
     found_out(&scim, &phone, ScimDialect::ValueOnly).await;
     let fields = simulated.user("u").unwrap()["fields"].clone();
     assert_eq!(fields["phoneNumbers"], json!([{"value": "+61412345678"}]));
-    // It is known from now on: read, write.
+    // From now on it is known: one read, one write.
     let before = simulated.calls().len();
     found_out(
         &scim,
@@ -230,7 +230,7 @@ async fn a_provider_whose_entries_have_a_value_alone_is_found_out_by_its_schemas
     )
     .await;
     assert_eq!(simulated.calls().len() - before, 2);
-    // What is configured is not asked for.
+    // Configured members are not looked up.
     let configured = adapter(&simulated.base_url(), &json!({"entry_members": []}));
     let before = simulated.calls().len();
     found_out(
@@ -243,7 +243,7 @@ async fn a_provider_whose_entries_have_a_value_alone_is_found_out_by_its_schemas
 }
 
 #[tokio::test]
-async fn schemas_that_say_nothing_or_can_t_be_read_leave_the_refusal_as_it_is() {
+async fn unusable_schemas_leave_the_refusal_unchanged() {
     for answer in [
         (404, json!({})),
         (500, json!({})),
@@ -280,7 +280,7 @@ async fn schemas_that_say_nothing_or_can_t_be_read_leave_the_refusal_as_it_is() 
             .iter()
             .filter(|request| request.starts_with("GET /Schemas "));
         assert!((1..=2).contains(&asked.count()), "{answer:?}");
-        // And nobody asks again.
+        // Nothing is looked up again.
         let before = server.requests().len();
         assert_eq!(error(scim.update(&command, None).await).fault, REJECTED);
         assert_eq!(server.requests().len(), before + 1);
@@ -288,7 +288,7 @@ async fn schemas_that_say_nothing_or_can_t_be_read_leave_the_refusal_as_it_is() 
 }
 
 #[tokio::test]
-async fn a_path_without_filters_may_be_configured() {
+async fn paths_without_filters_can_be_configured() {
     let server = canned("204 No Content", "", "").await;
     let scim = adapter(&server.base_url, &json!({"path_filters": false}));
     let command = command("u", &json!({"email": "alex@example.com"}));
@@ -302,7 +302,7 @@ async fn a_path_without_filters_may_be_configured() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_put_as_a_whole_is_put_over_nobody_elses_change() {
+async fn whole_list_does_not_overwrite_a_concurrent_change() {
     for dialect in [
         ScimDialect::NoValuePaths,
         ScimDialect::ValueOnly,
@@ -319,7 +319,7 @@ async fn a_list_that_is_put_as_a_whole_is_put_over_nobody_elses_change() {
             &json!({"email": "alex@example.com", "phone": "+61412345678"}),
         );
         found_out(&scim, &warm_up, dialect).await;
-        // Over an entry that is there.
+        // Over an existing entry.
         let again = json!({"email": "sam@example.com", "phone": "+61412345679"});
         found_out(
             &scim,
@@ -343,7 +343,7 @@ async fn a_list_that_is_put_as_a_whole_is_put_over_nobody_elses_change() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_cleared_alone_in_each_dialect() {
+async fn absent_value_can_be_cleared_in_each_dialect() {
     for dialect in ScimDialect::ALL {
         let simulated = simulated_with(Settings {
             scim_dialect: dialect,
@@ -369,7 +369,7 @@ async fn what_is_not_there_is_cleared_alone_in_each_dialect() {
 }
 
 #[tokio::test]
-async fn of_a_user_in_thousands_of_groups_little_is_kept() {
+async fn groups_of_a_user_are_not_kept() {
     let groups: Vec<_> = (0..9_000)
         .map(|n| json!({"value": format!("018f6f1e-3b1c-7c5e-9d1a-{n:012}"), "display": "A group", "type": "direct"}))
         .collect();
@@ -392,7 +392,7 @@ async fn of_a_user_in_thousands_of_groups_little_is_kept() {
 }
 
 #[tokio::test]
-async fn what_the_command_does_not_name_is_put_byte_by_byte_and_in_its_order() {
+async fn unnamed_members_are_put_back_byte_by_byte_in_order() {
     let user = r#"{"userName":"u","urn:x":{"n":12345678901234567890123,"f":1.50, "e":1e999},"schemas":["s"],
         "name":{"middleName":"M","givenName":"A"},"nickName":"Al","groups":[{"value":"g"}],
         "emails":[{"value":"old@example.com","type":"work","primary":true,"n":1.0000000000000000001},
@@ -418,7 +418,7 @@ async fn what_the_command_does_not_name_is_put_byte_by_byte_and_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_list_that_a_patch_puts_as_a_whole_keeps_what_is_not_named_byte_by_byte() {
+async fn whole_list_in_a_patch_keeps_unnamed_members_byte_by_byte() {
     let user =
         r#"{"id":"7","emails":[{"n":98765432109876543210, "value":"home@example.com","type":"home"}]}"#;
     let server = canned("200 OK", "", user).await;
@@ -432,7 +432,7 @@ async fn a_list_that_a_patch_puts_as_a_whole_keeps_what_is_not_named_byte_by_byt
 }
 
 #[tokio::test]
-async fn what_was_on_its_way_when_the_schemas_were_read_is_made_again_in_the_new_form() {
+async fn write_in_flight_while_schemas_were_read_is_repeated_in_the_new_form() {
     let simulated = simulated_with(Settings {
         scim_dialect: ScimDialect::ValueOnly,
         ..Settings::new(Kind::Scim)

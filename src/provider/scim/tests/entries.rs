@@ -1,9 +1,9 @@
-//! Entries of lists: which one a command means, and what is found out of them.
+//! Entries of lists: which one a command means, and what is learned from them.
 
 use super::*;
 
 #[tokio::test]
-async fn which_of_several_entries_is_meant_is_not_guessed() {
+async fn ambiguous_entry_is_refused() {
     let user = json!({"id": "u", "emails": [{"value": "a@x.zz"}, {"value": "b@x.zz"}]});
     let server = canned("200 OK", "", &user.to_string()).await;
     let (set, clear) = (json!({"email": "alex@example.com"}), json!({"email": null}));
@@ -37,7 +37,7 @@ async fn which_of_several_entries_is_meant_is_not_guessed() {
 }
 
 #[tokio::test]
-async fn a_clear_that_would_leave_addresses_without_a_type_is_refused() {
+async fn clear_that_would_leave_untyped_addresses_is_refused() {
     let clear = command("u", &json!({"email": null}));
     let untyped = json!({"value": "b@x.zz"});
     for (entries, is_refused) in [
@@ -66,7 +66,7 @@ async fn a_clear_that_would_leave_addresses_without_a_type_is_refused() {
 }
 
 #[tokio::test]
-async fn users_are_read_until_it_is_likely_that_all_entries_have_types_and_again_when_one_has_none() {
+async fn users_are_read_until_types_are_likely_and_again_after_an_untyped_entry() {
     let set = command("u", &json!({"email": "alex@example.com"}));
     let name = command("u", &json!({"givenName": "Alex"}));
     let shown = |entry: Value| json!({"id": "u", "emails": [entry]}).to_string();

@@ -1,4 +1,4 @@
-//! What `usher check` says of a server, by what the server says of itself.
+//! What `usher check` reports about a server, depending on its documents.
 
 use super::*;
 use crate::provider::testbed::{canned_by, simulated_with};
@@ -6,7 +6,7 @@ use crate::simulator::{ScimDialect, Settings};
 
 const NONE: (u16, &str) = (404, "");
 
-/// Each of the three documents with a status of its own.
+/// The three documents, each with its status.
 async fn said(config: &Value, service: (u16, &str), schemas: (u16, &str), types: (u16, &str)) -> Vec<Remark> {
     let documents = [
         ("/ServiceProviderConfig", service),
@@ -31,7 +31,7 @@ fn has(remarks: &[Remark], says: &str) -> bool {
 }
 
 #[tokio::test]
-async fn each_simulated_dialect_says_what_it_has() {
+async fn each_simulated_dialect_describes_itself() {
     for dialect in ScimDialect::ALL {
         let simulated = simulated_with(Settings {
             scim_dialect: dialect,
@@ -53,7 +53,7 @@ async fn each_simulated_dialect_says_what_it_has() {
             "{dialect} {remarks:?}"
         );
         assert_eq!(
-            has(&remarks, "has a value alone"),
+            has(&remarks, "has only a value"),
             dialect == ScimDialect::ValueOnly,
             "{dialect} {remarks:?}"
         );
@@ -67,7 +67,7 @@ async fn each_simulated_dialect_says_what_it_has() {
 }
 
 #[tokio::test]
-async fn the_provider_says_what_it_lacks() {
+async fn missing_features_are_reported() {
     let no_patch = (200, r#"{"patch":{"supported":false}}"#);
     for (config, workable, says) in [
         (json!({}), true, "no PATCH: users are read and put"),
@@ -88,7 +88,7 @@ async fn the_provider_says_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn a_document_that_can_t_be_read_is_named_and_the_others_count() {
+async fn unreadable_document_is_named_and_the_others_count() {
     let service = (200, r#"{"patch":{"supported":true},"etag":{"supported":true}}"#);
     let schemas = (
         200,
@@ -125,7 +125,7 @@ async fn a_document_that_can_t_be_read_is_named_and_the_others_count() {
 }
 
 #[tokio::test]
-async fn what_can_be_lost_without_versions_is_said_where_it_can() {
+async fn possible_losses_without_versions_are_reported() {
     let both = |patch: bool, etag: bool| {
         format!(r#"{{"patch":{{"supported":{patch}}},"etag":{{"supported":{etag}}}}}"#)
     };
@@ -158,19 +158,22 @@ async fn what_can_be_lost_without_versions_is_said_where_it_can() {
 }
 
 #[tokio::test]
-async fn members_that_are_configured_and_not_there_are_named() {
+async fn configured_members_that_do_not_exist_are_reported() {
     let schemas = r#"{"Resources":[{"id":"urn:ietf:params:scim:schemas:core:2.0:User","attributes":[
         {"name":"emails","subAttributes":[{"name":"value"}]}]}]}"#;
     for (config, says) in [
-        (json!({}), Some("left out once the provider refuses it")),
+        (json!({}), Some("omitted once the provider refuses it")),
         (
             json!({"entry_members": ["type"]}),
-            Some("names what is not there"),
+            Some("names a member that does not exist"),
         ),
         (json!({"entry_members": []}), None),
     ] {
         let remarks = said(&config, NONE, (200, schemas), NONE).await;
-        for text in ["left out once the provider refuses it", "names what is not there"] {
+        for text in [
+            "omitted once the provider refuses it",
+            "names a member that does not exist",
+        ] {
             assert_eq!(has(&remarks, text), says == Some(text), "{config} {remarks:?}");
         }
     }

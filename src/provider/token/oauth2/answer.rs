@@ -1,4 +1,4 @@
-//! What a token endpoint answers: a token and its lifetime, or what is wrong with the worker's client.
+//! The answer of a token endpoint: a token and its lifetime, or what is wrong with the worker's client.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::provider::ProviderError;
 use crate::provider::answer::Answer;
 use crate::provider::token::bearer;
 
-/// Where the answer does not say how long the token serves.
+/// If the answer does not say how long the token is valid.
 const LIFETIME_ASSUMED: Duration = Duration::from_secs(60 * 60);
 
-/// What a token endpoint may say: RFC 6749, sections 5.2 and 4.1.2.1, and RFC 8707.
+/// The error codes of a token endpoint: RFC 6749, sections 5.2 and 4.1.2.1, and RFC 8707.
 const ERRORS: [&str; 10] = [
     "invalid_request",
     "invalid_client",
@@ -29,7 +29,7 @@ const ERRORS: [&str; 10] = [
     "invalid_target",
 ];
 
-/// A longer lifetime is taken for this.
+/// Longer lifetimes are cut to this.
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 pub(super) struct Granted {
@@ -51,7 +51,7 @@ struct Refusal {
     error: String,
 }
 
-/// The token of an answer, or why there is none.
+/// The token of an answer, or why it has none.
 pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     if !answer.is_success() {
         return Err(refusal(answer));
@@ -59,23 +59,24 @@ pub(super) fn granted(answer: &Answer) -> Result<Granted, ProviderError> {
     let broken = |detail: &'static str| answer.error(Fault::Broken, detail);
     let Ok(success) = answer.object::<Success>() else {
         return Err(broken(
-            "the token endpoint's answer has no access_token; see whether token_url leads to the token endpoint",
+            "the token endpoint's answer has no access_token; check whether token_url is its address",
         ));
     };
     let other_type = |kind: &String| !kind.eq_ignore_ascii_case("bearer");
     if success.token_type.as_ref().is_some_and(other_type) {
         return Err(broken(
-            "the token endpoint gave a token that is no bearer token, and no other can be used; let it give \
-             bearer tokens to this client",
+            "the token endpoint issued a token that is not a bearer token, the only supported type; make it issue bearer \
+             tokens to this client",
         ));
     }
     let Some(lifetime) = lifetime(&success.expires_in) else {
         return Err(broken(
-            "the token endpoint's expires_in is not a positive number of seconds; see to the token endpoint",
+            "the token endpoint's expires_in is not a positive number of seconds; check the token endpoint",
         ));
     };
-    let header = bearer(success.access_token.expose_secret())
-        .map_err(|_| broken("the token endpoint gave a token that an HTTP header can't carry; see to it"))?;
+    let header = bearer(success.access_token.expose_secret()).map_err(|_| {
+        broken("the token endpoint issued a token that an HTTP header can't contain; check it")
+    })?;
     Ok(Granted { header, lifetime })
 }
 
@@ -102,19 +103,19 @@ fn refusal(answer: &Answer) -> ProviderError {
         ),
         300..=399 => (
             Fault::Broken,
-            "the token endpoint answered with a redirect, and none is followed; put the address into token_url \
-             that the endpoint itself has",
+            "the token endpoint answered with a redirect, which is never followed; set token_url to the endpoint's own \
+             address",
         ),
         400..=499 => return client_refused(answer),
         _ => (
             Fault::Broken,
-            "the token endpoint failed; see to the provider, or whether token_url leads to it",
+            "the token endpoint failed; check the provider, and whether token_url is right",
         ),
     };
     answer.error(fault, detail)
 }
 
-/// Something of what the worker asked with is wrong: commands wait until it is mended.
+/// The worker's request is wrong: commands wait until the configuration is corrected.
 fn client_refused(answer: &Answer) -> ProviderError {
     let error = answer
         .json()
@@ -123,28 +124,27 @@ fn client_refused(answer: &Answer) -> ProviderError {
         .unwrap_or_default();
     let detail = match error.as_str() {
         "invalid_client" => {
-            "the token endpoint does not accept the client; correct client_id or the client's secret, or where \
-             they stand (`client`)"
+            "the token endpoint does not accept the client; correct client_id or the client's secret, or where they are \
+             sent (`client`)"
         }
         "unauthorized_client" | "unsupported_grant_type" => {
-            "the token endpoint gives this client no token by client credentials; allow it that grant at the \
-             provider"
+            "the token endpoint does not allow this client the client credentials grant; allow it at the provider"
         }
-        "invalid_scope" => "the token endpoint does not give this client that scope; correct `scope`",
+        "invalid_scope" => "the token endpoint does not grant this client that scope; correct `scope`",
         "invalid_target" => "the token endpoint does not know that audience; correct `audience`",
         "invalid_request" => {
-            "the token endpoint does not understand the request; correct its form (`body`, `client`), or what \
-             the provider asks for (`scope`, `audience`)"
+            "the token endpoint does not understand the request; correct its form (`body`, `client`), or the values \
+             that the provider expects (`scope`, `audience`)"
         }
         _ if answer.status == 415 => {
-            "the token endpoint does not take the form of the request; set `body` to the other one of form and json"
+            "the token endpoint does not accept the form of the request; change `body` between form and json"
         }
         _ if matches!(answer.status, 404 | 405) => {
             "there is no token endpoint at token_url; put its address there"
         }
         _ => {
-            "the token endpoint refused the client; correct client_id, the client's secret, `scope` or \
-             `audience`, or give the client its rights at the provider"
+            "the token endpoint refused the client; correct client_id, the client's secret, `scope` or `audience`, or \
+             give the client its permissions at the provider"
         }
     };
     ProviderError {
@@ -153,8 +153,8 @@ fn client_refused(answer: &Answer) -> ProviderError {
     }
 }
 
-/// No answer that could be read. Nothing of a user was sent, so there is nothing that may have been applied:
-/// without a token the provider is out of reach for everybody, and asking again does no harm.
+/// There was no readable answer. The request contained no user data and applied nothing: without a token the provider
+/// is unreachable for all users, and asking again is harmless.
 pub(super) fn no_answer(error: ProviderError) -> ProviderError {
     let (fault, detail) = match error.fault {
         Fault::Unreachable | Fault::Worker => return error,
@@ -166,12 +166,12 @@ pub(super) fn no_answer(error: ProviderError) -> ProviderError {
         }
         Fault::Unknown => (
             Fault::Unreachable,
-            "the token endpoint's answer broke off; see to the provider",
+            "the token endpoint's answer was cut off; check the provider",
         ),
         fault => (
             fault,
-            "the token endpoint's answer is too long for a token; see whether token_url leads to the token \
-             endpoint",
+            "the token endpoint's answer is too long for a token; check whether token_url is the token endpoint's \
+             address",
         ),
     };
     ProviderError {

@@ -1,4 +1,4 @@
-//! `oauth2` under `[provider.auth]`: where tokens are fetched, as whom, and in which form.
+//! `oauth2` under `[provider.auth]`: where tokens are fetched, as which client, and in which form.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::provider::SetupError;
 
-/// `oauth2` under `[provider.auth]`: a token is fetched with the client's id and secret, and again before it
-/// expires.
+/// `oauth2` under `[provider.auth]`: a token is fetched with the client's id and secret, and again before it expires.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(
@@ -32,18 +31,18 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "String", extend("x-sensitive" = true))]
     pub client_secret: Option<SecretString>,
-    /// What the token shall allow: scopes with spaces between them. Left out: not sent.
+    /// What the token should allow: scopes, separated by spaces. Omitted: not sent.
     #[serde(default)]
     #[schemars(with = "String")]
     pub scope: Option<String>,
-    /// Whom the token is meant for, where the provider asks for it. Left out: not sent.
+    /// The audience of the token, if the provider requires one. Omitted: not sent.
     #[serde(default)]
     #[schemars(with = "String")]
     pub audience: Option<String>,
-    /// The form of the request's body. Default: `form`, as the standard has it.
+    /// The form of the request's body. Default: `form`, the standard's form.
     #[serde(default)]
     pub body: Body,
-    /// Where the client's id and secret stand. Default: `basic`.
+    /// Where the client's id and secret are sent. Default: `basic`.
     #[serde(default)]
     pub client: ClientIn,
 }
@@ -58,7 +57,7 @@ pub enum Body {
     Json,
 }
 
-/// Where the client's id and secret stand in a request for a token.
+/// Where the client's id and secret are in a request for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "OAuth2Client")]
@@ -80,13 +79,15 @@ impl Config {
             return refused("must start with https:// (or http://) and name a host");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return refused("must not carry a user name or a password; use client_id and client_secret_file");
+            return refused(
+                "must not contain a user name or a password; use client_id and client_secret_file",
+            );
         }
         if url.fragment().is_some() {
             return refused("must not have a fragment");
         }
         if self.client_id.is_empty() {
-            let detail = "is empty; put the client's id there, as the provider gave it";
+            let detail = "is empty; set it to the client's id at the provider";
             return Err(SetupError::new("provider.auth.oauth2.client_id", detail));
         }
         Ok(url)

@@ -78,7 +78,7 @@ fn only_request(server: &Canned) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_as_zitadel_wants_it() {
+async fn token_request_has_zitadels_form() {
     let server = canned("200 OK", "", GRANTED).await;
     let config = Config {
         scope: Some("openid urn:zitadel:iam:org:project:id:zitadel:aud".into()),
@@ -106,7 +106,7 @@ async fn a_token_is_asked_for_as_zitadel_wants_it() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_as_mattr_wants_it() {
+async fn token_request_has_mattrs_form() {
     let server = canned("200 OK", "", GRANTED).await;
     let config = Config {
         audience: Some("https://acme.vii.au01.mattr.global".into()),
@@ -130,7 +130,7 @@ async fn a_token_is_asked_for_as_mattr_wants_it() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_sent_and_with_one_it_is_carried() {
+async fn calls_need_a_token_and_send_it() {
     let server = canned("200 OK", "", GRANTED).await;
     let http = http(&server);
     assert_eq!(refused(&http).await, Fault::CredentialsRenewed);
@@ -147,7 +147,7 @@ async fn without_a_token_nothing_is_sent_and_with_one_it_is_carried() {
 }
 
 #[tokio::test]
-async fn answers_that_grant_a_token_are_understood_in_their_variants() {
+async fn every_form_of_a_granted_token_is_read() {
     let day = Duration::from_secs(24 * 60 * 60);
     for (body, lifetime) in [
         (
@@ -178,7 +178,7 @@ async fn answers_that_grant_a_token_are_understood_in_their_variants() {
 }
 
 #[tokio::test]
-async fn an_answer_that_grants_nothing_is_broken() {
+async fn answer_without_a_token_is_broken() {
     let server = canned("200 OK", "", "").await;
     let http = http(&server);
     for body in [
@@ -202,10 +202,10 @@ async fn an_answer_that_grants_nothing_is_broken() {
 }
 
 #[tokio::test]
-async fn a_refused_client_is_told_with_the_code_and_the_mend() {
+async fn refused_client_is_reported_with_the_code_and_a_remedy() {
     let server = canned("400 Bad Request", "", "").await;
     let http = http(&server);
-    for (status, body, code, mend) in [
+    for (status, body, code, remedy) in [
         (
             "401 Unauthorized",
             r#"{"error":"invalid_client","error_description":"hunter2"}"#,
@@ -244,12 +244,12 @@ async fn a_refused_client_is_told_with_the_code_and_the_mend() {
         assert_eq!(refused.fault, Fault::Credentials, "{status}");
         assert_eq!(refused.status.unwrap().to_string(), status[..3]);
         assert_eq!(refused.code.as_deref(), code);
-        assert!(refused.detail.contains(mend), "{mend} in {refused}");
+        assert!(refused.detail.contains(remedy), "{remedy} in {refused}");
     }
 }
 
 #[tokio::test]
-async fn trouble_at_the_token_endpoint_is_told_apart() {
+async fn failures_of_the_token_endpoint_are_distinguished() {
     let server = canned("429 Too Many Requests", "retry-after: 3\r\n", "").await;
     let retry_after = Some(Duration::from_secs(3));
     assert_eq!(
@@ -281,7 +281,7 @@ async fn trouble_at_the_token_endpoint_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_fetched_anew_where_it_had_served() {
+async fn refused_token_that_was_accepted_before_is_fetched_again() {
     let server = canned("200 OK", "", GRANTED).await;
     let http = http(&server);
     http.fetch_token().await.unwrap();
@@ -289,7 +289,7 @@ async fn a_refused_token_is_fetched_anew_where_it_had_served() {
     assert_eq!(
         refused(&http).await,
         Fault::Command(Reason::NotFound),
-        "which shows that the token is good"
+        "the token was accepted"
     );
     server.answer_with("401 Unauthorized", "");
     assert_eq!(refused(&http).await, Fault::CredentialsRenewed);
@@ -297,31 +297,27 @@ async fn a_refused_token_is_fetched_anew_where_it_had_served() {
 }
 
 #[tokio::test]
-async fn a_refused_token_that_never_served_pauses_the_provider() {
+async fn refused_token_that_was_never_accepted_pauses_the_provider() {
     let server = canned("200 OK", "", GRANTED).await;
     let http = http(&server);
     http.fetch_token().await.unwrap();
     server.answer_with("500 Internal Server Error", "");
-    assert_eq!(
-        refused(&http).await,
-        Fault::Broken,
-        "which shows nothing of the token"
-    );
+    assert_eq!(refused(&http).await, Fault::Broken, "the token was not judged");
     server.answer_with("401 Unauthorized", "");
     assert_eq!(refused(&http).await, Fault::Credentials);
     assert_eq!(http.token(), TokenState::Missing, "the probe begins with a fetch");
 }
 
 #[tokio::test]
-async fn a_changed_secret_is_told_drops_the_token_and_is_used_next() {
+async fn changed_secret_drops_the_token_and_is_used_next() {
     let server = canned("200 OK", "", GRANTED).await;
     let file = scratch_file("first\n");
     let http = http_with_file(&server, &file);
     http.fetch_token().await.unwrap();
     assert_eq!(http.token(), TokenState::Ready);
-    let told = tokio::time::timeout(TIMEOUT, http.credentials_changed());
-    let (told, ()) = tokio::join!(told, async { file.write("other one") });
-    told.unwrap();
+    let changed = tokio::time::timeout(TIMEOUT, http.credentials_changed());
+    let (changed, ()) = tokio::join!(changed, async { file.write("other one") });
+    changed.unwrap();
     assert_eq!(http.token(), TokenState::Missing);
     http.fetch_token().await.unwrap();
     // the+client:other+one
@@ -333,7 +329,7 @@ async fn a_changed_secret_is_told_drops_the_token_and_is_used_next() {
 }
 
 #[tokio::test]
-async fn a_refused_secret_that_was_replaced_meanwhile_does_not_pause() {
+async fn refused_secret_that_was_replaced_meanwhile_does_not_pause() {
     let server = canned("401 Unauthorized", "", r#"{"error":"invalid_client"}"#).await;
     let file = scratch_file("first");
     let http = http_with_file(&server, &file);
@@ -344,7 +340,7 @@ async fn a_refused_secret_that_was_replaced_meanwhile_does_not_pause() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_refused_with_the_key_and_no_value() {
+fn unusable_settings_are_refused_by_key_without_values() {
     let refused = |config: Config| OAuth2::new(config).map(|_| ()).unwrap_err();
     for bad in [
         "",
@@ -384,7 +380,7 @@ fn settings_that_cannot_be_used_are_refused_with_the_key_and_no_value() {
 }
 
 #[test]
-fn the_secret_is_not_printed_with_the_settings() {
+fn settings_do_not_print_the_secret() {
     let shown = format!("{:?}", Source::OAuth2(config("https://acme.example")));
     assert!(
         !shown.contains("hunter2") && shown.contains("the client"),

@@ -1,4 +1,4 @@
-//! A program that prints a token, over /bin/sh.
+//! A program that prints a token, run with /bin/sh.
 
 use serde_json::json;
 
@@ -15,14 +15,14 @@ fn program(arguments: &[&str]) -> Program {
 }
 
 fn state_of(program: &Program) -> TokenState {
-    program.held().fetched.state()
+    program.lock().fetched.state()
 }
 
 fn header_of(program: &Program) -> Option<HeaderValue> {
-    program.held().fetched.header()
+    program.lock().fetched.header()
 }
 
-/// The program, and the script that it runs, which is gone with the file.
+/// The program, and its script, which is deleted with the file.
 fn script(text: &str) -> (Program, ScratchFile) {
     let file = scratch_file(text);
     let path = file.path().to_str().unwrap();
@@ -30,7 +30,7 @@ fn script(text: &str) -> (Program, ScratchFile) {
 }
 
 #[tokio::test]
-async fn a_printed_token_is_in_use_for_the_time_that_is_printed() {
+async fn printed_token_is_used_for_its_printed_lifetime() {
     for (printed, header) in [
         (r#"{"token":"t0ken","expires_in":900}"#, "Bearer t0ken"),
         (
@@ -53,7 +53,7 @@ async fn a_printed_token_is_in_use_for_the_time_that_is_printed() {
 }
 
 #[tokio::test]
-async fn arguments_reach_the_program_as_they_stand_and_the_environment_with_them() {
+async fn arguments_and_environment_reach_the_program_unchanged() {
     let (program, _file) = script(
         r#"test "$1" = 'an argument; $HOME' && test -n "$PATH" && echo '{"token":"t0ken","expires_in":9}'"#,
     );
@@ -62,24 +62,24 @@ async fn arguments_reach_the_program_as_they_stand_and_the_environment_with_them
 }
 
 #[tokio::test]
-async fn a_program_that_gives_no_token_is_named_with_what_to_do_and_its_output_is_not_told() {
-    for (text, told) in [
+async fn program_without_a_token_is_named_with_a_remedy_and_without_its_output() {
+    for (text, expected) in [
         (
             "echo hunter2; echo hunter2 >&2; exit 3",
             "failed (exit status: 3)",
         ),
         ("kill -9 $$", "failed (signal: 9"),
-        ("echo hunter2", "printed something else than JSON"),
-        ("true", "printed something else than JSON"),
-        (r#"echo '["hunter2",900]'"#, "printed something else than JSON"),
-        (r#"echo '{"jwt":"hunter2"}'"#, "printed something else than JSON"),
+        ("echo hunter2", "printed something other than JSON"),
+        ("true", "printed something other than JSON"),
+        (r#"echo '["hunter2",900]'"#, "printed something other than JSON"),
+        (r#"echo '{"jwt":"hunter2"}'"#, "printed something other than JSON"),
         (
             r#"echo '{"token":"hunter2 x"}'"#,
-            "a token that an HTTP header can't carry",
+            "a token that an HTTP header can't contain",
         ),
         (
             r#"echo '{"token":""}'"#,
-            "a token that an HTTP header can't carry",
+            "a token that an HTTP header can't contain",
         ),
         (r#"echo '{"token":"hunter2","expires_in":0}'"#, "expires_in"),
         (r#"echo '{"token":"hunter2","expires_in":"soon"}'"#, "expires_in"),
@@ -89,7 +89,7 @@ async fn a_program_that_gives_no_token_is_named_with_what_to_do_and_its_output_i
         let failed = error(program.fetch().await);
         assert_eq!(failed.fault, Fault::Credentials, "{text}");
         assert!(
-            failed.detail.contains("`/bin/sh` of token_command") && failed.detail.contains(told),
+            failed.detail.contains("`/bin/sh` of token_command") && failed.detail.contains(expected),
             "{text}: {failed}"
         );
         assert_eq!(state_of(&program), TokenState::Missing);
@@ -100,7 +100,7 @@ async fn a_program_that_gives_no_token_is_named_with_what_to_do_and_its_output_i
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_end_is_stopped_in_time() {
+async fn program_that_does_not_end_is_stopped_in_time() {
     let mut program = program(&["/bin/sh", "-c", "sleep 1000"]);
     program.time_max = Duration::from_millis(50);
     let failed = error(program.fetch().await);
@@ -108,7 +108,7 @@ async fn a_program_that_does_not_end_is_stopped_in_time() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_program_started_is_stopped_with_it() {
+async fn children_of_a_stopped_program_are_stopped() {
     let pid = scratch_file("");
     let path = pid.path().to_str().unwrap();
     let text = format!("sleep 1000 & echo $! > {path}; wait");
@@ -126,7 +126,7 @@ async fn what_a_stopped_program_started_is_stopped_with_it() {
         ended = program.fetch() => panic!("{ended:?}"),
         child = started => child,
     };
-    // Where nobody takes note of its end, it stays as a zombie.
+    // If nothing waits for it, it stays as a zombie.
     let lives = || {
         let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
@@ -138,7 +138,7 @@ async fn what_a_stopped_program_started_is_stopped_with_it() {
 }
 
 #[tokio::test]
-async fn the_token_in_use_outlives_a_failed_run() {
+async fn current_token_survives_a_failed_run() {
     let (program, file) = script(r#"echo '{"token":"t0ken","expires_in":900}'"#);
     program.fetch().await.unwrap();
     file.write("exit 1");
@@ -147,7 +147,7 @@ async fn the_token_in_use_outlives_a_failed_run() {
 }
 
 #[test]
-fn a_command_without_a_program_is_refused() {
+fn command_without_a_program_is_refused() {
     for command in [vec![], vec![String::new()]] {
         let refused = Program::new(command, TIMEOUT).map(drop).unwrap_err();
         assert_eq!(refused.key, "provider.auth.token_command");
@@ -155,7 +155,7 @@ fn a_command_without_a_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_printed_anew() {
+async fn refused_token_is_printed_again() {
     let simulated = simulated(Kind::Karmo).await;
     let minted = |n: u32| format!(r#"echo '{{"token":"minted-{n}","expires_in":900}}'"#);
     let file = scratch_file(&minted(1));
@@ -174,7 +174,7 @@ async fn a_refused_token_is_printed_anew() {
     for n in 1..=2 {
         simulated.set_token(Some(format!("minted-{n}")));
         file.write(&minted(n));
-        // No token is there yet, or the former one is refused.
+        // There is no token yet, or the previous one was refused.
         let renewed = error(karmo.update(&command, None).await);
         assert_eq!(renewed.fault, Fault::CredentialsRenewed);
         assert_eq!(karmo.access().token(), TokenState::Missing);

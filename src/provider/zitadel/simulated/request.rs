@@ -1,11 +1,10 @@
-//! A write's JSON, read and validated as a whole. Members that are not known are dropped without a word, and null
-//! is as good as absent.
+//! A write's JSON, validated as a whole. Unknown members are silently dropped, and null equals absent.
 
 use serde::Deserialize;
 
 use crate::provider::shape::{Refusal, is_e164, is_email};
 
-/// A write that may be applied.
+/// A valid write.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) username: Option<String>,
@@ -116,7 +115,7 @@ fn syntax() -> Refusal {
     Refusal::invalid("", "", "proto: syntax error")
 }
 
-/// `put`: the body of the human PUT; else that of PATCH, where a human's members stand under `human`.
+/// `put`: the body of the human PUT; otherwise that of PATCH, which has a human's members under `human`.
 pub(super) fn read(body: &[u8], put: bool) -> Result<Changes, Refusal> {
     let body: Body = serde_json::from_slice(body).map_err(|_| syntax())?;
     let human = if put {
@@ -194,7 +193,7 @@ fn profile(profile: ProfileIn, put: bool) -> Result<Vec<(&'static str, String)>,
     Ok(given)
 }
 
-/// Two members of one oneof are an error of syntax.
+/// Two members of the same oneof are a syntax error.
 fn proof(proof: &ProofIn) -> Result<Proof, Refusal> {
     match (&proof.send_code, &proof.return_code, proof.is_verified) {
         (None, None, None | Some(false)) => Ok(Proof::Unnamed),
