@@ -33,8 +33,8 @@ const SECOND_CODE_MEMBER: &str = "errorCode";
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "KarmoConfig")]
 pub struct Config {
-    /// The method of the update. Default: `PATCH`. Karmo's page does not show it; it keeps fields that are omitted,
-    /// which suggests PATCH.
+    /// The method of the update. Default: `PATCH`. Karmo's page does not show it; Karmo keeps omitted fields, which
+    /// suggests PATCH.
     pub method: WriteMethod,
     /// The path of the update, with `{userId}`. Default: `/users/{userId}`. Karmo's page does not show it; its public
     /// part belongs in `base_url`.

@@ -125,7 +125,7 @@ async fn each_connection_failure_is_distinguished_with_host_and_port() {
     let cases = [
         (with_tls(dead).await, "the connection is refused"),
         (format!("http://{NAME}:{dead}"), "the connection is refused"),
-        ("https://acme.invalid:8443".into(), "the name of"),
+        ("https://acme.invalid:8443".into(), "the host name of"),
         (
             with_tls(trusted.server(NAME, 2021).await).await,
             "certificate has expired 2021-01-01T00:00:00Z",
@@ -146,11 +146,11 @@ async fn each_connection_failure_is_distinguished_with_host_and_port() {
         (format!("https://{silent_at}"), "connecting timed out"),
         (
             format!("http://{NAME}:{ssh}"),
-            "does not speak HTTP; if it speaks TLS, write https://",
+            "does not speak HTTP; if it uses TLS, write https://",
         ),
         (
             format!("http://{NAME}:{good}"),
-            "does not speak HTTP; if it speaks TLS, write https://",
+            "does not speak HTTP; if it uses TLS, write https://",
         ),
         // Its certificate is good, so the request went out, and the connection was closed.
         (with_tls(good).await, "the connection to"),
@@ -273,7 +273,7 @@ async fn a_secrets_file_that_others_may_read_is_warned_of() {
             let log = String::from_utf8(applied.stderr).unwrap();
             for said in [&found, &log] {
                 assert_eq!(
-                    said.contains("is open to others than its owner (mode 0644)"),
+                    said.contains("is accessible to others than its owner (mode 0644)"),
                     warned,
                     "{said}"
                 );

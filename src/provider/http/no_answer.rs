@@ -127,7 +127,7 @@ fn unreachable(error: &reqwest::Error, peer: &Peer<'_>) -> String {
             "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY",
         ),
     };
-    let via = proxy.map(|proxy| format!(" through the proxy {proxy} (from the environment)"));
+    let via = proxy.map(|proxy| format!(" through the environment's proxy {proxy}"));
     format!(
         "{} can't be reached at {}{}: {}; {}",
         peer.name,
