@@ -107,7 +107,7 @@ pub trait Provider: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Everything beside the calls for users.
+    /// Everything except the calls for users.
     fn access(&self) -> &dyn Access;
 }
 

@@ -85,8 +85,9 @@ pub struct Notice {
 pub struct Learned {
     /// How often the provider has slowed the fleet down. The other members cover the time since the last slowdown.
     pub slowdowns: u64,
-    /// Where it began, and what it returned to.
+    /// The pace right after the slowdown: one that certainly held.
     pub floor: f64,
+    /// The pace a few seconds later: between the floor and the pace that was too high.
     pub plateau: f64,
     /// The highest recent pace that the provider accepted.
     pub best: f64,

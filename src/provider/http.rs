@@ -311,7 +311,7 @@ impl Access for Http {
         let Some(oauth2) = self.token.oauth2() else {
             return Ok(());
         };
-        let (request, asked) = oauth2.ask(&self.token_client);
+        let (request, sent) = oauth2.ask(&self.token_client);
         let issuer = Peer {
             name: "the token endpoint",
             key: "provider.auth.oauth2.token_url",
@@ -322,7 +322,7 @@ impl Access for Http {
             Ok(response) => self.answer(Method::POST, response, BODY_BYTES_MAX).await,
             Err(error) => Err(no_answer(&error, &issuer)),
         };
-        oauth2.answered(&asked, answer)
+        oauth2.answered(&sent, answer)
     }
 
     async fn credentials_changed(&self) {

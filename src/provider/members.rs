@@ -115,7 +115,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The value that was read at the end of a path of names. A number that no value can represent is null.
+    /// The value that was read at the end of a path of names. A number beyond a float's range is null.
     pub(super) fn shown_at(&self, path: &[Box<str>]) -> Option<Value> {
         let (name, rest) = path.split_first()?;
         let text = self.text(name)?;
@@ -130,7 +130,7 @@ impl<'a> Members<'a> {
         self.shown_at(path).unwrap_or_default()
     }
 
-    /// Whether the member has this value. Absent equals null; a number that can't be represented equals no value.
+    /// Whether the member has this value. Absent equals null; a number beyond a float's range equals no value.
     pub(super) fn has(&self, name: &str, value: &Value) -> bool {
         match self.get(name) {
             None => value.is_null(),

@@ -281,10 +281,7 @@ mod tests {
         file.write("other");
         assert_eq!(token.header().unwrap(), first, "checked once a second only");
         assert!(token.refused(&first));
-        assert!(
-            token.refused(&first),
-            "for each call that went out with the first"
-        );
+        assert!(token.refused(&first), "for each call that used the first");
         let other = token.header().unwrap();
         assert_eq!(other, "Bearer other");
         file.write("");

@@ -45,8 +45,8 @@ pub struct Config {
 #[serde(rename_all = "snake_case")]
 pub enum Api {
     /// `PUT /v2/users/human/{userId}`: deprecated by Zitadel, supported by every server of version 2. It can clear a
-    /// nickname and a gender. If a command sets only one of the two names, the user is read first and the other name is
-    /// put back.
+    /// nickname and a gender. If a command changes the profile without setting both names, the user is read first and
+    /// the missing names are put back.
     #[default]
     Put,
     /// `PATCH /v2/users/{userId}`: its successor, which older servers of version 2 do not have. It can clear a phone
