@@ -14,7 +14,7 @@ use super::{assemble, print, signals};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// karmo, zitadel, sivo, mattr, scim or rest
+    #[arg(help = Kind::ALL.map(Kind::as_str).join(", "))]
     kind: Kind,
     /// The dialect of a simulated scim: lenient, strict, entra, put-only or no-value-paths
     #[arg(long, value_name = "DIALECT", default_value_t)]

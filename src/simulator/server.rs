@@ -88,7 +88,8 @@ async fn call(
         return cut_off(&cut);
     }
     let reply = match trouble {
-        Some(Trouble::Garbage) => garbage(&body),
+        // A refused write keeps its refusal: a 2xx for it would be a lie about the user, not a broken answer.
+        Some(Trouble::Garbage) if reply.status < 300 => garbage(&body),
         Some(Trouble::ThrottleAfter) => world.refuse(&Refusal::Throttled),
         Some(Trouble::BrokenAfter) => world.refuse(&Refusal::Unavailable),
         _ => reply,
