@@ -121,8 +121,8 @@ impl Provider for Flat {
     fn check(&self, command: &UpdateUser) -> Result<(), Failure> {
         self.kind.check_blocks(command)?;
         self.check_version(command)?;
-        self.own.check(&command.update, self.layout.fields())?;
-        self.layout.fields().check(&command.update)
+        self.own.check(&command.update, &self.layout.fields)?;
+        self.layout.fields.check(&command.update)
     }
 
     fn reads(&self) -> bool {

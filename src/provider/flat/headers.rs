@@ -85,8 +85,9 @@ impl Headers {
             })?;
             headers.insert(name, value);
         }
-        let id = HeaderValue::from_str(&command.id.to_string());
-        if let (Some(name), Ok(id)) = (&self.idempotency, id) {
+        if let Some(name) = &self.idempotency
+            && let Ok(id) = HeaderValue::from_str(&command.id.to_string())
+        {
             headers.insert(name, id);
         }
         Ok(headers)

@@ -45,10 +45,6 @@ impl Layout {
         }
     }
 
-    pub(super) fn fields(&self) -> &FieldMap {
-        &self.fields
-    }
-
     /// Refuses two members of which one would overwrite the other, because they have the same path or one contains the
     /// other.
     pub(in crate::provider) fn checked(self, kind: Kind) -> Result<Self, SetupError> {
@@ -183,8 +179,10 @@ impl Layout {
             .replace('/', ".");
         let wrap = self.wrap.join(".");
         let within = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix('.');
-        let bare = ["body", "data", &wrap].into_iter().find_map(within);
-        self.fields.field(bare.unwrap_or(&name))
+        [within(&wrap), Some(&*name), within("body"), within("data")]
+            .into_iter()
+            .flatten()
+            .find_map(|name| self.fields.field(name))
     }
 }
 

@@ -288,6 +288,24 @@ async fn every_field_named_in_an_error_is_in_the_detail() {
 }
 
 #[tokio::test]
+async fn member_within_data_is_found_by_its_own_path() {
+    let more =
+        json!({ "fields": { "email": "data.email", "givenName": "name" }, "error_pointer_at": ["/field"] });
+    for (named, pointer) in [
+        ("data.email", Some("/update/email")),
+        ("/data/data/email", Some("/update/email")),
+        ("data.name", Some("/update/givenName")),
+        ("email", None),
+    ] {
+        let server = canned("400 Bad Request", "", &json!({ "field": named }).to_string()).await;
+        let rest = rest(&server.base_url, &more);
+        let update = json!({ "email": "alex@example.com", "givenName": "Alex" });
+        let error = error(rest.update(&command("u", &update), None).await);
+        assert_eq!(error.pointer.as_deref(), pointer, "{named}");
+    }
+}
+
+#[tokio::test]
 async fn code_is_looked_for_at_each_place_in_order() {
     let more = json!({ "error_code_at": ["/a", "/b/0", "/**/deep"], "error_codes": ["taken", "4711"] });
     for (body, code) in [

@@ -5,9 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::provider::shape::STARTING_VERSION;
 use crate::provider::shape::{
-    Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
+    Account, Op, Refusal, Reply, STARTING_VERSION, Shape, Target, Write, is_e164, is_email, is_taken, target,
 };
 
 const TEXTS: [&str; 6] = [
