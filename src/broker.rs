@@ -17,6 +17,7 @@ pub mod config;
 pub mod headers;
 mod held;
 mod in_flight;
+pub mod inspect;
 pub mod memory;
 pub mod properties;
 pub mod topology;
@@ -24,6 +25,7 @@ pub mod x_death;
 
 pub use config::Config;
 pub use headers::Added;
+pub use inspect::{Depth, Holder, InspectError, Inspector, StreamReader, Streamed};
 pub use properties::{Header, Properties};
 pub use topology::Topology;
 pub use x_death::XDeath;

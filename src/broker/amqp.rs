@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, Consumer, Limits, Listener, Publisher};
+use super::{Config, Consumer, Inspector, Limits, Listener, Publisher};
 
 mod addresses;
 mod broker_dead_letters;
@@ -18,6 +18,7 @@ mod epoch;
 mod error;
 mod first_connection;
 mod inbox;
+mod inspector;
 mod lease_claim;
 mod lease_watchdog;
 mod listener;
@@ -103,4 +104,9 @@ pub async fn publisher(
     Ok(Arc::new(
         publisher::AmqpPublisher::connect(config, when_unreachable).await?,
     ))
+}
+
+/// Only looks, and declares nothing.
+pub async fn inspector(config: &Config) -> Result<Arc<dyn Inspector>, ConnectError> {
+    Ok(Arc::new(inspector::AmqpInspector::connect(config).await?))
 }

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
 use super::topology::UNROUTABLE;
-use super::{Consumer, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
+use super::{Consumer, Inspector, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
 use crate::clock::Clock;
 
 mod consumer;
 mod faults;
+mod inspector;
 mod lease_queues;
 mod listener;
 mod publisher;
@@ -24,6 +25,7 @@ mod state;
 mod tests;
 
 use consumer::MemoryConsumer;
+use inspector::MemoryInspector;
 use listener::MemoryListener;
 use publisher::MemoryPublisher;
 use routing::QueueIndex;
@@ -153,6 +155,10 @@ impl MemoryBroker {
 
     pub fn listener(&self) -> Box<dyn Listener> {
         Box::new(MemoryListener::new(self.shared.clone()))
+    }
+
+    pub fn inspector(&self) -> Arc<dyn Inspector> {
+        Arc::new(MemoryInspector::new(self.shared.clone()))
     }
 
     pub fn publisher(&self) -> Arc<dyn Publisher> {

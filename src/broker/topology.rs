@@ -10,6 +10,10 @@ pub const COMMANDS_BULK: &str = "user.commands.bulk";
 pub const OUTCOMES: &str = "user.outcomes";
 /// The stream of all outcomes.
 pub const OUTCOME_LOG: &str = "user.outcomes.log";
+/// The stream of what happens to providers, batches and operations: few events, kept longer than the outcome log.
+pub const AUDIT_LOG: &str = "user.outcomes.audit";
+/// What the audit log keeps.
+const AUDITED: [&str; 3] = ["provider.#", "batch.#", "operation.#"];
 /// An exchange and a queue.
 pub const DEAD_LETTERS: &str = "user.dead-letters";
 /// An exchange and a queue for what the broker itself dead-letters. They are separate from `DEAD_LETTERS`, and only the
@@ -21,6 +25,13 @@ pub const UNROUTABLE: &str = "user.unroutable";
 /// Large, so that crashes never use it up: the broker counts every unsettled delivery of a worker that
 /// dies. Unlimited is not an option: with -1, brokers before 4.0 dead-letter on the first return.
 const DELIVERIES_MAX: i64 = 1_000_000;
+/// How long the audit log keeps events, and its size. A stream drops whole segments.
+const AUDIT_AGE_MAX: &str = "365D";
+const AUDIT_BYTES_MAX: i64 = 100_000_000;
+const AUDIT_SEGMENT_BYTES: i64 = 10_000_000;
+/// The size of the stream of orders: some thousands of them, of which the latest matters.
+const ORDERS_BYTES_MAX: i64 = 2_000_000;
+const ORDERS_SEGMENT_BYTES: i64 = 500_000;
 /// How long a broker from 4.3 on waits for a consumer whose node died before the next one takes over.
 const CONSUMER_DISCONNECTED_TIMEOUT_MS: i64 = 10_000;
 
@@ -152,6 +163,15 @@ impl Topology {
         topology.kept(BROKER_DEAD_LETTERS, broker_dead_letter(), "");
         let log = outcome_log(config);
         topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
+        topology.kept_from(OUTCOMES, AUDIT_LOG, audit_log(), AUDITED[0]);
+        for pattern in &AUDITED[1..] {
+            topology.bind(OUTCOMES, Destination::Queue(AUDIT_LOG.to_owned()), pattern);
+        }
+        topology.queues.push(Queue {
+            name: topology.orders_stream(),
+            holds: Holds::Other,
+            arguments: orders(),
+        });
         topology.leases(config);
         topology.commands(COMMANDS_BULK, Holds::BulkCommands, config);
         topology.commands(COMMANDS, Holds::Commands, config);
@@ -174,6 +194,11 @@ impl Topology {
     /// or not.
     pub fn lease_queue(&self, partition: u16) -> String {
         format!("usher.lease.{}.{partition}", self.provider)
+    }
+
+    /// The stream of the orders that operators give to the provider's workers. Only the default exchange leads there.
+    pub fn orders_stream(&self) -> String {
+        format!("usher.orders.{}", self.provider)
     }
 
     /// The exchange for the notices of the provider's workers.
@@ -300,6 +325,29 @@ fn outcome_log(config: &Config) -> BTreeMap<&'static str, Argument> {
             Argument::Text(config.outcome_log_max_age.as_str().to_owned()),
         ),
         ("x-max-length-bytes", Argument::Number(bytes_max)),
+    ])
+}
+
+fn audit_log() -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("stream".to_owned())),
+        ("x-max-age", Argument::Text(AUDIT_AGE_MAX.to_owned())),
+        ("x-max-length-bytes", Argument::Number(AUDIT_BYTES_MAX)),
+        (
+            "x-stream-max-segment-size-bytes",
+            Argument::Number(AUDIT_SEGMENT_BYTES),
+        ),
+    ])
+}
+
+fn orders() -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("stream".to_owned())),
+        ("x-max-length-bytes", Argument::Number(ORDERS_BYTES_MAX)),
+        (
+            "x-stream-max-segment-size-bytes",
+            Argument::Number(ORDERS_SEGMENT_BYTES),
+        ),
     ])
 }
 

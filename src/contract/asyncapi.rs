@@ -55,10 +55,10 @@ fn channels() -> Value {
             "user.outcomes",
             &format!("{topic}.{{provider}}"),
             description,
-            &[lifecycle_message(kind)],
+            &[&lifecycle_message(kind)],
         )
     };
-    json!({
+    let mut channels = json!({
         "commands": channel(
             "user.commands",
             "{provider}.{userId}",
@@ -74,15 +74,17 @@ fn channels() -> Value {
         "started": outcome(EventType::Start),
         "succeeded": outcome(EventType::Success),
         "failed": outcome(EventType::Fail),
-        "paused": lifecycle(LifecycleKind::Paused),
-        "resumed": lifecycle(LifecycleKind::Resumed),
         "deadLetters": channel(
             "user.dead-letters",
             "{provider}.{reason}",
             "Commands that failed, unchanged. The queue user.dead-letters keeps all of them.",
             &["deadLetter"],
         ),
-    })
+    });
+    for kind in LifecycleKind::ALL {
+        channels[lifecycle_message(kind)] = lifecycle(kind);
+    }
+    channels
 }
 
 /// One exchange under one form of routing key.
@@ -148,16 +150,19 @@ fn operations() -> Value {
             "bindings": { "amqp": { "deliveryMode": 2, "bindingVersion": BINDING } },
         })
     };
-    json!({
+    let mut operations = json!({
         "receiveCommand": receives("commands"),
         "receiveBulkCommand": receives("bulkCommands"),
         "sendStarted": sends("started", "The command is about to run."),
         "sendSucceeded": sends("succeeded", "The user matches the command."),
         "sendFailed": sends("failed", "The command failed. Its dead letter was confirmed before."),
-        "sendPaused": sends("paused", "Calls to the provider are paused for longer than a moment."),
-        "sendResumed": sends("resumed", "Calls have resumed."),
         "sendDeadLetter": sends("deadLetters", "The command, with what is wrong and how to fix it."),
-    })
+    });
+    for kind in LifecycleKind::ALL {
+        let channel = lifecycle_message(kind);
+        operations[format!("send-{}", kind.topic().replace('.', "-"))] = sends(&channel, kind.summary());
+    }
+    operations
 }
 
 fn messages() -> Value {
@@ -186,7 +191,7 @@ fn messages() -> Value {
             "bindings": { "amqp": { "messageType": kind.as_str(), "bindingVersion": BINDING } },
         })
     };
-    json!({
+    let mut messages = json!({
         "updateUser": {
             "name": "UpdateUser",
             "contentType": "application/json",
@@ -198,15 +203,17 @@ fn messages() -> Value {
         message_of(EventType::Start): event(EventType::Start),
         message_of(EventType::Success): event(EventType::Success),
         message_of(EventType::Fail): event(EventType::Fail),
-        lifecycle_message(LifecycleKind::Paused): lifecycle(LifecycleKind::Paused),
-        lifecycle_message(LifecycleKind::Resumed): lifecycle(LifecycleKind::Resumed),
         "deadLetter": {
             "name": "DeadLetter",
             "summary": "Body and properties are those received, so the body may be anything. The headers are added.",
             "headers": reference("components/schemas/DeadLetterHeaders"),
             "payload": {},
         },
-    })
+    });
+    for kind in LifecycleKind::ALL {
+        messages[lifecycle_message(kind)] = lifecycle(kind);
+    }
+    messages
 }
 
 fn message_of(event_type: EventType) -> &'static str {
@@ -217,11 +224,11 @@ fn message_of(event_type: EventType) -> &'static str {
     }
 }
 
-fn lifecycle_message(kind: LifecycleKind) -> &'static str {
-    match kind {
-        LifecycleKind::Paused => "providerPaused",
-        LifecycleKind::Resumed => "providerResumed",
-    }
+/// Such as `providerPaused`.
+fn lifecycle_message(kind: LifecycleKind) -> String {
+    let (subject, change) = kind.topic().split_once('.').unwrap_or_default();
+    let (initial, rest) = change.split_at(1);
+    format!("{subject}{}{rest}", initial.to_uppercase())
 }
 
 fn event_summary(event_type: EventType) -> String {

@@ -1,5 +1,9 @@
-//! The lifecycle event: a provider's pauses, published once for the whole fleet. A CloudEvent 1.0 in structured mode,
-//! under its own routing keys, so that bindings to `user.update.#` don't receive it.
+//! The lifecycle event: what happens to a provider, a batch or an operation, not to one command. Published once for the
+//! whole fleet. A CloudEvent 1.0 in structured mode, under its own routing keys, so that bindings to `user.update.#` don't
+//! receive it.
+
+mod batch;
+mod operation;
 
 use std::borrow::Cow;
 
@@ -11,13 +15,15 @@ use uuid::Uuid;
 use super::checked::ProviderName;
 use super::notice::PauseCause;
 use super::schema::{closed, tagged};
+pub use batch::{BatchClosed, BatchOpened, BatchOrdered, Digest};
+pub use operation::{Counts, Operation, OperationEnd, OperationEnded, OperationKind, OperationProgressed};
 
 pub const SCHEMA_ID: &str = "urn:usher:schemas/lifecycle-event.v1.json";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(
     title = "LifecycleEvent",
-    description = "A pause of a provider or its end: a CloudEvent 1.0 in structured mode, once for the whole fleet. Events may repeat, with the same id.",
+    description = "What happens to a provider, a batch or an operation: a CloudEvent 1.0 in structured mode, once for the whole fleet. Events may repeat, with the same id.",
     extend("$id" = SCHEMA_ID),
     transform = tagged
 )]
@@ -29,6 +35,9 @@ pub struct LifecycleEvent {
     /// `/usher/<provider>`
     #[schemars(extend("pattern" = "^/usher/[a-z0-9-]{1,40}$"))]
     pub source: String,
+    /// The batch's or the operation's id. Absent where the event concerns the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
     #[schemars(extend("const" = "application/json"))]
@@ -48,6 +57,31 @@ pub enum LifecycleBody {
     /// Calls have resumed.
     #[serde(rename = "PROVIDER_RESUMED")]
     Resumed(ProviderResumed),
+    /// The first command of a batch is about to be published.
+    #[serde(rename = "BATCH_OPENED")]
+    BatchOpened(BatchOpened),
+    /// All commands of a batch are published.
+    #[serde(rename = "BATCH_CLOSED")]
+    BatchClosed(BatchClosed),
+    /// The batch's commands wait from now on.
+    #[serde(rename = "BATCH_PAUSED")]
+    BatchPaused(BatchOrdered),
+    /// The batch's commands run again.
+    #[serde(rename = "BATCH_RESUMED")]
+    BatchResumed(BatchOrdered),
+    /// The batch's commands that have not begun fail from now on.
+    #[serde(rename = "BATCH_CANCELLED")]
+    BatchCancelled(BatchOrdered),
+    /// Somebody decided on an operation; nothing has changed yet.
+    #[serde(rename = "OPERATION_PLANNED")]
+    OperationPlanned(Operation),
+    /// The operation changes things from now on; also when it goes on after it was interrupted.
+    #[serde(rename = "OPERATION_STARTED")]
+    OperationStarted(Operation),
+    #[serde(rename = "OPERATION_PROGRESSED")]
+    OperationProgressed(OperationProgressed),
+    #[serde(rename = "OPERATION_ENDED")]
+    OperationEnded(OperationEnded),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,20 +122,41 @@ impl LifecycleEvent {
             paused.since.as_millisecond()
         );
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
-        Self::new(provider, id, LifecycleBody::Paused(paused), now)
+        Self::new(provider, id, None, LifecycleBody::Paused(paused), now)
     }
 
     /// The end of the pause that the event `paused` reported.
     pub fn resumed(provider: &ProviderName, paused: Uuid, resumed: ProviderResumed, now: Timestamp) -> Self {
         let id = Uuid::new_v5(&paused, b"PROVIDER_RESUMED");
-        Self::new(provider, id, LifecycleBody::Resumed(resumed), now)
+        Self::new(provider, id, None, LifecycleBody::Resumed(resumed), now)
     }
 
-    fn new(provider: &ProviderName, id: Uuid, body: LifecycleBody, now: Timestamp) -> Self {
+    /// What happened to a batch or an operation. `nth` tells apart events of one type about the same subject: the same
+    /// arguments give the same id.
+    pub fn about(
+        provider: &ProviderName,
+        subject: &str,
+        body: LifecycleBody,
+        nth: u64,
+        now: Timestamp,
+    ) -> Self {
+        let name = format!("{}:{provider}:{subject}:{nth}", body.kind().as_str());
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+        Self::new(provider, id, Some(subject.to_owned()), body, now)
+    }
+
+    fn new(
+        provider: &ProviderName,
+        id: Uuid,
+        subject: Option<String>,
+        body: LifecycleBody,
+        now: Timestamp,
+    ) -> Self {
         Self {
             specversion: "1.0".into(),
             id,
             source: format!("/usher/{provider}"),
+            subject,
             time: rounded(now),
             datacontenttype: "application/json".into(),
             dataschema: SCHEMA_ID.into(),
@@ -110,9 +165,29 @@ impl LifecycleEvent {
     }
 
     pub fn kind(&self) -> LifecycleKind {
-        match self.body {
-            LifecycleBody::Paused(_) => LifecycleKind::Paused,
-            LifecycleBody::Resumed(_) => LifecycleKind::Resumed,
+        self.body.kind()
+    }
+
+    /// The routing key under which it is published.
+    pub fn routing_key(&self, provider: &ProviderName) -> String {
+        format!("{}.{provider}", self.kind().topic())
+    }
+}
+
+impl LifecycleBody {
+    pub fn kind(&self) -> LifecycleKind {
+        match self {
+            Self::Paused(_) => LifecycleKind::Paused,
+            Self::Resumed(_) => LifecycleKind::Resumed,
+            Self::BatchOpened(_) => LifecycleKind::BatchOpened,
+            Self::BatchClosed(_) => LifecycleKind::BatchClosed,
+            Self::BatchPaused(_) => LifecycleKind::BatchPaused,
+            Self::BatchResumed(_) => LifecycleKind::BatchResumed,
+            Self::BatchCancelled(_) => LifecycleKind::BatchCancelled,
+            Self::OperationPlanned(_) => LifecycleKind::OperationPlanned,
+            Self::OperationStarted(_) => LifecycleKind::OperationStarted,
+            Self::OperationProgressed(_) => LifecycleKind::OperationProgressed,
+            Self::OperationEnded(_) => LifecycleKind::OperationEnded,
         }
     }
 }
@@ -125,13 +200,45 @@ fn rounded(moment: Timestamp) -> Timestamp {
 pub enum LifecycleKind {
     Paused,
     Resumed,
+    BatchOpened,
+    BatchClosed,
+    BatchPaused,
+    BatchResumed,
+    BatchCancelled,
+    OperationPlanned,
+    OperationStarted,
+    OperationProgressed,
+    OperationEnded,
 }
 
 impl LifecycleKind {
+    pub const ALL: [Self; 11] = [
+        Self::Paused,
+        Self::Resumed,
+        Self::BatchOpened,
+        Self::BatchClosed,
+        Self::BatchPaused,
+        Self::BatchResumed,
+        Self::BatchCancelled,
+        Self::OperationPlanned,
+        Self::OperationStarted,
+        Self::OperationProgressed,
+        Self::OperationEnded,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Paused => "PROVIDER_PAUSED",
             Self::Resumed => "PROVIDER_RESUMED",
+            Self::BatchOpened => "BATCH_OPENED",
+            Self::BatchClosed => "BATCH_CLOSED",
+            Self::BatchPaused => "BATCH_PAUSED",
+            Self::BatchResumed => "BATCH_RESUMED",
+            Self::BatchCancelled => "BATCH_CANCELLED",
+            Self::OperationPlanned => "OPERATION_PLANNED",
+            Self::OperationStarted => "OPERATION_STARTED",
+            Self::OperationProgressed => "OPERATION_PROGRESSED",
+            Self::OperationEnded => "OPERATION_ENDED",
         }
     }
 
@@ -140,6 +247,32 @@ impl LifecycleKind {
         match self {
             Self::Paused => "provider.paused",
             Self::Resumed => "provider.resumed",
+            Self::BatchOpened => "batch.opened",
+            Self::BatchClosed => "batch.closed",
+            Self::BatchPaused => "batch.paused",
+            Self::BatchResumed => "batch.resumed",
+            Self::BatchCancelled => "batch.cancelled",
+            Self::OperationPlanned => "operation.planned",
+            Self::OperationStarted => "operation.started",
+            Self::OperationProgressed => "operation.progressed",
+            Self::OperationEnded => "operation.ended",
+        }
+    }
+
+    /// What it means, in a sentence.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Paused => "Calls to the provider are paused for longer than a moment.",
+            Self::Resumed => "Calls have resumed.",
+            Self::BatchOpened => "The first command of a batch is about to be published.",
+            Self::BatchClosed => "All commands of a batch are published.",
+            Self::BatchPaused => "The batch's commands wait from now on.",
+            Self::BatchResumed => "The batch's commands run again.",
+            Self::BatchCancelled => "The batch's commands that have not begun fail from now on.",
+            Self::OperationPlanned => "Somebody decided on an operation, which has changed nothing yet.",
+            Self::OperationStarted => "The operation changes things from now on.",
+            Self::OperationProgressed => "The operation has got this far.",
+            Self::OperationEnded => "The operation changes nothing more.",
         }
     }
 }

@@ -95,7 +95,8 @@ impl Lifecycle {
                     seen: false,
                 });
             }
-            LifecycleBody::Resumed(_) => *published = None,
+            // Other topics are not read here.
+            _ => *published = None,
         }
     }
 
@@ -143,7 +144,7 @@ impl Lifecycle {
                 since: paused.since,
                 seen: true,
             }),
-            LifecycleBody::Resumed(_) => None,
+            _ => None,
         };
     }
 

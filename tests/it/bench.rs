@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::OUTCOME_LOG;
-use usher::broker::{Config, Limits, Listener, Message, Properties, Publisher, Topology};
+use usher::broker::{Config, Inspector, Limits, Listener, Message, Properties, Publisher, Topology};
 use usher::clock::Clock;
 
 use crate::greedy_consumer::GreedyConsumer;
@@ -33,6 +33,7 @@ pub trait Bench: Send + Sync {
     async fn consumer_within(&self, prefetch: u16, limits: Limits) -> GreedyConsumer;
     async fn publisher(&self) -> Arc<dyn Publisher>;
     async fn listener(&self) -> Box<dyn Listener>;
+    async fn inspector(&self) -> Arc<dyn Inspector>;
     /// Makes a queue that the default exchange leads to.
     async fn make_queue(&self, name: &str);
     /// Removes the first message.
@@ -86,6 +87,10 @@ impl Bench for MemoryBench {
 
     async fn listener(&self) -> Box<dyn Listener> {
         self.0.listener()
+    }
+
+    async fn inspector(&self) -> Arc<dyn Inspector> {
+        self.0.inspector()
     }
 
     async fn make_queue(&self, name: &str) {
@@ -164,6 +169,10 @@ impl Bench for AmqpBench {
         amqp::listener(&self.config, PROVIDER, WhenUnreachable::Fail)
             .await
             .unwrap()
+    }
+
+    async fn inspector(&self) -> Arc<dyn Inspector> {
+        amqp::inspector(&self.config).await.unwrap()
     }
 
     async fn make_queue(&self, name: &str) {

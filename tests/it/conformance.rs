@@ -1,5 +1,6 @@
 //! What the worker relies on, tried on both brokers.
 
+mod inspect;
 mod log;
 
 use std::sync::Arc;

@@ -50,8 +50,8 @@ async fn a_plan_lists_what_is_missing_and_a_second_declare_changes_nothing() {
     let after = amqp::plan(&config, PROVIDER).await.unwrap();
     assert!(after.is_settled(), "{after:?}");
     assert_eq!(after.objects.len(), before.objects.len());
-    // 6 exchanges, the fleet's and 2 hashing ones; 4 queues, 3 leases and 6 command queues.
-    assert_eq!(after.objects.len(), 9 + 13);
+    // 6 exchanges, the fleet's and 2 hashing ones; 4 queues, 2 more streams, 3 leases and 6 command queues.
+    assert_eq!(after.objects.len(), 9 + 15);
 }
 
 #[tokio::test]

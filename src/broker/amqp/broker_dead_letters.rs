@@ -1,20 +1,17 @@
 //! The broker's own dead letters, one message at a time: a body may be as large as the broker allows.
 
-use std::time::Duration;
-
-use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::Connection;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::listener::AGAIN;
 use super::received::Received;
 use super::trouble::Trouble;
 use crate::broker::topology::BROKER_DEAD_LETTERS;
-use crate::broker::{Acker, Config, Delivery, FleetMessage};
+use crate::broker::{Config, FleetMessage};
 
 /// One worker at a time gets them, as the queue has a single active consumer. Ends when the receiver is gone.
 pub(super) async fn take(connection: &Connection, config: &Config, sender: &mpsc::Sender<FleetMessage>) {
@@ -44,16 +41,7 @@ async fn take_until_ended(
         .await?;
     trouble.is_over();
     while let Some(delivery) = deliveries.next().await {
-        let Received {
-            message,
-            redelivered,
-            acker,
-        } = delivery?.into();
-        let acker = Box::new(DeadLetterAcker {
-            acker,
-            ceiling: config.confirm_timeout,
-        });
-        let delivery = Delivery::new(message, redelivered, (0, false), acker);
+        let delivery = Received::from(delivery?).into_delivery(config.confirm_timeout);
         if sender
             .send(FleetMessage::BrokerDeadLetter(delivery))
             .await
@@ -63,22 +51,4 @@ async fn take_until_ended(
         }
     }
     Ok(false)
-}
-
-struct DeadLetterAcker {
-    acker: lapin::Acker,
-    ceiling: Duration,
-}
-
-#[async_trait]
-impl Acker for DeadLetterAcker {
-    fn usable(&self) -> bool {
-        self.acker.usable()
-    }
-
-    /// A lapin ack never returns if the connection ends at that moment.
-    async fn ack(&self) -> bool {
-        let acked = timeout(self.ceiling, self.acker.ack(BasicAckOptions::default())).await;
-        matches!(acked, Ok(Ok(true)))
-    }
 }

@@ -13,13 +13,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use self::place::Place;
-use self::reader::{LogReader, Point, offset_of_first};
+pub(super) use self::reader::{LogReader, Point, offset_of_first};
 use super::listener::AGAIN;
 use super::trouble::Trouble;
+use crate::broker::topology::OUTCOME_LOG;
 use crate::broker::{Extent, FleetMessage};
 
 /// The last message of a non-empty log arrives within this; usually within 10 ms.
-const LAST_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const LAST_WITHIN: Duration = Duration::from_millis(500);
 
 /// The first message since the start of the extent, if there is one, arrives within this. It bounds the end that is
 /// read first: without it the end is only the last message, and the rest is the older part.
@@ -123,7 +124,7 @@ impl Log {
                 }
             }
         };
-        let mut end = LogReader::open(connection, Point::Offset(place.next)).await?;
+        let mut end = LogReader::open(connection, OUTCOME_LOG, Point::Offset(place.next)).await?;
         trouble.is_over();
         tokio::select! {
             read = self.follow(&mut end, place) => read,
@@ -138,7 +139,7 @@ impl Log {
         extent: Extent,
         trouble: &mut Trouble<'_>,
     ) -> lapin::Result<Read> {
-        let mut silent = LogReader::open(connection, Point::Time(extent.since)).await?;
+        let mut silent = LogReader::open(connection, OUTCOME_LOG, Point::Time(extent.since)).await?;
         trouble.is_over();
         for message in [FleetMessage::Present, FleetMessage::Complete] {
             if self.sender.send(message).await.is_err() {
@@ -179,9 +180,9 @@ impl Log {
 async fn place_for(connection: &Connection, extent: Extent) -> lapin::Result<Option<Place>> {
     let first = timeout(
         FIRST_WITHIN,
-        offset_of_first(connection, Point::Time(extent.since)),
+        offset_of_first(connection, OUTCOME_LOG, Point::Time(extent.since)),
     );
-    let last = timeout(LAST_WITHIN, offset_of_first(connection, Point::Last));
+    let last = timeout(LAST_WITHIN, offset_of_first(connection, OUTCOME_LOG, Point::Last));
     let (first, last) = tokio::join!(first, last);
     let (first, last) = (first.unwrap_or(Ok(None))?, last.unwrap_or(Ok(None))?);
     Ok(last.map(|last| Place::new(extent, first, last)))

@@ -1,8 +1,13 @@
 //! Converts a delivery of lapin's.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use crate::broker::{Message, Properties};
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::options::BasicAckOptions;
+use tokio::time::timeout;
+
+use crate::broker::{Acker, Delivery, Message, Properties};
 
 pub(super) struct Received {
     pub(super) message: Message,
@@ -33,5 +38,32 @@ impl Received {
             self.message.body = Bytes::new();
         }
         self
+    }
+
+    /// A delivery that is not a partition's. Each ack takes at most `ceiling`.
+    pub(super) fn into_delivery(self, ceiling: Duration) -> Delivery {
+        let acker = Box::new(BoundedAcker {
+            acker: self.acker,
+            ceiling,
+        });
+        Delivery::new(self.message, self.redelivered, (0, false), acker)
+    }
+}
+
+struct BoundedAcker {
+    acker: lapin::Acker,
+    ceiling: Duration,
+}
+
+#[async_trait]
+impl Acker for BoundedAcker {
+    fn usable(&self) -> bool {
+        self.acker.usable()
+    }
+
+    /// A lapin ack never returns if the connection ends at that moment.
+    async fn ack(&self) -> bool {
+        let acked = timeout(self.ceiling, self.acker.ack(BasicAckOptions::default())).await;
+        matches!(acked, Ok(Ok(true)))
     }
 }

@@ -121,6 +121,10 @@ impl Queue {
         self.unsettled.values().map(|message| message.body.len()).sum()
     }
 
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub(super) fn depth(&self) -> usize {
         self.ready.len() + self.unsettled.len()
     }
@@ -310,11 +314,16 @@ impl State {
         if self.notices.keys().next() != Some(&id) {
             return None;
         }
-        let index = self.router.queue(BROKER_DEAD_LETTERS)?;
-        let queue = self.queues.get_mut(index)?;
-        if !queue.unsettled.is_empty() {
+        if !self.queue(BROKER_DEAD_LETTERS)?.unsettled.is_empty() {
             return None;
         }
+        self.hold_next(BROKER_DEAD_LETTERS)
+    }
+
+    /// Hands out the first ready message of a queue to whoever holds its messages.
+    pub(super) fn hold_next(&mut self, name: &str) -> Option<Handed> {
+        let index = self.router.queue(name)?;
+        let queue = self.queues.get_mut(index)?;
         let ready = queue.ready.pop_front()?;
         self.last_tag += 1;
         queue.unsettled.insert(self.last_tag, ready.message.clone());
@@ -325,6 +334,13 @@ impl State {
             redelivered: ready.redelivered,
             from: (0, false),
         })
+    }
+
+    /// The holder of a queue's messages has gone.
+    pub(super) fn release_held(&mut self, name: &str) {
+        if let Some(queue) = self.queue(name) {
+            queue.take_back();
+        }
     }
 
     /// Dead-letters a rejected message, as RabbitMQ does.
@@ -358,9 +374,7 @@ impl State {
     }
 
     pub(super) fn requeue_broker_dead_letters(&mut self) {
-        if let Some(queue) = self.queue(BROKER_DEAD_LETTERS) {
-            queue.take_back();
-        }
+        self.release_held(BROKER_DEAD_LETTERS);
     }
 
     pub(super) fn broadcast(&mut self, notice: &Bytes) {

@@ -4,7 +4,7 @@ use super::paths::{self, NamedPath};
 use super::source::Source;
 
 /// A folder and what it may import of ours, beside itself, the clock and the backoff.
-const TIERS: [(&str, &[&str]); 10] = [
+const TIERS: [(&str, &[&str]); 11] = [
     ("contract", &[]),
     ("broker", &[]),
     ("metrics", &["contract"]),
@@ -25,6 +25,10 @@ const TIERS: [(&str, &[&str]); 10] = [
             "worker",
             "telemetry",
         ],
+    ),
+    (
+        "operations",
+        &["contract", "metrics", "policy", "broker", "provider", "worker"],
     ),
     (
         "admin",
@@ -123,8 +127,8 @@ fn of_tiers(file: &str, ours: &str) -> Option<String> {
             false => format!("imports point down: {folder} imports {} alone", below.join(", ")),
         });
     }
-    (folder == "worker" && is_behind_a_port(ours))
-        .then(|| "the worker knows ports, and this is behind one: the edge hands it in".into())
+    (["worker", "operations"].contains(&folder) && is_behind_a_port(ours))
+        .then(|| "it knows ports, and this is behind one: the edge hands it in".into())
 }
 
 /// Adapters of the broker, and every module of `provider`: the port is its types.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::place::Earlier;
 use super::reader::{LogReader, Point};
 use super::{Log, Read};
+use crate::broker::topology::OUTCOME_LOG;
 use crate::broker::{FleetMessage, Message};
 
 /// If the older part delivers nothing within this, although the present was reached, it is taken to be empty. If it
@@ -30,8 +31,8 @@ impl Log {
         };
         let mut reader = match earlier.next {
             Some(next) if next >= earlier.end => return self.complete().await,
-            Some(next) => LogReader::open(connection, Point::Offset(next)).await?,
-            None => LogReader::open(connection, Point::Time(self.since())).await?,
+            Some(next) => LogReader::open(connection, OUTCOME_LOG, Point::Offset(next)).await?,
+            None => LogReader::open(connection, OUTCOME_LOG, Point::Time(self.since())).await?,
         };
         let mut first = None;
         if earlier.next.is_none() {
@@ -43,7 +44,7 @@ impl Log {
             };
             if offset < earlier.start {
                 reader.close().await;
-                reader = LogReader::open(connection, Point::Offset(earlier.start)).await?;
+                reader = LogReader::open(connection, OUTCOME_LOG, Point::Offset(earlier.start)).await?;
                 if self.sender.send(FleetMessage::Cut).await.is_err() {
                     return Ok(Read::ReceiverGone);
                 }

@@ -1,4 +1,4 @@
-//! Reads the outcome log from some point on, on a channel of its own.
+//! Reads a stream from some point on, on a channel of its own.
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -10,14 +10,14 @@ use lapin::{Acker, Channel, Connection};
 use crate::broker::Message;
 use crate::broker::amqp::listener::BODY_BYTES_MAX;
 use crate::broker::amqp::received::Received;
-use crate::broker::topology::OUTCOME_LOG;
 
 /// The most unacknowledged messages, and how many are acknowledged at a time.
 const PREFETCH: u16 = 1000;
 const ACK_EVERY: u64 = 200;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Point {
+pub(in crate::broker::amqp) enum Point {
+    First,
     Offset(i64),
     /// From the chunk with the first message since this time. Waits for it if there is none.
     Time(Timestamp),
@@ -30,12 +30,13 @@ impl Point {
         match self {
             Self::Offset(offset) => AMQPValue::LongLongInt(offset),
             Self::Time(then) => AMQPValue::Timestamp(u64::try_from(then.as_second()).unwrap_or(0)),
+            Self::First => AMQPValue::LongString("first".into()),
             Self::Last => AMQPValue::LongString("last".into()),
         }
     }
 }
 
-pub(super) struct LogReader {
+pub(in crate::broker::amqp) struct LogReader {
     channel: Channel,
     deliveries: lapin::Consumer,
     /// The acker of the latest message.
@@ -44,18 +45,27 @@ pub(super) struct LogReader {
 }
 
 impl LogReader {
-    pub(super) async fn open(connection: &Connection, from: Point) -> lapin::Result<Self> {
-        Self::within(connection, from, PREFETCH).await
+    pub(in crate::broker::amqp) async fn open(
+        connection: &Connection,
+        stream: &str,
+        from: Point,
+    ) -> lapin::Result<Self> {
+        Self::within(connection, stream, from, PREFETCH).await
     }
 
-    async fn within(connection: &Connection, from: Point, prefetch: u16) -> lapin::Result<Self> {
+    async fn within(
+        connection: &Connection,
+        stream: &str,
+        from: Point,
+        prefetch: u16,
+    ) -> lapin::Result<Self> {
         let channel = connection.create_channel().await?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), from.argument());
         let options = BasicConsumeOptions::default();
         let deliveries = channel
-            .basic_consume(OUTCOME_LOG.into(), "".into(), options, arguments)
+            .basic_consume(stream.into(), "".into(), options, arguments)
             .await?;
         Ok(Self {
             channel,
@@ -70,7 +80,7 @@ impl LogReader {
     }
 
     /// The next message, and its offset.
-    pub(super) async fn next(&mut self) -> lapin::Result<Option<(i64, Message)>> {
+    pub(in crate::broker::amqp) async fn next(&mut self) -> lapin::Result<Option<(i64, Message)>> {
         let Some(delivery) = self.delivery().await? else {
             return Ok(None);
         };
@@ -82,7 +92,7 @@ impl LogReader {
     }
 
     /// The last message was forwarded.
-    pub(super) async fn taken(&mut self) -> lapin::Result<()> {
+    pub(in crate::broker::amqp) async fn taken(&mut self) -> lapin::Result<()> {
         self.unacked += 1;
         if self.unacked >= ACK_EVERY
             && let Some(acker) = self.acker.take()
@@ -93,7 +103,7 @@ impl LogReader {
         Ok(())
     }
 
-    pub(super) async fn close(self) {
+    pub(in crate::broker::amqp) async fn close(self) {
         // On an error the channel is gone as well.
         let _ = self.channel.close(200, "OK".into()).await;
     }
@@ -104,8 +114,12 @@ fn offset(message: &Message) -> Option<i64> {
 }
 
 /// Waits for the first message; `None`: the broker ended the consumer first.
-pub(super) async fn offset_of_first(connection: &Connection, from: Point) -> lapin::Result<Option<i64>> {
-    let mut reader = LogReader::within(connection, from, 1).await?;
+pub(in crate::broker::amqp) async fn offset_of_first(
+    connection: &Connection,
+    stream: &str,
+    from: Point,
+) -> lapin::Result<Option<i64>> {
+    let mut reader = LogReader::within(connection, stream, from, 1).await?;
     let first = reader.next().await?;
     reader.close().await;
     Ok(first.map(|(offset, _)| offset))
