@@ -40,7 +40,21 @@ pub trait Inspector: Send + Sync {
     /// Takes hold of the messages that are ready in a queue. While they are held, no other consumer gets them.
     async fn hold(&self, queue: &str) -> Result<Box<dyn Holder>, InspectError>;
 
+    /// Makes a queue of this connection's own, to receive replies. With an exchange, it also receives what is published
+    /// there.
+    async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError>;
+
     async fn close(&self);
+}
+
+/// A queue that is gone when this is dropped.
+#[async_trait]
+pub trait Inbox: Send {
+    /// The queue, to which the default exchange leads.
+    fn name(&self) -> &str;
+
+    /// Waits for the next message.
+    async fn next(&mut self) -> Result<Message, InspectError>;
 }
 
 /// What a stream's reader gets.

@@ -23,6 +23,8 @@ pub enum Reason {
     Expired,
     /// A command with the same id and another body has already succeeded.
     IdReused,
+    /// Its batch was cancelled before the first call.
+    Cancelled,
     /// The provider refused the values.
     Rejected,
     /// The provider lets the worker change other users, but not this one.
@@ -42,13 +44,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Undecodable,
         Self::Invalid,
         Self::UnsupportedField,
         Self::Oversized,
         Self::Expired,
         Self::IdReused,
+        Self::Cancelled,
         Self::Rejected,
         Self::Forbidden,
         Self::NotFound,
@@ -88,6 +91,7 @@ impl Reason {
             Self::Oversized => "oversized",
             Self::Expired => "expired",
             Self::IdReused => "id_reused",
+            Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",

@@ -4,6 +4,7 @@
 //! dead letter and event, and ack last.
 
 mod admission;
+mod batch;
 mod claims;
 mod history;
 mod merge;
@@ -17,6 +18,7 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::batch::cancelled;
 pub(super) use self::claims::Claims;
 pub use self::merge::Merge;
 pub(super) use self::merge::{MERGED_MAX, run_received};
@@ -261,6 +263,13 @@ impl Runner {
             Ok(history) => history,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
         };
+        if !history.called && history.open.is_empty() {
+            let allowed = self.batch_allows(command.batch_id.as_ref(), cancel).await?;
+            if let Err(failure) = allowed {
+                self.start(ident, delivery, run_id, cancel).await?;
+                return Some(Resolution::Done(done(failure)));
+            }
+        }
         let waits = &self.caller.waits;
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;

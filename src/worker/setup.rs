@@ -20,11 +20,13 @@ use super::fleet::{self, Fleet};
 use super::gate::{self, Gate};
 use super::ledger::Ledger;
 use super::lifecycle;
+use super::order_book::OrderBook;
 use super::progress::Progress;
 use super::reconciler::ReconcilerTask;
 use super::runner::{Claims, Runner, Slots, Suspicion};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
+use super::steering;
 use super::unroutable;
 use super::watchdog::{Stall, Watchdog};
 use crate::broker::{Consumer, Listener, Publisher};
@@ -135,8 +137,10 @@ impl Worker {
         let ledger_window = fleet_setup
             .as_ref()
             .map_or(Duration::ZERO, |fleet_setup| fleet_setup.ledger_window);
-        let fleet = fleet_setup.map(|fleet_setup| setup.join(fleet_setup, &gate, &ledger, &mut keepers));
-        let runner = Arc::new(setup.runner(gate, ledger, fleet.clone(), ledger_window));
+        let orders = Arc::<OrderBook>::default();
+        let fleet =
+            fleet_setup.map(|fleet_setup| setup.join(fleet_setup, &gate, (&ledger, &orders), &mut keepers));
+        let runner = Arc::new(setup.runner(gate, (ledger, orders), fleet.clone(), ledger_window));
         let reconciler = fleet.clone().map(|fleet| {
             keepers.spawn("token", keep_token(runner.clone()));
             ReconcilerTask::start(runner.clone(), fleet)
@@ -159,6 +163,7 @@ impl Worker {
             redelivered_at: None,
             resting: false,
             turned_at: Instant::now(),
+            holds_since: None,
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
             stop_by: None,
@@ -183,7 +188,7 @@ impl Setup {
         &self,
         fleet_setup: FleetSetup,
         gate: &Arc<Gate>,
-        ledger: &Arc<Ledger>,
+        (ledger, orders): (&Arc<Ledger>, &Arc<OrderBook>),
         keepers: &mut Background,
     ) -> Arc<Fleet> {
         let listener_status = fleet_setup.listener.status();
@@ -206,8 +211,11 @@ impl Setup {
             publisher.clone(),
             gate.clone(),
             ledger.clone(),
+            orders.clone(),
         );
         let fleet = Arc::new(fleet);
+        let steering = steering::follow(orders.clone(), gate.clone(), self.clock);
+        keepers.spawn("steering", steering);
         keepers.spawn(
             "lifecycle",
             lifecycle::publish(fleet.clone(), gate.clone(), publisher),
@@ -241,7 +249,7 @@ impl Setup {
     fn runner(
         &self,
         gate: Arc<Gate>,
-        ledger: Arc<Ledger>,
+        (ledger, orders): (Arc<Ledger>, Arc<OrderBook>),
         fleet: Option<Arc<Fleet>>,
         ledger_window: Duration,
     ) -> Runner {
@@ -253,6 +261,7 @@ impl Setup {
                 calls: self.calls,
                 clock: self.clock,
                 waits: Arc::default(),
+                orders,
                 fetching: Mutex::default(),
             },
             settler: Settler {

@@ -10,6 +10,8 @@ pub enum Wait {
     /// The outcome log, or the outcome of an earlier run elsewhere. A lease that is not used yet waits for the log,
     /// too.
     Log,
+    /// Its batch, which an operator paused.
+    Batch,
     /// To run alone, or for a command that does.
     Alone,
     /// A slot: a place among the commands with a START and no call yet.
@@ -29,9 +31,10 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Order,
         Self::Log,
+        Self::Batch,
         Self::Alone,
         Self::Slot,
         Self::Confirm,
@@ -46,6 +49,7 @@ impl Wait {
         match self {
             Self::Order => "order",
             Self::Log => "log",
+            Self::Batch => "batch",
             Self::Alone => "alone",
             Self::Slot => "slot",
             Self::Confirm => "confirm",

@@ -28,6 +28,7 @@ mod redelivery;
 mod runs;
 mod seeds;
 mod stalled;
+mod steering;
 mod stopping;
 mod trouble;
 mod utilisation;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Attempts, Permit};
-use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
+use crate::contract::{BatchState, Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::health::{Call, Judgement, Trouble};
 use crate::provider::{ProviderError, TokenState};
 use crate::worker::received::class;
+use crate::worker::runner::cancelled;
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
@@ -40,6 +41,29 @@ impl Attempts<'_> {
             // The token may have been dropped in the meantime.
             if self.provider().access().token() != TokenState::Missing {
                 return Some(permit);
+            }
+        }
+    }
+
+    /// The right to make the first call, once the command's batch is not paused. The error: the batch is cancelled.
+    pub(super) async fn first_permit(&mut self) -> Option<Result<Permit, Failure>> {
+        let batch = self.command.batch_id.as_ref();
+        let orders = self.caller.orders.clone();
+        loop {
+            let state = orders.of_batch(batch);
+            match state {
+                Some(BatchState::Cancelled) => return Some(Err(cancelled())),
+                Some(BatchState::Paused) => {
+                    // Commands of other batches need it meanwhile.
+                    self.slot = None;
+                    let changed = self.unless_cancelled(orders.batch_changes(batch, state));
+                    self.caller.waits.during(Wait::Batch, changed).await?;
+                }
+                None => tokio::select! {
+                    biased;
+                    permit = self.permit() => return permit.map(Ok),
+                    () = orders.batch_changes(batch, None) => {}
+                },
             }
         }
     }

@@ -95,6 +95,9 @@ impl Fleet {
     fn take_in(&self, message: FleetMessage, following: &mut Following) {
         match message {
             FleetMessage::Notice(notice) => self.on_notice(&notice),
+            FleetMessage::OrdersBegin => self.orders.begins(),
+            FleetMessage::Order(orders) => self.orders.read(&orders),
+            FleetMessage::OrdersPresent => self.orders.present(),
             FleetMessage::BrokerDeadLetter(delivery) => self.on_broker_dead_letter(delivery),
             FleetMessage::Begins(wanted) => {
                 following.begun = following.wanted == Some(wanted);

@@ -157,7 +157,11 @@ impl Runner {
             let mut ident = member.ident.clone();
             self.ledger.next_run(&mut ident, &member.delivery.body).is_none() && ident.redrives == 0
         };
-        if self.unproven().is_some() || !members.iter().all(is_fresh) {
+        let under_orders = |member: &Member<'_>| {
+            let batch = member.command.batch_id.as_ref();
+            self.caller.orders.of_batch(batch).is_some()
+        };
+        if self.unproven().is_some() || !members.iter().all(is_fresh) || members.iter().any(under_orders) {
             return None;
         }
         let mut commands = members.iter().map(|member| &member.command);

@@ -66,6 +66,7 @@ impl Bench {
             publisher,
             gate_for(Rates::default(), 1, clock, 1),
             ledger.clone(),
+            Arc::default(),
         );
         let fleet = Arc::new(fleet);
         Self {
