@@ -4,6 +4,7 @@
 
 mod apply;
 mod assemble;
+mod batch;
 mod check;
 mod dead_letters;
 mod exit;
@@ -11,15 +12,16 @@ mod explain;
 mod feeder;
 mod files;
 mod input;
+mod operator;
 mod outcomes;
 mod publish;
-mod resume;
 mod run;
 mod schema;
 mod signals;
 mod simulate;
 mod sink;
 mod stack;
+mod steer;
 mod summary;
 mod token_exposure;
 mod topology;
@@ -58,9 +60,17 @@ enum Verb {
     Topology(topology::Verb),
     /// Report problems of configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
-    /// Resume a worker that paused: over too many dead letters, an outage, refused credentials, or a wait that the provider
-    /// asked for
-    Resume,
+    /// Pause a provider on all its workers, those that start later included
+    Pause(steer::Pause),
+    /// End a pause, and make all workers that paused by themselves try again: over too many dead letters, an outage, refused
+    /// credentials, or a wait that the provider asked for
+    Resume(steer::Resume),
+    /// Pause, resume or cancel the commands of a batch
+    #[command(subcommand)]
+    Batch(batch::Verb),
+    /// Show or set the pace of all workers
+    #[command(subcommand)]
+    Pace(steer::Pace),
     /// Explain how something is interpreted, and why
     Explain(explain::Args),
     /// Print a JSON Schema
@@ -85,6 +95,13 @@ impl Context {
     /// Reads the configuration without starting the log.
     fn silent_config(&self) -> anyhow::Result<config::Config> {
         config_from(self.config_file.as_deref(), variables())
+    }
+
+    /// Only what an operator's verb needs: the broker, and the provider's name, if it is configured. Logs only errors.
+    fn names(&self) -> anyhow::Result<(usher::broker::Config, Option<usher::contract::ProviderName>)> {
+        let names = config::load_names(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
+        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(|| Stderr));
+        Ok(names)
     }
 
     /// Only what publishing needs.
@@ -128,7 +145,10 @@ pub fn main() -> ExitCode {
             Verb::Publish(args) => publish::publish(&context, args).await,
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
-            Verb::Resume => resume::resume(&context).await,
+            Verb::Pause(args) => steer::pause(&context, args).await,
+            Verb::Resume(args) => steer::resume(&context, args).await,
+            Verb::Batch(verb) => batch::batch(&context, verb).await,
+            Verb::Pace(verb) => steer::pace(&context, verb).await,
             Verb::Explain(args) => explain::explain(&context, &args),
             Verb::Schema(args) => schema::schema(&args),
             Verb::Simulate(args) => simulate::simulate(&args).await,

@@ -59,6 +59,7 @@ pub trait Inbox: Send {
 
 /// What a stream's reader gets.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Streamed {
     Message(Message),
     /// All messages that were there when the reading began are read, and perhaps some more. Once.

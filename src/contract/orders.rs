@@ -141,6 +141,25 @@ impl Orders {
         pace.until.is_none_or(|until| until > now).then_some(pace)
     }
 
+    /// Without those whose time is over.
+    pub fn in_force(self, now: Timestamp) -> Self {
+        Self {
+            pause: self.pause_at(now).cloned(),
+            pace: self.pace_at(now).cloned(),
+            ..self
+        }
+    }
+
+    pub fn order_something(&self) -> bool {
+        self.pause.is_some() || self.pace.is_some() || !self.batches.is_empty()
+    }
+
+    /// How many batches are in this state.
+    pub fn batches_that_are(&self, state: BatchState) -> usize {
+        let in_state = self.batches.values().filter(|batch| batch.state == state);
+        in_state.count()
+    }
+
     pub fn batch(&self, id: &BatchId) -> Option<&BatchOrder> {
         self.batches.get(id.as_str())
     }

@@ -126,21 +126,14 @@ impl Steering {
         }
     }
 
-    /// Listens to the workers' notices for this long; ends sooner once `enough` is true.
-    pub async fn listen(
-        &self,
-        patience: Duration,
-        partitions: u16,
-        enough: impl Fn(&Heard) -> bool,
-    ) -> Result<Heard, SteeringError> {
+    /// Listens to the workers' notices for this long.
+    pub async fn listen(&self, patience: Duration) -> Result<Heard, SteeringError> {
         let until = Instant::now() + patience;
         let mut inbox = self.inspector.inbox(Some(&self.fleet)).await?;
         let mut heard = Heard::default();
-        while !enough(&heard) {
-            let Ok(message) = timeout_at(until, inbox.next()).await else {
-                break;
-            };
-            let Ok(notice) = Notice::read(&message?.body, partitions) else {
+        while let Ok(message) = timeout_at(until, inbox.next()).await {
+            // The number of partitions is the workers' affair.
+            let Ok(notice) = Notice::read(&message?.body, u16::MAX) else {
                 continue;
             };
             heard.notices.retain(|known| known.worker != notice.worker);

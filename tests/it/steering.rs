@@ -1,0 +1,182 @@
+//! Operators' orders at the command line, and workers that follow them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use serde_json::Value;
+use usher::broker::topology::AUDIT_LOG;
+use usher::broker::{Config, Streamed, amqp};
+use usher::provider::Kind;
+
+use crate::node::Node;
+use crate::process::Settings;
+use crate::scene::Scene;
+
+use crate::support::{eventually, readiness};
+use crate::trouble::commands;
+
+const BY: [&str; 2] = ["--by", "alex"];
+
+async fn run(settings: &Settings, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = settings.run(arguments, b"").await;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What the verb prints as JSON.
+async fn told(settings: &Settings, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--json"]].concat();
+    let (code, out, err) = run(settings, &arguments).await;
+    assert_eq!(code, Some(0), "{arguments:?}: {err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn until_states(admins: &[SocketAddr], what: &str, is: impl Fn(&Value) -> bool) {
+    for admin in admins {
+        eventually(what, async || {
+            readiness(*admin)
+                .await
+                .map(|(_, said)| said)
+                .filter(|said| is(said))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_reach_three_workers_and_a_fourth_that_starts_later() {
+    let url = Node::shared().await.vhost("steering").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let settings = scene.settings();
+    let mut admins: Vec<_> = (0..3).map(|_| free_address()).collect();
+    let start = |admin: &SocketAddr| settings.clone().with("ADMIN__LISTEN", admin).start(&["run"]);
+    let mut workers: Vec<_> = admins.iter().map(start).collect();
+    until_states(&admins, "all run", |said| said["ready"] == true).await;
+
+    let paused = told(
+        &settings,
+        &[&["pause", "--reason", "maintenance"][..], &BY].concat(),
+    )
+    .await;
+    assert_eq!(paused["workers"].as_array().unwrap().len(), 3, "{paused}");
+    let all_follow = |told: &Value| {
+        let workers = told["workers"].as_array().unwrap();
+        workers.iter().all(|worker| worker["follows"] == true)
+    };
+    assert!(all_follow(&paused), "{paused}");
+    admins.push(free_address());
+    workers.push(start(&admins[3]));
+    let is_paused = |said: &Value| said["state"] == "operator" && said["orders"]["pause"]["by"] == "alex";
+    until_states(&admins, "all are paused", is_paused).await;
+    scene.publish_lines(&commands(5, 5)).await;
+
+    let pinned = told(
+        &settings,
+        &[&["pace", "pin", "600/min", "--for", "2h"][..], &BY].concat(),
+    )
+    .await;
+    assert_eq!(pinned["orders"]["pace"]["perSecond"], 10.0, "{pinned}");
+    assert!(all_follow(&pinned), "{pinned}");
+    until_states(&admins, "the pace", |said| {
+        said["orders"]["pace"]["perSecond"] == 10.0
+    })
+    .await;
+    let unpinned = told(&settings, &["pace", "unpin"]).await;
+    assert!(unpinned["orders"]["pace"].is_null(), "{unpinned}");
+    assert_eq!(scene.provider.summary().applied, 0);
+
+    told(&settings, &["resume"]).await;
+    eventually("all are applied", async || {
+        (scene.provider.summary().applied == 5).then_some(())
+    })
+    .await;
+    for worker in workers {
+        worker.drained().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_batch_is_told_in_the_audit_log_and_dead_lettered() {
+    let url = Node::shared().await.vhost("cancelled").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let settings = scene.settings();
+    assert!(settings.run(&["topology", "declare"], b"").await.status.success());
+    let (code, _, said) = run(&settings, &["batch", "cancel", "b1"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--yes"), "{said}");
+    let cancel = ["batch", "cancel", "b1", "--yes", "--by", "alex"];
+    assert_eq!(
+        told(&settings, &cancel).await["batches"]["b1"]["state"],
+        "cancelled"
+    );
+    let lines = commands(5, 5).replace("\"userId\"", "\"batchId\":\"b1\",\"userId\"");
+    scene.publish_lines(&lines).await;
+    let worker = settings.start(&["run"]);
+    let config = Config {
+        url: scene.url.parse().unwrap(),
+        ..Config::default()
+    };
+    let inspector = amqp::inspector(&config).await.unwrap();
+    eventually("five dead letters", async || {
+        let depth = inspector.depth("user.dead-letters").await.unwrap();
+        depth.filter(|depth| depth.ready == 5)
+    })
+    .await;
+    assert_eq!(scene.provider.summary().applied, 0);
+    let resumed = run(&settings, &["batch", "resume", "b1", "--by", "alex"]).await;
+    assert_eq!(resumed.0, Some(0), "{}", resumed.2);
+    let again = run(&settings, &["batch", "resume", "b1", "--by", "alex"]).await;
+    assert_eq!(again.0, Some(2), "{}", again.2);
+    let mut log = inspector.read(AUDIT_LOG, None).await.unwrap();
+    let mut types = Vec::new();
+    while let Streamed::Message(message) = log.next().await.unwrap() {
+        types.push(message.properties.message_type().unwrap().to_owned());
+    }
+    assert_eq!(types, ["BATCH_CANCELLED", "BATCH_RESUMED"]);
+    worker.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_orders_are_refused_with_the_fix_and_a_broker_that_is_away_is_named() {
+    let away = Settings::default()
+        .with(
+            "BROKER__URL",
+            &format!("amqp://guest:guest@{}/%2f", free_address()),
+        )
+        .with("PROVIDER__NAME", &"zitadel-eu");
+    let nameless = away.clone().without("PROVIDER__NAME");
+    for (settings, arguments, expected) in [
+        (&away, &["pause"][..], "--reason"),
+        (&away, &["pause", "--reason", "x"], "--by"),
+        (&away, &["pause", "--reason", " ", "--by", "al"], "--reason"),
+        (
+            &away,
+            &["pause", "--reason", "x", "--by", "al", "--until", "tomorrow"],
+            "such as 2h",
+        ),
+        (&away, &["pace", "pin", "fast", "--by", "al"], "such as 20/s"),
+        (&away, &["pace", "pin", "0", "--by", "al"], "such as 20/s"),
+        (&away, &["batch", "pause", "", "--by", "al"], "ID"),
+        (&nameless, &["resume"], "--provider"),
+    ] {
+        let (code, out, said) = run(settings, arguments).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected) && out.is_empty(), "{arguments:?}: {said}");
+    }
+    for arguments in [
+        &["pause", "--reason", "x", "--by", "al"][..],
+        &["resume"],
+        &["pace", "show"],
+        &["pace", "pin", "20/s", "--by", "al"],
+        &["batch", "pause", "b1", "--by", "al"],
+    ] {
+        let answered = tokio::time::timeout(Duration::from_secs(60), run(&away, arguments)).await;
+        let (code, _, said) = answered.expect("it ends by itself");
+        assert_eq!(code, Some(4), "{arguments:?}: {said}");
+        assert!(said.contains("127.0.0.1:"), "{arguments:?}: {said}");
+    }
+}
