@@ -25,6 +25,7 @@ mod steer;
 mod summary;
 mod token_exposure;
 mod topology;
+mod why;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,10 @@ enum Verb {
     /// End a pause, and make all workers that paused by themselves try again: over too many dead letters, an outage, refused
     /// credentials, or a wait that the provider asked for
     Resume(steer::Resume),
+    /// Show what became of a command or of a user's commands, or what they wait for and what ends it
+    Why(why::Why),
+    /// Show what the workers' commands wait for
+    Waiting(why::Waiting),
     /// Pause, resume or cancel the commands of a batch
     #[command(subcommand)]
     Batch(batch::Verb),
@@ -97,10 +102,14 @@ impl Context {
         config_from(self.config_file.as_deref(), variables())
     }
 
-    /// Only what an operator's verb needs: the broker, and the provider's name, if it is configured. Logs only errors.
+    /// Only what an operator's verb needs: the broker, and the provider's name, if it is configured. Logs warnings.
     fn names(&self) -> anyhow::Result<(usher::broker::Config, Option<usher::contract::ProviderName>)> {
         let names = config::load_names(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(|| Stderr));
+        let log = telemetry::Config {
+            level: telemetry::Level::Warn,
+            ..telemetry::Config::default()
+        };
+        telemetry::log_to(&log, BoxMakeWriter::new(|| Stderr));
         Ok(names)
     }
 
@@ -147,6 +156,8 @@ pub fn main() -> ExitCode {
             Verb::Check(args) => check::check(&context, &args).await,
             Verb::Pause(args) => steer::pause(&context, args).await,
             Verb::Resume(args) => steer::resume(&context, args).await,
+            Verb::Why(args) => why::why(&context, args).await,
+            Verb::Waiting(args) => why::waiting(&context, args).await,
             Verb::Batch(verb) => batch::batch(&context, verb).await,
             Verb::Pace(verb) => steer::pace(&context, verb).await,
             Verb::Explain(args) => explain::explain(&context, &args),

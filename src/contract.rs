@@ -11,6 +11,7 @@ pub mod decode;
 pub mod event;
 pub mod extension;
 pub mod failure;
+pub mod inquiry;
 pub mod json;
 pub mod lifecycle;
 pub mod notice;

@@ -2,3 +2,4 @@
 //! in memory and on RabbitMQ.
 
 pub mod steering;
+pub mod why;

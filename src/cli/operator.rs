@@ -1,5 +1,6 @@
 //! What operators' verbs share: whose workers, who asks, and the connections.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -56,6 +57,25 @@ impl Operator {
         })
     }
 
+    /// How many partitions the broker has, whatever is configured here.
+    pub async fn partitions(&self) -> anyhow::Result<NonZeroU16> {
+        let topology = Topology::new(self.provider.as_str(), &self.config);
+        let mut count = 0;
+        while count < u16::MAX {
+            let depth = self.inspector.depth(&topology.partition_queue(count)).await;
+            if depth.map_err(|error| refused(error.into()))?.is_none() {
+                break;
+            }
+            count += 1;
+        }
+        NonZeroU16::new(count).ok_or_else(|| {
+            exit::usage(format_args!(
+                "the broker has no queue {}: check the provider's name, or run `usher topology declare`",
+                topology.partition_queue(0)
+            ))
+        })
+    }
+
     pub fn steering(&self) -> Steering {
         let topology = Topology::new(self.provider.as_str(), &self.config);
         Steering::new(self.inspector.clone(), self.publisher.clone(), &topology)
@@ -100,6 +120,18 @@ pub fn ahead(text: &str) -> Result<Timestamp, String> {
     };
     at.filter(|at| *at > now)
         .ok_or_else(|| "write a time to come, such as 2026-12-01T08:00:00Z, or a span such as 2h".to_owned())
+}
+
+/// A time as RFC 3339, or as a span until now such as `2h`.
+pub fn back(text: &str) -> Result<Timestamp, String> {
+    let now = Clock::System.now();
+    let at = match text.parse::<SignedDuration>() {
+        Ok(span) => now.checked_sub(span).ok(),
+        Err(_) => text.parse().ok(),
+    };
+    at.filter(|at| *at <= now).ok_or_else(|| {
+        "write a time, such as 2026-11-21T10:00:00Z, or a span until now such as 2h".to_owned()
+    })
 }
 
 /// Calls per second, from `20`, `20/s`, `600/min` or `1000/h`.

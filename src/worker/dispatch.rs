@@ -410,7 +410,8 @@ impl Worker {
                 fleet.follow(true);
             }
         }
-        let received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        let mut received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        received.entry = Some(self.runner.in_hand.arrive(&received));
         let now = match received.user().cloned() {
             Some(user) => {
                 let class = class(&received.delivery);

@@ -1,5 +1,6 @@
 //! The workers of one provider: the notices they exchange, and the outcome log they share.
 
+mod answers;
 mod barrier;
 mod holders;
 mod log;
@@ -12,8 +13,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use self::answers::Inquiries;
 use self::holders::Holders;
 use super::gate::Gate;
+use super::in_hand::InHand;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
 use super::order_book::OrderBook;
@@ -48,6 +51,18 @@ pub struct Settings {
     /// The number of its events that are read before the first command is taken.
     pub log_end_max: usize,
     pub listener_status: ListenerStatus,
+    /// The most unsettled commands of each partition.
+    pub window: usize,
+}
+
+/// The parts of the worker that it shares with its commands.
+#[derive(Clone)]
+pub struct Parts {
+    pub publisher: Arc<dyn Publisher>,
+    pub gate: Arc<Gate>,
+    pub ledger: Arc<Ledger>,
+    pub orders: Arc<OrderBook>,
+    pub in_hand: Arc<InHand>,
 }
 
 pub struct Fleet {
@@ -62,6 +77,8 @@ pub struct Fleet {
     ignored: Mutex<Ignored>,
     pub(super) lifecycle: Lifecycle,
     pub(super) orders: Arc<OrderBook>,
+    in_hand: Arc<InHand>,
+    inquiries: Inquiries,
     own: Mutex<Own>,
     /// Something about this worker has to be published.
     news: Notify,
@@ -119,21 +136,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Fleet {
-    pub fn new(
-        me: WorkerId,
-        settings: Settings,
-        clock: Clock,
-        publisher: Arc<dyn Publisher>,
-        gate: Arc<Gate>,
-        ledger: Arc<Ledger>,
-        orders: Arc<OrderBook>,
-    ) -> Self {
+    pub fn new(me: WorkerId, settings: Settings, clock: Clock, parts: Parts) -> Self {
+        let Parts {
+            publisher,
+            gate,
+            ledger,
+            orders,
+            in_hand,
+        } = parts;
         Self {
             balance: Mutex::new(Balance::new(me.clone(), settings.partitions)),
             holders: Mutex::new(Holders::new(settings.partitions)),
             ignored: Mutex::default(),
             lifecycle: Lifecycle::new(settings.provider.clone(), clock),
             orders,
+            in_hand,
+            inquiries: Inquiries::default(),
             me,
             settings,
             clock,

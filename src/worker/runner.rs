@@ -25,6 +25,7 @@ pub(super) use self::merge::{MERGED_MAX, run_received};
 use super::attempts::{Admission, Caller, Done};
 use super::failpoint;
 use super::fleet::Fleet;
+use super::in_hand::InHand;
 use super::ledger::{Ledger, Succeeded};
 use super::received::{Received, class};
 use super::settle::Settler;
@@ -62,6 +63,7 @@ pub(super) struct Runner {
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     pub(super) claims: Claims,
+    pub(super) in_hand: Arc<InHand>,
     /// Read by every running command, written by one that runs alone.
     pub(super) isolation: RwLock<()>,
     /// Runs that began longer ago than this are not looked up.
@@ -130,6 +132,7 @@ impl Runner {
             delivery,
             mut ident,
             command,
+            entry: _entry,
         } = received;
         let waits = &self.caller.waits;
         let Some(_claim) =

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::in_hand::{self, Noted};
+
 /// What a command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -66,14 +68,17 @@ impl Wait {
 #[derive(Debug, Default)]
 pub struct Waits([AtomicUsize; Wait::ALL.len()]);
 
-/// Counts a waiting command for as long as this value lives.
-pub struct Waiting<'w>(&'w AtomicUsize);
+/// Counts a waiting command for as long as this value lives, and notes what the task's command waits for.
+pub struct Waiting<'w>(
+    &'w AtomicUsize,
+    #[expect(dead_code, reason = "its drop ends the note")] Noted,
+);
 
 impl Waits {
     pub fn begin(&self, wait: Wait) -> Waiting<'_> {
         let count = &self.0[wait as usize];
         count.fetch_add(1, Ordering::AcqRel);
-        Waiting(count)
+        Waiting(count, in_hand::waits(wait))
     }
 
     pub async fn during<T>(&self, wait: Wait, waited_for: impl Future<Output = T>) -> T {

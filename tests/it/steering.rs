@@ -161,7 +161,10 @@ async fn wrong_orders_are_refused_with_the_fix_and_a_broker_that_is_away_is_name
         (&away, &["pace", "pin", "fast", "--by", "al"], "such as 20/s"),
         (&away, &["pace", "pin", "0", "--by", "al"], "such as 20/s"),
         (&away, &["batch", "pause", "", "--by", "al"], "ID"),
+        (&away, &["why"], "COMMAND-ID"),
+        (&away, &["why", "c1", "--since", "yesterday"], "such as"),
         (&nameless, &["resume"], "--provider"),
+        (&nameless, &["waiting"], "--provider"),
     ] {
         let (code, out, said) = run(settings, arguments).await;
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
@@ -173,10 +176,85 @@ async fn wrong_orders_are_refused_with_the_fix_and_a_broker_that_is_away_is_name
         &["pace", "show"],
         &["pace", "pin", "20/s", "--by", "al"],
         &["batch", "pause", "b1", "--by", "al"],
+        &["why", "c1"],
+        &["waiting"],
     ] {
         let answered = tokio::time::timeout(Duration::from_secs(60), run(&away, arguments)).await;
         let (code, _, said) = answered.expect("it ends by itself");
         assert_eq!(code, Some(4), "{arguments:?}: {said}");
         assert!(said.contains("127.0.0.1:"), "{arguments:?}: {said}");
     }
+}
+
+/// The exit code of `usher why`, and what it tells of the command.
+async fn story(settings: &Settings, id: &str) -> (Option<i32>, Value) {
+    let output = settings.run(&["why", id, "--json", "--since", "1h"], b"").await;
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), told["stories"][0].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_and_waiting_tell_of_commands_on_every_side_of_a_pause() {
+    let url = Node::shared().await.vhost("why").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let settings = scene.settings().with("BROKER__PARTITIONS", &2);
+    assert!(settings.run(&["topology", "declare"], b"").await.status.success());
+    let worker = settings.start(&["run"]);
+    // Whoever asks need not know the number of partitions.
+    let asks = scene.settings().without("BROKER__PARTITIONS");
+    let lines = commands(4, 4);
+    let id = |n: usize| {
+        let line: Value = serde_json::from_str(lines.lines().nth(n).unwrap()).unwrap();
+        line["id"].as_str().unwrap().to_owned()
+    };
+    let story = async |id: &str| story(&asks, id).await;
+    eventually("a worker answers", async || {
+        let told = told(&asks, &["waiting"]).await;
+        (told[0]["leases"].as_array().map(Vec::len) == Some(2)).then_some(())
+    })
+    .await;
+    let (code, never) = story(&id(0)).await;
+    assert_eq!(
+        (code, &never["state"]),
+        (Some(1), &Value::from("not_seen")),
+        "{never}"
+    );
+    let (first, rest) = lines.split_at(lines.match_indices('\n').nth(1).unwrap().0 + 1);
+    scene.publish_lines(first).await;
+    eventually("it has succeeded", async || {
+        let (code, told) = story(&id(0)).await;
+        (code == Some(0) && told["state"] == "succeeded").then_some(())
+    })
+    .await;
+    told(&asks, &["pause", "--reason", "maintenance", "--by", "alex"]).await;
+    scene.publish_lines(rest).await;
+    let paused = eventually("it waits", async || {
+        let (_, told) = story(&id(3)).await;
+        (told["state"] == "in_hand").then_some(told)
+    })
+    .await;
+    assert!(
+        paused["because"]
+            .as_str()
+            .unwrap()
+            .contains("alex paused it: maintenance"),
+        "{paused}"
+    );
+    assert_eq!(paused["ends"], "`usher resume`");
+    let waiting = told(&asks, &["waiting"]).await;
+    assert_eq!(waiting[0]["causes"][0]["for"], "pause", "{waiting}");
+    assert_eq!(waiting[0]["causes"][0]["commands"], 2, "{waiting}");
+    let (code, text, _) = run(&asks, &["why", "--user", paused["userId"].as_str().unwrap()]).await;
+    assert!(
+        code == Some(0) && text.contains(&id(3)) && text.contains("usher resume"),
+        "{text}"
+    );
+    told(&asks, &["resume"]).await;
+    eventually("all succeed", async || {
+        (scene.provider.summary().applied == 4).then_some(())
+    })
+    .await;
+    worker.drained().await;
+    let (code, text, _) = run(&asks, &["waiting"]).await;
+    assert!(code == Some(0) && text.contains("no worker answers"), "{text}");
 }

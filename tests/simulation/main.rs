@@ -34,5 +34,6 @@ mod trouble;
 mod utilisation;
 mod versions;
 mod waits;
+mod why;
 mod workers;
 mod world;

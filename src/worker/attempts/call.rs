@@ -9,6 +9,7 @@ use crate::contract::{BatchState, Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::health::{Call, Judgement, Trouble};
 use crate::provider::{ProviderError, TokenState};
+use crate::worker::in_hand;
 use crate::worker::received::class;
 use crate::worker::runner::cancelled;
 use crate::worker::shutdown::unless_cancelled;
@@ -241,7 +242,10 @@ impl Attempts<'_> {
 
     async fn wait(&mut self, delay: Duration) -> Option<()> {
         self.charges.wait(delay);
-        let slept = self.unless_cancelled(sleep(delay));
+        let slept = async {
+            in_hand::until(Instant::now() + delay);
+            self.unless_cancelled(sleep(delay)).await
+        };
         self.caller.waits.during(Wait::Retry, slept).await
     }
 
@@ -282,6 +286,9 @@ impl Attempts<'_> {
         start: Instant,
         delay: Duration,
     ) {
+        let answered = answer.err().map_or("ok", |error| label(error.fault));
+        let status = answer.err().and_then(|error| error.status);
+        in_hand::called(kind, start, answered, status);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let error = answer.err();
         let pause = error.and_then(|_| self.caller.gate.pause()?.until);
@@ -293,8 +300,8 @@ impl Attempts<'_> {
             batch.id = self.command.batch_id.as_ref().map(|batch| batch.as_str()),
             call.kind = kind,
             call.attempt = self.charges.attempts() + 1,
-            call.answer = error.map_or("ok", |error| label(error.fault)),
-            provider.status = error.and_then(|error| error.status),
+            call.answer = answered,
+            provider.status = status,
             call.took_ms = millis(start.elapsed()),
             call.wait_ms = millis(wait),
             "provider: a call"
