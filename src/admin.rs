@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics` and `/resume`. Ready means that commands make progress, not that a socket is open.
+//! `/livez`, `/readyz`, `/metrics`, `/resume` and `/reload`. Ready means that commands make progress, not that a socket is open.
 
 mod access;
 mod client;
@@ -53,10 +53,15 @@ pub struct Worker {
     shutdown: Shutdown,
 }
 
+type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+const NOT_STARTED: &str = "the worker has not started yet\n";
+
 #[derive(Clone)]
 pub struct Admin {
     worker: Arc<OnceLock<Worker>>,
     access: Arc<Access>,
+    reload: Arc<OnceLock<Reload>>,
     metrics: PrometheusHandle,
 }
 
@@ -65,8 +70,15 @@ impl Admin {
         Self {
             worker: Arc::default(),
             access: Arc::new(access),
+            reload: Arc::default(),
             metrics,
         }
+    }
+
+    /// Reads the configuration again, and says what has changed, or what is wrong.
+    pub fn on_reload(&self, reload: impl Fn() -> Result<String, String> + Send + Sync + 'static) {
+        // There is one worker per process, so it is set once.
+        let _set_before = self.reload.set(Box::new(reload));
     }
 
     /// The worker has started.
@@ -92,6 +104,7 @@ impl Admin {
     fn router(self) -> Router {
         let actions = Router::new()
             .route("/resume", post(resume))
+            .route("/reload", post(reload))
             .route_layer(middleware::from_fn_with_state(self.clone(), guard));
         Router::new()
             .route("/livez", get(|| async { "alive\n" }))
@@ -131,10 +144,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 /// Handles `usher resume`.
 async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
     let Some(worker) = admin.worker.get() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the worker has not started yet\n".into(),
-        );
+        return (StatusCode::SERVICE_UNAVAILABLE, NOT_STARTED.into());
     };
     let was = worker.gate.pause().map(|pause| pause.cause);
     worker.gate.resume();
@@ -143,6 +153,16 @@ async fn resume(State(admin): State<Admin>) -> (StatusCode, String) {
         None => "the worker was not paused\n".to_owned(),
     };
     (StatusCode::OK, said)
+}
+
+async fn reload(State(admin): State<Admin>) -> (StatusCode, String) {
+    let Some(reload) = admin.reload.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, NOT_STARTED.into());
+    };
+    match reload() {
+        Ok(said) => (StatusCode::OK, format!("{said}\n")),
+        Err(wrong) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{wrong}\n")),
+    }
 }
 
 async fn scrape(State(admin): State<Admin>) -> String {

@@ -15,6 +15,7 @@ mod input;
 mod operator;
 mod outcomes;
 mod publish;
+mod reload;
 mod run;
 mod schema;
 mod signals;
@@ -95,6 +96,13 @@ impl Context {
         let config = self.silent_config()?;
         telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
         Ok(config)
+    }
+
+    /// The same, and what was set.
+    fn config_with_tree(&self) -> anyhow::Result<(config::Config, config::Tree)> {
+        let read = config::load_with_tree(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
+        telemetry::log_to(&read.0.log, BoxMakeWriter::new(|| Stderr));
+        Ok(read)
     }
 
     /// Reads the configuration without starting the log.

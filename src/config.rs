@@ -4,6 +4,7 @@
 //! environment into one tree, `check` and `rules` validate it, and only a valid tree becomes a `Config`. All problems
 //! are reported at once: the place, the key, and how to fix it; never a value.
 
+mod changes;
 mod check;
 mod clear_text;
 mod load;
@@ -36,7 +37,8 @@ use crate::worker::Merge;
 use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
 
-pub use load::{ConfigError, load, load_broker, load_names};
+pub use changes::{Changes, Tree};
+pub use load::{ConfigError, load, load_broker, load_names, load_with_tree};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use schemars::JsonSchema;
@@ -71,14 +72,29 @@ pub fn is_dumb_terminal() -> bool {
     is_dumb(env::var_os("TERM"))
 }
 
-/// Starts logging to `writer`. Called once, by the program.
-pub fn log_to(config: &Config, writer: BoxMakeWriter) {
+/// Changes the level of the log that was started.
+type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
+
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+/// Changes how much is logged from now on.
+pub fn set_level(level: Level) {
+    if let Some(set_level) = SET_LEVEL.get() {
+        set_level(level);
+    }
+}
+
+fn filter(level: Level) -> EnvFilter {
     // Libraries log what crosses the wire at their lower levels, field values included; and lapin reports
     // each closed channel as an error, also after a check whether a queue exists.
-    let filter = match config.level {
+    match level {
         Level::Error => EnvFilter::new("error,lapin=off"),
         level => EnvFilter::new(format!("warn,lapin=off,usher={}", level.as_str())),
-    };
+    }
+}
+
+/// Starts logging to `writer`. Called once, by the program.
+pub fn log_to(config: &Config, writer: BoxMakeWriter) {
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
         Format::Auto => !terminal,
@@ -86,14 +102,22 @@ pub fn log_to(config: &Config, writer: BoxMakeWriter) {
         Format::Json => true,
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(config.level))
         .with_writer(writer)
         .with_ansi(!json && terminal && takes_colour(|name| env::var_os(name)));
-    if json {
-        subscriber.json().flatten_event(true).init();
+    let set_level: SetLevel = if json {
+        let subscriber = subscriber.json().flatten_event(true).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.init();
+        Box::new(move |level| drop(handle.reload(filter(level))))
     } else {
-        subscriber.with_target(false).init();
-    }
+        let subscriber = subscriber.with_target(false).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.init();
+        Box::new(move |level| drop(handle.reload(filter(level))))
+    };
+    // There is one log, so it is set once.
+    let _set_before = SET_LEVEL.set(set_level);
     panic::set_hook(Box::new(|panic| {
         // Not its message: it may quote a value.
         let at = panic.location().map(ToString::to_string);

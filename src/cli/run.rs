@@ -15,10 +15,11 @@ use usher::worker::fleet::LOG_END_MAX;
 use usher::worker::{FleetSetup, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
+use super::reload::Reloader;
 use super::{Context, assemble, signals, token_exposure};
 
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let config = context.config()?;
+    let (config, tree) = context.config_with_tree()?;
     let provider = assemble::provider(&config.provider)?;
     token_exposure::log(&config.provider);
     let shutdown = Shutdown::new();
@@ -63,6 +64,9 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         shutdown: shutdown.clone(),
     });
     let progress = worker.progress();
+    let reloader = Reloader::new(context.config_file.clone(), worker.gate(), tree);
+    tokio::spawn(reloader.clone().on_signals());
+    admin.on_reload(move || reloader.reload());
     admin.show(admin::Worker::new(&worker, (consuming, publishing), shutdown));
     say_started(&config.provider, listen);
     // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.

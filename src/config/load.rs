@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Config;
+use super::changes::Tree;
 use super::check::{Check, Problem};
 use super::shape::Shape;
 use super::tree::{Broken, Node, Place};
@@ -69,8 +70,17 @@ pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
+    load_with_tree(file, environment).map(|(config, _)| config)
+}
+
+/// The same, and what was set, to compare it with what is set later.
+pub fn load_with_tree(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Config, Tree), ConfigError> {
     let sources = Sources { file };
-    sources.typed(sources.read(None, environment)?)
+    let tree = sources.read(None, environment)?;
+    Ok((sources.typed(tree.clone())?, Tree::new(tree)))
 }
 
 /// Reads only the `[broker]` table, for publishing.

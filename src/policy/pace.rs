@@ -2,6 +2,7 @@
 //! asks for.
 
 mod headers;
+mod hours;
 mod learned;
 mod rate;
 mod slots;
@@ -80,6 +81,9 @@ pub struct Pace {
     quota_share: f64,
     /// Its slots, if it does not have the whole quota.
     slots: Option<Slots>,
+    /// The configured rates that hold now, and when that was last looked up.
+    rates: Rates,
+    rates_at: Instant,
     quotas: Quotas,
     search: PaceSearch,
     pin: Option<Pin>,
@@ -106,12 +110,15 @@ pub struct Pace {
 impl Pace {
     pub fn new(settings: &Settings) -> Self {
         let share = settings.share;
+        let rates = settings.rates.at(settings.clock.now());
         Self {
             settings: settings.clone(),
             quota_share: 1.0,
             slots: None,
-            quotas: Quotas::new(&settings.rates, share, 1.0, 1),
-            search: PaceSearch::new(settings.rates.ceiling(share), share),
+            quotas: Quotas::new(&rates, share, 1.0, 1),
+            search: PaceSearch::new(rates.ceiling(share), share),
+            rates,
+            rates_at: Instant::now(),
             pin: None,
             was_full: true,
             last: None,
@@ -130,15 +137,45 @@ impl Pace {
         let quota_share = held.len() as f64 / f64::from(of.max(1));
         let slots = Slots::new(held, of);
         if quota_share != self.quota_share || slots != self.slots {
-            let Settings { rates, share, .. } = &self.settings;
-            // Slots of neighbouring partitions follow each other directly. Higher rates have no slots.
-            let has_moments = rates.ceiling(*share).is_none_or(slots::fit);
-            let at_once = slots.as_ref().filter(|_| has_moments).map_or(1, Slots::held);
-            self.quotas = Quotas::new(rates, *share, quota_share, at_once);
-            // The latest calls of the other workers are not known.
-            self.quotas.forget_savings();
             (self.quota_share, self.slots) = (quota_share, slots);
+            self.renew_quotas();
         }
+    }
+
+    fn renew_quotas(&mut self) {
+        let share = self.settings.share;
+        // Slots of neighbouring partitions follow each other directly. Higher rates have no slots.
+        let has_moments = self.rates.ceiling(share).is_none_or(slots::fit);
+        let slots = self.slots.as_ref().filter(|_| has_moments);
+        let at_once = slots.map_or(1, Slots::held);
+        self.quotas = Quotas::new(&self.rates, share, self.quota_share, at_once);
+        // The latest calls of the other workers are not known.
+        self.quotas.forget_savings();
+    }
+
+    /// The configured rates, or the share of them, are others from now on. What was learned stays.
+    pub fn configure(&mut self, rates: Rates, share: f64) {
+        (self.settings.rates, self.settings.share) = (rates, share);
+        self.follow_rates();
+    }
+
+    /// Looks up which rates hold at this hour.
+    fn follow_hours(&mut self, now: Instant) {
+        if self.settings.rates.have_hours() && now.duration_since(self.rates_at) >= LOOK_AGAIN {
+            self.rates_at = now;
+            if self.settings.rates.at(self.settings.clock.now()) != self.rates {
+                self.follow_rates();
+            }
+        }
+    }
+
+    fn follow_rates(&mut self) {
+        let Settings {
+            rates, share, clock, ..
+        } = &self.settings;
+        self.rates = rates.at(clock.now());
+        self.search.configure(self.rates.ceiling(*share), *share);
+        self.renew_quotas();
     }
 
     pub fn has_quota_share(&self) -> bool {
@@ -150,6 +187,7 @@ impl Pace {
         if !self.has_quota_share() {
             return Err(now + NO_SHARE);
         }
+        self.follow_hours(now);
         if let Some(until) = self.paused_until {
             if until > now {
                 return Err(until);
@@ -213,10 +251,7 @@ impl Pace {
 
     /// The time since this worker's last slot, and until its next one, if it uses slots.
     fn slot(&self, now: Instant) -> Option<(Duration, Duration)> {
-        let slots = self
-            .slots
-            .as_ref()
-            .filter(|_| !self.settings.rates.has_bursts())?;
+        let slots = self.slots.as_ref().filter(|_| !self.rates.has_bursts())?;
         let agreed = self.pinned(now).or_else(|| self.search.agreed(now))?;
         slots.around(agreed, self.settings.clock)
     }
@@ -357,7 +392,7 @@ impl Pace {
     /// The pinned pace, within the configured rate.
     fn pinned(&self, now: Instant) -> Option<f64> {
         let Pin { per_second, until } = self.pin?;
-        let ceiling = self.settings.rates.ceiling(self.settings.share);
+        let ceiling = self.rates.ceiling(self.settings.share);
         until
             .is_none_or(|until| until > now)
             .then(|| ceiling.map_or(per_second, |ceiling| per_second.min(ceiling)))

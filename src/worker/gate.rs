@@ -41,6 +41,15 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// What can change while the worker runs.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub rates: pace::Rates,
+    pub share: f64,
+    pub concurrency: usize,
+    pub bulk_share_min: f64,
+}
+
 /// Grants one call at a time, at the pace, interactive traffic first.
 pub struct Gate {
     state: Mutex<State>,
@@ -189,6 +198,12 @@ impl Gate {
             state.health.probe_by(Instant::now());
         }
         self.opened.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// The configuration has changed.
+    pub fn configure(&self, live: Live) {
+        self.lock().configure(live);
         self.changed.notify_one();
     }
 

@@ -9,10 +9,10 @@ use usher::broker::{Config, Streamed, amqp};
 use usher::provider::Kind;
 
 use crate::node::Node;
-use crate::process::Settings;
+use crate::process::{Folder, Settings};
 use crate::scene::Scene;
 
-use crate::support::{eventually, readiness};
+use crate::support::{eventually, get, readiness};
 use crate::trouble::commands;
 
 const BY: [&str; 2] = ["--by", "alex"];
@@ -249,4 +249,50 @@ async fn why_and_waiting_tell_of_commands_on_every_side_of_a_pause() {
     worker.drained().await;
     let (_, text, _) = run(&asks, &["waiting"]).await;
     assert!(text.contains("no worker answers"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_followed_after_a_signal_and_a_bad_one_changes_nothing() {
+    let url = Node::shared().await.vhost("reloaded").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let (folder, admin) = (Folder::new(), free_address());
+    let settings = scene
+        .settings()
+        .without("PROVIDER__RATE__PER_SECOND")
+        .with("ADMIN__LISTEN", &admin);
+    let write = |text: &str| folder.write("usher.toml", text);
+    let file = write("[provider]\nrate = { per_second = 1 }\n");
+    let worker = settings.start(&["run", "--config", &file]);
+    until_states(&[admin], "it runs", |said| said["ready"] == true).await;
+    let pace = async || {
+        let metrics = get(&format!("http://{admin}/metrics")).await?.text().await.ok()?;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("usher_pace_per_second "))?;
+        line.split(' ').next_back()?.parse::<f64>().ok()
+    };
+    let until_pace = async |expected: f64| {
+        eventually("the pace", async || {
+            pace().await.filter(|pace| (pace - expected).abs() < 0.1)
+        })
+        .await
+    };
+    until_pace(0.98).await;
+    write("[provider]\nrate = { per_second = 20 }\n[worker]\ngrace_period = \"20s\"\n");
+    worker.signal("HUP").await;
+    until_pace(19.6).await;
+    write("[provider]\nrate = { per_second = \"many\" }\n");
+    worker.signal("HUP").await;
+    write("[provider]\nrate = { per_second = 30 }\n");
+    worker.signal("HUP").await;
+    until_pace(29.4).await;
+    let said = worker.drained().await;
+    for expected in [
+        "provider.rate.per_second",
+        "worker.grace_period",
+        "changes nothing",
+        "per_second",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
 }

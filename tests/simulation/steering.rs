@@ -8,10 +8,11 @@ use usher::broker::Topology;
 use usher::contract::orders::{PaceOrder, PauseOrder};
 use usher::contract::{BatchId, BatchState, Fault, Orders};
 use usher::operations::steering::{self, Steering, SteeringError};
+use usher::worker::gate::Live;
 
 use crate::commands::{PROVIDER, body, command, message};
 use crate::provider::{Answer, Scripted};
-use crate::world::{Running, World, outcomes};
+use crate::world::{Running, World, outcomes, per_second};
 
 const PARTITIONS: u16 = 3;
 const SECOND: Duration = Duration::from_secs(1);
@@ -322,4 +323,50 @@ async fn an_order_to_resume_makes_every_worker_try_again_at_once() {
         assert!(start.elapsed() <= SECOND);
     }
     assert!(world.settles_within(30 * SECOND).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_rate_and_concurrency_are_followed_at_once() {
+    let (world, running) = fleet(10);
+    publish(&world, 0..20_000, false);
+    sleep(20 * SECOND).await;
+    let at_ten = calls_within(&world, 20 * SECOND).await;
+    assert!((180..=205).contains(&at_ten), "{at_ten}");
+    let configure = |rate: u32, concurrency| {
+        for worker in &running {
+            worker.gate.configure(Live {
+                rates: per_second(rate),
+                share: 1.0,
+                concurrency,
+                bulk_share_min: 0.05,
+            });
+        }
+    };
+    configure(40, 64);
+    sleep(SECOND).await;
+    let at_forty = calls_within(&world, 20 * SECOND).await;
+    assert!((740..=805).contains(&at_forty), "{at_forty}");
+    configure(5, 64);
+    sleep(SECOND).await;
+    let at_five = calls_within(&world, 20 * SECOND).await;
+    assert!((90..=103).contains(&at_five), "{at_five}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_holds_in_its_hours() {
+    let mut world = World::new(Scripted::always(Answer::Ok));
+    // The run begins at 10:00 UTC.
+    let rates = r#"[{"per_second":20},{"per_second":2,"between":"10:05-10:10","time_zone":"UTC"}]"#;
+    world.rates = Some(serde_json::from_str(rates).unwrap());
+    let _running = world.start();
+    publish(&world, 0..30_000, false);
+    sleep(120 * SECOND).await;
+    let before = calls_within(&world, 60 * SECOND).await;
+    assert!((1150..=1205).contains(&before), "{before}");
+    sleep(130 * SECOND).await;
+    let within = calls_within(&world, 60 * SECOND).await;
+    assert!((110..=125).contains(&within), "{within}");
+    sleep(240 * SECOND).await;
+    let after = calls_within(&world, 60 * SECOND).await;
+    assert!((1150..=1205).contains(&after), "{after}");
 }

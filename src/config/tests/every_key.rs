@@ -60,6 +60,13 @@ fn rest(key: &str) -> Value {
     rest
 }
 
+/// Keys of a quota that can't be set without one of its windows.
+const BESIDE_A_WINDOW: [&str; 3] = [
+    "provider.rate.burst",
+    "provider.rate.between",
+    "provider.rate.time_zone",
+];
+
 /// Values of keys whose type does not tell them.
 fn known(key: &str) -> Vec<Value> {
     match key {
@@ -70,6 +77,7 @@ fn known(key: &str) -> Vec<Value> {
         "provider.rate" => vec![
             json!({ "per_minute": 7, "burst": 2 }),
             json!([{ "per_second": 5 }, { "per_day": 1000 }]),
+            json!([{ "per_second": 5, "between": "22:00-06:00", "time_zone": "Europe/Berlin" }]),
         ],
         "provider.answers" => vec![
             json!([{ "status": 404, "class": "outage" }]),
@@ -83,7 +91,7 @@ fn known(key: &str) -> Vec<Value> {
         "provider.auth.token_command" => vec![json!(["/bin/token"]), json!(["mint", "--for", "a, b"])],
         "provider" => vec![with(&rest(key)["provider"], "name", &json!("karmo-au"))],
         // A quota is one of the four.
-        "provider.rate.burst" => vec![],
+        key if BESIDE_A_WINDOW.contains(&key) => vec![],
         // Beside their opposites' defaults.
         "broker.consumer_timeout" => vec![json!("14h")],
         "worker.suspect_after" => vec![json!(2)],
@@ -95,7 +103,7 @@ fn known(key: &str) -> Vec<Value> {
 /// Values other than the default, of every type that the key takes.
 fn values(key: &str, shape: Shape) -> Vec<Value> {
     let known = known(key);
-    if !known.is_empty() || key == "provider.rate.burst" {
+    if !known.is_empty() || BESIDE_A_WINDOW.contains(&key) {
         return known;
     }
     let other = |value: &Value| shape.default() != Some(value);

@@ -106,6 +106,15 @@ impl PaceSearch {
         }
     }
 
+    /// Another rate is configured. Where none was, the pace that was learned stays.
+    pub(super) fn configure(&mut self, configured: Option<f64>, share: f64) {
+        if self.known.slowdowns == 0 && self.configured.is_some() && configured.is_none() {
+            // Nothing is known beyond the rate that was configured.
+            self.climb = self.configured.map(|pace| (pace, 0.0));
+        }
+        (self.configured, self.share) = (configured, share);
+    }
+
     pub(super) fn known(&self) -> Learned {
         self.known
     }

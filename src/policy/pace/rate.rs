@@ -9,6 +9,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use super::CATCH_UP;
+use super::hours::{Between, Zone};
 
 /// The share of a quota that is used. The rest allows for clocks that differ and calls that overtake each
 /// other on the network: at the full quota, one call in fifty would come too early.
@@ -28,7 +30,7 @@ const UNITS: u32 = 1000;
 const SAVED_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
 
 /// One quota of the whole fleet: exactly one of the four windows, and a burst if the provider allows one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(
     with = "Written",
@@ -41,6 +43,8 @@ pub struct Rate {
     calls: NonZeroU32,
     window: Duration,
     burst: NonZeroU32,
+    /// When it holds; `None`: always.
+    hours: Option<(Between, Zone)>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -67,6 +71,14 @@ struct Written {
     #[serde(default)]
     #[schemars(with = "NonZeroU32", range(max = 10_000))]
     burst: Option<NonZeroU32>,
+    /// The hours of the day in which this quota holds. Default: all.
+    #[serde(default)]
+    #[schemars(with = "Between")]
+    between: Option<Between>,
+    /// The time zone of `between`. Default: UTC.
+    #[serde(default)]
+    #[schemars(with = "Zone")]
+    time_zone: Option<Zone>,
 }
 
 impl TryFrom<Written> for Rate {
@@ -82,11 +94,18 @@ impl TryFrom<Written> for Rate {
         let mut given = windows
             .into_iter()
             .filter_map(|(calls, seconds)| Some((calls?, Duration::from_secs(seconds))));
+        let hours = match (written.between, written.time_zone) {
+            (None, Some(_)) => {
+                return Err("time_zone without between, expected the hours in which this quota holds");
+            }
+            (between, zone) => between.map(|between| (between, zone.unwrap_or_default())),
+        };
         match (given.next(), given.next()) {
             (Some((calls, window)), None) => Ok(Self {
                 calls,
                 window,
                 burst: written.burst.unwrap_or(NonZeroU32::MIN),
+                hours,
             }),
             _ => Err(
                 "no window or several, expected one of per_second, per_minute, per_hour and per_day in each table",
@@ -101,16 +120,17 @@ impl Rate {
             calls,
             window: Duration::from_secs(1),
             burst: NonZeroU32::MIN,
+            hours: None,
         }
     }
 
     /// The used share of the quota, in calls per second.
-    fn used(self, share: f64) -> f64 {
+    fn used(&self, share: f64) -> f64 {
         f64::from(self.calls.get()) / self.window.as_secs_f64() * share * USED
     }
 
     /// Within any window, the calls of the burst and those of the pace together stay below the quota.
-    fn quota(self, share: f64, quota_share: f64, at_once: usize) -> Option<Quota> {
+    fn quota(&self, share: f64, quota_share: f64, at_once: usize) -> Option<Quota> {
         let per_second = self.used(share) * quota_share;
         if per_second <= 0.0 {
             return None;
@@ -127,7 +147,7 @@ impl Rate {
     }
 }
 
-/// One quota or several, all of which apply.
+/// One quota or several, all of which apply in their hours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rates(Vec<Rate>);
 
@@ -141,6 +161,20 @@ impl Rates {
     /// The lowest rate of them, in calls per second; `None`: there are none.
     pub fn ceiling(&self, share: f64) -> Option<f64> {
         self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
+    }
+
+    /// Those that hold at this time.
+    pub(super) fn at(&self, now: Timestamp) -> Self {
+        let holds = |rate: &&Rate| {
+            let hours = rate.hours.as_ref();
+            hours.is_none_or(|(between, zone)| between.contains(now, zone))
+        };
+        Self(self.0.iter().filter(holds).cloned().collect())
+    }
+
+    /// Whether some hold at certain hours alone.
+    pub(super) fn have_hours(&self) -> bool {
+        self.0.iter().any(|rate| rate.hours.is_some())
     }
 
     /// Whether several calls may be made at once.

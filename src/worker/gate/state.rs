@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::announce::SaidPace;
 use super::waiting::{Waiter, Waiting};
-use super::{Gate, OrderedPause, Pause, Permit, Settings, Steering};
+use super::{Gate, Live, OrderedPause, Pause, Permit, Settings, Steering};
 use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId};
 use crate::policy::guard::{Guard, ONE_CALL_IN};
@@ -73,6 +73,12 @@ impl State {
             settings,
             steering: Steering::default(),
         }
+    }
+
+    pub(super) fn configure(&mut self, live: Live) {
+        self.settings.concurrency = live.concurrency;
+        self.settings.bulk_share_min = live.bulk_share_min;
+        self.pace.configure(live.rates, live.share);
     }
 
     pub(super) fn steer(&mut self, steering: Steering) {
