@@ -40,6 +40,12 @@ pub trait Inspector: Send + Sync {
     /// Takes hold of the messages that are ready in a queue. While they are held, no other consumer gets them.
     async fn hold(&self, queue: &str) -> Result<Box<dyn Holder>, InspectError>;
 
+    /// Declares a queue that keeps what an operation works on, for one consumer at a time. One that exists is kept.
+    async fn declare_queue(&self, queue: &str) -> Result<(), InspectError>;
+
+    /// Succeeds also where there is no such queue. Its messages are lost.
+    async fn delete_queue(&self, queue: &str) -> Result<(), InspectError>;
+
     async fn close(&self);
 }
 
