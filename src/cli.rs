@@ -5,12 +5,14 @@
 mod apply;
 mod assemble;
 mod check;
+mod dead_letter_file;
 mod dead_letters;
 mod exit;
 mod explain;
 mod feeder;
 mod files;
 mod input;
+mod operations;
 mod outcomes;
 mod publish;
 mod resume;
@@ -58,6 +60,12 @@ enum Verb {
     Topology(topology::Verb),
     /// Report problems of configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
+    /// See why commands failed, send them again, or remove them
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Verb),
+    /// See what was done to dead letters and by whom; end or go on with what was interrupted
+    #[command(subcommand)]
+    Operations(operations::Verb),
     /// Resume a worker that paused: over too many dead letters, an outage, refused credentials, or a wait that the provider
     /// asked for
     Resume,
@@ -128,6 +136,8 @@ pub fn main() -> ExitCode {
             Verb::Publish(args) => publish::publish(&context, args).await,
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
+            Verb::DeadLetters(verb) => dead_letters::dead_letters(&context, verb).await,
+            Verb::Operations(verb) => operations::operations(&context, verb).await,
             Verb::Resume => resume::resume(&context).await,
             Verb::Explain(args) => explain::explain(&context, &args),
             Verb::Schema(args) => schema::schema(&args),

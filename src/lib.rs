@@ -17,6 +17,7 @@
 //! Each module may use only those listed below it, which `tests/it/tidy.rs` checks:
 //!
 //! - `config`, `admin`, `telemetry`: the operator's interfaces
+//! - `operations`: what people do with dead letters
 //! - `worker`: the application
 //! - `simulator`: a provider of each kind, over HTTP, for trials, tests and benchmarks
 //! - `provider`: the port to an identity provider, and an adapter for each kind
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod metrics;
+pub mod operations;
 pub mod policy;
 pub mod provider;
 pub mod simulator;

@@ -51,6 +51,7 @@ pub trait Inspector: Send + Sync {
 
 /// What a stream's reader gets.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Streamed {
     Message(Message),
     /// All messages that were there when the reading began are read, and perhaps some more. Once.
