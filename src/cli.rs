@@ -162,6 +162,13 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A text that others wrote, for a terminal: it can't move the cursor or begin a line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
 /// Such as `1 command` and `2 commands`.
 fn counted(count: u64, what: &str) -> String {
     match count {

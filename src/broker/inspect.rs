@@ -27,7 +27,8 @@ pub struct Depth {
 /// Looks into the broker.
 #[async_trait]
 pub trait Inspector: Send + Sync {
-    /// `None`: there is no such queue.
+    /// `None`: there is no such queue. RabbitMQ may answer zeros for a queue that is slow (seen on 3.10): nothing may be lost
+    /// by believing them.
     async fn depth(&self, queue: &str) -> Result<Option<Depth>, InspectError>;
 
     /// Reads a stream from about this time on, or from its beginning. It takes nothing away from other readers.

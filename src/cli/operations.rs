@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::dead_letters::{access, change, close, inspector, not_operated};
 use super::exit::Exit;
-use super::{Context, print, say};
+use super::{Context, print, printable, say};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -132,10 +132,10 @@ async fn show(config: &broker::Config, id: Uuid, json: bool) -> anyhow::Result<E
 }
 
 fn failed_line(failure: &FailedAgain) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), printable);
     format!(
         "{}  {}  {}  {}  {:.0}",
-        failure.id,
+        printable(&failure.id),
         text(&failure.user),
         failure.reason,
         text(&failure.code),
@@ -162,7 +162,9 @@ fn as_json(record: &Record, state: State) -> Value {
 fn line(record: &Record, state: State) -> String {
     let planned = &record.planned;
     let filter = planned.filter.iter();
-    let filter: Vec<_> = filter.map(|(name, value)| format!("--{name} {value}")).collect();
+    let filter: Vec<_> = filter
+        .map(|(name, value)| printable(&format!("--{name} {value}")))
+        .collect();
     let counts = record.counts;
     format!(
         "{}  {:.0}  {}  {}  by {}  {} of {} done, {} succeeded, {} failed again  {}",
@@ -170,7 +172,7 @@ fn line(record: &Record, state: State) -> String {
         record.planned_at,
         planned.kind.as_str(),
         state.as_str(),
-        planned.by,
+        printable(&planned.by),
         counts.done,
         counts.planned,
         counts.succeeded,

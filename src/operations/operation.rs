@@ -3,6 +3,7 @@
 
 mod audit;
 mod discard;
+mod emptiness;
 mod lanes;
 mod outcomes;
 mod passing;
@@ -54,6 +55,8 @@ pub enum OperationError {
     HasEnded(Uuid),
     #[error("operation {0} runs: stop it where it runs (Ctrl-C), or wait for its end")]
     Runs(Uuid),
+    #[error("the queue of operation {0} is not known to be empty: resume it")]
+    NotEmpty(Uuid),
     #[error("operation {0} is of a kind, or has options, that this version can't go on with")]
     NotOurs(Uuid),
 }
@@ -63,7 +66,7 @@ impl OperationError {
     pub fn is_out_of_reach(&self) -> bool {
         match self {
             Self::Inspect(error) => matches!(error, InspectError::Lost { .. }),
-            Self::Publish(_) | Self::Stale => true,
+            Self::Publish(_) | Self::Stale | Self::NotEmpty(_) => true,
             Self::Unknown(_) | Self::HasEnded(_) | Self::Runs(_) | Self::NotOurs(_) => false,
         }
     }

@@ -1,5 +1,6 @@
 //! What people do with dead letters, on both brokers: looked at, sent again, removed, cut off and gone on with.
 
+mod blind;
 mod cut;
 mod letters;
 
@@ -7,7 +8,7 @@ use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use usher::broker::topology::{DEAD_LETTERS, operation_queue};
+use usher::broker::topology::operation_queue;
 use usher::contract::lifecycle::{Counts, OperationEnd, OperationKind};
 use usher::operations::dead_letters::{Filter, look};
 use usher::operations::operation::{
@@ -273,6 +274,4 @@ async fn what_does_not_say_where_it_came_from_is_left_alone(bench: &dyn Bench) {
     let report = ready.run(&Shutdown::new(), &silent).await.unwrap();
     assert_eq!(report.counts.done, 2);
     assert_eq!(lying(&access, 1).await, [letters::id(3)]);
-    let depth = access.inspector.depth(DEAD_LETTERS).await.unwrap().unwrap();
-    assert_eq!(depth.ready, 1);
 }

@@ -26,6 +26,9 @@ use crate::broker::{Acker, Delivery};
 /// If no message arrives for this long, others took the rest of the queue.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
+/// The first message of a queue that seems to be empty arrives within this, if there is one: a slow broker counts none.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
 /// The messages of each of the first consumers, which bounds what waits in this process.
 const PREFETCH: u16 = 4096;
 const SMALL: usize = 24;
@@ -51,8 +54,8 @@ pub(super) struct AmqpHolder {
     acked_at: Option<Instant>,
     /// Of those held, at the last look.
     held_before: u64,
-    /// Messages that were ready at the start and have not arrived yet.
-    left: u64,
+    /// Messages that were ready at the start and have not arrived yet. `None`: not known; all that arrive are held.
+    left: Option<u64>,
     ceiling: Duration,
 }
 
@@ -73,7 +76,7 @@ impl AmqpHolder {
             held: Arc::default(),
             acked_at: None,
             held_before: 0,
-            left: ready,
+            left: Some(ready).filter(|ready| *ready > 0),
             ceiling,
         };
         holder.add_consumer().await?;
@@ -131,7 +134,11 @@ impl AmqpHolder {
 
     /// The message with the next tag. `None`: nothing arrives any more.
     async fn arrived(&mut self) -> Result<Option<Received>, InspectError> {
-        let deadline = Instant::now() + QUIET_FOR;
+        let patience = match self.left.is_none() && self.next_tag == 1 {
+            true => FIRST_WITHIN,
+            false => QUIET_FOR,
+        };
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(received) = self.early.remove(&self.next_tag) {
                 self.next_tag += 1;
@@ -153,7 +160,7 @@ impl AmqpHolder {
 #[async_trait]
 impl Holder for AmqpHolder {
     async fn next(&mut self) -> Result<Option<Delivery>, InspectError> {
-        if self.left == 0 || self.open.is_none() {
+        if self.left == Some(0) || self.open.is_none() {
             return Ok(None);
         }
         let held = self.held.load(Ordering::Acquire);
@@ -162,10 +169,10 @@ impl Holder for AmqpHolder {
         }
         self.make_room().await?;
         let Some(received) = self.arrived().await? else {
-            self.left = 0;
+            self.left = Some(0);
             return Ok(None);
         };
-        self.left -= 1;
+        self.left = self.left.map(|left| left - 1);
         self.held_before = self.held.fetch_add(1, Ordering::AcqRel) + 1;
         Ok(Some(self.counted(received)))
     }

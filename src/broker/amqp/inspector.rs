@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection;
 use super::error::{ConnectError, is_not_found, refused_object};
@@ -20,6 +20,10 @@ use crate::broker::topology::kept_for_one;
 
 /// How long to wait for the rest of a stream's last chunk, whose messages arrive together.
 const REST_WITHIN: Duration = Duration::from_millis(100);
+
+/// The broker may count nothing because it is slow: it is asked so often, with such pauses.
+const COUNTS: u32 = 3;
+const COUNT_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct AmqpInspector {
     connection: Connection,
@@ -125,8 +129,15 @@ impl Inspector for AmqpInspector {
     async fn hold(&self, queue: &str) -> Result<Box<dyn Holder>, InspectError> {
         let begun = self.bounded(queue, async {
             let channel = self.connection.create_channel().await?;
-            let depth = depth_on(&channel, queue).await?;
-            Ok((channel, depth.ready))
+            let mut ready = 0;
+            for _ in 0..COUNTS {
+                ready = depth_on(&channel, queue).await?.ready;
+                if ready > 0 {
+                    break;
+                }
+                sleep(COUNT_AGAIN).await;
+            }
+            Ok((channel, ready))
         });
         let (channel, ready) = begun.await?;
         let holder = AmqpHolder::begin(channel, queue, ready, self.config.confirm_timeout);

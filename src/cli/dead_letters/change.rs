@@ -11,7 +11,7 @@ use usher::worker::Shutdown;
 
 use super::choose::Choose;
 use crate::cli::exit::{self, Exit};
-use crate::cli::{Context, counted, print, say, signals};
+use crate::cli::{Context, counted, print, printable, say, signals};
 
 #[derive(clap::Args)]
 pub struct RedriveArgs {
@@ -245,7 +245,7 @@ fn plan_in_words(kind: OperationKind, plan: &Plan) -> String {
         text += &format!("  {count}  reason {reason}\n");
     }
     for (batch, count) in &plan.batches {
-        text += &format!("  {count}  batch {batch}\n");
+        text += &format!("  {count}  batch {}\n", printable(batch));
     }
     if plan.other_batches > 0 {
         text += &format!("  {}  in other batches, or in none\n", plan.other_batches);

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
+use usher::contract::Reason;
 use usher::operations::dead_letters::{By, GROUPS_MAX, Group, Groups, Letter, Looked, Tally, look};
 
 use super::choose::Choose;
 use crate::cli::exit::Exit;
-use crate::cli::{Context, counted, print, say};
-use usher::contract::Reason;
+use crate::cli::{Context, counted, print, printable, say};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -87,7 +87,7 @@ fn line(letter: &Letter, json: bool) -> String {
     if json {
         return format!("{}\n", serde_json::to_string(letter).unwrap_or_default());
     }
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), printable);
     format!(
         "{}  {}  {}  {}  {}  {}\n",
         text(&letter.id),
@@ -162,7 +162,7 @@ fn table(groups: &Groups, by: By) -> String {
     let mut rows: Vec<Vec<String>> = vec![heads.map(|head| (*head).to_owned()).collect()];
     let sorted = groups.sorted();
     for group in &sorted {
-        let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let text = |text: Option<String>| text.as_deref().map_or("-".to_owned(), printable);
         let time = |at: Option<jiff::Timestamp>| text(at.map(|at| format!("{at:.0}")));
         let mut row = vec![group.tally.count.to_string()];
         row.extend(group.key.iter().cloned().map(text));
@@ -198,4 +198,28 @@ fn table(groups: &Groups, by: By) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        let letter = Letter {
+            user: Some("a\u{1b}[2J\nb".to_owned()),
+            code: Some("c\r".to_owned()),
+            ..Letter::default()
+        };
+        let mut groups = Groups::new(By::Code);
+        groups.add(&letter);
+        for text in [
+            line(&letter, false),
+            line(&letter, true),
+            table(&groups, By::Code),
+        ] {
+            let lines = text.lines().count();
+            assert!(lines <= 2 && !text.contains(['\u{1b}', '\r']), "{text:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use usher::operations::dead_letters::{Filter, Letter, look, shown};
 use usher::operations::operation::reveal;
 
 use crate::cli::exit::{self, Exit};
-use crate::cli::{Context, counted, dead_letter_file, print, say};
+use crate::cli::{Context, counted, dead_letter_file, print, printable, say};
 
 /// The most dead letters of one command that are shown.
 const SHOWN_MAX: usize = 100;
@@ -146,7 +146,7 @@ fn text(found: &Found, story: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            text += &format!("{name:18}{value}\n");
+            text += &format!("{name:18}{}\n", printable(&value));
         }
     };
     line("command", letter.id.clone());
@@ -171,7 +171,8 @@ fn text(found: &Found, story: &Value) -> String {
     line("usher's version", letter.version.clone());
     let headers = story["headers"].as_object().into_iter().flatten();
     for (name, value) in headers.filter(|(name, _)| !name.starts_with(dead_letter::PREFIX)) {
-        text += &format!("header {name}: {}\n", value.as_str().unwrap_or_default());
+        let value = printable(value.as_str().unwrap_or_default());
+        text += &format!("header {}: {value}\n", printable(name));
     }
     for name in ["command", "body", "bodyHex"] {
         if let Some(body) = story.get(name) {

@@ -64,12 +64,13 @@ impl Audit {
         self.tell(body, u64::try_from(now).unwrap_or(0)).await
     }
 
-    /// The same, if it is due.
-    pub(super) async fn progress(&mut self, counts: Counts) -> Result<(), OperationError> {
-        match self.progress_at.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
-            true => Ok(()),
-            false => self.progressed(counts).await,
+    /// The same, if it is due. Returns whether it was.
+    pub(super) async fn progress(&mut self, counts: Counts) -> Result<bool, OperationError> {
+        if self.progress_at.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
+            return Ok(false);
         }
+        self.progressed(counts).await?;
+        Ok(true)
     }
 
     pub(super) async fn ended(&self, end: OperationEnd, counts: Counts) -> Result<(), OperationError> {

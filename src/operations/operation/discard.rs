@@ -44,7 +44,7 @@ async fn discard_all(work: &mut Work<'_>) -> Result<End, OperationError> {
         let before = work.counts.done;
         let passed = pass.run(async |left| {
             work.counts.done = before + left;
-            work.audit.progress(work.counts).await
+            work.progress().await
         });
         let passed = passed.await?;
         work.counts.done = before + passed.left;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::emptiness::is_mark;
 use super::lanes::Lanes;
 use super::{Access, OperationError};
 use crate::broker::topology::{DEAD_LETTERS, operation_queue};
@@ -24,6 +25,8 @@ pub(super) enum To {
 pub(super) struct Passed {
     /// How many left the queue.
     pub(super) left: u64,
+    /// How many of these had a copy already, where copies are made.
+    pub(super) copied_before: u64,
     pub(super) interrupted: bool,
 }
 
@@ -61,6 +64,10 @@ impl Pass<'_> {
                     break;
                 }
             };
+            if is_mark(&delivery.properties) {
+                ended = delivery.ack().await.map_err(|_| OperationError::Stale);
+                continue;
+            }
             let letter = Letter::of(&delivery.properties, &delivery.body);
             if !(self.chooses)(&letter) {
                 continue;
@@ -73,7 +80,11 @@ impl Pass<'_> {
             }
             if ended.is_ok() {
                 let copy = self.copy(&letter, &delivery);
-                lanes.begin(user, settle(copy, delivery));
+                let copied_before = copy.is_none();
+                lanes.begin(user, async move {
+                    settle(copy, delivery).await?;
+                    Ok(copied_before)
+                });
                 ended = moved(passed.left).await;
             }
         }
@@ -110,9 +121,11 @@ impl Pass<'_> {
     }
 }
 
-fn counted(done: Result<(), OperationError>, passed: &mut Passed) -> Result<(), OperationError> {
-    passed.left += u64::from(done.is_ok());
-    done
+fn counted(done: Result<bool, OperationError>, passed: &mut Passed) -> Result<(), OperationError> {
+    let copied_before = done?;
+    passed.left += 1;
+    passed.copied_before += u64::from(copied_before);
+    Ok(())
 }
 
 /// The routing key of a dead letter in its exchange.
@@ -153,6 +166,9 @@ pub(super) async fn keys(access: &Access, queue: &str) -> Result<HashSet<Uuid>, 
     let mut holder = access.inspector.hold(queue).await?;
     let mut keys = HashSet::new();
     while let Some(delivery) = holder.next().await? {
+        if is_mark(&delivery.properties) {
+            continue;
+        }
         let letter = Letter::of(&delivery.properties, &delivery.body);
         keys.insert(letter.key(&delivery.properties, &delivery.body));
     }

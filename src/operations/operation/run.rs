@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::audit::Audit;
+use super::emptiness::is_empty;
 use super::passing::{Pass, To, keys};
 use super::plan::Plan;
 use super::records::{State, record, state};
@@ -21,10 +22,6 @@ use crate::worker::Shutdown;
 /// Others may hold some of the planned dead letters for a while: they are looked for so often, with such pauses.
 const PASSES_MAX: u32 = 4;
 const PASS_AGAIN: Duration = Duration::from_secs(2);
-
-/// The broker takes messages back some time after a channel has closed.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An operation that is planned, or was interrupted.
 pub struct Ready {
@@ -185,6 +182,25 @@ impl Ready {
 }
 
 impl Work<'_> {
+    /// Tells how far it has got, now and then.
+    pub(super) async fn progress(&mut self) -> Result<(), OperationError> {
+        let counts = self.counts;
+        if self.audit.progress(counts).await? {
+            let Counts {
+                planned,
+                done,
+                succeeded,
+                failed,
+            } = counts;
+            let outcomes = match self.spec.kind {
+                OperationKind::Redrive => format!("; {succeeded} succeeded, {failed} failed again"),
+                _ => String::new(),
+            };
+            (self.tell)(&format!("{done} of {planned}{outcomes}"));
+        }
+        Ok(())
+    }
+
     pub(super) fn report(&self, end: Option<OperationEnd>, why: Option<String>) -> Report {
         Report {
             id: self.spec.id,
@@ -198,11 +214,11 @@ impl Work<'_> {
 
     /// The queue goes first: an operation that has ended leaves nothing.
     async fn ended(&self, end: OperationEnd, why: Option<String>) -> Result<Report, OperationError> {
-        let queue = operation_queue(&self.spec.id);
-        // A queue with messages is never deleted.
-        if self.ready(&queue).await? > 0 {
-            return Err(OperationError::Runs(self.spec.id));
+        // A queue with dead letters is never deleted.
+        if !is_empty(&self.access, self.spec.id).await? {
+            return Err(OperationError::NotEmpty(self.spec.id));
         }
+        let queue = operation_queue(&self.spec.id);
         self.access.inspector.delete_queue(&queue).await?;
         self.audit.ended(end, self.counts).await?;
         Ok(self.report(Some(end), why))
@@ -211,36 +227,25 @@ impl Work<'_> {
     /// Moves what lies in the operation's queue back to the dead letters. It is not interrupted: little is left then.
     async fn back(&mut self) -> Result<(), OperationError> {
         let queue = operation_queue(&self.spec.id);
-        if self.ready(&queue).await? == 0 {
-            return Ok(());
-        }
-        let copied = keys(&self.access, DEAD_LETTERS).await?;
         let shutdown = Shutdown::new();
-        let pass = Pass {
-            access: &self.access,
-            from: &queue,
-            to: To::DeadLetters,
-            chooses: &|_| true,
-            copied: &copied,
-            shutdown: &shutdown,
-        };
-        let passed = pass.run(async |_| Ok(())).await?;
-        (self.tell)(&format!("{} went back to the dead letters", passed.left));
-        Ok(())
-    }
-
-    /// How many messages are in a queue that nobody holds. A released queue counts them again when the broker has taken
-    /// all of them back.
-    pub(super) async fn ready(&self, queue: &str) -> Result<u64, OperationError> {
-        let deadline = Instant::now() + SETTLED_WITHIN;
-        loop {
-            match self.access.inspector.depth(queue).await? {
-                None => return Ok(0),
-                Some(depth) if depth.consumers == 0 => return Ok(depth.ready),
-                Some(_) if Instant::now() >= deadline => return Err(OperationError::Runs(self.spec.id)),
-                Some(_) => sleep(LOOK_AGAIN).await,
+        let mut moved = 0;
+        for _ in 0..PASSES_MAX {
+            if is_empty(&self.access, self.spec.id).await? {
+                break;
             }
+            let copied = keys(&self.access, DEAD_LETTERS).await?;
+            let pass = Pass {
+                access: &self.access,
+                from: &queue,
+                to: To::DeadLetters,
+                chooses: &|_| true,
+                copied: &copied,
+                shutdown: &shutdown,
+            };
+            moved += pass.run(async |_| Ok(())).await?.left;
         }
+        (self.tell)(&format!("{moved} went back to the dead letters"));
+        Ok(())
     }
 
     pub(super) fn passes(&self) -> Passes {

@@ -16,11 +16,11 @@ use usher::worker::Shutdown;
 use super::{letters, planned, quick, silent};
 use crate::support::PROVIDER;
 
-const COUNT: usize = 40;
+pub const COUNT: usize = 40;
 /// The most publishes in flight.
 const IN_FLIGHT_MAX: usize = 32;
 
-fn broker() -> (MemoryBroker, Access) {
+pub fn broker() -> (MemoryBroker, Access) {
     let clock = Clock::anchored(Clock::System.now());
     let broker = MemoryBroker::at(&Topology::new(PROVIDER, &Config::default()), clock);
     for n in 0..COUNT {
@@ -36,7 +36,7 @@ fn broker() -> (MemoryBroker, Access) {
 }
 
 /// What lies in a queue, by the command's id.
-fn ids(broker: &MemoryBroker, queue: &str) -> BTreeMap<String, usize> {
+pub fn ids(broker: &MemoryBroker, queue: &str) -> BTreeMap<String, usize> {
     let mut ids = BTreeMap::new();
     for message in broker.messages(queue) {
         *ids.entry(message.properties.message_id().unwrap().to_owned())

@@ -9,6 +9,7 @@ use crate::broker::{Delivery, Message};
 use crate::contract::lifecycle::Counts;
 use crate::operations::dead_letters::Letter;
 use crate::operations::operation::OperationError;
+use crate::operations::operation::emptiness::{is_empty, is_mark};
 use crate::operations::operation::lanes::Lanes;
 use crate::operations::operation::outcomes::{Known, Outcomes};
 use crate::operations::operation::passing::{settle, unchanged};
@@ -51,7 +52,7 @@ impl<'a, 'w> Sending<'a, 'w> {
 
     pub(super) async fn send_all(mut self, queue: &str) -> Result<End, OperationError> {
         let mut in_vain = 0;
-        while self.work.ready(queue).await? > 0 {
+        loop {
             let before = self.work.counts.done;
             let mut holder = self.work.access.inspector.hold(queue).await?;
             let mut ended = self.send_held(&mut *holder).await;
@@ -60,6 +61,9 @@ impl<'a, 'w> Sending<'a, 'w> {
                 ended = self.counted(done).and(ended);
             }
             holder.release().await;
+            if matches!(ended, Ok(End::Done)) && is_empty(&self.work.access, self.work.spec.id).await? {
+                break;
+            }
             match ended? {
                 End::Done if self.work.counts.done > before => in_vain = 0,
                 End::Done if in_vain == IN_VAIN_MAX => return Err(OperationError::Runs(self.work.spec.id)),
@@ -86,6 +90,10 @@ impl<'a, 'w> Sending<'a, 'w> {
             let Some(delivery) = holder.next().await? else {
                 return Ok(End::Done);
             };
+            if is_mark(&delivery.properties) {
+                delivery.ack().await.map_err(|_| OperationError::Stale)?;
+                continue;
+            }
             if !self.paced().await {
                 return Ok(End::Interrupted);
             }
@@ -127,7 +135,7 @@ impl<'a, 'w> Sending<'a, 'w> {
             return Ok(Some(End::Stopped(why)));
         }
         let bad = known.is_bad() || is_canary && known.too_many_failed();
-        self.work.audit.progress(self.work.counts).await?;
+        self.work.progress().await?;
         Ok(bad.then(|| {
             let ended = known.succeeded + known.failed;
             End::Stopped(format!(
@@ -157,7 +165,7 @@ impl<'a, 'w> Sending<'a, 'w> {
                 () = self.work.shutdown.draining() => return Ok(Waited::Interrupted),
                 () = self.outcomes.changed_until(deadline.min(now + LOOK_EVERY), known) => {}
             }
-            self.work.audit.progress(self.work.counts).await?;
+            self.work.progress().await?;
         }
     }
 
