@@ -26,6 +26,7 @@ use self::access::Refused;
 use self::readiness::{NOT_READY, Others, Readiness, Seen, down, is_down};
 use crate::broker::Link;
 use crate::clock::Clock;
+use crate::contract::BatchState;
 use crate::metrics;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
@@ -157,6 +158,14 @@ async fn scrape(State(admin): State<Admin>) -> String {
             metrics::standing_still(cause, !readiness.ready && readiness.state == cause);
         }
         metrics::pace(worker.gate.pace_per_second());
+        if let Some(fleet) = &worker.fleet {
+            let orders = fleet.orders().in_force(Clock::System.now());
+            metrics::ordered_pause(orders.pause.as_ref().map(|pause| pause.bulk_only));
+            metrics::ordered_pace(orders.pace.as_ref().map(|pace| pace.per_second));
+            for state in [BatchState::Paused, BatchState::Cancelled] {
+                metrics::batches_under_orders(state.as_str(), orders.batches_that_are(state));
+            }
+        }
     }
     admin.metrics.render()
 }
@@ -198,6 +207,7 @@ impl Worker {
                 holders_are_known: fleet.holders_are_known(),
             }),
             still,
+            orders: fleet.map(|fleet| fleet.orders()),
             waiting: self.waits.counts(progress.queued, pause.is_some()),
             progress,
             pause,

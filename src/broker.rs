@@ -25,7 +25,7 @@ pub mod x_death;
 
 pub use config::Config;
 pub use headers::Added;
-pub use inspect::{Depth, Holder, InspectError, Inspector, StreamReader, Streamed};
+pub use inspect::{Depth, Holder, Inbox, InspectError, Inspector, StreamReader, Streamed};
 pub use properties::{Header, Properties};
 pub use topology::Topology;
 pub use x_death::XDeath;
@@ -229,6 +229,12 @@ pub enum FleetMessage {
     Earlier(Message),
     /// The older part is read.
     Complete,
+    /// A reading of the operators' orders begins, which takes the place of the earlier one.
+    OrdersBegin,
+    /// From the stream of orders, in order.
+    Order(Bytes),
+    /// All orders that were there when the reading began are read; new ones follow.
+    OrdersPresent,
     /// A command that the broker dead-lettered. One at a time: the next one comes when this one is acked.
     BrokerDeadLetter(Delivery),
 }

@@ -4,6 +4,7 @@
 
 mod apply;
 mod assemble;
+mod batch;
 mod check;
 mod dead_letter_file;
 mod dead_letters;
@@ -13,18 +14,20 @@ mod feeder;
 mod files;
 mod input;
 mod operations;
+mod operator;
 mod outcomes;
 mod publish;
-mod resume;
 mod run;
 mod schema;
 mod signals;
 mod simulate;
 mod sink;
 mod stack;
+mod steer;
 mod summary;
 mod token_exposure;
 mod topology;
+mod why;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -66,9 +69,21 @@ enum Verb {
     /// See what was done to dead letters and by whom; end or go on with what was interrupted
     #[command(subcommand)]
     Operations(operations::Verb),
-    /// Resume a worker that paused: over too many dead letters, an outage, refused credentials, or a wait that the provider
-    /// asked for
-    Resume,
+    /// Pause a provider on all its workers, those that start later included
+    Pause(steer::Pause),
+    /// End a pause, and make all workers that paused by themselves try again: over too many dead letters, an outage, refused
+    /// credentials, or a wait that the provider asked for
+    Resume(steer::Resume),
+    /// Show what became of a command or of a user's commands, or what they wait for and what ends it
+    Why(why::Why),
+    /// Show what the workers' commands wait for
+    Waiting(why::Waiting),
+    /// Pause, resume or cancel the commands of a batch
+    #[command(subcommand)]
+    Batch(batch::Verb),
+    /// Show or set the pace of all workers
+    #[command(subcommand)]
+    Pace(steer::Pace),
     /// Explain how something is interpreted, and why
     Explain(explain::Args),
     /// Print a JSON Schema
@@ -93,6 +108,17 @@ impl Context {
     /// Reads the configuration without starting the log.
     fn silent_config(&self) -> anyhow::Result<config::Config> {
         config_from(self.config_file.as_deref(), variables())
+    }
+
+    /// Only what an operator's verb needs: the broker, and the provider's name, if it is configured. Logs warnings.
+    fn names(&self) -> anyhow::Result<(usher::broker::Config, Option<usher::contract::ProviderName>)> {
+        let names = config::load_names(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
+        let log = telemetry::Config {
+            level: telemetry::Level::Warn,
+            ..telemetry::Config::default()
+        };
+        telemetry::log_to(&log, BoxMakeWriter::new(|| Stderr));
+        Ok(names)
     }
 
     /// Only what publishing needs.
@@ -138,7 +164,12 @@ pub fn main() -> ExitCode {
             Verb::Check(args) => check::check(&context, &args).await,
             Verb::DeadLetters(verb) => dead_letters::dead_letters(&context, verb).await,
             Verb::Operations(verb) => operations::operations(&context, verb).await,
-            Verb::Resume => resume::resume(&context).await,
+            Verb::Pause(args) => steer::pause(&context, args).await,
+            Verb::Resume(args) => steer::resume(&context, args).await,
+            Verb::Why(args) => why::why(&context, args).await,
+            Verb::Waiting(args) => why::waiting(&context, args).await,
+            Verb::Batch(verb) => batch::batch(&context, verb).await,
+            Verb::Pace(verb) => steer::pace(&context, verb).await,
             Verb::Explain(args) => explain::explain(&context, &args),
             Verb::Schema(args) => schema::schema(&args),
             Verb::Simulate(args) => simulate::simulate(&args).await,

@@ -36,7 +36,7 @@ use crate::worker::Merge;
 use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
 
-pub use load::{ConfigError, load, load_broker};
+pub use load::{ConfigError, load, load_broker, load_names};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -17,7 +17,7 @@
 //! Each module may use only those listed below it, which `tests/it/tidy.rs` checks:
 //!
 //! - `config`, `admin`, `telemetry`: the operator's interfaces
-//! - `operations`: what people do with dead letters
+//! - `operations`: what operators do
 //! - `worker`: the application
 //! - `simulator`: a provider of each kind, over HTTP, for trials, tests and benchmarks
 //! - `provider`: the port to an identity provider, and an adapter for each kind

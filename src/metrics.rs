@@ -22,6 +22,9 @@ const LEASES: &str = "usher_leases";
 const PARTITIONS: &str = "usher_partitions";
 const PACE: &str = "usher_pace_per_second";
 const UNROUTABLE: &str = "usher_unroutable";
+const ORDERED_PAUSE: &str = "usher_ordered_pause";
+const ORDERED_PACE: &str = "usher_ordered_pace_per_second";
+const BATCHES_UNDER_ORDERS: &str = "usher_batches_under_orders";
 const WAITING: &str = "usher_commands_waiting";
 const STANDING_STILL: &str = "usher_standing_still";
 const HELD_BACK: &str = "usher_commands_held_back";
@@ -91,11 +94,11 @@ fn describe_gauges() {
     );
     describe_gauge!(
         PAUSED,
-        "1 while calls to the provider are paused, by cause (throttled, outage, credentials, configuration, worker, dead_letters)"
+        "1 while calls to the provider are paused, by cause (throttled, outage, credentials, configuration, worker, dead_letters, operator)"
     );
     describe_gauge!(
         WAITING,
-        "Commands in flight by what they wait for (order, log, alone, slot, confirm, permit, pause, retry, answer, guard)"
+        "Commands in flight by what they wait for (order, log, batch, alone, slot, confirm, permit, pause, retry, answer, guard)"
     );
     describe_gauge!(
         STANDING_STILL,
@@ -115,9 +118,36 @@ fn describe_gauges() {
         "Calls per second that this worker may make now, as configured and learned"
     );
     describe_gauge!(
+        ORDERED_PAUSE,
+        "1 while an operator's pause is in force, by traffic (all, bulk)"
+    );
+    describe_gauge!(
+        ORDERED_PACE,
+        "The pinned pace of the whole fleet, in calls per second; 0: none is pinned"
+    );
+    describe_gauge!(
+        BATCHES_UNDER_ORDERS,
+        "Batches that operators have paused or cancelled, by state"
+    );
+    describe_gauge!(
         UNROUTABLE,
         "Messages in user.unroutable: published, and taken by no queue"
     );
+}
+
+/// `None`: no pause is ordered; otherwise whether only bulk traffic is paused.
+pub fn ordered_pause(bulk_only: Option<bool>) {
+    let on = |yes: bool| f64::from(u8::from(yes));
+    gauge!(ORDERED_PAUSE, "traffic" => "all").set(on(bulk_only == Some(false)));
+    gauge!(ORDERED_PAUSE, "traffic" => "bulk").set(on(bulk_only == Some(true)));
+}
+
+pub fn ordered_pace(per_second: Option<f64>) {
+    gauge!(ORDERED_PACE).set(per_second.unwrap_or(0.0));
+}
+
+pub fn batches_under_orders(state: &'static str, batches: usize) {
+    gauge!(BATCHES_UNDER_ORDERS, "state" => state).set(batches as f64);
 }
 
 pub fn notice_ignored(reason: &'static str) {

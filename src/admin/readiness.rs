@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::broker::{Link, Partition};
+use crate::contract::Orders;
 use crate::worker::Progress;
 use crate::worker::gate::Pause;
 use crate::worker::waits::Wait;
@@ -24,7 +25,7 @@ const STANDS_BY: &str = "other workers hold every lease; this one takes over whe
 const LOG_READ_WITHIN: Duration = Duration::from_secs(4);
 
 /// The states in which commands do not make progress.
-pub(super) const NOT_READY: [&str; 14] = [
+pub(super) const NOT_READY: [&str; 15] = [
     "broker",
     "configuration",
     "credentials",
@@ -32,6 +33,7 @@ pub(super) const NOT_READY: [&str; 14] = [
     "draining",
     "fleet",
     "holder_unknown",
+    "operator",
     "outage",
     "outcome_log",
     "stalled",
@@ -63,6 +65,8 @@ pub(super) struct Seen {
     /// `None`: there are no other workers.
     pub(super) others: Option<Others>,
     pub(super) still: Option<Stall>,
+    /// What operators ordered. `None`: there is nobody to order anything.
+    pub(super) orders: Option<Orders>,
     /// Commands in flight, by what they wait for.
     pub(super) waiting: [(Wait, usize); Wait::ALL.len()],
     /// The time since the worker started.
@@ -71,7 +75,7 @@ pub(super) struct Seen {
     pub(super) wall: Timestamp,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
     /// `standby`, `idle`, `working`, or one of `NOT_READY`.
@@ -89,6 +93,9 @@ pub(super) struct Readiness {
     leases: Option<Leases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     commands: Option<Commands>,
+    /// The operators' orders that are in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orders: Option<Orders>,
 }
 
 /// The partitions that this worker consumes.
@@ -138,6 +145,7 @@ impl Readiness {
             next_call_at: None,
             leases: None,
             commands: None,
+            orders: None,
         }
     }
 
@@ -150,6 +158,8 @@ impl Readiness {
             holder_unknown,
             waiting,
             now,
+            orders,
+            wall,
             ..
         } = seen;
         let next_call = pause.as_ref().and_then(|pause| pause.until);
@@ -160,7 +170,7 @@ impl Readiness {
             detail,
             paused_for_ms: pause.map(|pause| millis(now.saturating_duration_since(pause.since))),
             next_call_in_ms: next_call_in.map(millis),
-            next_call_at: next_call_in.and_then(|wait| moment(seen.wall, wait)),
+            next_call_at: next_call_in.and_then(|wait| moment(wall, wait)),
             leases: Some(Leases {
                 held: progress.leases(),
                 partitions: progress.partitions,
@@ -179,6 +189,9 @@ impl Readiness {
                 dead_lettered: progress.failures(),
                 repeated: progress.repeated,
             }),
+            orders: orders
+                .map(|orders| orders.in_force(wall))
+                .filter(Orders::order_something),
         }
     }
 }
@@ -324,6 +337,7 @@ mod tests {
                 holders_are_known: true,
             }),
             still: None,
+            orders: None,
             waiting: Waits::default().counts(0, false),
             up_for: Duration::from_secs(100),
             now,
@@ -364,7 +378,14 @@ mod tests {
             assert_eq!(readiness(still), (false, what.as_str()));
         }
         assert_eq!(readiness(pause("throttled", SHORT)), (true, "throttled"));
-        for cause in ["outage", "credentials", "configuration", "worker", "dead_letters"] {
+        for cause in [
+            "outage",
+            "credentials",
+            "configuration",
+            "worker",
+            "dead_letters",
+            "operator",
+        ] {
             assert_eq!(readiness(pause(cause, SHORT)), (false, cause));
         }
         assert_eq!(

@@ -47,7 +47,21 @@ pub trait Inspector: Send + Sync {
     /// Succeeds also where there is no such queue. Its messages are lost.
     async fn delete_queue(&self, queue: &str) -> Result<(), InspectError>;
 
+    /// Makes a queue of this connection's own, to receive replies. With an exchange, it also receives what is published
+    /// there.
+    async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError>;
+
     async fn close(&self);
+}
+
+/// A queue that is gone when this is dropped.
+#[async_trait]
+pub trait Inbox: Send {
+    /// The queue, to which the default exchange leads.
+    fn name(&self) -> &str;
+
+    /// Waits for the next message.
+    async fn next(&mut self) -> Result<Message, InspectError>;
 }
 
 /// What a stream's reader gets.

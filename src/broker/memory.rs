@@ -52,6 +52,8 @@ type Sinks = Vec<Arc<dyn Sink>>;
 struct Shared {
     /// The exchange for the fleet's notices.
     fleet: String,
+    /// The stream of operators' orders.
+    orders: String,
     state: Mutex<State>,
     /// A consumer or a listener may find something new: a message, room under its prefetch, a lease, the end.
     deliverable: Notify,
@@ -88,7 +90,7 @@ impl Shared {
     }
 
     fn broadcast(&self, notice: &Message) {
-        self.state().broadcast(&notice.body);
+        self.state().broadcast(notice);
         self.deliverable.notify_waiters();
     }
 
@@ -131,6 +133,7 @@ impl MemoryBroker {
         Self {
             shared: Arc::new(Shared {
                 fleet: topology.fleet_exchange(),
+                orders: topology.orders_stream(),
                 state: Mutex::new(State::new(topology, clock)),
                 deliverable: Notify::new(),
                 room: Notify::new(),

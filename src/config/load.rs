@@ -13,6 +13,7 @@ use super::shape::Shape;
 use super::tree::{Broken, Node, Place};
 use super::variables;
 use crate::broker;
+use crate::contract::ProviderName;
 use crate::contract::decode::expected_of;
 
 /// The largest configuration file.
@@ -85,6 +86,27 @@ pub fn load_broker(
     let sources = Sources { file };
     let read = sources.typed(sources.read(Some("broker"), environment)?);
     read.map(|BrokerAlone { broker }| broker)
+}
+
+/// Only what an operator's verb needs: the broker, and the provider's name, if it is configured.
+pub fn load_names(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(broker::Config, Option<ProviderName>), ConfigError> {
+    #[derive(serde::Deserialize)]
+    struct Names {
+        #[serde(default)]
+        broker: broker::Config,
+        #[serde(default)]
+        provider: Provider,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Provider {
+        name: Option<ProviderName>,
+    }
+    let sources = Sources { file };
+    let read = sources.typed(sources.read(Some("broker"), environment)?);
+    read.map(|Names { broker, provider }| (broker, provider.name))
 }
 
 /// The sources of the configuration.

@@ -23,6 +23,8 @@ pub enum Reason {
     Expired,
     /// A command with the same id and another body has already succeeded.
     IdReused,
+    /// Its batch was cancelled before the first call.
+    Cancelled,
     /// The provider refused the values.
     Rejected,
     /// The provider lets the worker change other users, but not this one.
@@ -42,13 +44,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Undecodable,
         Self::Invalid,
         Self::UnsupportedField,
         Self::Oversized,
         Self::Expired,
         Self::IdReused,
+        Self::Cancelled,
         Self::Rejected,
         Self::Forbidden,
         Self::NotFound,
@@ -88,6 +91,7 @@ impl Reason {
             Self::Oversized => "oversized",
             Self::Expired => "expired",
             Self::IdReused => "id_reused",
+            Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
@@ -112,6 +116,7 @@ impl Reason {
             Self::Oversized => "Send less.",
             Self::Expired => "If it still matters, publish it again with a later `expiresAt`, or none.",
             Self::IdReused => "Publish it under an id of its own.",
+            Self::Cancelled => "If it is to be applied after all: `usher batch resume`, then send it again.",
             Self::Rejected => "Look at status and code, and correct the values.",
             Self::Forbidden => "Grant the permission, or leave the user alone.",
             Self::NotFound => "Check the id.",

@@ -84,7 +84,7 @@ pub enum LifecycleBody {
     OperationEnded(OperationEnded),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = closed)]
 pub struct ProviderPaused {
@@ -92,9 +92,13 @@ pub struct ProviderPaused {
     /// When the pause began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// When the next call is due, as known when the event was published.
+    /// When the next call is due, as known when the event was published. Absent where an operator has to resume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "date-time"))]
-    pub next_probe: Timestamp,
+    pub next_probe: Option<Timestamp>,
+    /// Who paused it and why, where an operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,7 +117,7 @@ impl LifecycleEvent {
     pub fn paused(provider: &ProviderName, paused: ProviderPaused, now: Timestamp) -> Self {
         let paused = ProviderPaused {
             since: rounded(paused.since),
-            next_probe: rounded(paused.next_probe),
+            next_probe: paused.next_probe.map(rounded),
             ..paused
         };
         let name = format!(

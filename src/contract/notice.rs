@@ -77,6 +77,9 @@ pub struct Notice {
     pub paused: Option<Paused>,
     /// What the worker knows of the fleet's pace.
     pub pace: Learned,
+    /// The revision of the operators' orders that the worker follows.
+    #[serde(default)]
+    pub orders: u64,
 }
 
 /// The fleet's pace, as learned from the provider's answers. All workers share it. Paces are in calls per second.
@@ -125,6 +128,8 @@ pub enum PauseCause {
     Credentials,
     /// The provider refuses the form of the workers' requests.
     Configuration,
+    /// An operator paused the provider.
+    Operator,
 }
 
 impl PauseCause {
@@ -134,6 +139,7 @@ impl PauseCause {
             Self::Outage => "outage",
             Self::Credentials => "credentials",
             Self::Configuration => "configuration",
+            Self::Operator => "operator",
         }
     }
 }
@@ -146,7 +152,7 @@ const NOTICE_BYTES_MAX: usize = 1024;
 const LEASE_BYTES_MAX: usize = 8;
 
 /// In calls per second. No provider allows this many.
-const PACE_MAX: f64 = 1e6;
+pub const PACE_MAX: f64 = 1e6;
 
 /// In seconds, a hundred years: no worker runs that long.
 const AGE_MAX: f64 = 3.2e9;
@@ -261,6 +267,7 @@ mod tests {
                 best: 1e6,
                 age: 1e9 / 3.0,
             },
+            orders: u64::MAX,
         };
         let body = serde_json::to_vec(&notice).unwrap();
         assert_eq!(Notice::read(&body, u16::MAX), Ok(notice));

@@ -64,6 +64,14 @@ impl Granted {
     }
 }
 
+/// A pace of the whole fleet that an operator ordered, in calls per second. It replaces the learned one; the configured
+/// rate and pauses still bound it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pin {
+    pub per_second: f64,
+    pub until: Option<Instant>,
+}
+
 /// Decides when the next call may be made. It is asked at the moment of the call.
 #[derive(Debug)]
 pub struct Pace {
@@ -74,6 +82,7 @@ pub struct Pace {
     slots: Option<Slots>,
     quotas: Quotas,
     search: PaceSearch,
+    pin: Option<Pin>,
     /// Whether only the configured quotas limited the pace when it was last asked.
     was_full: bool,
     /// The time from which the gap to the next call is counted. For a call that caught up with a late timer, the time
@@ -103,6 +112,7 @@ impl Pace {
             slots: None,
             quotas: Quotas::new(&settings.rates, share, 1.0, 1),
             search: PaceSearch::new(settings.rates.ceiling(share), share),
+            pin: None,
             was_full: true,
             last: None,
             waits: None,
@@ -150,7 +160,7 @@ impl Pace {
         }
         self.count_wait(now);
         self.waits = None;
-        let is_full = self.search.is_full(now);
+        let is_full = self.pinned(now).is_none() && self.search.is_full(now);
         if is_full && !self.was_full {
             // Bursts were saved up while the pace was lower: a fleet would spend them all in one second.
             self.quotas.forget_savings();
@@ -163,8 +173,8 @@ impl Pace {
                 Ok(Granted { at: now, age })
             }
             Err(at) => {
-                // A longer wait is not caused by the pace.
-                self.waits = Some((now, now + LOOK_AGAIN));
+                // A longer wait is not caused by the pace. Waiting for a pinned pace proves nothing of the learned one.
+                self.waits = self.pinned(now).is_none().then(|| (now, now + LOOK_AGAIN));
                 Err(at)
             }
         }
@@ -207,7 +217,8 @@ impl Pace {
             .slots
             .as_ref()
             .filter(|_| !self.settings.rates.has_bursts())?;
-        slots.around(self.search.agreed(now)?, self.settings.clock)
+        let agreed = self.pinned(now).or_else(|| self.search.agreed(now))?;
+        slots.around(agreed, self.settings.clock)
     }
 
     /// The gap between this worker's calls. However small its share, a worker is never slower than the slowest fleet:
@@ -334,11 +345,29 @@ impl Pace {
 
     /// Calls per second of the whole fleet.
     pub fn fleet_per_second(&self, now: Instant) -> f64 {
-        self.search.per_second(now)
+        self.pinned(now).unwrap_or_else(|| self.search.per_second(now))
+    }
+
+    /// An operator orders a pace, or lifts the order.
+    pub fn pin(&mut self, pin: Option<Pin>) {
+        self.pin = pin;
+        self.waits = None;
+    }
+
+    /// The pinned pace, within the configured rate.
+    fn pinned(&self, now: Instant) -> Option<f64> {
+        let Pin { per_second, until } = self.pin?;
+        let ceiling = self.settings.rates.ceiling(self.settings.share);
+        until
+            .is_none_or(|until| until > now)
+            .then(|| ceiling.map_or(per_second, |ceiling| per_second.min(ceiling)))
     }
 
     /// What determines the pace.
     pub fn why(&self, now: Instant) -> &'static str {
-        self.search.why(now)
+        match self.pinned(now) {
+            Some(_) => "pinned",
+            None => self.search.why(now),
+        }
     }
 }

@@ -23,6 +23,7 @@ use self::charges::{Charges, Uncharged};
 use self::read_back::outcome_unknown;
 use self::state::{Action, Facts, Sent};
 use super::gate::{Gate, Permit};
+use super::order_book::OrderBook;
 use super::runner::Merge;
 use super::waits::Waits;
 use crate::backoff::Backoff;
@@ -41,6 +42,7 @@ pub struct Caller {
     pub calls: Calls,
     pub clock: Clock,
     pub waits: Arc<Waits>,
+    pub orders: Arc<OrderBook>,
     /// Held by the command that fetches a token.
     pub fetching: Mutex<()>,
 }
@@ -151,6 +153,7 @@ impl Caller {
             },
             first_attempt_at: None,
             slot: Some(admission.slot),
+            has_called: false,
             last_call: Instant::now(),
             trouble: Trouble::default(),
             codes: Codes::default(),
@@ -188,6 +191,7 @@ struct Attempts<'a> {
     written: Written,
     first_attempt_at: Option<Timestamp>,
     slot: Option<OwnedSemaphorePermit>,
+    has_called: bool,
     last_call: Instant,
     trouble: Trouble,
     codes: Codes,
@@ -216,7 +220,13 @@ impl Attempts<'_> {
             {
                 return Some(Outcome::Failure(failure));
             }
-            let permit = self.permit().await?;
+            let permit = match self.has_begun() {
+                true => self.permit().await?,
+                false => match self.first_permit().await? {
+                    Ok(permit) => permit,
+                    Err(cancelled) => return Some(Outcome::Failure(cancelled)),
+                },
+            };
             if let Some(control) = permit.control().cloned() {
                 self.probe_by(&control, permit).await;
                 continue;
@@ -226,6 +236,7 @@ impl Attempts<'_> {
             }
             self.take_back();
             self.slot = None;
+            self.has_called = true;
             self.last_call = Instant::now();
             let next = match step {
                 Step::ReadBack { otherwise } => self.read_back(permit, otherwise).await?,
@@ -237,6 +248,11 @@ impl Attempts<'_> {
                 Next::End(outcome) => return Some(outcome),
             }
         }
+    }
+
+    /// Whether a call was made, or may have been made by an earlier run. A batch's orders no longer matter then.
+    fn has_begun(&self) -> bool {
+        self.has_called || self.written.sent.maybe_applied()
     }
 
     fn provider(&self) -> &dyn Provider {

@@ -66,6 +66,8 @@ pub struct Worker {
     pub(super) resting: bool,
     /// When it last began to rest or resumed.
     pub(super) turned_at: Instant,
+    /// Since when commands wait for operators, while others may run.
+    pub(super) holds_since: Option<Instant>,
     pub(super) shutdown: Shutdown,
     pub(super) grace_period: Duration,
     /// Set once the worker is asked to stop.
@@ -147,6 +149,7 @@ impl Worker {
         let mut ready = pin!(async {
             if let Some(fleet) = &fleet {
                 fleet.caught_up().await;
+                fleet.orders_known().await;
             }
         });
         let mut is_ready = false;
@@ -407,7 +410,8 @@ impl Worker {
                 fleet.follow(true);
             }
         }
-        let received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        let mut received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        received.entry = Some(self.runner.in_hand.arrive(&received));
         let now = match received.user().cloned() {
             Some(user) => {
                 let class = class(&received.delivery);

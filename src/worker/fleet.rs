@@ -1,5 +1,6 @@
 //! The workers of one provider: the notices they exchange, and the outcome log they share.
 
+mod answers;
 mod barrier;
 mod holders;
 mod log;
@@ -12,14 +13,17 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use self::answers::Inquiries;
 use self::holders::Holders;
 use super::gate::Gate;
+use super::in_hand::InHand;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
+use super::order_book::OrderBook;
 use crate::broker::{Delivery, Link, ListenerStatus, Message, Partition, Properties, Publisher, Ready};
 use crate::clock::{Clock, OnceAMinute};
 use crate::contract::notice::Unusable;
-use crate::contract::{Notice, ProviderName, WorkerId};
+use crate::contract::{Notice, Orders, ProviderName, WorkerId};
 use crate::metrics;
 use crate::policy::balance::Balance;
 
@@ -29,6 +33,9 @@ const FIRST: Partition = 0;
 /// The number of events of the outcome log that are read before the first command is taken. Reading them
 /// takes some 50 ms, or half a second if the broker stored each event by itself.
 pub const LOG_END_MAX: usize = 1000;
+
+/// The orders that are there at the start arrive within this, usually within half a second.
+const ORDERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// News is published within the first of these; an unchanged notice is repeated after the second.
 const NEWS_EVERY: Duration = Duration::from_millis(250);
@@ -44,6 +51,18 @@ pub struct Settings {
     /// The number of its events that are read before the first command is taken.
     pub log_end_max: usize,
     pub listener_status: ListenerStatus,
+    /// The most unsettled commands of each partition.
+    pub window: usize,
+}
+
+/// The parts of the worker that it shares with its commands.
+#[derive(Clone)]
+pub struct Parts {
+    pub publisher: Arc<dyn Publisher>,
+    pub gate: Arc<Gate>,
+    pub ledger: Arc<Ledger>,
+    pub orders: Arc<OrderBook>,
+    pub in_hand: Arc<InHand>,
 }
 
 pub struct Fleet {
@@ -57,6 +76,9 @@ pub struct Fleet {
     holders: Mutex<Holders>,
     ignored: Mutex<Ignored>,
     pub(super) lifecycle: Lifecycle,
+    pub(super) orders: Arc<OrderBook>,
+    in_hand: Arc<InHand>,
+    inquiries: Inquiries,
     own: Mutex<Own>,
     /// Something about this worker has to be published.
     news: Notify,
@@ -114,19 +136,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Fleet {
-    pub fn new(
-        me: WorkerId,
-        settings: Settings,
-        clock: Clock,
-        publisher: Arc<dyn Publisher>,
-        gate: Arc<Gate>,
-        ledger: Arc<Ledger>,
-    ) -> Self {
+    pub fn new(me: WorkerId, settings: Settings, clock: Clock, parts: Parts) -> Self {
+        let Parts {
+            publisher,
+            gate,
+            ledger,
+            orders,
+            in_hand,
+        } = parts;
         Self {
             balance: Mutex::new(Balance::new(me.clone(), settings.partitions)),
             holders: Mutex::new(Holders::new(settings.partitions)),
             ignored: Mutex::default(),
             lifecycle: Lifecycle::new(settings.provider.clone(), clock),
+            orders,
+            in_hand,
+            inquiries: Inquiries::default(),
             me,
             settings,
             clock,
@@ -176,6 +201,20 @@ impl Fleet {
     /// Whether known workers hold all leases.
     pub fn holders_are_known(&self) -> bool {
         lock(&self.holders).are_known(Instant::now())
+    }
+
+    /// Waits for the operators' orders, but not for long: a worker that can't read them works as before.
+    pub(super) async fn orders_known(&self) {
+        if timeout(ORDERS_WITHIN, self.orders.known()).await.is_err() {
+            tracing::warn!(
+                "worker: takes commands without knowing the operators' orders; check the stream usher.orders"
+            );
+        }
+    }
+
+    /// The operators' orders in force.
+    pub fn orders(&self) -> Orders {
+        self.orders.now()
     }
 
     /// The connection that receives notices.
@@ -277,6 +316,7 @@ impl Fleet {
             leaving: own.leaving,
             paused,
             pace,
+            orders: self.orders.revision(),
         }
     }
 
@@ -324,6 +364,7 @@ fn is_news(before: &Notice, now: &Notice) -> bool {
     };
     before.leases != now.leases
         || before.leaving != now.leaving
+        || before.orders != now.orders
         || before.pace.slowdowns != now.pace.slowdowns
         || pause(before) != pause(now)
         || longer

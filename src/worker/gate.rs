@@ -58,6 +58,24 @@ pub struct Permit {
     control: Option<UserId>,
 }
 
+/// What operators ordered, in the runtime's time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Steering {
+    pub pause: Option<OrderedPause>,
+    pub pin: Option<pace::Pin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderedPause {
+    /// Interactive commands continue.
+    pub bulk_only: bool,
+    pub since: Instant,
+    /// `None`: until an operator resumes.
+    pub until: Option<Instant>,
+    /// Who ordered it and why.
+    pub why: String,
+}
+
 /// Why calls are paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
@@ -172,6 +190,17 @@ impl Gate {
         }
         self.opened.notify_waiters();
         self.changed.notify_one();
+    }
+
+    /// Follows the operators' orders.
+    pub fn steer(&self, steering: Steering) {
+        self.lock().steer(steering);
+        self.changed.notify_one();
+    }
+
+    /// What operators ordered, while it is in force.
+    pub fn steering(&self) -> Steering {
+        self.lock().steering(Instant::now())
     }
 
     /// A generator for one command's jitter, drawn from the gate's own.

@@ -115,9 +115,13 @@ impl Lifecycle {
                 let paused = ProviderPaused {
                     cause,
                     since: wall - before(now.saturating_duration_since(since)),
-                    next_probe: wall
-                        .checked_add(before(until.saturating_duration_since(now)))
-                        .unwrap_or(Timestamp::MAX),
+                    next_probe: until.map(|until| {
+                        let ahead = before(until.saturating_duration_since(now));
+                        wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
+                    }),
+                    ordered: pause
+                        .filter(|_| cause == PauseCause::Operator)
+                        .and_then(|pause| pause.why.as_ref().map(ToString::to_string)),
                 };
                 Some(LifecycleEvent::paused(&self.provider, paused, wall))
             }
@@ -147,20 +151,20 @@ impl Lifecycle {
             _ => None,
         };
     }
+}
 
-    fn message(&self, event: &LifecycleEvent) -> Message {
-        let kind = event.kind();
-        let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
-        Message {
-            exchange: OUTCOMES.into(),
-            routing_key: format!("{}.{}", kind.topic(), self.provider),
-            properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
-                .with_message_type(kind.as_str())
-                .with_timestamp(seconds),
-            // An event holds strings and times only, so this does not fail.
-            body: Bytes::from(serde_json::to_vec(event).unwrap_or_default()),
-            mandatory: false,
-        }
+/// The event as it is published.
+pub fn message(provider: &ProviderName, event: &LifecycleEvent) -> Message {
+    let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
+    Message {
+        exchange: OUTCOMES.into(),
+        routing_key: event.routing_key(provider),
+        properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
+            .with_message_type(event.kind().as_str())
+            .with_timestamp(seconds),
+        // An event holds strings, numbers and times only, so this does not fail.
+        body: Bytes::from(serde_json::to_vec(event).unwrap_or_default()),
+        mandatory: false,
     }
 }
 
@@ -180,22 +184,25 @@ impl Calm {
 }
 
 /// The pause's cause, its beginning and the time of the next call. Trouble of this worker alone is not published.
-fn worth_publishing(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Instant)> {
-    let until = pause.until?;
+fn worth_publishing(pause: &Pause, now: Instant) -> Option<(PauseCause, Instant, Option<Instant>)> {
     let known = [
         PauseCause::Throttled,
         PauseCause::Outage,
         PauseCause::Credentials,
         PauseCause::Configuration,
+        PauseCause::Operator,
     ];
     let cause = known.into_iter().find(|cause| cause.as_str() == pause.cause)?;
     let long = match cause {
-        PauseCause::Throttled => until.saturating_duration_since(pause.since) > THROTTLED_FOR,
+        PauseCause::Throttled => pause
+            .until
+            .is_some_and(|until| until.saturating_duration_since(pause.since) > THROTTLED_FOR),
+        PauseCause::Operator => true,
         PauseCause::Outage | PauseCause::Credentials | PauseCause::Configuration => {
             now.saturating_duration_since(pause.since) >= PAUSED_FOR
         }
     };
-    long.then_some((cause, pause.since, until))
+    long.then_some((cause, pause.since, pause.until))
 }
 
 /// Publishes the fleet's lifecycle events, each until the broker confirms it. Never ends.
@@ -231,7 +238,8 @@ pub(super) async fn publish(fleet: Arc<Fleet>, gate: Arc<Gate>, publisher: Arc<d
             .take()
             .or_else(|| fleet.lifecycle.next(pause.as_ref(), calm, now));
         let Some(event) = next else { continue };
-        match publisher.publish(&fleet.lifecycle.message(&event)).await {
+        let message = message(&fleet.lifecycle.provider, &event);
+        match publisher.publish(&message).await {
             Ok(()) => fleet.lifecycle.was_published(&event),
             Err(_) => unconfirmed = Some(event),
         }

@@ -4,12 +4,15 @@ use crate::broker::Delivery;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
+use crate::worker::in_hand::Entry;
 
 /// A delivery with what was decoded from it.
 pub struct Received {
     pub delivery: Delivery,
     pub ident: Ident,
     pub command: Result<Box<UpdateUser>, Failure>,
+    /// Its place among the commands in hand, once it has one.
+    pub(super) entry: Option<Entry>,
 }
 
 impl Received {
@@ -26,6 +29,7 @@ impl Received {
             delivery,
             ident,
             command,
+            entry: None,
         }
     }
 

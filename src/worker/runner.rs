@@ -4,6 +4,7 @@
 //! dead letter and event, and ack last.
 
 mod admission;
+mod batch;
 mod claims;
 mod history;
 mod merge;
@@ -17,12 +18,14 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::batch::cancelled;
 pub(super) use self::claims::Claims;
 pub use self::merge::Merge;
 pub(super) use self::merge::{MERGED_MAX, run_received};
 use super::attempts::{Admission, Caller, Done};
 use super::failpoint;
 use super::fleet::Fleet;
+use super::in_hand::InHand;
 use super::ledger::{Ledger, Succeeded};
 use super::received::{Received, class};
 use super::settle::Settler;
@@ -60,6 +63,7 @@ pub(super) struct Runner {
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     pub(super) claims: Claims,
+    pub(super) in_hand: Arc<InHand>,
     /// Read by every running command, written by one that runs alone.
     pub(super) isolation: RwLock<()>,
     /// Runs that began longer ago than this are not looked up.
@@ -128,6 +132,7 @@ impl Runner {
             delivery,
             mut ident,
             command,
+            entry: _entry,
         } = received;
         let waits = &self.caller.waits;
         let Some(_claim) =
@@ -261,6 +266,13 @@ impl Runner {
             Ok(history) => history,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
         };
+        if !history.called && history.open.is_empty() {
+            let allowed = self.batch_allows(command.batch_id.as_ref(), cancel).await?;
+            if let Err(failure) = allowed {
+                self.start(ident, delivery, run_id, cancel).await?;
+                return Some(Resolution::Done(done(failure)));
+            }
+        }
         let waits = &self.caller.waits;
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, interval, sleep};
 use super::attempts::{Caller, Calls};
 use super::background::Background;
 use super::dispatch::{LOOK_INTERVAL, Worker};
-use super::fleet::{self, Fleet};
+use super::fleet::{self, Fleet, Parts};
 use super::gate::{self, Gate};
 use super::ledger::Ledger;
 use super::lifecycle;
@@ -25,6 +25,7 @@ use super::reconciler::ReconcilerTask;
 use super::runner::{Claims, Runner, Slots, Suspicion};
 use super::settle::Settler;
 use super::shutdown::Shutdown;
+use super::steering;
 use super::unroutable;
 use super::watchdog::{Stall, Watchdog};
 use crate::broker::{Consumer, Listener, Publisher};
@@ -135,8 +136,15 @@ impl Worker {
         let ledger_window = fleet_setup
             .as_ref()
             .map_or(Duration::ZERO, |fleet_setup| fleet_setup.ledger_window);
-        let fleet = fleet_setup.map(|fleet_setup| setup.join(fleet_setup, &gate, &ledger, &mut keepers));
-        let runner = Arc::new(setup.runner(gate, ledger, fleet.clone(), ledger_window));
+        let parts = Parts {
+            publisher: setup.publisher.clone(),
+            gate,
+            ledger,
+            orders: Arc::default(),
+            in_hand: Arc::default(),
+        };
+        let fleet = fleet_setup.map(|fleet_setup| setup.join(fleet_setup, parts.clone(), &mut keepers));
+        let runner = Arc::new(setup.runner(parts, fleet.clone(), ledger_window));
         let reconciler = fleet.clone().map(|fleet| {
             keepers.spawn("token", keep_token(runner.clone()));
             ReconcilerTask::start(runner.clone(), fleet)
@@ -159,6 +167,7 @@ impl Worker {
             redelivered_at: None,
             resting: false,
             turned_at: Instant::now(),
+            holds_since: None,
             shutdown: setup.shutdown,
             grace_period: setup.config.grace_period,
             stop_by: None,
@@ -179,13 +188,7 @@ impl Worker {
 
 impl Setup {
     /// Joins the fleet.
-    fn join(
-        &self,
-        fleet_setup: FleetSetup,
-        gate: &Arc<Gate>,
-        ledger: &Arc<Ledger>,
-        keepers: &mut Background,
-    ) -> Arc<Fleet> {
+    fn join(&self, fleet_setup: FleetSetup, parts: Parts, keepers: &mut Background) -> Arc<Fleet> {
         let listener_status = fleet_setup.listener.status();
         let unroutable = unroutable::watch(listener_status.unroutable.clone());
         let settings = fleet::Settings {
@@ -195,23 +198,16 @@ impl Setup {
             ledger_window: fleet_setup.ledger_window,
             log_end_max: fleet_setup.log_end_max,
             listener_status,
+            window: self.consumer.window(),
         };
+        let (gate, publisher) = (parts.gate.clone(), parts.publisher.clone());
         // No lease, no call.
         gate.set_quota_share(&[], self.partitions);
-        let (id, publisher) = (self.id.clone(), self.publisher.clone());
-        let fleet = Fleet::new(
-            id,
-            settings,
-            self.clock,
-            publisher.clone(),
-            gate.clone(),
-            ledger.clone(),
-        );
-        let fleet = Arc::new(fleet);
-        keepers.spawn(
-            "lifecycle",
-            lifecycle::publish(fleet.clone(), gate.clone(), publisher),
-        );
+        let steering = steering::follow(parts.orders.clone(), gate.clone(), self.clock);
+        keepers.spawn("steering", steering);
+        let fleet = Arc::new(Fleet::new(self.id.clone(), settings, self.clock, parts));
+        keepers.spawn("answers", fleet.clone().answer_inquiries());
+        keepers.spawn("lifecycle", lifecycle::publish(fleet.clone(), gate, publisher));
         keepers.spawn("notices", fleet.clone().publish_notices());
         // It ends with the listener, whose end is noticed elsewhere.
         keepers.spawn("unroutable", unroutable.then(|()| pending()));
@@ -238,21 +234,16 @@ impl Setup {
         (watchdog, still)
     }
 
-    fn runner(
-        &self,
-        gate: Arc<Gate>,
-        ledger: Arc<Ledger>,
-        fleet: Option<Arc<Fleet>>,
-        ledger_window: Duration,
-    ) -> Runner {
+    fn runner(&self, parts: Parts, fleet: Option<Arc<Fleet>>, ledger_window: Duration) -> Runner {
         Runner {
             caller: Caller {
                 provider: self.provider.clone(),
-                gate,
+                gate: parts.gate,
                 retry: self.gate.retry.clone(),
                 calls: self.calls,
                 clock: self.clock,
                 waits: Arc::default(),
+                orders: parts.orders,
                 fetching: Mutex::default(),
             },
             settler: Settler {
@@ -261,7 +252,8 @@ impl Setup {
                 clock: self.clock,
             },
             name: self.provider_name.clone(),
-            ledger,
+            ledger: parts.ledger,
+            in_hand: parts.in_hand,
             fleet,
             clock: self.clock,
             worker: self.id.clone(),

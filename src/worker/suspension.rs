@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dispatch::Worker;
+use super::waits::Wait;
 
 /// Nothing is handed back for a shorter rest.
 const SHORT_REST: Duration = Duration::from_secs(60);
@@ -29,16 +30,27 @@ impl Worker {
             }
             return;
         }
-        let long = pause.is_some_and(|pause| {
-            let old = now.duration_since(pause.since.max(self.turned_at)) >= self.hold_max;
-            // Not worth it for a short pause: a redelivered command waits before its first call.
-            pause.until.map_or(old, |until| {
-                until - now > self.hold_max || (old && until - now > SHORT_REST)
-            })
-        });
+        let held_long = self
+            .hold_batches_since(now)
+            .is_some_and(|since| now.duration_since(since.max(self.turned_at)) >= self.hold_max);
+        let long = held_long
+            || pause.is_some_and(|pause| {
+                let old = now.duration_since(pause.since.max(self.turned_at)) >= self.hold_max;
+                // Not worth it for a short pause: a redelivered command waits before its first call.
+                pause.until.map_or(old, |until| {
+                    until - now > self.hold_max || (old && until - now > SHORT_REST)
+                })
+            });
         if long {
             (self.resting, self.turned_at) = (true, now);
             self.release_all("worker: a long pause; unsettled deliveries go back to the broker");
         }
+    }
+    /// Since when commands have been held for a paused batch, or bulk commands while only they are paused.
+    fn hold_batches_since(&mut self, now: Instant) -> Option<Instant> {
+        let bulk_paused = self.gate().steering().pause.is_some_and(|pause| pause.bulk_only);
+        let holds = bulk_paused || self.waits().count(Wait::Batch) > 0;
+        self.holds_since = holds.then(|| self.holds_since.unwrap_or(now));
+        self.holds_since
     }
 }

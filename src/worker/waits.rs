@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::in_hand::{self, Noted};
+
 /// What a command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -10,6 +12,8 @@ pub enum Wait {
     /// The outcome log, or the outcome of an earlier run elsewhere. A lease that is not used yet waits for the log,
     /// too.
     Log,
+    /// Its batch, which an operator paused.
+    Batch,
     /// To run alone, or for a command that does.
     Alone,
     /// A slot: a place among the commands with a START and no call yet.
@@ -29,9 +33,10 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Order,
         Self::Log,
+        Self::Batch,
         Self::Alone,
         Self::Slot,
         Self::Confirm,
@@ -46,6 +51,7 @@ impl Wait {
         match self {
             Self::Order => "order",
             Self::Log => "log",
+            Self::Batch => "batch",
             Self::Alone => "alone",
             Self::Slot => "slot",
             Self::Confirm => "confirm",
@@ -62,14 +68,17 @@ impl Wait {
 #[derive(Debug, Default)]
 pub struct Waits([AtomicUsize; Wait::ALL.len()]);
 
-/// Counts a waiting command for as long as this value lives.
-pub struct Waiting<'w>(&'w AtomicUsize);
+/// Counts a waiting command for as long as this value lives, and notes what the task's command waits for.
+pub struct Waiting<'w>(
+    &'w AtomicUsize,
+    #[expect(dead_code, reason = "its drop ends the note")] Noted,
+);
 
 impl Waits {
     pub fn begin(&self, wait: Wait) -> Waiting<'_> {
         let count = &self.0[wait as usize];
         count.fetch_add(1, Ordering::AcqRel);
-        Waiting(count)
+        Waiting(count, in_hand::waits(wait))
     }
 
     pub async fn during<T>(&self, wait: Wait, waited_for: impl Future<Output = T>) -> T {

@@ -140,12 +140,14 @@ impl Seen {
         let since = |span: Duration| now - span;
         let nobody_may_call = self.of(Wait::Permit) + self.of(Wait::Answer) == 0;
         let undelivered_for = for_(self.progress.delivered_at);
-        if self.ready > 0 && self.unsettled() > 0 && nobody_may_call && undelivered_for >= self.stalled_after
-        {
+        // A paused batch explains both.
+        let explained = self.of(Wait::Batch) > 0;
+        let is_full = self.ready > 0 && self.unsettled() > 0 && nobody_may_call;
+        if is_full && !explained && undelivered_for >= self.stalled_after {
             return Some(self.as_(Standstill::WindowFull, since(undelivered_for)));
         }
         // Calls end by their time-outs, and delays end by themselves.
-        let explained = self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
+        let explained = explained || self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
         let slow = match self.of(Wait::Permit) > 0 {
             true => self.gap.saturating_mul(GAPS),
             false => Duration::ZERO,

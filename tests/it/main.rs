@@ -43,6 +43,7 @@ mod schemas;
 mod scim;
 mod shown_requests;
 mod stalled;
+mod steering;
 mod support;
 mod suspension;
 mod throttled;

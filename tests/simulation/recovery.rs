@@ -152,6 +152,7 @@ fn slow(worker: &str) -> Notice {
         worker: WorkerId::new(worker),
         leases: Vec::new(),
         leaving: false,
+        orders: 0,
         paused: None,
         pace: Learned {
             slowdowns: 1000,

@@ -116,6 +116,7 @@ fn tell(gates: &[Arc<Gate>]) {
             worker: WorkerId::new(format!("w{n}")),
             leases: Vec::new(),
             leaving: false,
+            orders: 0,
             paused,
             pace,
         };

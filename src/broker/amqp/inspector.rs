@@ -3,27 +3,29 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use jiff::Timestamp;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::connection;
 use super::error::{ConnectError, is_not_found, refused_object};
 use super::holder::AmqpHolder;
-use super::log::{LAST_WITHIN, LogReader, Point, offset_of_first};
+use super::received::Received;
+use super::stream::Stream;
 use super::terms::{amqp, table};
-use crate::broker::Config;
-use crate::broker::inspect::{Depth, Holder, InspectError, Inspector, StreamReader, Streamed};
+use crate::broker::inspect::{Depth, Holder, Inbox, InspectError, Inspector, StreamReader, Streamed};
 use crate::broker::topology::kept_for_one;
-
-/// How long to wait for the rest of a stream's last chunk, whose messages arrive together.
-const REST_WITHIN: Duration = Duration::from_millis(100);
+use crate::broker::{Config, Message};
 
 /// The broker may count nothing because it is slow: it is asked so often, with such pauses.
 const COUNTS: u32 = 3;
 const COUNT_AGAIN: Duration = Duration::from_millis(50);
+
+/// The most messages in an inbox: the broker drops the rest.
+const INBOX_MAX: i64 = 10_000;
 
 pub(super) struct AmqpInspector {
     connection: Connection,
@@ -109,20 +111,10 @@ impl Inspector for AmqpInspector {
         stream: &str,
         since: Option<Timestamp>,
     ) -> Result<Box<dyn StreamReader>, InspectError> {
-        let last = self.bounded(stream, async {
-            let last = offset_of_first(&self.connection, stream, Point::Last);
-            timeout(LAST_WITHIN, last).await.unwrap_or(Ok(None))
-        });
-        let last = last.await?;
-        let from = since.map_or(Point::First, Point::Time);
-        let reader = self.bounded(stream, LogReader::open(&self.connection, stream, from));
+        let opened = self.bounded(stream, Stream::open(&self.connection, stream, since));
         Ok(Box::new(AmqpStreamReader {
-            stream: stream.to_owned(),
-            reader: reader.await?,
-            position: match last {
-                Some(last) => Position::Before(last),
-                None => Position::AtPresent,
-            },
+            name: stream.to_owned(),
+            stream: opened.await?,
         }))
     }
 
@@ -172,49 +164,75 @@ impl Inspector for AmqpInspector {
         }
     }
 
+    async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError> {
+        let opened = self.bounded(exchange.unwrap_or("of its own"), async {
+            let channel = self.connection.create_channel().await?;
+            let options = QueueDeclareOptions {
+                exclusive: true,
+                auto_delete: true,
+                ..QueueDeclareOptions::default()
+            };
+            let bounds = table([("x-max-length", AMQPValue::LongLongInt(INBOX_MAX))]);
+            let queue = channel.queue_declare("".into(), options, bounds).await?;
+            let name = queue.name().clone();
+            if let Some(exchange) = exchange {
+                let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+                channel
+                    .queue_bind(name.clone(), exchange.into(), "".into(), options, arguments)
+                    .await?;
+            }
+            let options = BasicConsumeOptions {
+                no_ack: true,
+                ..BasicConsumeOptions::default()
+            };
+            let messages = channel
+                .basic_consume(name.clone(), "".into(), options, FieldTable::default())
+                .await?;
+            Ok(AmqpInbox {
+                name: name.to_string(),
+                messages,
+                _channel: channel,
+            })
+        });
+        Ok(Box::new(opened.await?))
+    }
+
     async fn close(&self) {
         connection::close(&self.connection, self.config.close_timeout).await;
     }
 }
 
 struct AmqpStreamReader {
-    stream: String,
-    reader: LogReader,
-    position: Position,
-}
-
-#[derive(Clone, Copy)]
-enum Position {
-    /// The first message of the chunk that was the last one at the start is not read yet.
-    Before(i64),
-    /// The rest of that chunk arrives until then.
-    Within(Instant),
-    /// `Present` is next.
-    AtPresent,
-    After,
+    name: String,
+    stream: Stream,
 }
 
 #[async_trait]
 impl StreamReader for AmqpStreamReader {
     async fn next(&mut self) -> Result<Streamed, InspectError> {
-        let next = match self.position {
-            Position::AtPresent => None,
-            Position::Within(deadline) => timeout_at(deadline, self.reader.next()).await.ok(),
-            Position::Before(_) | Position::After => Some(self.reader.next().await),
-        };
-        let Some(next) = next else {
-            self.position = Position::After;
-            return Ok(Streamed::Present);
-        };
-        let next = next.map_err(|error| refused(&self.stream, &error))?;
-        let (offset, message) = next.ok_or_else(|| lost(&"the broker ended the consumer"))?;
-        if let Position::Before(last) = self.position
-            && offset >= last
-        {
-            self.position = Position::Within(Instant::now() + REST_WITHIN);
-        }
-        let taken = self.reader.taken().await;
-        taken.map_err(|error| refused(&self.stream, &error))?;
-        Ok(Streamed::Message(message))
+        let next = self.stream.next().await;
+        next.map_err(|error| refused(&self.name, &error))?
+            .ok_or_else(|| lost(&"the broker ended the consumer"))
+    }
+}
+
+/// It acks nothing, so no order is at stake.
+struct AmqpInbox {
+    name: String,
+    messages: lapin::Consumer,
+    _channel: Channel,
+}
+
+#[async_trait]
+impl Inbox for AmqpInbox {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn next(&mut self) -> Result<Message, InspectError> {
+        let next = self.messages.next().await;
+        let next = next.ok_or_else(|| lost(&"the broker ended the consumer"))?;
+        let received = next.map_err(|error| refused(&self.name, &error))?;
+        Ok(Received::from(received).message)
     }
 }

@@ -20,6 +20,7 @@ use super::depths::Depths;
 use super::error::{ConnectError, refused_connection};
 use super::first_connection::FirstConnection;
 use super::log::Log;
+use super::orders;
 use super::received::Received;
 use super::supervisor::{Supervisor, Use};
 use super::terms::table;
@@ -127,6 +128,7 @@ impl Use for Listening {
         first: &mut FirstConnection,
     ) -> Result<String, ConnectError> {
         let config = &supervisor.config;
+        let orders = self.topology.orders_stream();
         let ended = match timeout(config.confirm_timeout, self.notices(&connection)).await {
             Err(_) => Err(ConnectError::unreachable(&"it didn't open a channel in time")),
             Ok(Err(error)) => Err(refused_connection(&error)),
@@ -138,6 +140,7 @@ impl Use for Listening {
                     reason = loss(&connection) => Ok(reason),
                     reason = self.receive_notices(notices) => Ok(reason),
                     () = broker_dead_letters::take(&connection, config, &self.sender) => Ok("closed".to_owned()),
+                    () = orders::follow(&connection, &orders, &self.sender) => Ok("closed".to_owned()),
                     () = self.log.read(&connection) => Ok("closed".to_owned()),
                     () = self.depths.watch(&connection, &self.topology, config.partitions.get()) => Ok("closed".to_owned()),
                 }

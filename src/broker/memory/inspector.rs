@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::Shared;
-use crate::broker::Delivery;
-use crate::broker::inspect::{Depth, Holder, InspectError, Inspector, StreamReader, Streamed};
+use crate::broker::inspect::{Depth, Holder, Inbox, InspectError, Inspector, StreamReader, Streamed};
 use crate::broker::topology::OUTCOME_LOG;
+use crate::broker::{Delivery, Message};
 
 pub(super) struct MemoryInspector {
     shared: Arc<Shared>,
@@ -91,7 +91,50 @@ impl Inspector for MemoryInspector {
         Ok(())
     }
 
+    async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError> {
+        let fleet = exchange.is_some_and(|exchange| exchange == self.shared.fleet);
+        let name = self.shared.state().open_inbox(fleet);
+        Ok(Box::new(MemoryInbox {
+            shared: self.shared.clone(),
+            name,
+        }))
+    }
+
     async fn close(&self) {}
+}
+
+struct MemoryInbox {
+    shared: Arc<Shared>,
+    name: String,
+}
+
+#[async_trait]
+impl Inbox for MemoryInbox {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn next(&mut self) -> Result<Message, InspectError> {
+        loop {
+            let mut changed = pin!(self.shared.deliverable.notified());
+            changed.as_mut().enable();
+            let next = self
+                .shared
+                .state()
+                .queue(&self.name)
+                .and_then(|queue| queue.take());
+            if let Some(message) = next {
+                return Ok(message);
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for MemoryInbox {
+    fn drop(&mut self) {
+        self.shared.state().close_inbox(&self.name);
+    }
 }
 
 struct MemoryStreamReader {

@@ -15,6 +15,16 @@ pub(super) struct MemoryListener {
     wanted: Option<Extent>,
     /// The reading for the wanted extent, once it has begun.
     reading: Option<Reading>,
+    orders: Option<OrdersReading>,
+}
+
+/// How far the orders are read.
+struct OrdersReading {
+    /// A new connection starts a new reading.
+    connection: u64,
+    next: usize,
+    /// `None`: `OrdersPresent` was sent.
+    present: Option<usize>,
 }
 
 /// How far the log is read.
@@ -46,11 +56,37 @@ impl MemoryListener {
             id,
             wanted: None,
             reading: None,
+            orders: None,
         }
     }
 
+    fn next_order(&mut self, state: &mut State, stream: &str) -> Option<FleetMessage> {
+        let connection = state.faults.connection;
+        let queue = state.queue(stream)?;
+        let Some(orders) = self
+            .orders
+            .as_mut()
+            .filter(|orders| orders.connection == connection)
+        else {
+            self.orders = Some(OrdersReading {
+                connection,
+                next: 0,
+                present: Some(queue.depth()),
+            });
+            return Some(FleetMessage::OrdersBegin);
+        };
+        if orders.present.is_some_and(|present| orders.next >= present) {
+            orders.present = None;
+            return Some(FleetMessage::OrdersPresent);
+        }
+        let message = queue.nth(orders.next)?;
+        orders.next += 1;
+        Some(FleetMessage::Order(message.body))
+    }
+
     fn next_message(&mut self) -> Option<FleetMessage> {
-        let mut state = self.shared.state();
+        let shared = self.shared.clone();
+        let mut state = shared.state();
         if let Some(notice) = state.next_notice(self.id) {
             return Some(FleetMessage::Notice(notice));
         }
@@ -59,6 +95,9 @@ impl MemoryListener {
         }
         if let Some(handed) = state.broker_dead_letter(self.id) {
             return Some(FleetMessage::BrokerDeadLetter(handed.into_delivery(&self.shared)));
+        }
+        if let Some(order) = self.next_order(&mut state, &shared.orders) {
+            return Some(order);
         }
         let extent = self.wanted?;
         if state.faults.log_refused {

@@ -28,7 +28,9 @@ pub(super) struct State {
     logged_at: Vec<Timestamp>,
     /// Notices that listeners have not received yet.
     notices: BTreeMap<ListenerId, VecDeque<Bytes>>,
-    /// The number of consumers and listeners made so far.
+    /// Queues that also receive the fleet's notices.
+    inboxes: Vec<String>,
+    /// The number of consumers, listeners and inboxes made so far.
     made: u64,
     last_tag: DeliveryTag,
     /// Where the search for the next delivery starts, so that no queue starves another.
@@ -190,6 +192,7 @@ impl State {
             clock,
             logged_at: Vec::new(),
             notices: BTreeMap::new(),
+            inboxes: Vec::new(),
             made: 0,
             last_tag: 0,
             next_queue: 0,
@@ -384,10 +387,29 @@ impl State {
         self.release_held(BROKER_DEAD_LETTERS);
     }
 
-    pub(super) fn broadcast(&mut self, notice: &Bytes) {
+    pub(super) fn broadcast(&mut self, notice: &Message) {
         for unread in self.notices.values_mut() {
-            unread.push_back(notice.clone());
+            unread.push_back(notice.body.clone());
         }
+        for name in self.inboxes.clone() {
+            if let Some(queue) = self.queue(&name) {
+                queue.push(notice.clone());
+            }
+        }
+    }
+
+    /// Makes a queue for replies, which also receives notices if it is for the `fleet`. Returns its name.
+    pub(super) fn open_inbox(&mut self, fleet: bool) -> String {
+        let name = format!("inbox.{}", self.register());
+        self.add_queue(&name);
+        if fleet {
+            self.inboxes.push(name.clone());
+        }
+        name
+    }
+
+    pub(super) fn close_inbox(&mut self, name: &str) {
+        self.inboxes.retain(|open| open != name);
     }
 
     pub(super) fn next_notice(&mut self, id: ListenerId) -> Option<Bytes> {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Attempts, Permit};
-use crate::contract::{Failure, Fault, Reason, TrafficClass, UserId};
+use crate::contract::{BatchState, Failure, Fault, Reason, TrafficClass, UserId};
 use crate::metrics;
 use crate::policy::health::{Call, Judgement, Trouble};
 use crate::provider::{ProviderError, TokenState};
+use crate::worker::in_hand;
 use crate::worker::received::class;
+use crate::worker::runner::cancelled;
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
@@ -40,6 +42,29 @@ impl Attempts<'_> {
             // The token may have been dropped in the meantime.
             if self.provider().access().token() != TokenState::Missing {
                 return Some(permit);
+            }
+        }
+    }
+
+    /// The right to make the first call, once the command's batch is not paused. The error: the batch is cancelled.
+    pub(super) async fn first_permit(&mut self) -> Option<Result<Permit, Failure>> {
+        let batch = self.command.batch_id.as_ref();
+        let orders = self.caller.orders.clone();
+        loop {
+            let state = orders.of_batch(batch);
+            match state {
+                Some(BatchState::Cancelled) => return Some(Err(cancelled())),
+                Some(BatchState::Paused) => {
+                    // Commands of other batches need it meanwhile.
+                    self.slot = None;
+                    let changed = self.unless_cancelled(orders.batch_changes(batch, state));
+                    self.caller.waits.during(Wait::Batch, changed).await?;
+                }
+                None => tokio::select! {
+                    biased;
+                    permit = self.permit() => return permit.map(Ok),
+                    () = orders.batch_changes(batch, None) => {}
+                },
             }
         }
     }
@@ -217,7 +242,10 @@ impl Attempts<'_> {
 
     async fn wait(&mut self, delay: Duration) -> Option<()> {
         self.charges.wait(delay);
-        let slept = self.unless_cancelled(sleep(delay));
+        let slept = async {
+            in_hand::until(Instant::now() + delay);
+            self.unless_cancelled(sleep(delay)).await
+        };
         self.caller.waits.during(Wait::Retry, slept).await
     }
 
@@ -258,6 +286,9 @@ impl Attempts<'_> {
         start: Instant,
         delay: Duration,
     ) {
+        let answered = answer.err().map_or("ok", |error| label(error.fault));
+        let status = answer.err().and_then(|error| error.status);
+        in_hand::called(kind, start, answered, status);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let error = answer.err();
         let pause = error.and_then(|_| self.caller.gate.pause()?.until);
@@ -269,8 +300,8 @@ impl Attempts<'_> {
             batch.id = self.command.batch_id.as_ref().map(|batch| batch.as_str()),
             call.kind = kind,
             call.attempt = self.charges.attempts() + 1,
-            call.answer = error.map_or("ok", |error| label(error.fault)),
-            provider.status = error.and_then(|error| error.status),
+            call.answer = answered,
+            provider.status = status,
             call.took_ms = millis(start.elapsed()),
             call.wait_ms = millis(wait),
             "provider: a call"

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{AllProviders, Fleet, Read};
 use crate::broker::{Extent, FleetMessage, Listener, Message};
+use crate::contract::inquiry::Inquiry;
 use crate::worker::ledger::LogPart;
 use crate::worker::lifecycle::Lifecycle;
 
@@ -94,7 +95,13 @@ impl Fleet {
 
     fn take_in(&self, message: FleetMessage, following: &mut Following) {
         match message {
-            FleetMessage::Notice(notice) => self.on_notice(&notice),
+            FleetMessage::Notice(notice) => match Inquiry::read(&notice) {
+                Some(inquiry) => self.inquiries.ask(inquiry),
+                None => self.on_notice(&notice),
+            },
+            FleetMessage::OrdersBegin => self.orders.begins(),
+            FleetMessage::Order(orders) => self.orders.read(&orders),
+            FleetMessage::OrdersPresent => self.orders.present(),
             FleetMessage::BrokerDeadLetter(delivery) => self.on_broker_dead_letter(delivery),
             FleetMessage::Begins(wanted) => {
                 following.begun = following.wanted == Some(wanted);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Pause;
-use super::state::{DEAD_LETTERS, State, THROTTLED};
+use super::state::{DEAD_LETTERS, OPERATOR, State, THROTTLED};
 use crate::metrics;
 use crate::policy::health::Cause;
 
@@ -87,6 +87,12 @@ fn began(pause: &Pause, now: Instant) {
                 "provider: throttled; calls wait until it allows them"
             ),
         }
+    } else if cause == OPERATOR {
+        tracing::warn!(
+            pause.why = why,
+            pause.wait_ms = wait_ms,
+            "provider: an operator paused it; commands wait"
+        );
     } else if cause == DEAD_LETTERS {
         tracing::error!(
             pause.why = why,

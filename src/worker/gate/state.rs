@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::announce::SaidPace;
 use super::waiting::{Waiter, Waiting};
-use super::{Gate, Pause, Permit, Settings};
+use super::{Gate, OrderedPause, Pause, Permit, Settings, Steering};
 use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId};
 use crate::policy::guard::{Guard, ONE_CALL_IN};
@@ -20,6 +20,7 @@ use crate::provider::ProviderError;
 
 pub(super) const THROTTLED: &str = PauseCause::Throttled.as_str();
 pub(super) const DEAD_LETTERS: &str = "dead_letters";
+pub(super) const OPERATOR: &str = PauseCause::Operator.as_str();
 
 const GUARD_IS_SHUT: &str =
     "other commands continue at one call a second; fix what these have in common, then run `usher resume`";
@@ -48,6 +49,7 @@ pub(super) struct State {
     /// The detail of the latest failure that was not a command's fault.
     trouble: Option<Cow<'static, str>>,
     reported: ReportedPauses,
+    steering: Steering,
 }
 
 impl State {
@@ -69,7 +71,29 @@ impl State {
             trouble: None,
             reported: ReportedPauses::new(settings.retry.probe_gap_max),
             settings,
+            steering: Steering::default(),
         }
+    }
+
+    pub(super) fn steer(&mut self, steering: Steering) {
+        self.pace.pin(steering.pin);
+        self.steering = steering;
+    }
+
+    pub(super) fn steering(&self, now: Instant) -> Steering {
+        let is_on = |until: Option<Instant>| until.is_none_or(|until| until > now);
+        let Steering { pause, pin } = self.steering.clone();
+        Steering {
+            pause: pause.filter(|pause| is_on(pause.until)),
+            pin: pin.filter(|pin| is_on(pin.until)),
+        }
+    }
+
+    /// The operator's pause, if calls of this class have to wait for its end.
+    fn ordered_pause(&self, class: TrafficClass, now: Instant) -> Option<&OrderedPause> {
+        let pause = self.steering.pause.as_ref()?;
+        let concerned = !pause.bulk_only || class == TrafficClass::Bulk;
+        (concerned && pause.until.is_none_or(|until| until > now)).then_some(pause)
     }
 
     pub(super) fn nobody_waits(&self) -> bool {
@@ -85,6 +109,9 @@ impl State {
     ) -> Result<Permit, Option<Instant>> {
         if !self.has_room(class) {
             return Err(None);
+        }
+        if let Some(pause) = self.ordered_pause(class, now) {
+            return Err(pause.until);
         }
         if self.guard.shut_at().is_some() {
             let next = self.called_at.map(|at| at + ONE_CALL_IN);
@@ -136,7 +163,7 @@ impl State {
         let mut unclaimed = Vec::new();
         loop {
             let next = match (self.health.paused(), self.health.next_probe()) {
-                (None, _) => self.next_waiter(),
+                (None, _) => self.next_waiter(now),
                 (Some(_), Some(at)) if at <= now => self.next_prober(now),
                 (Some(_), at) => return (at, unclaimed),
             };
@@ -156,8 +183,12 @@ impl State {
             }
         }
         // The end of throttling is announced when it comes, even if no command waits. The other pauses end with an
-        // answer.
-        (self.pace.paused_until(now), unclaimed)
+        // answer. Bulk commands may wait for the end of an operator's pause.
+        let ordered = self
+            .ordered_pause(TrafficClass::Bulk, now)
+            .and_then(|pause| pause.until);
+        let ends = [self.pace.paused_until(now), ordered];
+        (ends.into_iter().flatten().min(), unclaimed)
     }
 
     pub(super) fn waiting(&mut self, class: TrafficClass) -> &mut Waiting {
@@ -167,9 +198,10 @@ impl State {
         }
     }
 
-    fn next_waiter(&mut self) -> Option<(TrafficClass, Waiter)> {
+    fn next_waiter(&mut self, now: Instant) -> Option<(TrafficClass, Waiter)> {
+        let bulk_runs = !self.bulk.is_empty() && !self.is_only_bulk_paused(now);
         let bulk_first = self.bulk_credit >= 1.0 && self.has_room(TrafficClass::Bulk);
-        let class = match (bulk_first || self.interactive.is_empty()) && !self.bulk.is_empty() {
+        let class = match (bulk_first || self.interactive.is_empty()) && bulk_runs {
             true => TrafficClass::Bulk,
             false => TrafficClass::Interactive,
         };
@@ -178,11 +210,21 @@ impl State {
 
     /// The command that sends the next probe, while calls are paused.
     fn next_prober(&mut self, now: Instant) -> Option<(TrafficClass, Waiter)> {
-        let waiting: Vec<_> = self.interactive.users().chain(self.bulk.users()).collect();
+        let bulk = (!self.is_only_bulk_paused(now)).then(|| self.bulk.users());
+        let waiting: Vec<_> = self
+            .interactive
+            .users()
+            .chain(bulk.into_iter().flatten())
+            .collect();
         let user = self.health.choose(&waiting, now, &mut self.rng)?.clone();
         let interactive = self.interactive.take(&user);
         let waiter = interactive.map(|waiter| (TrafficClass::Interactive, waiter));
         waiter.or_else(|| Some((TrafficClass::Bulk, self.bulk.take(&user)?)))
+    }
+
+    fn is_only_bulk_paused(&self, now: Instant) -> bool {
+        self.ordered_pause(TrafficClass::Bulk, now)
+            .is_some_and(|pause| pause.bulk_only)
     }
 
     /// Accounts for the interactive calls that overtook bulk commands.
@@ -283,6 +325,10 @@ impl State {
             self.health.resumed_elsewhere(&notice.worker);
             return;
         };
+        if paused.cause == PauseCause::Operator {
+            // Orders have a stream of their own.
+            return;
+        }
         let wait = Duration::from_millis(paused.for_ms);
         let since = now
             .checked_sub(Duration::from_millis(paused.since_ms))
@@ -291,7 +337,7 @@ impl State {
             PauseCause::Outage => Some(Cause::Outage),
             PauseCause::Credentials => Some(Cause::Credentials),
             PauseCause::Configuration => Some(Cause::Configuration),
-            PauseCause::Throttled => None,
+            PauseCause::Throttled | PauseCause::Operator => None,
         };
         let is_news = match cause {
             Some(_) => self.health.may_be_paused_since(since),
@@ -343,6 +389,14 @@ impl State {
     }
 
     pub(super) fn pause(&self, now: Instant) -> Option<Pause> {
+        if let Some(ordered) = self.ordered_pause(TrafficClass::Interactive, now) {
+            return Some(Pause {
+                cause: OPERATOR,
+                since: ordered.since,
+                until: ordered.until,
+                why: Some(Cow::Owned(ordered.why.clone())),
+            });
+        }
         if let Some(since) = self.guard.shut_at() {
             return Some(Pause {
                 cause: DEAD_LETTERS,

@@ -18,6 +18,7 @@ use crate::contract::{Ident, Outcome, RunId, UpdateUser};
 use crate::metrics;
 use crate::provider::Codes;
 use crate::worker::attempts::{Admission, Done};
+use crate::worker::in_hand::Entry;
 use crate::worker::received::Received;
 use crate::worker::waits::Wait;
 
@@ -43,6 +44,7 @@ struct Member<'h> {
     ident: Ident,
     command: Box<UpdateUser>,
     run_id: RunId,
+    entry: Option<Entry>,
     _claim: Claim<'h>,
 }
 
@@ -62,12 +64,20 @@ pub(in crate::worker) async fn run_received(
 ) -> Finished {
     let partition = received.delivery.partition;
     let user = received.user().cloned();
-    let ends = match merged.is_empty() {
-        true => vec![runner.run_one(received, &cancel).await],
-        false => {
-            let received = iter::once(received).chain(merged).collect();
-            Box::pin(runner.take_merged(received, &cancel)).await
+    let mut received = received;
+    let entry = received.entry.take();
+    let running = async {
+        match merged.is_empty() {
+            true => vec![runner.run_one(received, &cancel).await],
+            false => {
+                let received = iter::once(received).chain(merged).collect();
+                Box::pin(runner.take_merged(received, &cancel)).await
+            }
         }
+    };
+    let ends = match &entry {
+        Some(entry) => entry.run(running).await,
+        None => running.await,
     };
     Finished {
         partition,
@@ -157,7 +167,11 @@ impl Runner {
             let mut ident = member.ident.clone();
             self.ledger.next_run(&mut ident, &member.delivery.body).is_none() && ident.redrives == 0
         };
-        if self.unproven().is_some() || !members.iter().all(is_fresh) {
+        let under_orders = |member: &Member<'_>| {
+            let batch = member.command.batch_id.as_ref();
+            self.caller.orders.of_batch(batch).is_some()
+        };
+        if self.unproven().is_some() || !members.iter().all(is_fresh) || members.iter().any(under_orders) {
             return None;
         }
         let mut commands = members.iter().map(|member| &member.command);
@@ -184,6 +198,7 @@ impl Runner {
                 ident: received.ident,
                 command: received.command.ok()?,
                 run_id: self.next_run_id(),
+                entry: received.entry,
                 _claim: claim,
             })
         });
@@ -252,6 +267,7 @@ fn into_received(members: Vec<Member<'_>>) -> Vec<Received> {
         delivery: member.delivery,
         ident: member.ident,
         command: Ok(member.command),
+        entry: member.entry,
     };
     members.into_iter().map(received).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use usher::broker::topology::{AUDIT_LOG, DEAD_LETTERS, OUTCOME_LOG, OUTCOMES, operation_queue};
-use usher::broker::{Holder, InspectError, Inspector, StreamReader, Streamed};
+use usher::broker::{FleetMessage, Holder, InspectError, Inspector, StreamReader, Streamed};
 
 use crate::bench::{Bench, promises};
 use crate::support::{eventually, message, numbers};
@@ -19,6 +19,8 @@ promises!(
     an_empty_stream_is_read_at_once,
     the_audit_log_keeps_what_concerns_no_single_command,
     a_missing_queue_has_no_depth_and_is_named,
+    an_inbox_receives_replies_and_the_fleets_notices,
+    orders_are_read_from_the_first_and_followed,
 );
 
 fn text(body: &[u8]) -> String {
@@ -240,4 +242,49 @@ async fn a_missing_queue_has_no_depth_and_is_named(bench: &dyn Bench) {
     assert_eq!(refused, InspectError::NoQueue { queue });
     // The connection is still good.
     assert_eq!(inspector.depth(DEAD_LETTERS).await.unwrap().unwrap().ready, 0);
+}
+
+async fn an_inbox_receives_replies_and_the_fleets_notices(bench: &dyn Bench) {
+    let (inspector, publisher) = (bench.inspector().await, bench.publisher().await);
+    let mut fleet = inspector.inbox(Some("usher.fleet.sivo")).await.unwrap();
+    let mut own = inspector.inbox(None).await.unwrap();
+    for to in [
+        message("usher.fleet.sivo", "", "notice"),
+        message("", fleet.name(), "reply"),
+        message("", own.name(), "own"),
+    ] {
+        publisher.publish(&to).await.unwrap();
+    }
+    let mut received = Vec::new();
+    for _ in 0..2 {
+        received.push(text(&fleet.next().await.unwrap().body));
+    }
+    assert_eq!(received, ["notice", "reply"]);
+    assert_eq!(text(&own.next().await.unwrap().body), "own");
+    let nothing = timeout(Duration::from_millis(50), own.next()).await;
+    assert!(nothing.is_err());
+}
+
+async fn orders_are_read_from_the_first_and_followed(bench: &dyn Bench) {
+    let publisher = bench.publisher().await;
+    let order = |number: usize| message("", "usher.orders.sivo", number);
+    for number in 0..3 {
+        publisher.publish(&order(number)).await.unwrap();
+    }
+    let mut listener = bench.listener().await;
+    let mut told = Vec::new();
+    let mut next = async || loop {
+        match listener.next().await {
+            FleetMessage::OrdersBegin => return "begin".to_owned(),
+            FleetMessage::Order(body) => return text(&body),
+            FleetMessage::OrdersPresent => return "present".to_owned(),
+            _ => {}
+        }
+    };
+    for _ in 0..5 {
+        told.push(next().await);
+    }
+    publisher.publish(&order(3)).await.unwrap();
+    told.push(next().await);
+    assert_eq!(told, ["begin", "0", "1", "2", "present", "3"]);
 }

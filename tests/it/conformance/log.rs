@@ -45,7 +45,7 @@ impl Reading {
             FleetMessage::Cut => self.cut = true,
             FleetMessage::Present => self.present = true,
             FleetMessage::Complete => self.complete = true,
-            FleetMessage::Notice(_) | FleetMessage::BrokerDeadLetter(_) => {}
+            _ => {}
         }
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use usher::broker::memory::MemoryBroker;
 use usher::broker::topology::DEAD_LETTERS;
-use usher::broker::{Delivery, Depth, Holder, InspectError, Inspector, StreamReader};
+use usher::broker::{Delivery, Depth, Holder, Inbox, InspectError, Inspector, StreamReader};
 use usher::contract::lifecycle::{OperationEnd, OperationKind};
 use usher::operations::dead_letters::Filter;
 use usher::operations::operation::{self, Access};
@@ -52,6 +52,10 @@ impl Inspector for Blind {
 
     async fn delete_queue(&self, queue: &str) -> Result<(), InspectError> {
         self.inner.delete_queue(queue).await
+    }
+
+    async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError> {
+        self.inner.inbox(exchange).await
     }
 
     async fn close(&self) {}

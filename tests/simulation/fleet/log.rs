@@ -15,7 +15,7 @@ use usher::contract::event::{Event, EventIds};
 use usher::contract::outcome::Settlement;
 use usher::contract::{Ident, Outcome, ProviderName, WorkerId};
 use usher::policy::pace::Rates;
-use usher::worker::fleet::{Fleet, Settings};
+use usher::worker::fleet::{Fleet, Parts, Settings};
 use usher::worker::ledger::Ledger;
 
 use crate::pace::gate_for;
@@ -56,17 +56,17 @@ impl Bench {
             ledger_window: WINDOW,
             log_end_max: END_MAX,
             listener_status: broker.listener().status(),
+            window: 1,
         };
         let ledger = Arc::new(Ledger::new(me.clone(), EVENTS_MAX as usize / 2));
-        let publisher = broker.publisher();
-        let fleet = Fleet::new(
-            me,
-            settings,
-            clock,
-            publisher,
-            gate_for(Rates::default(), 1, clock, 1),
-            ledger.clone(),
-        );
+        let parts = Parts {
+            publisher: broker.publisher(),
+            gate: gate_for(Rates::default(), 1, clock, 1),
+            ledger: ledger.clone(),
+            orders: Arc::default(),
+            in_hand: Arc::default(),
+        };
+        let fleet = Fleet::new(me, settings, clock, parts);
         let fleet = Arc::new(fleet);
         Self {
             broker,

@@ -79,6 +79,7 @@ async fn a_reported_pause_is_not_announced_again() {
         worker: WorkerId::new(worker),
         leases: Vec::new(),
         leaving: false,
+        orders: 0,
         paused,
         pace: Learned {
             slowdowns: 0,

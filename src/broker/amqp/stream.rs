@@ -1,0 +1,72 @@
+//! Reads a stream from RabbitMQ to its present, and follows it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lapin::Connection;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::log::{LAST_WITHIN, LogReader, Point, offset_of_first};
+use crate::broker::Streamed;
+
+/// How long to wait for the rest of a stream's last chunk, whose messages arrive together.
+const REST_WITHIN: Duration = Duration::from_millis(100);
+
+pub(super) struct Stream {
+    reader: LogReader,
+    position: Position,
+}
+
+#[derive(Clone, Copy)]
+enum Position {
+    /// The first message of the chunk that was the last one at the start is not read yet.
+    Before(i64),
+    /// The rest of that chunk arrives until then.
+    Within(Instant),
+    /// `Present` is next.
+    AtPresent,
+    After,
+}
+
+impl Stream {
+    /// From about this time on, or from its beginning.
+    pub(super) async fn open(
+        connection: &Connection,
+        name: &str,
+        since: Option<Timestamp>,
+    ) -> lapin::Result<Self> {
+        let last = offset_of_first(connection, name, Point::Last);
+        let last = timeout(LAST_WITHIN, last).await.unwrap_or(Ok(None))?;
+        let from = since.map_or(Point::First, Point::Time);
+        Ok(Self {
+            reader: LogReader::open(connection, name, from).await?,
+            position: match last {
+                Some(last) => Position::Before(last),
+                None => Position::AtPresent,
+            },
+        })
+    }
+
+    /// `None`: the broker ended the consumer.
+    pub(super) async fn next(&mut self) -> lapin::Result<Option<Streamed>> {
+        let next = match self.position {
+            Position::AtPresent => None,
+            Position::Within(deadline) => timeout_at(deadline, self.reader.next()).await.ok(),
+            Position::Before(_) | Position::After => Some(self.reader.next().await),
+        };
+        let Some(next) = next else {
+            self.position = Position::After;
+            return Ok(Some(Streamed::Present));
+        };
+        let Some((offset, message)) = next? else {
+            return Ok(None);
+        };
+        if let Position::Before(last) = self.position
+            && offset >= last
+        {
+            self.position = Position::Within(Instant::now() + REST_WITHIN);
+        }
+        self.reader.taken().await?;
+        Ok(Some(Streamed::Message(message)))
+    }
+}

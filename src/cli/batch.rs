@@ -1,0 +1,82 @@
+//! `usher batch`: orders for the commands of one batch.
+
+use clap::Subcommand;
+use usher::clock::Clock;
+use usher::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent};
+use usher::contract::{BatchId, BatchState};
+use usher::operations::steering;
+
+use super::exit::{self, Exit};
+use super::operator::{By, Operator, Scope, refused};
+use super::{Context, print};
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Let the batch's commands wait that have made no call yet. Other commands continue
+    Pause(Order),
+    /// Lift what was ordered for the batch
+    Resume(Order),
+    /// Let the batch's commands fail that have made no call yet, with dead letters. Those that have begun are finished
+    Cancel {
+        #[command(flatten)]
+        order: Order,
+        /// Do it. Without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Order {
+    /// The batch's id, as in the commands
+    #[arg(value_name = "ID")]
+    batch: BatchId,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    by: By,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Pause(order) => give(context, order, Some(BatchState::Paused)).await,
+        Verb::Resume(order) => give(context, order, None).await,
+        Verb::Cancel { order, yes: true } => give(context, order, Some(BatchState::Cancelled)).await,
+        Verb::Cancel { order, yes: false } => Err(exit::usage(format_args!(
+            "this ends all commands of the batch {} that have made no call yet as failures, with a dead letter each; \
+             repeat it with --yes to do it",
+            order.batch.as_str()
+        ))),
+    }
+}
+
+async fn give(context: &Context, order: Order, state: Option<BatchState>) -> anyhow::Result<Exit> {
+    let (by, since) = (order.by.name()?, Clock::System.now());
+    let operator = Operator::connect(context, order.scope).await?;
+    let steering = operator.steering();
+    let change = steering.change(|orders| steering::batch(orders, &order.batch, state, (&by, since)));
+    let orders = change.await.map_err(refused)?;
+    let ordered = BatchOrdered {
+        batch_id: order.batch.clone(),
+        by,
+    };
+    let body = match state {
+        Some(BatchState::Paused) => LifecycleBody::BatchPaused(ordered),
+        Some(BatchState::Cancelled) => LifecycleBody::BatchCancelled(ordered),
+        None => LifecycleBody::BatchResumed(ordered),
+    };
+    let (provider, id) = (&operator.provider, order.batch.as_str());
+    let event = LifecycleEvent::about(provider, id, body, orders.revision, since);
+    let published = steering.publish_event(provider, &event).await;
+    operator.close().await;
+    published.map_err(refused)?;
+    let said = state.map_or("resumed", BatchState::as_str);
+    print(&match order.json {
+        true => format!("{}\n", serde_json::to_string_pretty(&orders)?),
+        false => format!("{provider}: the batch {id} is {said}\n"),
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,182 @@
+//! What operators' verbs share: whose workers, who asks, and the connections.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use usher::broker::amqp::{self, WhenUnreachable};
+use usher::broker::{self, Inspector, Publisher, Topology};
+use usher::clock::Clock;
+use usher::contract::ProviderName;
+use usher::operations::steering::{self, Steering, SteeringError};
+
+use super::Context;
+use super::exit::{self, Exit};
+
+/// Which provider's workers.
+#[derive(clap::Args)]
+pub struct Scope {
+    /// The provider's name. Default: provider.name of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<ProviderName>,
+}
+
+/// Who asks.
+#[derive(clap::Args)]
+pub struct By {
+    /// Your name, for those who look later. Default: the login
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+/// The connections to the broker.
+pub struct Operator {
+    pub provider: ProviderName,
+    pub config: broker::Config,
+    pub inspector: Arc<dyn Inspector>,
+    pub publisher: Arc<dyn Publisher>,
+}
+
+impl Operator {
+    pub async fn connect(context: &Context, scope: Scope) -> anyhow::Result<Self> {
+        let (config, configured) = context.names()?;
+        let provider = scope.provider.or(configured).ok_or_else(|| {
+            exit::usage("which provider? Name it with --provider NAME, or configure provider.name")
+        })?;
+        let inspector = amqp::inspector(&config)
+            .await
+            .map_err(|error| exit::broker(&error))?;
+        let publisher = amqp::publisher(&config, WhenUnreachable::Fail)
+            .await
+            .map_err(|error| exit::broker(&error))?;
+        Ok(Self {
+            provider,
+            config,
+            inspector,
+            publisher,
+        })
+    }
+
+    /// How many partitions the broker has, whatever is configured here.
+    pub async fn partitions(&self) -> anyhow::Result<NonZeroU16> {
+        let topology = Topology::new(self.provider.as_str(), &self.config);
+        let mut count = 0;
+        while count < u16::MAX {
+            let depth = self.inspector.depth(&topology.partition_queue(count)).await;
+            if depth.map_err(|error| refused(error.into()))?.is_none() {
+                break;
+            }
+            count += 1;
+        }
+        NonZeroU16::new(count).ok_or_else(|| {
+            exit::usage(format_args!(
+                "the broker has no queue {}: check the provider's name, or run `usher topology declare`",
+                topology.partition_queue(0)
+            ))
+        })
+    }
+
+    pub fn steering(&self) -> Steering {
+        let topology = Topology::new(self.provider.as_str(), &self.config);
+        Steering::new(self.inspector.clone(), self.publisher.clone(), &topology)
+    }
+
+    pub async fn close(&self) {
+        self.publisher.close().await;
+        self.inspector.close().await;
+    }
+}
+
+impl By {
+    pub fn name(&self) -> anyhow::Result<String> {
+        let login = || {
+            ["USER", "LOGNAME"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok())
+        };
+        let name = self.by.clone().or_else(login);
+        let name =
+            name.ok_or_else(|| exit::usage("who are you? Say it with --by NAME: it is written down"))?;
+        steering::text("--by", &name).map_err(refused)
+    }
+}
+
+pub fn refused(error: SteeringError) -> anyhow::Error {
+    let exit = match &error {
+        SteeringError::Refused(_) | SteeringError::Inspect(broker::InspectError::NoQueue { .. }) => {
+            Exit::Usage
+        }
+        _ => Exit::OutOfReach,
+    };
+    exit::with(exit, error)
+}
+
+/// A time as RFC 3339, or as a span from now on such as `2h`.
+pub fn ahead(text: &str) -> Result<Timestamp, String> {
+    let now = Clock::System.now();
+    let at = match text.parse::<SignedDuration>() {
+        Ok(span) => now.checked_add(span).ok(),
+        Err(_) => text.parse().ok(),
+    };
+    at.filter(|at| *at > now)
+        .ok_or_else(|| "write a time to come, such as 2026-12-01T08:00:00Z, or a span such as 2h".to_owned())
+}
+
+/// A time as RFC 3339, or as a span until now such as `2h`.
+pub fn back(text: &str) -> Result<Timestamp, String> {
+    let now = Clock::System.now();
+    let at = match text.parse::<SignedDuration>() {
+        Ok(span) => now.checked_sub(span).ok(),
+        Err(_) => text.parse().ok(),
+    };
+    at.filter(|at| *at <= now).ok_or_else(|| {
+        "write a time, such as 2026-11-21T10:00:00Z, or a span until now such as 2h".to_owned()
+    })
+}
+
+/// Calls per second, from `20`, `20/s`, `600/min` or `1000/h`.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let (number, seconds) = match text.split_once('/') {
+        None => (text, 1.0),
+        Some((number, "s" | "second")) => (number, 1.0),
+        Some((number, "m" | "min" | "minute")) => (number, 60.0),
+        Some((number, "h" | "hour")) => (number, 3600.0),
+        Some(_) => ("", 1.0),
+    };
+    let rate = number.trim().parse::<f64>().map(|number| number / seconds);
+    rate.ok()
+        .filter(|rate| *rate > 0.0 && *rate <= usher::contract::notice::PACE_MAX)
+        .ok_or_else(|| "write calls per second, such as 20/s, or 600/min".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_in_several_units() {
+        for (text, expected) in [
+            ("20", 20.0),
+            ("20/s", 20.0),
+            ("0.5/s", 0.5),
+            ("600/min", 10.0),
+            ("36/h", 0.01),
+        ] {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0", "-1", "fast", "20/day", "NaN", "inf", "1e9"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_to_come_is_a_moment_or_a_span() {
+        let now = Clock::System.now();
+        let hour = ahead("1h").unwrap().duration_since(now).as_secs();
+        assert!((3599..=3601).contains(&hour));
+        assert!(ahead("2126-01-01T00:00:00Z").is_ok());
+        for text in ["2006-01-01T00:00:00Z", "-1h", "tomorrow", ""] {
+            assert!(ahead(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Orders for all workers of a provider: pause, pace, batches.
+//!
+//! The orders in force are the latest message of a stream. A change is a message with the next revision; of two changes of
+//! the same revision the earlier one counts, and the other is made again on top of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::broker::{
+    InspectError, Inspector, Message, Properties, PublishError, Publisher, Streamed, Topology,
+};
+use crate::contract::lifecycle::LifecycleEvent;
+use crate::contract::orders::{BATCHES_MAX, BatchOrder, BatchState, Orders, PaceOrder, PauseOrder, TEXT_MAX};
+use crate::contract::{BatchId, Notice, ProviderName};
+use crate::worker::lifecycle;
+
+/// How often a change is made again because another one came first.
+const TRIES_MAX: usize = 10;
+
+const JSON: &str = "application/json";
+
+/// Why an order was not given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SteeringError {
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("the order may not have been given: {0}; look with `usher pace show`, and give it again")]
+    Publish(#[from] PublishError),
+    #[error("others kept changing the orders at the same moment; give the order again")]
+    Contended,
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Gives orders to the workers of one provider.
+pub struct Steering {
+    inspector: Arc<dyn Inspector>,
+    publisher: Arc<dyn Publisher>,
+    stream: String,
+    fleet: String,
+}
+
+/// Which workers follow which orders.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Heard {
+    /// The latest notice of each worker.
+    pub notices: Vec<Notice>,
+}
+
+impl Heard {
+    /// Workers that follow orders of this revision or later.
+    pub fn following(&self, revision: u64) -> usize {
+        self.notices
+            .iter()
+            .filter(|notice| notice.orders >= revision)
+            .count()
+    }
+}
+
+impl Steering {
+    pub fn new(inspector: Arc<dyn Inspector>, publisher: Arc<dyn Publisher>, topology: &Topology) -> Self {
+        Self {
+            inspector,
+            publisher,
+            stream: topology.orders_stream(),
+            fleet: topology.fleet_exchange(),
+        }
+    }
+
+    /// The orders in force.
+    pub async fn orders(&self) -> Result<Orders, SteeringError> {
+        Ok(self.read(None).await?.0)
+    }
+
+    /// Changes the orders. Returns those in force afterwards, which are confirmed to be the broker's.
+    pub async fn change(
+        &self,
+        change: impl Fn(&mut Orders) -> Result<(), SteeringError>,
+    ) -> Result<Orders, SteeringError> {
+        for _ in 0..TRIES_MAX {
+            let mut orders = self.orders().await?;
+            change(&mut orders)?;
+            orders.revision += 1;
+            let mine = Uuid::new_v4().to_string();
+            self.publisher.publish(&self.message(&orders, &mine)).await?;
+            let (_, at_revision) = self.read(Some(orders.revision)).await?;
+            if at_revision.as_deref() == Some(mine.as_str()) {
+                return Ok(orders);
+            }
+        }
+        Err(SteeringError::Contended)
+    }
+
+    /// The orders in force, and the id of the message that counted at this revision.
+    async fn read(&self, revision: Option<u64>) -> Result<(Orders, Option<String>), SteeringError> {
+        let mut reader = self.inspector.read(&self.stream, None).await?;
+        let (mut latest, mut at_revision) = (Orders::default(), None);
+        while let Streamed::Message(message) = reader.next().await? {
+            let Ok(orders) = Orders::read(&message.body) else {
+                continue;
+            };
+            if orders.revision <= latest.revision {
+                continue;
+            }
+            if Some(orders.revision) == revision {
+                at_revision = message.properties.message_id().map(str::to_owned);
+            }
+            latest = orders;
+        }
+        Ok((latest, at_revision))
+    }
+
+    fn message(&self, orders: &Orders, id: &str) -> Message {
+        Message {
+            exchange: String::new(),
+            routing_key: self.stream.clone(),
+            properties: Properties::persistent(id, JSON),
+            // It holds strings, numbers and times.
+            body: Bytes::from(serde_json::to_vec(orders).unwrap_or_default()),
+            mandatory: false,
+        }
+    }
+
+    /// Listens to the workers' notices for this long.
+    pub async fn listen(&self, patience: Duration) -> Result<Heard, SteeringError> {
+        let until = Instant::now() + patience;
+        let mut inbox = self.inspector.inbox(Some(&self.fleet)).await?;
+        let mut heard = Heard::default();
+        while let Ok(message) = timeout_at(until, inbox.next()).await {
+            // The number of partitions is the workers' affair.
+            let Ok(notice) = Notice::read(&message?.body, u16::MAX) else {
+                continue;
+            };
+            heard.notices.retain(|known| known.worker != notice.worker);
+            heard.notices.push(notice);
+        }
+        heard.notices.sort_by(|one, other| one.worker.cmp(&other.worker));
+        Ok(heard)
+    }
+
+    /// Publishes what happened to a batch or an operation.
+    pub async fn publish_event(
+        &self,
+        provider: &ProviderName,
+        event: &LifecycleEvent,
+    ) -> Result<(), SteeringError> {
+        Ok(self
+            .publisher
+            .publish(&lifecycle::message(provider, event))
+            .await?)
+    }
+}
+
+/// A name or a reason, as orders hold it.
+pub fn text(what: &str, text: &str) -> Result<String, SteeringError> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() || trimmed.chars().count() > TEXT_MAX || trimmed.chars().any(char::is_control) {
+        return Err(SteeringError::Refused(format!(
+            "{what} needs 1 to {TEXT_MAX} characters on one line"
+        )));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// Pauses the provider.
+pub fn pause(orders: &mut Orders, pause: &PauseOrder) -> Result<(), SteeringError> {
+    orders.pause = Some(pause.clone());
+    Ok(())
+}
+
+/// Lifts the pause, and makes workers that paused by themselves try again.
+pub fn resume(orders: &mut Orders) -> Result<(), SteeringError> {
+    orders.pause = None;
+    orders.resumes += 1;
+    Ok(())
+}
+
+pub fn pin(orders: &mut Orders, pace: &PaceOrder) -> Result<(), SteeringError> {
+    orders.pace = Some(pace.clone());
+    Ok(())
+}
+
+pub fn unpin(orders: &mut Orders) -> Result<(), SteeringError> {
+    orders.pace = None;
+    Ok(())
+}
+
+/// Pauses or cancels a batch; `None` lifts what was ordered.
+pub fn batch(
+    orders: &mut Orders,
+    id: &BatchId,
+    state: Option<BatchState>,
+    (by, since): (&str, Timestamp),
+) -> Result<(), SteeringError> {
+    let Some(state) = state else {
+        return match orders.batches.remove(id.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(SteeringError::Refused(format!(
+                "the batch {} is neither paused nor cancelled",
+                id.as_str()
+            ))),
+        };
+    };
+    if orders.batches.len() >= BATCHES_MAX && !orders.batches.contains_key(id.as_str()) {
+        return Err(SteeringError::Refused(format!(
+            "{BATCHES_MAX} batches are paused or cancelled, which is the most: lift orders for finished ones with `usher \
+             batch resume`"
+        )));
+    }
+    let order = BatchOrder {
+        state,
+        by: by.to_owned(),
+        since,
+    };
+    orders.batches.insert(id.as_str().to_owned(), order);
+    Ok(())
+}

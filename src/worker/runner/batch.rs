@@ -1,0 +1,37 @@
+//! What operators ordered for the command's batch.
+
+use tokio_util::sync::CancellationToken;
+
+use super::Runner;
+use crate::contract::{BatchId, BatchState, Failure, Reason};
+use crate::worker::shutdown::unless_cancelled;
+use crate::worker::waits::Wait;
+
+impl Runner {
+    /// Waits while the batch is paused. The error: it is cancelled. `None`: the worker stops or rests.
+    pub(super) async fn batch_allows(
+        &self,
+        batch: Option<&BatchId>,
+        cancel: &CancellationToken,
+    ) -> Option<Result<(), Failure>> {
+        let orders = &self.caller.orders;
+        loop {
+            match orders.of_batch(batch) {
+                None => return Some(Ok(())),
+                Some(BatchState::Cancelled) => return Some(Err(cancelled())),
+                Some(paused) => {
+                    // Boxed: it is rarely needed, and would enlarge every command's task.
+                    let changed = Box::pin(orders.batch_changes(batch, Some(paused)));
+                    let changed = self.caller.waits.during(Wait::Batch, changed);
+                    unless_cancelled(cancel, changed).await?;
+                }
+            }
+        }
+    }
+}
+
+pub(in crate::worker) fn cancelled() -> Failure {
+    let detail = "its batch was cancelled before the first call; to apply it, lift that with `usher batch resume`, and send \
+                  it again";
+    Failure::new(Reason::Cancelled, detail).at("/batchId")
+}
