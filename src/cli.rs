@@ -6,12 +6,14 @@ mod apply;
 mod assemble;
 mod batch;
 mod check;
+mod dead_letter_file;
 mod dead_letters;
 mod exit;
 mod explain;
 mod feeder;
 mod files;
 mod input;
+mod operations;
 mod operator;
 mod outcomes;
 mod publish;
@@ -62,6 +64,12 @@ enum Verb {
     Topology(topology::Verb),
     /// Report problems of configuration, broker, topology, provider or token; change nothing
     Check(check::Args),
+    /// See why commands failed, send them again, or remove them
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Verb),
+    /// See what was done to dead letters and by whom; end or go on with what was interrupted
+    #[command(subcommand)]
+    Operations(operations::Verb),
     /// Pause a provider on all its workers, those that start later included
     Pause(steer::Pause),
     /// End a pause, and make all workers that paused by themselves try again: over too many dead letters, an outage, refused
@@ -162,6 +170,8 @@ pub fn main() -> ExitCode {
             Verb::Publish(args) => publish::publish(&context, args).await,
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
+            Verb::DeadLetters(verb) => dead_letters::dead_letters(&context, verb).await,
+            Verb::Operations(verb) => operations::operations(&context, verb).await,
             Verb::Pause(args) => steer::pause(&context, args).await,
             Verb::Resume(args) => steer::resume(&context, args).await,
             Verb::Why(args) => why::why(&context, args).await,
@@ -189,6 +199,13 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| files::not_written("stdout", &error)),
     }
+}
+
+/// A text that others wrote, for a terminal: it can't move the cursor or begin a line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Such as `1 command` and `2 commands`.

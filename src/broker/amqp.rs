@@ -17,6 +17,7 @@ mod depths;
 mod epoch;
 mod error;
 mod first_connection;
+mod holder;
 mod inbox;
 mod inspector;
 mod lease_claim;

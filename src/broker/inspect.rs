@@ -27,7 +27,8 @@ pub struct Depth {
 /// Looks into the broker.
 #[async_trait]
 pub trait Inspector: Send + Sync {
-    /// `None`: there is no such queue.
+    /// `None`: there is no such queue. RabbitMQ may answer zeros for a queue that is slow (seen on 3.10): nothing may be lost
+    /// by believing them.
     async fn depth(&self, queue: &str) -> Result<Option<Depth>, InspectError>;
 
     /// Reads a stream from about this time on, or from its beginning. It takes nothing away from other readers.
@@ -39,6 +40,12 @@ pub trait Inspector: Send + Sync {
 
     /// Takes hold of the messages that are ready in a queue. While they are held, no other consumer gets them.
     async fn hold(&self, queue: &str) -> Result<Box<dyn Holder>, InspectError>;
+
+    /// Declares a queue that keeps what an operation works on, for one consumer at a time. One that exists is kept.
+    async fn declare_queue(&self, queue: &str) -> Result<(), InspectError>;
+
+    /// Succeeds also where there is no such queue. Its messages are lost.
+    async fn delete_queue(&self, queue: &str) -> Result<(), InspectError>;
 
     /// Makes a queue of this connection's own, to receive replies. With an exchange, it also receives what is published
     /// there.

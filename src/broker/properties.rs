@@ -116,6 +116,35 @@ impl Properties {
         }
     }
 
+    /// The names of all headers.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        let table = self.0.headers().as_ref();
+        table
+            .into_iter()
+            .flat_map(|table| table.inner().keys())
+            .map(|name| name.as_str())
+    }
+
+    /// A header's value in words, whatever its type.
+    pub fn header_shown(&self, name: &str) -> Option<String> {
+        let table = self.0.headers().as_ref()?;
+        Some(match self.header(name) {
+            Some(Header::Text(text)) => text,
+            Some(Header::Number(number)) => number.to_string(),
+            None => format!("{:?}", table.inner().get(name)?),
+        })
+    }
+
+    /// Without headers that the broker adds to what it delivers: they count deliveries from another queue.
+    pub fn without_counts(self) -> Self {
+        let Some(table) = self.0.headers() else {
+            return self;
+        };
+        let mut table: BTreeMap<_, _> = table.inner().clone();
+        table.retain(|name, _| !["x-delivery-count", "x-acquired-count"].contains(&name.as_str()));
+        Self(self.0.with_headers(FieldTable::from(table)))
+    }
+
     pub fn header_text(&self, name: &str) -> Option<String> {
         match self.header(name)? {
             Header::Text(text) => Some(text),

@@ -160,7 +160,7 @@ impl Topology {
             alternate: None,
         });
         topology.kept(DEAD_LETTERS, keeping(), "#");
-        topology.kept(BROKER_DEAD_LETTERS, broker_dead_letter(), "");
+        topology.kept(BROKER_DEAD_LETTERS, kept_for_one(), "");
         let log = outcome_log(config);
         topology.kept_from(OUTCOMES, OUTCOME_LOG, log, "#");
         topology.kept_from(OUTCOMES, AUDIT_LOG, audit_log(), AUDITED[0]);
@@ -309,8 +309,13 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
     ])
 }
 
-/// One worker at a time consumes it.
-fn broker_dead_letter() -> BTreeMap<&'static str, Argument> {
+/// The queue with what an operation works on.
+pub fn operation_queue(id: &impl fmt::Display) -> String {
+    format!("usher.operation.{id}")
+}
+
+/// The arguments of an operation's queue, and of the broker's own dead letters: one consumer at a time.
+pub fn kept_for_one() -> BTreeMap<&'static str, Argument> {
     let mut arguments = keeping();
     arguments.insert("x-single-active-consumer", Argument::Flag(true));
     arguments

@@ -21,14 +21,14 @@ use usher::simulator::{self, Faults, Settings, Simulated};
 use usher::telemetry::{self, BoxMakeWriter};
 use usher::worker::{Setup, Shutdown, Stopped, Worker};
 
-use super::dead_letters::WithoutEvent;
+use super::dead_letter_file::WithoutEvent;
 use super::exit::{self, Exit};
 use super::feeder::Feeder;
 use super::input::Input;
 use super::outcomes::{self, Earlier};
 use super::sink::{Broken, LineSink, STDOUT};
 use super::summary::{self, BesideBar, Display, Summary};
-use super::{Context, assemble, dead_letters, files, signals, token_exposure};
+use super::{Context, assemble, dead_letter_file, files, signals, token_exposure};
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -216,7 +216,7 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
     let outcomes = args.outcomes.as_deref();
     let beside = outcomes
         .filter(|path| !files::is_special(path))
-        .map(dead_letters::beside);
+        .map(dead_letter_file::beside);
     let dead_letters = args.dead_letters.clone().or(beside);
     let dead_letters = dead_letters.as_deref();
     for (name, path) in [("--outcomes", outcomes), ("--dead-letters", dead_letters)] {
@@ -244,12 +244,12 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
     let (name, file, without_event): (_, Box<dyn Write + Send>, _) = match dead_letters {
         None => (String::new(), Box::new(std::io::sink()), WithoutEvent::default()),
         Some(path) => {
-            let (file, without_event) = dead_letters::resume(path, &earlier)?;
+            let (file, without_event) = dead_letter_file::resume(path, &earlier)?;
             (path.display().to_string(), Box::new(file), without_event)
         }
     };
     let broken = failure.subscribe();
-    let dead_letters = LineSink::start(name, file, dead_letters::form(without_event), failure)?;
+    let dead_letters = LineSink::start(name, file, dead_letter_file::form(without_event), failure)?;
     let broker = MemoryBroker::new(&Topology::new(config.provider.name.as_str(), &config.broker));
     broker.divert(OUTCOME_LOG, events);
     broker.divert(DEAD_LETTERS, dead_letters);

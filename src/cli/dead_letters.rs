@@ -1,173 +1,92 @@
-//! The dead-letter file of `usher apply`: each failed command as it was read, with the reason.
+//! `usher dead-letters`: sees why commands failed, and sends them again or removes them.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+pub mod change;
+mod choose;
+mod export;
+mod list;
+mod show;
 
-use serde::de::Error as _;
-use serde_json::{Map, Value, json};
-use usher::broker::{Header, Message};
-use usher::contract::dead_letter;
-use uuid::Uuid;
+use clap::Subcommand;
+use usher::broker::amqp::{self, WhenUnreachable};
+use usher::broker::{self, InspectError, Inspector};
+use usher::clock::Clock;
+use usher::operations::operation::{Access, OperationError};
 
-use super::files::{self, Access};
-use super::outcomes::Earlier;
-use super::sink::Form;
+use super::Context;
+use super::exit::{self, Exit};
 
-const HEADERS: [&str; 11] = [
-    dead_letter::REASON,
-    dead_letter::DETAIL,
-    dead_letter::STATUS,
-    dead_letter::CODE,
-    dead_letter::ATTEMPTS,
-    dead_letter::FIRST_ATTEMPT_AT,
-    dead_letter::DEAD_AT,
-    dead_letter::EXCHANGE,
-    dead_letter::ROUTING_KEY,
-    dead_letter::REDRIVES,
-    dead_letter::VERSION,
-];
-
-/// `out.dead-letters.jsonl` for `out.jsonl`, so that two runs in one folder don't share a file.
-pub fn beside(outcomes: &Path) -> PathBuf {
-    let name = outcomes.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".jsonl").unwrap_or(&name);
-    outcomes.with_file_name(format!("{stem}.dead-letters.jsonl"))
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Count dead letters by their causes, or list each one. Changes nothing
+    List(list::Args),
+    /// Show the whole story of a dead letter, with its values hidden. Changes nothing
+    Show(show::Args),
+    /// Send dead letters again. Shows what it would do; does it with --yes
+    Redrive(change::RedriveArgs),
+    /// Remove dead letters for good. Shows what it would do; does it with --yes
+    Discard(change::DiscardArgs),
+    /// Write the commands of dead letters to a file, which can be edited and published. Removes nothing
+    Export(export::Args),
 }
 
-/// Dead letters in the file whose event is missing, because a run ended between the two. Their commands run again,
-/// and must not write the same dead letter twice.
-#[derive(Default)]
-pub struct WithoutEvent(HashSet<Uuid>);
-
-/// Opens a file of dead letters to append to it. It holds values of users.
-pub fn resume(path: &Path, earlier: &Earlier) -> anyhow::Result<(File, WithoutEvent)> {
-    let mut without_event = HashSet::new();
-    let file = files::go_on(path, Access::Private, "dead letter", |line| {
-        let line: Value = serde_json::from_slice(line)?;
-        if !line["headers"][dead_letter::REASON].is_string() {
-            return Err(serde_json::Error::custom("no reason"));
-        }
-        let id = line["messageId"].as_str();
-        if id.is_none_or(|id| !earlier.settled.contains_key(id)) {
-            without_event.insert(key(&line));
-        }
-        Ok(())
-    })?;
-    Ok((file, WithoutEvent(without_event)))
+pub async fn dead_letters(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::List(args) => list::list(context, args).await,
+        Verb::Show(args) => show::show(context, args).await,
+        Verb::Redrive(args) => change::redrive(context, args).await,
+        Verb::Discard(args) => change::discard(context, args).await,
+        Verb::Export(args) => export::export(context, args).await,
+    }
 }
 
-/// The form of a dead letter's line.
-pub fn form(without_event: WithoutEvent) -> Form {
-    let without_event = Mutex::new(without_event.0);
-    Box::new(move |message| {
-        let line = line(message);
-        let is_written = without_event
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key(&line));
-        match is_written {
-            true => Ok(None),
-            false => Ok(Some(serde_json::to_vec(&line).map_err(io::Error::from)?)),
-        }
+/// A connection that only looks.
+pub async fn inspector(config: &broker::Config) -> anyhow::Result<std::sync::Arc<dyn Inspector>> {
+    amqp::inspector(config)
+        .await
+        .map_err(|error| exit::broker(&error))
+}
+
+pub async fn access(config: &broker::Config) -> anyhow::Result<Access> {
+    let inspector = inspector(config).await?;
+    let publisher = amqp::publisher(config, WhenUnreachable::Fail).await;
+    Ok(Access {
+        inspector,
+        publisher: publisher.map_err(|error| exit::broker(&error))?,
+        clock: Clock::System,
     })
 }
 
-/// Identifies a dead letter across runs, whose times and attempts differ.
-fn key(line: &Value) -> Uuid {
-    let headers = &line["headers"];
-    let identity = json!([
-        line["messageId"],
-        headers[dead_letter::REASON],
-        headers[dead_letter::REDRIVES],
-        line["body"],
-        line["bodyHex"],
-    ]);
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.to_string().as_bytes())
+pub async fn close(access: &Access) {
+    access.publisher.close().await;
+    access.inspector.close().await;
 }
 
-fn line(message: &Message) -> Value {
-    let mut headers = Map::new();
-    for name in HEADERS {
-        match message.properties.header(name) {
-            Some(Header::Text(text)) => headers.insert(name.to_owned(), text.into()),
-            Some(Header::Number(number)) => headers.insert(name.to_owned(), number.into()),
-            None => None,
-        };
-    }
-    // A body that is not text is kept in hex, which JSON can hold.
-    let (key, body) = text_or_hex("body", &message.body);
-    json!({ "messageId": message.properties.message_id(), "headers": headers, key: body })
-}
-
-/// The member's name and value for these bytes: `{name}` with text, or `{name}Hex`.
-pub fn text_or_hex(name: &str, bytes: &[u8]) -> (String, String) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (name.to_owned(), text.to_owned()),
-        Err(_) => (
-            format!("{name}Hex"),
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ),
+pub fn not_inspected(config: &broker::Config, error: &InspectError) -> anyhow::Error {
+    match error {
+        InspectError::Lost { .. } => out_of_reach(config, error),
+        InspectError::NoQueue { .. } | InspectError::Refused { .. } => exit::usage(error),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use usher::broker::Properties;
-
-    use super::super::outcomes::Settled;
-    use super::*;
-
-    fn message(id: &str, reason: &str, redrives: i64) -> Message {
-        let headers = [
-            (dead_letter::REASON.to_owned(), Header::Text(reason.to_owned())),
-            (dead_letter::REDRIVES.to_owned(), Header::Number(redrives)),
-        ];
-        Message {
-            exchange: String::new(),
-            routing_key: String::new(),
-            properties: Properties::persistent(id, "application/json").with_headers(headers),
-            body: "{}".into(),
-            mandatory: false,
-        }
+pub fn not_operated(config: &broker::Config, error: &OperationError) -> anyhow::Error {
+    match error.is_out_of_reach() {
+        true => out_of_reach(config, error),
+        false => exit::usage(error),
     }
+}
 
-    #[test]
-    fn a_dead_letter_without_its_event_is_not_written_twice() {
-        let path = std::env::temp_dir().join(format!("usher-dead-letters-{}.jsonl", Uuid::new_v4()));
-        let written = form(WithoutEvent::default());
-        let mut lines = Vec::new();
-        for id in ["settled", "unsettled"] {
-            lines.extend(written(&message(id, "conflict", 0)).unwrap().unwrap());
-            lines.push(b'\n');
-        }
-        std::fs::write(&path, [&lines[..], b"{\"messageId\":\"half"].concat()).unwrap();
-        let mut earlier = Earlier::default();
-        earlier.settled.insert("settled".to_owned(), Settled::Failed);
-        let (_, without_event) = resume(&path, &earlier).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), lines);
-        std::fs::remove_file(&path).unwrap();
+fn out_of_reach(config: &broker::Config, error: &impl std::fmt::Display) -> anyhow::Error {
+    exit::with(Exit::OutOfReach, format_args!("{}: {error}", config.url))
+}
 
-        let written = form(without_event);
-        let is_written = |id, reason, redrives| written(&message(id, reason, redrives)).unwrap().is_some();
-        assert!(is_written("settled", "conflict", 0));
-        assert!(is_written("unsettled", "rejected", 0));
-        assert!(is_written("unsettled", "conflict", 1));
-        assert!(!is_written("unsettled", "conflict", 0));
-        // Once is enough: this one is of this run.
-        assert!(is_written("unsettled", "conflict", 0));
-    }
-
-    #[test]
-    fn the_file_is_named_after_the_outcomes_file() {
-        for (outcomes, dead_letters) in [
-            ("out.jsonl", "out.dead-letters.jsonl"),
-            ("runs/2026.11", "runs/2026.11.dead-letters.jsonl"),
-            ("/x/a.json", "/x/a.json.dead-letters.jsonl"),
-        ] {
-            assert_eq!(beside(Path::new(outcomes)), Path::new(dead_letters));
-        }
-    }
+/// A name that was given, or the login.
+pub fn who(by: Option<String>) -> String {
+    let login = || {
+        ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok())
+    };
+    by.or_else(login)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
 }

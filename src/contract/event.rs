@@ -137,6 +137,10 @@ impl EventIds {
             fail: id(EventType::Fail),
         }
     }
+
+    pub fn fail(&self) -> Uuid {
+        self.fail
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

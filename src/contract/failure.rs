@@ -102,6 +102,31 @@ impl Reason {
             Self::Poison => "poison",
         }
     }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    /// What somebody does about it, in a sentence.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Undecodable => "Fix the publisher.",
+            Self::Invalid => "Fix what the pointer names.",
+            Self::UnsupportedField => "Leave the field out, or configure it where its name is configuration.",
+            Self::Oversized => "Send less.",
+            Self::Expired => "If it still matters, publish it again with a later `expiresAt`, or none.",
+            Self::IdReused => "Publish it under an id of its own.",
+            Self::Cancelled => "If it is to be applied after all: `usher batch resume`, then send it again.",
+            Self::Rejected => "Look at status and code, and correct the values.",
+            Self::Forbidden => "Grant the permission, or leave the user alone.",
+            Self::NotFound => "Check the id.",
+            Self::Conflict => "Decide which of the two keeps the value.",
+            Self::VersionConflict => "Read the user, and publish with its present version.",
+            Self::RetriesExhausted => "Report it to the provider, and send it again later.",
+            Self::OutcomeUnknown => "Look at the user, then decide.",
+            Self::Poison => "Report it, or do as the detail says.",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

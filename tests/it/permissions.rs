@@ -29,7 +29,7 @@ fn permissions(role: &str) -> [String; 3] {
     cells.try_into().unwrap()
 }
 
-async fn url_of(vhost: &str, role: &str) -> String {
+pub async fn url_of(vhost: &str, role: &str) -> String {
     let [configure, write, read] = permissions(role);
     let node = Node::shared().await;
     node.permitted(vhost, role, &configure, &write, &read).await

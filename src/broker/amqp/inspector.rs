@@ -5,21 +5,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connection;
 use super::error::{ConnectError, is_not_found, refused_object};
+use super::holder::AmqpHolder;
 use super::received::Received;
 use super::stream::Stream;
-use super::terms::table;
+use super::terms::{amqp, table};
 use crate::broker::inspect::{Depth, Holder, Inbox, InspectError, Inspector, StreamReader, Streamed};
-use crate::broker::{Config, Delivery, Message};
+use crate::broker::topology::kept_for_one;
+use crate::broker::{Config, Message};
 
-/// If no message arrives for this long, others took the rest of the queue.
-const QUIET_FOR: Duration = Duration::from_secs(2);
+/// The broker may count nothing because it is slow: it is asked so often, with such pauses.
+const COUNTS: u32 = 3;
+const COUNT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The most messages in an inbox: the broker drops the rest.
 const INBOX_MAX: i64 = 10_000;
@@ -52,13 +55,13 @@ impl AmqpInspector {
     }
 }
 
-fn lost(reason: &impl ToString) -> InspectError {
+pub(super) fn lost(reason: &impl ToString) -> InspectError {
     InspectError::Lost {
         reason: reason.to_string(),
     }
 }
 
-fn refused(queue: &str, error: &lapin::Error) -> InspectError {
+pub(super) fn refused(queue: &str, error: &lapin::Error) -> InspectError {
     if is_not_found(error) {
         return InspectError::NoQueue {
             queue: queue.to_owned(),
@@ -118,20 +121,47 @@ impl Inspector for AmqpInspector {
     async fn hold(&self, queue: &str) -> Result<Box<dyn Holder>, InspectError> {
         let begun = self.bounded(queue, async {
             let channel = self.connection.create_channel().await?;
-            let depth = depth_on(&channel, queue).await?;
-            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-            let deliveries = channel
-                .basic_consume(queue.into(), "".into(), options, arguments)
-                .await?;
-            Ok((channel, depth.ready, deliveries))
+            let mut ready = 0;
+            for _ in 0..COUNTS {
+                ready = depth_on(&channel, queue).await?.ready;
+                if ready > 0 {
+                    break;
+                }
+                sleep(COUNT_AGAIN).await;
+            }
+            Ok((channel, ready))
         });
-        let (channel, left, deliveries) = begun.await?;
-        Ok(Box::new(AmqpHolder {
-            queue: queue.to_owned(),
-            open: Some((channel, deliveries)),
-            left,
-            ceiling: self.config.confirm_timeout,
-        }))
+        let (channel, ready) = begun.await?;
+        let holder = AmqpHolder::begin(channel, queue, ready, self.config.confirm_timeout);
+        Ok(Box::new(holder.await?))
+    }
+
+    async fn declare_queue(&self, queue: &str) -> Result<(), InspectError> {
+        let declared = self.bounded(queue, async {
+            let channel = self.connection.create_channel().await?;
+            let options = QueueDeclareOptions {
+                durable: true,
+                ..QueueDeclareOptions::default()
+            };
+            let arguments = kept_for_one();
+            let arguments = table(arguments.iter().map(|(name, value)| (*name, amqp(value))));
+            channel.queue_declare(queue.into(), options, arguments).await?;
+            channel.close(200, "OK".into()).await
+        });
+        declared.await
+    }
+
+    async fn delete_queue(&self, queue: &str) -> Result<(), InspectError> {
+        let deleted = self.bounded(queue, async {
+            let channel = self.connection.create_channel().await?;
+            let options = QueueDeleteOptions::default();
+            channel.queue_delete(queue.into(), options).await?;
+            channel.close(200, "OK".into()).await
+        });
+        match deleted.await {
+            Err(InspectError::NoQueue { .. }) => Ok(()),
+            deleted => deleted,
+        }
     }
 
     async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError> {
@@ -205,51 +235,4 @@ impl Inbox for AmqpInbox {
         let received = next.map_err(|error| refused(&self.name, &error))?;
         Ok(Received::from(received).message)
     }
-}
-
-struct AmqpHolder {
-    queue: String,
-    /// `None` once it is released.
-    open: Option<(Channel, lapin::Consumer)>,
-    /// Messages that were ready at the start and have not arrived yet.
-    left: u64,
-    ceiling: Duration,
-}
-
-#[async_trait]
-impl Holder for AmqpHolder {
-    async fn next(&mut self) -> Result<Option<Delivery>, InspectError> {
-        let Some((_, deliveries)) = self.open.as_mut().filter(|_| self.left > 0) else {
-            return Ok(None);
-        };
-        let Ok(next) = timeout(QUIET_FOR, deliveries.next()).await else {
-            self.left = 0;
-            return Ok(None);
-        };
-        let next = next.ok_or_else(|| lost(&"the broker ended the consumer"))?;
-        let received = Received::from(next.map_err(|error| refused(&self.queue, &error))?);
-        self.left -= 1;
-        Ok(Some(received.into_delivery(self.ceiling)))
-    }
-
-    async fn release(mut self: Box<Self>) {
-        if let Some((channel, deliveries)) = self.open.take() {
-            give_back(channel, deliveries, self.ceiling).await;
-        }
-    }
-}
-
-impl Drop for AmqpHolder {
-    fn drop(&mut self) {
-        if let (Some((channel, deliveries)), Ok(runtime)) = (self.open.take(), connection::runtime()) {
-            runtime.spawn(give_back(channel, deliveries, self.ceiling));
-        }
-    }
-}
-
-/// Closes the channel first: dropping lapin's consumer cancels it, after which later messages overtake those that are
-/// held.
-async fn give_back(channel: Channel, deliveries: lapin::Consumer, ceiling: Duration) {
-    let _ = timeout(ceiling, channel.close(200, "OK".into())).await;
-    drop(deliveries);
 }

@@ -50,9 +50,9 @@ impl Received {
     }
 }
 
-struct BoundedAcker {
-    acker: lapin::Acker,
-    ceiling: Duration,
+pub(super) struct BoundedAcker {
+    pub(super) acker: lapin::Acker,
+    pub(super) ceiling: Duration,
 }
 
 #[async_trait]

@@ -21,12 +21,16 @@ impl MemoryInspector {
     }
 
     /// Nothing can be looked at while the broker is away.
-    fn ready(&self, queue: &str) -> Result<usize, InspectError> {
-        let mut state = self.shared.state();
-        if let Some(reason) = &state.faults.down {
-            let reason = reason.clone();
-            return Err(InspectError::Lost { reason });
+    fn connected(&self) -> Result<(), InspectError> {
+        match self.shared.state().faults.down.clone() {
+            Some(reason) => Err(InspectError::Lost { reason }),
+            None => Ok(()),
         }
+    }
+
+    fn ready(&self, queue: &str) -> Result<usize, InspectError> {
+        self.connected()?;
+        let mut state = self.shared.state();
         let found = state.queue(queue).map(|queue| queue.ready());
         found.ok_or_else(|| InspectError::NoQueue {
             queue: queue.to_owned(),
@@ -73,6 +77,18 @@ impl Inspector for MemoryInspector {
             queue: queue.to_owned(),
             left,
         }))
+    }
+
+    async fn declare_queue(&self, queue: &str) -> Result<(), InspectError> {
+        self.connected()?;
+        self.shared.state().add_queue(queue);
+        Ok(())
+    }
+
+    async fn delete_queue(&self, queue: &str) -> Result<(), InspectError> {
+        self.connected()?;
+        self.shared.state().remove_queue(queue);
+        Ok(())
     }
 
     async fn inbox(&self, exchange: Option<&str>) -> Result<Box<dyn Inbox>, InspectError> {

@@ -54,6 +54,11 @@ impl Router {
         self.queues.insert(name.to_owned(), index);
     }
 
+    /// A queue that only the default exchange leads to.
+    pub(super) fn remove_queue(&mut self, name: &str) -> Option<QueueIndex> {
+        self.queues.remove(name)
+    }
+
     pub(super) fn queue(&self, name: &str) -> Option<QueueIndex> {
         self.queues.get(name).copied()
     }

@@ -208,6 +208,13 @@ impl State {
         }
     }
 
+    /// Its place in the list stays, and nothing leads there any more.
+    pub(super) fn remove_queue(&mut self, name: &str) {
+        if let Some(index) = self.router.remove_queue(name) {
+            self.queues[index] = Queue::new(None);
+        }
+    }
+
     pub(super) fn queue(&mut self, name: &str) -> Option<&mut Queue> {
         let index = self.router.queue(name)?;
         self.queues.get_mut(index)

@@ -8,7 +8,7 @@ use serde_json::json;
 use usher::contract::Failure;
 
 use crate::cli::input::{Input, Line};
-use crate::cli::{dead_letters, files, say};
+use crate::cli::{dead_letter_file, files, say};
 
 /// The most refused lines that are shown: the rest usually have the same error.
 const SHOWN_MAX: u64 = 20;
@@ -40,7 +40,7 @@ impl Rejects {
         let Some((name, file)) = &mut self.file else {
             return Ok(());
         };
-        let (key, text) = dead_letters::text_or_hex("text", &line.text);
+        let (key, text) = dead_letter_file::text_or_hex("text", &line.text);
         let line = json!({
             "line": line.number,
             "reason": failure.reason.as_str(),

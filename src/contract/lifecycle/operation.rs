@@ -19,6 +19,8 @@ pub enum OperationKind {
     Cancel,
     /// Ids of users are looked up at the provider.
     Resolve,
+    /// Values of a dead letter are shown to somebody.
+    Reveal,
 }
 
 impl OperationKind {
@@ -28,6 +30,7 @@ impl OperationKind {
             Self::Discard => "discard",
             Self::Cancel => "cancel",
             Self::Resolve => "resolve",
+            Self::Reveal => "reveal",
         }
     }
 }

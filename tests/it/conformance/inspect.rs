@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use usher::broker::topology::{AUDIT_LOG, DEAD_LETTERS, OUTCOME_LOG, OUTCOMES};
+use usher::broker::topology::{AUDIT_LOG, DEAD_LETTERS, OUTCOME_LOG, OUTCOMES, operation_queue};
 use usher::broker::{FleetMessage, Holder, InspectError, Inspector, StreamReader, Streamed};
 
 use crate::bench::{Bench, promises};
@@ -13,6 +13,8 @@ promises!(
     held_messages_go_back_in_order_and_acked_ones_do_not,
     a_dropped_holder_gives_everything_back,
     a_holder_ends_with_the_messages_that_were_there,
+    as_many_messages_as_are_there_are_held_and_go_back_in_order,
+    a_queue_of_an_operation_is_declared_once_and_deleted,
     a_stream_is_read_from_its_beginning_and_followed,
     an_empty_stream_is_read_at_once,
     the_audit_log_keeps_what_concerns_no_single_command,
@@ -106,6 +108,65 @@ async fn a_holder_ends_with_the_messages_that_were_there(bench: &dyn Bench) {
     assert_eq!(count, 3);
     holder.release().await;
     until_ready(inspector.as_ref(), 5).await;
+}
+
+/// More than one consumer of RabbitMQ holds.
+async fn as_many_messages_as_are_there_are_held_and_go_back_in_order(bench: &dyn Bench) {
+    const COUNT: usize = 9000;
+    let publisher = bench.publisher().await;
+    // Those of one publisher's channel keep their order; not all are in flight at a time.
+    for part in (0..COUNT).collect::<Vec<_>>().chunks(500) {
+        let dead = part
+            .iter()
+            .map(|number| message(DEAD_LETTERS, "sivo.conflict", number));
+        let dead: Vec<_> = dead.collect();
+        let published = dead.iter().map(|message| publisher.publish(message));
+        let published = futures_util::future::join_all(published).await;
+        assert!(published.iter().all(Result::is_ok));
+    }
+    let inspector = bench.inspector().await;
+    let inspector = inspector.as_ref();
+    let mut holder = inspector.hold(DEAD_LETTERS).await.unwrap();
+    let mut kept = Vec::new();
+    for number in 0..COUNT {
+        let delivery = holder.next().await.unwrap().unwrap();
+        assert_eq!(text(&delivery.body), number.to_string());
+        match number % 3 {
+            0 => delivery.ack().await.unwrap(),
+            _ => kept.push(number),
+        }
+    }
+    assert!(holder.next().await.unwrap().is_none());
+    holder.release().await;
+    until_ready(inspector, kept.len() as u64).await;
+    for _ in 0..2 {
+        let (holder, deliveries) = held(inspector).await;
+        assert!(
+            bodies(&deliveries) == numbers(kept.iter().copied()),
+            "another order"
+        );
+        holder.release().await;
+        until_ready(inspector, kept.len() as u64).await;
+    }
+}
+
+async fn a_queue_of_an_operation_is_declared_once_and_deleted(bench: &dyn Bench) {
+    let inspector = bench.inspector().await;
+    let queue = operation_queue(&"018f6f1e");
+    assert_eq!(inspector.depth(&queue).await.unwrap(), None);
+    inspector.declare_queue(&queue).await.unwrap();
+    let publisher = bench.publisher().await;
+    publisher.publish(&message("", &queue, 0)).await.unwrap();
+    inspector.declare_queue(&queue).await.unwrap();
+    eventually("it is kept", async || {
+        let depth = inspector.depth(&queue).await.unwrap();
+        depth.filter(|depth| depth.ready == 1)
+    })
+    .await;
+    for _ in 0..2 {
+        inspector.delete_queue(&queue).await.unwrap();
+        assert_eq!(inspector.depth(&queue).await.unwrap(), None);
+    }
 }
 
 /// The bodies up to the present.

@@ -1,0 +1,155 @@
+//! What is told of operations: events to the audit log, each confirmed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::spec::Spec;
+use super::{Access, OperationError};
+use crate::broker::topology::OUTCOMES;
+use crate::broker::{Message, Properties, PublishError};
+use crate::contract::ProviderName;
+use crate::contract::event::CONTENT_TYPE;
+use crate::contract::lifecycle::{
+    Counts, LifecycleBody, LifecycleEvent, Operation, OperationEnd, OperationEnded, OperationKind,
+    OperationProgressed,
+};
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// An event that the broker refuses or does not confirm is published again, so often and after such a pause.
+const TRIES: u32 = 3;
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Tells of one operation.
+pub(super) struct Audit {
+    access: Access,
+    spec: Spec,
+    progress_at: Option<Instant>,
+}
+
+impl Audit {
+    pub(super) fn new(access: &Access, spec: &Spec) -> Self {
+        Self {
+            access: access.clone(),
+            spec: spec.clone(),
+            progress_at: None,
+        }
+    }
+
+    pub(super) async fn planned(&self, counts: Counts) -> Result<(), OperationError> {
+        let body = LifecycleBody::OperationPlanned(self.spec.told(counts));
+        self.tell(body, 0).await
+    }
+
+    /// `nth`: how often it has started before.
+    pub(super) async fn started(&self, counts: Counts, nth: u64) -> Result<(), OperationError> {
+        let body = LifecycleBody::OperationStarted(self.spec.told(counts));
+        self.tell(body, nth).await
+    }
+
+    pub(super) async fn progressed(&mut self, counts: Counts) -> Result<(), OperationError> {
+        self.progress_at = Some(Instant::now());
+        let body = LifecycleBody::OperationProgressed(OperationProgressed {
+            operation_id: self.spec.id,
+            kind: self.spec.kind,
+            counts,
+        });
+        // A time tells apart what several processes tell of it.
+        let now = self.access.clock.now().as_millisecond();
+        self.tell(body, u64::try_from(now).unwrap_or(0)).await
+    }
+
+    /// The same, if it is due. Returns whether it was.
+    pub(super) async fn progress(&mut self, counts: Counts) -> Result<bool, OperationError> {
+        if self.progress_at.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
+            return Ok(false);
+        }
+        self.progressed(counts).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn ended(&self, end: OperationEnd, counts: Counts) -> Result<(), OperationError> {
+        let body = LifecycleBody::OperationEnded(OperationEnded {
+            operation_id: self.spec.id,
+            kind: self.spec.kind,
+            end,
+            counts,
+        });
+        self.tell(body, 0).await
+    }
+
+    async fn tell(&self, body: LifecycleBody, nth: u64) -> Result<(), OperationError> {
+        tell(&self.access, &self.spec.provider, self.spec.id, body, nth).await
+    }
+}
+
+async fn tell(
+    access: &Access,
+    provider: &ProviderName,
+    id: Uuid,
+    body: LifecycleBody,
+    nth: u64,
+) -> Result<(), OperationError> {
+    let event = LifecycleEvent::about(provider, &id.to_string(), body, nth, access.clock.now());
+    let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
+    let message = Message {
+        exchange: OUTCOMES.into(),
+        routing_key: event.routing_key(provider),
+        properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
+            .with_message_type(event.kind().as_str())
+            .with_timestamp(seconds),
+        // An event holds strings, numbers and times only, so this does not fail.
+        body: Bytes::from(serde_json::to_vec(&event).unwrap_or_default()),
+        mandatory: false,
+    };
+    // The same event may arrive twice: it has the same id.
+    for _ in 1..TRIES {
+        match access.publisher.publish(&message).await {
+            Ok(()) => return Ok(()),
+            Err(PublishError::Nacked | PublishError::Unconfirmed | PublishError::Returned) => {
+                sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+    Ok(access.publisher.publish(&message).await?)
+}
+
+/// Tells that somebody is about to see the values of dead letters.
+pub async fn reveal(
+    access: &Access,
+    provider: &ProviderName,
+    by: &str,
+    filter: &BTreeMap<String, String>,
+    count: u64,
+) -> Result<Uuid, OperationError> {
+    let (id, kind) = (Uuid::new_v4(), OperationKind::Reveal);
+    let planned = LifecycleBody::OperationPlanned(Operation {
+        operation_id: id,
+        kind,
+        by: by.to_owned(),
+        filter: filter.clone(),
+        options: BTreeMap::new(),
+        counts: Counts {
+            planned: count,
+            ..Counts::default()
+        },
+    });
+    tell(access, provider, id, planned, 0).await?;
+    let ended = LifecycleBody::OperationEnded(OperationEnded {
+        operation_id: id,
+        kind,
+        end: OperationEnd::Done,
+        counts: Counts {
+            planned: count,
+            done: count,
+            ..Counts::default()
+        },
+    });
+    tell(access, provider, id, ended, 0).await?;
+    Ok(id)
+}
