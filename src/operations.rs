@@ -1,4 +1,6 @@
 //! What operators do, for the command line and whatever else asks for it. It uses the broker's port alone, so that it runs
 //! in memory and on RabbitMQ.
 
+pub mod fill;
 pub mod steering;
+pub mod table;

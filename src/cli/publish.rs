@@ -1,52 +1,30 @@
 //! `usher publish`: publishes a file of commands to RabbitMQ, each checked first and confirmed.
 
+mod args;
+mod commands;
 mod rejects;
 mod route;
+mod sending;
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::Value;
-use tokio::task::JoinSet;
+use usher::broker;
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
-use usher::broker::{self, Message, Properties, PublishError, Publisher, SHORT_TEXT_BYTES_MAX};
-use usher::contract::{BatchId, Failure, Reason, decode};
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
-use super::input::{Input, Line};
+use super::input::{Input, Rows};
 use super::{Context, print, signals};
+pub use args::Args;
+use commands::Commands;
+pub use commands::user_id_bytes_max;
 use rejects::Rejects;
 use route::Route;
+use sending::{Confirmed, Sending};
 
-/// The most publishes in flight.
-const UNCONFIRMED_MAX: usize = 512;
-
-#[derive(clap::Args)]
-pub struct Args {
-    /// Commands as JSON lines, in UTF-8, plain or as gzip; - for stdin. A file is checked to its end before its first
-    /// command is sent. Stdin can be read only once: each line is checked before it is sent, and the first refused
-    /// line ends the run, with those before it published
-    #[arg(value_name = "FILE|-")]
-    file: PathBuf,
-    /// Publish as bulk traffic, which uses the pace that interactive traffic leaves unused
-    #[arg(long)]
-    bulk: bool,
-    /// Set this batchId in every command
-    #[arg(long, value_name = "ID")]
-    batch: Option<BatchId>,
-    /// Write refused lines to this file, with their reasons, as JSON lines. It holds their values, so
-    /// only you may read it
-    #[arg(long, value_name = "FILE")]
-    rejects: Option<PathBuf>,
-    /// Print a summary on stdout, as JSON
-    #[arg(long)]
-    json: bool,
-}
+/// The most providers of one input, each of which is looked at.
+const PROVIDERS_MAX: usize = 1000;
 
 /// The result of a run.
 #[derive(Default, Serialize)]
@@ -94,13 +72,11 @@ struct Publishing<'a> {
 
 impl Publishing<'_> {
     async fn run(&mut self, config: &broker::Config) -> anyhow::Result<Exit> {
-        if self.input.path().is_some() {
+        if self.is_checked() {
             let providers = self.checked().await?;
-            if self.rejects.count > 0 {
-                let (count, others) = (self.rejects.count, self.rejects.others());
-                super::say(&format!(
-                    "usher: {count} lines are refused; nothing was published{others}"
-                ));
+            if self.rejects.count > 0 && self.args.rejects.is_none() {
+                let (count, others) = (super::counted(self.rejects.count, "row"), self.rejects.others());
+                super::say(&format!("usher: {count} refused; nothing was published{others}"));
                 return Ok(Exit::Failures);
             }
             self.route.look_at(providers).await?;
@@ -128,60 +104,88 @@ impl Publishing<'_> {
         let published = sending.published;
         let commands = super::counted(published, "command");
         super::say(&format!("usher: {commands} published and confirmed"));
+        if self.rejects.count > 0 && matches!(ended, Ok(Exit::Done)) {
+            let (count, others) = (super::counted(self.rejects.count, "row"), self.rejects.others());
+            super::say(&format!("usher: {count} refused{others}"));
+            ended = Ok(Exit::Failures);
+        }
         ended
     }
 
     /// Reads the file to its end. Returns the providers of its commands.
     async fn checked(&mut self) -> anyhow::Result<BTreeSet<String>> {
         let mut providers = BTreeSet::new();
-        let mut lines = self.input.open().await?;
-        while let Some(line) = lines.next().await? {
+        let (mut rows, commands) = self.open().await?;
+        if let Some(note) = &rows.note {
+            super::say(&format!("usher: {note}"));
+        }
+        while let Some(row) = rows.next().await? {
             self.account.lines += 1;
-            match message(&line, self.args) {
-                Ok(message) => {
-                    let provider = provider_of(&message);
+            match commands.read(&row) {
+                Ok(ready) => {
+                    let provider = ready.command.provider.as_str();
                     if !providers.contains(provider) {
                         providers.insert(provider.to_owned());
+                        refuse_too_many(providers.len())?;
                     }
                 }
-                Err(failure) => self.rejects.add(&line, &failure)?,
+                Err(failure) => self.rejects.add(&row.line, &failure, commands.column(&failure))?,
             }
         }
         self.rejects.keep()?;
         Ok(providers)
     }
 
-    /// Sends the lines in order, for many users at a time.
+    async fn open(&self) -> anyhow::Result<(Rows, Commands)> {
+        let rows = self.input.rows().await?;
+        let commands = Commands::new(self.args, &rows, &self.input.name())?;
+        Ok((rows, commands))
+    }
+
+    /// Sends the rows in order, for many users at a time.
     async fn send_all(&mut self, sending: &mut Sending, shutdown: &Shutdown) -> anyhow::Result<Exit> {
         let mut tried = HashSet::new();
-        let mut lines = self.input.open().await?;
+        let opened = tokio::select! {
+            biased;
+            () = shutdown.draining() => return Ok(Exit::Interrupted),
+            opened = self.open() => opened?,
+        };
+        let (mut rows, commands) = opened;
         self.account.lines = 0;
         loop {
-            let line = tokio::select! {
+            let row = tokio::select! {
                 biased;
                 () = shutdown.draining() => return Ok(Exit::Interrupted),
-                line = lines.next() => line?,
+                row = rows.next() => row?,
             };
-            let Some(line) = line else { return Ok(Exit::Done) };
+            let Some(row) = row else { return Ok(Exit::Done) };
             self.account.lines += 1;
-            let message = match message(&line, self.args) {
-                Ok(message) => message,
+            let ready = match commands.read(&row) {
+                Ok(ready) => ready,
+                // It was kept when the file was checked.
+                Err(_) if self.is_checked() => continue,
                 Err(failure) => {
-                    self.rejects.add(&line, &failure)?;
+                    self.rejects.add(&row.line, &failure, commands.column(&failure))?;
                     self.rejects.keep()?;
-                    super::say("usher: nothing was read beyond the line that is refused");
+                    if self.args.rejects.is_some() {
+                        continue;
+                    }
+                    super::say(
+                        "usher: nothing was read beyond the row that is refused; --rejects FILE goes on",
+                    );
                     return Ok(Exit::Failures);
                 }
             };
-            let provider = provider_of(&message).to_owned();
+            let provider = ready.command.provider.to_string();
             if !self.route.is_looked_at(&provider) {
                 self.route.look_at(BTreeSet::from([provider.clone()])).await?;
             }
-            while let Some(confirmed) = sending.make_room(&message).await {
+            while let Some(confirmed) = sending.make_room(&ready.message).await {
                 self.explained(confirmed).await?;
             }
-            sending.send(message);
+            sending.send(ready.message);
             if tried.insert(provider) {
+                refuse_too_many(tried.len())?;
                 // One unroutable command is enough to detect it.
                 while let Some(confirmed) = sending.confirmed().await {
                     self.explained(confirmed).await?;
@@ -193,7 +197,12 @@ impl Publishing<'_> {
         }
     }
 
-    async fn explained(&self, confirmed: anyhow::Result<Result<(), PublishError>>) -> anyhow::Result<()> {
+    /// Whether the rows are checked to their end before the first command is sent.
+    fn is_checked(&self) -> bool {
+        self.input.file().is_some() && !self.args.no_check_first
+    }
+
+    async fn explained(&self, confirmed: Confirmed) -> anyhow::Result<()> {
         match confirmed? {
             Ok(()) => Ok(()),
             Err(error) => Err(self.route.explain(&error).await),
@@ -201,101 +210,11 @@ impl Publishing<'_> {
     }
 }
 
-/// Publishes in flight. A user's next command is sent only when the one before is confirmed, so that neither a
-/// lost one nor the order of tasks lets a later command overtake.
-struct Sending {
-    publisher: Arc<dyn Publisher>,
-    confirms: JoinSet<(String, Result<(), PublishError>)>,
-    users: HashSet<String>,
-    published: u64,
-}
-
-impl Sending {
-    fn new(publisher: Arc<dyn Publisher>) -> Self {
-        Self {
-            publisher,
-            confirms: JoinSet::new(),
-            users: HashSet::new(),
-            published: 0,
-        }
+fn refuse_too_many(providers: usize) -> anyhow::Result<()> {
+    match providers > PROVIDERS_MAX {
+        true => Err(exit::usage(format_args!(
+            "the input names more than {PROVIDERS_MAX} providers; check the column or member provider"
+        ))),
+        false => Ok(()),
     }
-
-    /// `None`: the message may be sent.
-    async fn make_room(&mut self, message: &Message) -> Option<anyhow::Result<Result<(), PublishError>>> {
-        let full = self.confirms.len() == UNCONFIRMED_MAX || self.users.contains(&message.routing_key);
-        match full {
-            true => self.confirmed().await,
-            false => None,
-        }
-    }
-
-    fn send(&mut self, message: Message) {
-        self.users.insert(message.routing_key.clone());
-        let publisher = self.publisher.clone();
-        self.confirms.spawn(async move {
-            let confirm = publisher.publish(&message).await;
-            (message.routing_key, confirm)
-        });
-    }
-
-    /// The result of the next publish. `None`: none is in flight.
-    async fn confirmed(&mut self) -> Option<anyhow::Result<Result<(), PublishError>>> {
-        let confirmed = self.confirms.join_next().await?;
-        Some(confirmed.context("a publish was aborted").map(|(user, confirm)| {
-            self.users.remove(&user);
-            self.published += u64::from(confirm.is_ok());
-            confirm
-        }))
-    }
-}
-
-/// Turns the line into a message, or says why it is refused.
-fn message(line: &Line, args: &Args) -> Result<Message, Failure> {
-    let body = match &args.batch {
-        None => line.text.clone(),
-        Some(batch) => with_batch(&line.text, batch)?,
-    };
-    let command = decode(&body)?;
-    let routing_key = format!("{}.{}", command.provider, command.user_id);
-    if routing_key.len() > SHORT_TEXT_BYTES_MAX {
-        let (bytes, most) = (
-            command.user_id.as_str().len(),
-            user_id_bytes_max(command.provider.as_str()),
-        );
-        let detail = format!(
-            "it has {bytes} bytes in UTF-8, and {most} are the most that can be published for this provider: a \
-             routing key has {SHORT_TEXT_BYTES_MAX}, its name and a dot included"
-        );
-        return Err(Failure::new(Reason::Invalid, detail).at("/userId"));
-    }
-    Ok(Message {
-        exchange: if args.bulk { COMMANDS_BULK } else { COMMANDS }.into(),
-        routing_key,
-        properties: Properties::persistent(&command.id.to_string(), "application/json"),
-        body: body.into(),
-        mandatory: false,
-    })
-}
-
-/// The longest user id, in bytes, that fits into a routing key.
-pub fn user_id_bytes_max(provider: &str) -> usize {
-    SHORT_TEXT_BYTES_MAX - provider.len() - 1
-}
-
-/// A provider's name has no dot.
-fn provider_of(message: &Message) -> &str {
-    message
-        .routing_key
-        .split_once('.')
-        .map_or("", |(provider, _)| provider)
-}
-
-fn with_batch(text: &[u8], batch: &BatchId) -> Result<Vec<u8>, Failure> {
-    // A line that is not a command is refused unchanged.
-    decode(text)?;
-    let edited = serde_json::from_slice::<Value>(text).and_then(|mut command| {
-        command["batchId"] = batch.as_str().into();
-        serde_json::to_vec(&command)
-    });
-    edited.map_err(|_| Failure::new(Reason::Undecodable, "the line is not JSON"))
 }
