@@ -1,6 +1,8 @@
 //! What operators do, for the command line and whatever else asks for it. It uses the broker's port alone, so that it runs
 //! in memory and on RabbitMQ.
 
+pub mod confirmed;
+pub mod effect;
 pub mod fill;
 pub mod steering;
 pub mod table;

@@ -93,19 +93,7 @@ impl Table {
         if let Some(index) = batch.filter(|_| options.fill.batch.is_none()) {
             insert(&mut members, "batchId", Value::Cell(index, CellType::Text));
         }
-        if id.is_none() && key.is_none() {
-            wrong
-                .push("there is no column id; add it, or name a column of keys with --id-from COLUMN".into());
-        }
-        if provider.is_none() && options.fill.provider.is_none() {
-            wrong.push("there is no column provider; add it, or name it with --provider NAME".into());
-        }
-        if at("userId").is_none() {
-            wrong.push("there is no column userId; add it".into());
-        }
-        if !header.iter().any(|name| name.starts_with("update")) {
-            wrong.push("there is no column of a field to change, such as update.email; add one".into());
-        }
+        wrong.extend(missing(&header, &options));
         if !wrong.is_empty() {
             wrong.truncate(NAMED_MAX);
             return Err(wrong.join("; "));
@@ -243,6 +231,25 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// What a header lacks, and how it may be filled.
+fn missing(header: &[String], options: &Options) -> Vec<String> {
+    let lacks = |name: &str| !header.iter().any(|column| column == name);
+    let mut missing = Vec::new();
+    if lacks("id") && options.id_from.is_none() {
+        missing.push("there is no column id; add it, or name a column of keys with --id-from COLUMN");
+    }
+    if lacks("provider") && options.fill.provider.is_none() {
+        missing.push("there is no column provider; add it, or name it with --provider NAME");
+    }
+    if lacks("userId") {
+        missing.push("there is no column userId; add it");
+    }
+    if !header.iter().any(|name| name.starts_with("update")) {
+        missing.push("there is no column of a field to change, such as update.email; add one");
+    }
+    missing.into_iter().map(str::to_owned).collect()
 }
 
 fn begin(json: &mut Vec<u8>, name: &str) {

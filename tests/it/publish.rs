@@ -1,5 +1,7 @@
 //! `usher publish`: what it refuses, what it notices, and what is shown of commands that reached no queue.
 
+mod bulk;
+mod runs;
 mod tables;
 
 use std::io::Write;
@@ -17,6 +19,8 @@ use crate::outputs::mode;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
 use crate::support::{eventually, get};
+
+const BULK: [&str; 4] = ["--bulk", "--yes", "--allow", "email"];
 
 async fn scene(name: &str) -> Scene {
     let url = Node::shared().await.vhost(name).await;
@@ -74,13 +78,13 @@ async fn commands_for_a_provider_without_queues_are_refused_and_what_is_missing_
 
     declare(&scene).await;
     assert_eq!(publish(&scene, &[]).await.0, Some(0));
-    assert_eq!(publish(&scene, &["--bulk"]).await.0, Some(0));
+    assert_eq!(publish(&scene, &BULK).await.0, Some(0));
     let channel = scene.channel().await;
     let bulk = "user.update.bulk.zitadel.0";
     let deleted = channel.queue_delete(bulk.into(), QueueDeleteOptions::default());
     deleted.await.unwrap();
     assert_eq!(publish(&scene, &[]).await.0, Some(0));
-    let (code, _, said) = publish(&scene, &["--bulk"]).await;
+    let (code, _, said) = publish(&scene, &BULK).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(
         said.contains(&format!("missing on the broker: queue {bulk};")),
@@ -224,7 +228,7 @@ async fn every_refused_line_is_kept_with_its_reason_and_the_others_are_published
     assert_eq!(published.status.code(), Some(1), "{published:?}");
     let account: Value = serde_json::from_slice(&published.stdout).unwrap();
     let expected = json!({
-        "lines": 32, "refused": 30, "published": 2, "complete": false, "error": null,
+        "lines": 32, "refused": 30, "earlier": 0, "published": 2, "complete": false, "error": null,
     });
     assert_eq!(account, expected);
     let channel = scene.channel().await;
@@ -243,6 +247,7 @@ async fn every_refused_line_is_kept_with_its_reason_and_the_others_are_published
     assert!(kept[29]["detail"].as_str().unwrap().len() > 5);
 
     // Without a file for them, nothing is published, and no broker is asked.
+    let file = folder.write("again.jsonl", &folder.read("commands.jsonl"));
     let without = Settings::default().run(&["publish", &file], b"").await;
     assert_eq!(without.status.code(), Some(1), "{without:?}");
     let hint = "nothing was published; the first 20 are shown, --rejects FILE keeps all of them";
@@ -276,7 +281,7 @@ async fn the_first_line_of_stdin_that_is_refused_ends_it_with_those_before_it_pu
     assert_eq!(published.status.code(), Some(1), "{published:?}");
     let account: Value = serde_json::from_slice(&published.stdout).unwrap();
     let expected = json!({
-        "lines": 21, "refused": 1, "published": 20, "complete": false, "error": null,
+        "lines": 21, "refused": 1, "earlier": 0, "published": 20, "complete": false, "error": null,
     });
     assert_eq!(account, expected);
     assert!(

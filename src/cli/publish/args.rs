@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use usher::contract::{BatchId, ProviderName};
+use usher::contract::{BatchId, Field, ProviderName};
 use usher::operations::fill::Fill;
 use usher::operations::table;
+
+use super::pace::Rate;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,12 +37,48 @@ pub struct Args {
     /// values, so only you may read it. Without it, a file with a refused row is not published
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
+    /// Where to keep how far the file is published. Default: FILE.usher-checkpoint. A run with the same file and
+    /// options goes on from there
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Publish the file from its beginning, whatever the checkpoint says
+    #[arg(long)]
+    pub restart: bool,
+    /// Publish as bulk traffic without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// The fields that a bulk publish may change although changes of them reach users: providers send verification
+    /// e-mails and messages, or end sessions
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub allow: Vec<Allowed>,
+    /// Wait while the provider's queues of this traffic hold about this many messages
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_queued: u32,
+    /// Publish at most this many commands a second, such as 20 or 20/s
+    #[arg(long, value_name = "N/s")]
+    pub rate: Option<Rate>,
     /// Print a summary on stdout, as JSON
     #[arg(long)]
     pub json: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Allowed {
+    Email,
+    Phone,
+    Username,
+}
+
 impl Args {
+    pub fn allowed(&self) -> Vec<Field> {
+        let field = |allowed: &Allowed| match allowed {
+            Allowed::Email => Field::Email,
+            Allowed::Phone => Field::Phone,
+            Allowed::Username => Field::Username,
+        };
+        self.allow.iter().map(field).collect()
+    }
+
     pub fn fill(&self) -> Fill {
         Fill {
             provider: self.provider.clone(),
