@@ -64,32 +64,33 @@ impl Progress {
         self.next = now + BAR_EVERY;
     }
 
+    /// What matters most comes first: a terminal may be narrow.
     fn text(&self, rows: u64, depth: Depth, waits: bool, now: Instant) -> String {
         let mut text = match self.rows {
             Some(all) => format!("{rows} of {all} rows"),
             None => format!("{rows} rows"),
         };
-        let bytes = self.position.bytes();
-        let _infallible = match self.bytes {
-            Some(all) => write!(text, ", {} of {}", megabytes(bytes), megabytes(all)),
-            None => write!(text, ", {}", megabytes(bytes)),
-        };
+        if waits {
+            text.push_str(match depth.consumers {
+                0 => ", waits for the queue (--max-queued), which no worker consumes",
+                _ => ", waits for the queue (--max-queued)",
+            });
+        }
         let seconds = self.begun.map_or(0.0, |begun| (now - begun).as_secs_f64());
         let pace = rows.saturating_sub(self.earlier) as f64 / seconds.max(0.001);
         if seconds > 0.0 {
             let _infallible = write!(text, ", {pace:.0}/s");
         }
-        let _infallible = write!(text, ", {} ready in the queue", depth.ready);
         if let Some(all) = self.rows.filter(|_| seconds > 0.0 && pace > 0.0) {
             let left = Duration::from_secs_f64((all.saturating_sub(rows) as f64 / pace).ceil());
             let _infallible = write!(text, ", {} left", summary::span(left));
         }
-        if waits {
-            text.push_str(match depth.consumers {
-                0 => "; waits for the queue (--max-queued), which no worker consumes",
-                _ => "; waits for the queue (--max-queued)",
-            });
-        }
+        let read = self.position.bytes() as f64 / 1e6;
+        let _infallible = write!(text, ", {} queued", depth.ready);
+        let _infallible = match self.bytes {
+            Some(all) => write!(text, ", {read:.1} of {:.1} MB", all as f64 / 1e6),
+            None => write!(text, ", {read:.1} MB"),
+        };
         text
     }
 
@@ -103,6 +104,27 @@ impl Progress {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_is_that_of_this_run_and_the_most_important_comes_first() {
+        let mut progress = Progress::new(Some(1000), Some(2_000_000), Position::default(), 100);
+        let depth = Depth {
+            ready: 7,
+            consumers: 0,
+        };
+        progress.show(100, depth, false);
+        progress.show(101, depth, false);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let now = Instant::now();
+        assert_eq!(
+            progress.text(200, depth, false, now),
+            "200 of 1000 rows, 10/s, 1m 20s left, 7 queued, 0.0 of 2.0 MB"
+        );
+        let waits = progress.text(200, depth, true, now);
+        let begins = "200 of 1000 rows, waits for the queue (--max-queued), which no worker consumes, 10/s";
+        assert!(waits.starts_with(begins), "{waits}");
+    }
 }
