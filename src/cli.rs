@@ -57,7 +57,7 @@ enum Verb {
     Run,
     /// Apply a file of commands (JSON lines) without a broker, and print a summary
     Apply(apply::Args),
-    /// Publish a file of commands (JSON lines) to RabbitMQ, each checked first and confirmed
+    /// Publish a file of commands (JSON lines or CSV) to RabbitMQ, each checked first and confirmed
     Publish(publish::Args),
     /// Compare the topology on RabbitMQ with the configuration, or declare it
     #[command(subcommand)]

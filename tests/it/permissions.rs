@@ -151,5 +151,19 @@ async fn each_role_may_do_what_its_permissions_say_and_nothing_else() {
     let published = publisher.run(&["publish", "-"], scene.lines().as_bytes()).await;
     assert!(published.status.success(), "{published:?}");
     scene.applied(20).await;
+    // The batch's events need more.
+    let batch = ["publish", "-", "--batch", "m-1"];
+    let refused = publisher.run(&batch, scene.lines().as_bytes()).await;
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains("permission to write to user.outcomes") && said.contains("0 commands"),
+        "{said}"
+    );
+    let migrator = scene
+        .settings()
+        .with("BROKER__URL", &url_of(vhost, "migrator").await);
+    let published = migrator.run(&batch, scene.lines().as_bytes()).await;
+    assert!(published.status.success(), "{published:?}");
     worker.drained().await;
 }

@@ -1,5 +1,9 @@
 //! `usher publish`: what it refuses, what it notices, and what is shown of commands that reached no queue.
 
+mod bulk;
+mod runs;
+mod tables;
+
 use std::io::Write;
 use std::process::Stdio;
 
@@ -15,6 +19,8 @@ use crate::outputs::mode;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
 use crate::support::{eventually, get};
+
+const BULK: [&str; 4] = ["--bulk", "--yes", "--allow", "email"];
 
 async fn scene(name: &str) -> Scene {
     let url = Node::shared().await.vhost(name).await;
@@ -72,13 +78,13 @@ async fn commands_for_a_provider_without_queues_are_refused_and_what_is_missing_
 
     declare(&scene).await;
     assert_eq!(publish(&scene, &[]).await.0, Some(0));
-    assert_eq!(publish(&scene, &["--bulk"]).await.0, Some(0));
+    assert_eq!(publish(&scene, &BULK).await.0, Some(0));
     let channel = scene.channel().await;
     let bulk = "user.update.bulk.zitadel.0";
     let deleted = channel.queue_delete(bulk.into(), QueueDeleteOptions::default());
     deleted.await.unwrap();
     assert_eq!(publish(&scene, &[]).await.0, Some(0));
-    let (code, _, said) = publish(&scene, &["--bulk"]).await;
+    let (code, _, said) = publish(&scene, &BULK).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(
         said.contains(&format!("missing on the broker: queue {bulk};")),
@@ -210,34 +216,41 @@ async fn an_interrupt_ends_a_publish_that_waits_for_its_stdin() {
 }
 
 #[tokio::test]
-async fn every_refused_line_is_kept_with_its_reason_and_summed_up_as_json() {
+async fn every_refused_line_is_kept_with_its_reason_and_the_others_are_published() {
+    let scene = scene("publish-rejects").await;
+    declare(&scene).await;
     let folder = Folder::new();
     let bad = "{\"id\":\"s3cret\"}\n".repeat(30);
-    let file = folder.write("commands.jsonl", &format!("{}{bad}", commands(2)));
+    let file = folder.write("commands.jsonl", &format!("{bad}{}", commands(2)));
     let rejects = folder.path("rejects.jsonl");
     let arguments = ["publish", &file, "--rejects", &rejects, "--json"];
-    let published = Settings::default().run(&arguments, b"").await;
+    let published = scene.settings().run(&arguments, b"").await;
     assert_eq!(published.status.code(), Some(1), "{published:?}");
     let account: Value = serde_json::from_slice(&published.stdout).unwrap();
     let expected = json!({
-        "lines": 32, "refused": 30, "published": 0, "complete": false, "error": null,
+        "lines": 32, "refused": 30, "earlier": 0, "published": 2, "complete": false, "error": null,
     });
     assert_eq!(account, expected);
+    let channel = scene.channel().await;
+    assert_eq!(scene.depth(&channel, "user.update.zitadel.0").await, 2);
     let said = text(&published.stderr);
     assert_eq!(said.lines().filter(|line| line.contains(": line ")).count(), 20);
-    assert!(said.contains("30 lines are refused; nothing was published; all of them are in"));
+    assert!(said.contains("30 rows refused; all of them are in"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
     assert_eq!(mode(&rejects), 0o600);
     let kept = lines(&folder.read("rejects.jsonl"));
     assert_eq!(kept.len(), 30);
-    assert_eq!(kept[29]["line"], 32);
+    assert_eq!(kept[29]["line"], 30);
     assert_eq!(kept[29]["reason"], "invalid");
     assert_eq!(kept[29]["pointer"], "/id");
     assert_eq!(kept[29]["text"], "{\"id\":\"s3cret\"}");
     assert!(kept[29]["detail"].as_str().unwrap().len() > 5);
 
+    // Without a file for them, nothing is published, and no broker is asked.
+    let file = folder.write("again.jsonl", &folder.read("commands.jsonl"));
     let without = Settings::default().run(&["publish", &file], b"").await;
-    let hint = "the first 20 are shown, --rejects FILE keeps all of them";
+    assert_eq!(without.status.code(), Some(1), "{without:?}");
+    let hint = "nothing was published; the first 20 are shown, --rejects FILE keeps all of them";
     assert!(text(&without.stderr).contains(hint), "{without:?}");
 }
 
@@ -263,19 +276,29 @@ async fn the_first_line_of_stdin_that_is_refused_ends_it_with_those_before_it_pu
     let folder = Folder::new();
     let rejects = folder.path("rejects.jsonl");
     let lines_in = format!("{}no JSON\n{}", scene.lines(), scene.lines());
-    let arguments = ["publish", "-", "--json", "--rejects", &rejects];
+    let arguments = ["publish", "-", "--json"];
     let published = scene.settings().run(&arguments, lines_in.as_bytes()).await;
     assert_eq!(published.status.code(), Some(1), "{published:?}");
     let account: Value = serde_json::from_slice(&published.stdout).unwrap();
     let expected = json!({
-        "lines": 21, "refused": 1, "published": 20, "complete": false, "error": null,
+        "lines": 21, "refused": 1, "earlier": 0, "published": 20, "complete": false, "error": null,
     });
     assert_eq!(account, expected);
-    assert_eq!(lines(&folder.read("rejects.jsonl"))[0]["line"], 21);
     assert!(
         text(&published.stderr).contains("line 21: undecodable"),
         "{published:?}"
     );
+
+    // With a file for them it goes on.
+    let arguments = ["publish", "-", "--json", "--rejects", &rejects];
+    let published = scene.settings().run(&arguments, lines_in.as_bytes()).await;
+    assert_eq!(published.status.code(), Some(1), "{published:?}");
+    let account: Value = serde_json::from_slice(&published.stdout).unwrap();
+    assert_eq!(
+        (&account["lines"], &account["published"]),
+        (&41.into(), &40.into())
+    );
+    assert_eq!(lines(&folder.read("rejects.jsonl"))[0]["line"], 21);
 }
 
 #[tokio::test]

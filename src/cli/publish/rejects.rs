@@ -1,4 +1,4 @@
-//! Refused lines: the first are shown, and all are written to a file if one is named.
+//! Refused rows: the first are shown, and all are written to a file if one is named.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use usher::contract::Failure;
 use crate::cli::input::{Input, Line};
 use crate::cli::{dead_letter_file, files, say};
 
-/// The most refused lines that are shown: the rest usually have the same error.
+/// The most refused rows that are shown: the rest usually have the same error.
 const SHOWN_MAX: u64 = 20;
 
 pub struct Rejects {
@@ -32,22 +32,26 @@ impl Rejects {
         })
     }
 
-    pub fn add(&mut self, line: &Line, failure: &Failure) -> anyhow::Result<()> {
+    pub fn add(&mut self, line: &Line, failure: &Failure, column: Option<&str>) -> anyhow::Result<()> {
         self.count += 1;
         if self.count <= SHOWN_MAX {
-            say(&format!("usher: line {}: {failure}", line.number));
+            let column = column.map_or_else(String::new, |column| format!(", column {column}"));
+            say(&format!("usher: line {}{column}: {failure}", line.number));
         }
         let Some((name, file)) = &mut self.file else {
             return Ok(());
         };
         let (key, text) = dead_letter_file::text_or_hex("text", &line.text);
-        let line = json!({
+        let mut line = json!({
             "line": line.number,
             "reason": failure.reason.as_str(),
             "pointer": failure.pointer,
             "detail": failure.detail,
             key: text,
         });
+        if let Some(column) = column {
+            line["column"] = column.into();
+        }
         writeln!(file, "{line}").map_err(|error| files::not_written(name, &error))
     }
 
@@ -59,12 +63,14 @@ impl Rejects {
         }
     }
 
-    /// Where to find the lines that were not shown.
+    /// Where to find the rows that were not shown, and how to publish the others.
     pub fn others(&self) -> String {
         match (&self.file, self.count > SHOWN_MAX) {
             (Some((name, _)), _) => format!("; all of them are in {name}"),
-            (None, true) => format!("; the first {SHOWN_MAX} are shown, --rejects FILE keeps all of them"),
-            (None, false) => String::new(),
+            (None, true) => format!(
+                "; the first {SHOWN_MAX} are shown, --rejects FILE keeps all of them and publishes the others"
+            ),
+            (None, false) => "; --rejects FILE keeps them and publishes the others".to_owned(),
         }
     }
 }

@@ -155,6 +155,12 @@ impl SivoUpdate {
         self.0.iter().map(|(field, value)| (*field, value))
     }
 
+    /// The names of the fields that it clears, as events show them.
+    pub fn cleared(&self) -> impl Iterator<Item = &'static str> {
+        let cleared = self.0.iter().filter(|(_, value)| value.is_null());
+        cleared.map(|(field, _)| field.event_name())
+    }
+
     pub(in crate::contract) fn field_names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(field, _)| field.event_name())
     }

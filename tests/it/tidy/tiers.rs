@@ -58,7 +58,7 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 21] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
@@ -77,7 +77,8 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("icu_normalizer", &["src/provider/equal.rs"]),
     ("h2", &["src/provider/http"]),
     ("rustix", &["src/provider/token/program.rs"]),
-    ("strsim", &["src/config"]),
+    ("csv_core", &["src/cli/input"]),
+    ("strsim", &["src/config", "src/operations/table"]),
     ("tracing_subscriber", &["src/telemetry"]),
 ];
 

@@ -1,0 +1,279 @@
+//! How far a file is published, kept in a file beside it, so that a run that was killed goes on where it ended.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use usher::operations::confirmed::Confirmed;
+use uuid::Uuid;
+
+use super::args::Args;
+use crate::cli::exit::{self, Exit};
+use crate::cli::files;
+use crate::cli::input::Input;
+
+/// The form of the file.
+const VERSION: u32 = 1;
+
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The file's digest must not change between versions of usher.
+const DIGEST: Uuid = Uuid::from_u128(0x0c8e_54f1_9a3d_4b7e_8f60_2b91_d7c4_5e13);
+
+pub struct Checkpoint {
+    path: PathBuf,
+    kept: Kept,
+    latest: Instant,
+    /// Locked while it is published, so that no second run sends the same rows.
+    _input: File,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    version: u32,
+    input: Identity,
+    options: Options,
+    confirmed: Confirmed,
+    /// The providers whose batch was opened.
+    opened: BTreeSet<String>,
+    complete: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    bytes: u64,
+    digest: Uuid,
+}
+
+/// What the commands of the file depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Options {
+    bulk: bool,
+    provider: Option<String>,
+    batch: Option<String>,
+    id_from: Option<String>,
+    null: Option<String>,
+}
+
+impl Options {
+    fn of(args: &Args) -> Self {
+        Self {
+            bulk: args.bulk,
+            provider: args.provider.as_ref().map(ToString::to_string),
+            batch: args.batch.as_ref().map(ToString::to_string),
+            id_from: args.id_from.clone(),
+            null: args.null.clone(),
+        }
+    }
+
+    /// The options by which they differ, as they were.
+    fn differing(&self, now: &Self) -> Vec<String> {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let mut differing = Vec::new();
+        if self.bulk != now.bulk {
+            differing.push(format!("{} --bulk", if self.bulk { "with" } else { "without" }));
+        }
+        for (name, was, is) in [
+            ("--provider", &self.provider, &now.provider),
+            ("--batch", &self.batch, &now.batch),
+            ("--id-from", &self.id_from, &now.id_from),
+            ("--null", &self.null, &now.null),
+        ] {
+            if was != is {
+                differing.push(format!("{name} {}", value(was)));
+            }
+        }
+        differing
+    }
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint of the input, if there is one. `None`: the input can't be read again.
+    pub async fn open(input: &Input, args: &Args) -> anyhow::Result<Option<Self>> {
+        let Some(file) = input.file().map(Path::to_owned) else {
+            return Ok(None);
+        };
+        let path = match &args.checkpoint {
+            Some(path) => path.clone(),
+            None => {
+                let mut path = file.clone().into_os_string();
+                path.push(".usher-checkpoint");
+                path.into()
+            }
+        };
+        files::refuse_same(("--checkpoint", Some(&path)), ("the input", Some(&file)))?;
+        files::refuse_same(
+            ("--checkpoint", Some(&path)),
+            ("--rejects", args.rejects.as_deref()),
+        )?;
+        let locked = File::open(&file).with_context(|| format!("{} can't be read", file.display()))?;
+        // Some file systems have no locks.
+        if let Err(TryLockError::WouldBlock) = locked.try_lock() {
+            return Err(exit::usage(format_args!(
+                "{} is being published by another usher publish: wait until it ends",
+                file.display()
+            )));
+        }
+        let reading = tokio::task::spawn_blocking(move || identity(&file));
+        let new = Kept {
+            version: VERSION,
+            input: reading
+                .await?
+                .with_context(|| format!("{} can't be read", input.name()))?,
+            options: Options::of(args),
+            confirmed: Confirmed::default(),
+            opened: BTreeSet::new(),
+            complete: false,
+        };
+        let kept = match read(&path)?.filter(|_| !args.restart) {
+            Some(kept) => going_on(kept, new, &path, &input.name())?,
+            None => new,
+        };
+        Ok(Some(Self {
+            path,
+            kept,
+            latest: Instant::now(),
+            _input: locked,
+        }))
+    }
+
+    /// Whether an earlier run published all of the file.
+    pub fn is_complete(&self) -> bool {
+        self.kept.complete
+    }
+
+    pub fn confirmed(&self) -> &Confirmed {
+        &self.kept.confirmed
+    }
+
+    pub fn opened(&self) -> &BTreeSet<String> {
+        &self.kept.opened
+    }
+
+    /// Identifies the content of the file.
+    pub fn digest(&self) -> Uuid {
+        self.kept.input.digest
+    }
+
+    pub fn set_opened(&mut self, opened: &BTreeSet<String>) {
+        self.kept.opened.clone_from(opened);
+    }
+
+    /// Writes the checkpoint, if the last time was long enough ago.
+    pub fn glance(&mut self, confirmed: &Confirmed) -> anyhow::Result<()> {
+        match self.latest.elapsed() >= KEEP_EVERY {
+            true => self.keep(confirmed),
+            false => Ok(()),
+        }
+    }
+
+    pub fn keep(&mut self, confirmed: &Confirmed) -> anyhow::Result<()> {
+        self.kept.confirmed.clone_from(confirmed);
+        self.latest = Instant::now();
+        self.write()
+    }
+
+    /// A run with the same file does nothing from now on.
+    pub fn complete(&mut self, confirmed: &Confirmed) -> anyhow::Result<()> {
+        self.kept.complete = true;
+        self.keep(confirmed)
+    }
+
+    /// By renaming, so that a crash leaves the earlier one or this one.
+    fn write(&self) -> anyhow::Result<()> {
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let text = serde_json::to_vec_pretty(&self.kept)?;
+        let written = files::write_anew(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.path)?;
+            Ok(())
+        });
+        written.map_err(|error| {
+            exit::with(
+                Exit::OutOfReach,
+                format_args!(
+                    "{} can't be written: {:#}; --checkpoint FILE names another place",
+                    self.path.display(),
+                    error
+                ),
+            )
+        })
+    }
+
+    /// Nothing was published: a later run begins anyway.
+    pub fn remove_unused(&self) {
+        if self.kept.confirmed.rows == 0 && self.kept.opened.is_empty() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
+    let name = path.display();
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("{name} can't be read")),
+    };
+    let kept = serde_json::from_slice::<Kept>(&text).ok();
+    kept.filter(|kept| kept.version == VERSION).map(Some).ok_or_else(|| {
+        exit::usage(format_args!(
+            "{name} is no checkpoint of this usher publish: remove it, if the file is to be published from its beginning"
+        ))
+    })
+}
+
+/// What the run goes on from. One that is complete holds for the same file and options alone.
+fn going_on(kept: Kept, new: Kept, path: &Path, input: &str) -> anyhow::Result<Kept> {
+    let (same, differing) = (kept.input == new.input, kept.options.differing(&new.options));
+    let done = kept.confirmed.rows;
+    if same && differing.is_empty() {
+        return Ok(kept);
+    }
+    if kept.complete {
+        return Ok(new);
+    }
+    let path = path.display();
+    Err(exit::usage(match same {
+        false => format!(
+            "{input} has changed since an earlier run published its first {done} rows: publish the file as it was, or from \
+             its beginning with --restart ({path} is the checkpoint)"
+        ),
+        true => format!(
+            "an earlier run published the first {done} rows of {input} with other options ({}): go on with those, or \
+             publish it from its beginning with --restart ({path} is the checkpoint)",
+            differing.join(", ")
+        ),
+    }))
+}
+
+/// The digest is a chain of UUIDv5 over chunks of the file.
+fn identity(path: &Path) -> std::io::Result<Identity> {
+    let mut file = File::open(path)?;
+    let mut identity = Identity {
+        bytes: 0,
+        digest: DIGEST,
+    };
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        chunk.clear();
+        (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+        if chunk.is_empty() {
+            return Ok(identity);
+        }
+        identity.bytes += chunk.len() as u64;
+        identity.digest = Uuid::new_v5(&identity.digest, &chunk);
+    }
+}
