@@ -20,6 +20,7 @@ mod publish;
 mod reload;
 mod run;
 mod schema;
+mod shell;
 mod signals;
 mod simulate;
 mod sink;
@@ -87,6 +88,10 @@ enum Verb {
     Pace(steer::Pace),
     /// Explain how something is interpreted, and why
     Explain(explain::Args),
+    /// Print the completions of a shell
+    Completions(shell::Completions),
+    /// Print a page for man, with all verbs
+    Man,
     /// Print a JSON Schema
     Schema(schema::Args),
     /// Run a provider of a kind on this machine, with a rate limit and faults
@@ -179,6 +184,8 @@ pub fn main() -> ExitCode {
             Verb::Batch(verb) => batch::batch(&context, verb).await,
             Verb::Pace(verb) => steer::pace(&context, verb).await,
             Verb::Explain(args) => explain::explain(&context, &args),
+            Verb::Completions(args) => shell::completions(&args),
+            Verb::Man => shell::man(),
             Verb::Schema(args) => schema::schema(&args),
             Verb::Simulate(args) => simulate::simulate(&args).await,
         }

@@ -42,8 +42,8 @@ impl Tree {
             .into_iter()
             .filter(|name| self.0.get(*name) != later.0.get(*name))
         {
-            let is_live = |live: &&str| name == live || name.starts_with(&format!("{live}."));
-            let list = match LIVE.iter().any(|live| is_live(&live)) {
+            let is_live = |live: &str| name == live || name.starts_with(&format!("{live}."));
+            let list = match LIVE.iter().any(|live| is_live(live)) {
                 true => &mut changes.live,
                 false => &mut changes.at_restart,
             };

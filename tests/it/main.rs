@@ -50,3 +50,4 @@ mod throttled;
 mod tidy;
 mod topology;
 mod trouble;
+mod verbs;

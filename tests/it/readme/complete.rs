@@ -86,6 +86,8 @@ fn every_verb_is_shown() {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| line.starts_with("  "))
+        // The others go on with a text.
+        .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| verb.chars().all(|c| c.is_ascii_lowercase() || c == '-') && *verb != "help");
     let mut count = 0;

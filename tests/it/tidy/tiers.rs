@@ -58,7 +58,7 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 21] = [
+const HOMES: [(&str, &[&str]); 23] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
@@ -69,6 +69,8 @@ const HOMES: [(&str, &[&str]); 21] = [
     ("metrics_exporter_prometheus", &["src/telemetry", "src/admin"]),
     ("axum", &["src/admin", "src/simulator"]),
     ("clap", &["src/cli", "src/main.rs"]),
+    ("clap_complete", &["src/cli"]),
+    ("clap_mangen", &["src/cli"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
     ("flate2", &["src/cli/input"]),
