@@ -9,10 +9,11 @@ use usher::broker::{Config, Streamed, amqp};
 use usher::provider::Kind;
 
 use crate::node::Node;
+use crate::permissions::url_of;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
 
-use crate::support::{eventually, get, readiness};
+use crate::support::{eventually, get, http, readiness};
 use crate::trouble::commands;
 
 const BY: [&str; 2] = ["--by", "alex"];
@@ -282,7 +283,18 @@ async fn a_changed_file_is_followed_after_a_signal_and_a_bad_one_changes_nothing
     worker.signal("HUP").await;
     until_pace(19.6).await;
     write("[provider]\nrate = { per_second = \"many\" }\n");
-    worker.signal("HUP").await;
+    let reload = http()
+        .post(format!("http://{admin}/reload"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(reload.status(), 422);
+    let wrong = reload.text().await.unwrap();
+    assert!(
+        wrong.contains("per_second") && wrong.contains("nothing was changed"),
+        "{wrong}"
+    );
+    until_pace(19.6).await;
     write("[provider]\nrate = { per_second = 30 }\n");
     worker.signal("HUP").await;
     until_pace(29.4).await;
@@ -291,8 +303,35 @@ async fn a_changed_file_is_followed_after_a_signal_and_a_bad_one_changes_nothing
         "provider.rate.per_second",
         "worker.grace_period",
         "changes nothing",
-        "per_second",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_may_steer_and_ask() {
+    let vhost = "controlled";
+    let url = Node::shared().await.vhost(vhost).await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let worker = scene.settings().start(&["run"]);
+    let controller = scene
+        .settings()
+        .without("BROKER__URL")
+        .with("BROKER__URL", &url_of(vhost, "controller").await);
+    eventually("the worker answers", async || {
+        let (code, out, _) = run(&controller, &["waiting"]).await;
+        (code == Some(0) && out.contains("1 lease")).then_some(())
+    })
+    .await;
+    let pause = [&["pause", "--reason", "maintenance"][..], &BY].concat();
+    let paused = told(&controller, &pause).await;
+    assert_eq!(paused["workers"][0]["follows"], true, "{paused}");
+    told(&controller, &["resume"]).await;
+    for verb in ["pause", "resume"] {
+        let (code, _, said) = run(&controller, &[&["batch", verb, "b1"][..], &BY].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let (code, out, _) = run(&controller, &["why", "--user", "nobody"]).await;
+    assert!(code == Some(0) && out.contains("has none since"), "{out}");
+    worker.drained().await;
 }
