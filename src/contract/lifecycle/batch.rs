@@ -54,6 +54,11 @@ impl Digest {
         let hashed = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.to_string().as_bytes());
         self.0 = self.0.wrapping_add(hashed.as_u128());
     }
+
+    /// Adds the ids of another part.
+    pub fn join(&mut self, part: Self) {
+        self.0 = self.0.wrapping_add(part.0);
+    }
 }
 
 impl fmt::Display for Digest {
@@ -109,6 +114,9 @@ mod tests {
         assert_eq!(digest(&[1, 2, 3]), digest(&[3, 1, 2]));
         assert_ne!(digest(&[1, 2, 3]), digest(&[1, 2, 4]));
         assert_ne!(digest(&[1, 2]), digest(&[3]));
+        let mut parts = digest(&[1, 3]);
+        parts.join(digest(&[2]));
+        assert_eq!(parts, digest(&[1, 2, 3]));
         let text = serde_json::to_string(&digest(&[1])).unwrap();
         assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), digest(&[1]));
         assert!(serde_json::from_str::<Digest>("\"+0000000000000000000000000000001\"").is_err());
