@@ -12,6 +12,7 @@
 
 mod account;
 mod answers;
+mod batches;
 mod broker_dead_letters;
 mod commands;
 mod dead_letters;
