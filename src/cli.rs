@@ -80,7 +80,7 @@ enum Verb {
     Why(why::Why),
     /// Show what the workers' commands wait for
     Waiting(why::Waiting),
-    /// Pause, resume or cancel the commands of a batch
+    /// See how far a batch of commands is and what became of it; pause, resume or cancel it
     #[command(subcommand)]
     Batch(batch::Verb),
     /// Show or set the pace of all workers

@@ -1,17 +1,33 @@
-//! `usher batch`: orders for the commands of one batch.
+//! `usher batch`: orders for the commands of one batch, and how far it is.
+
+mod account;
+mod chart;
+mod csv;
+mod html;
+mod report;
+mod watch;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use usher::clock::Clock;
 use usher::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent};
 use usher::contract::{BatchId, BatchState};
 use usher::operations::steering;
 
 use super::exit::{self, Exit};
-use super::operator::{By, Operator, Scope, refused};
+use super::operator::{By, Operator, Scope, back, refused};
 use super::{Context, print};
 
 #[derive(Subcommand)]
 pub enum Verb {
+    /// List the provider's batches in the audit log, the oldest first, with the orders in force
+    List(account::List),
+    /// Show how far a batch is, its pace, and when it may end. Exit code 1: it has failures
+    Status(account::Status),
+    /// Show the same each second until all commands have ended. Exit code 1: some failed
+    Watch(Which),
+    /// Write what became of a batch: a row for each command, or a page to read and print. Exit code 1: it has failures
+    Report(report::Args),
     /// Let the batch's commands wait that have made no call yet. Other commands continue
     Pause(Order),
     /// Lift what was ordered for the batch
@@ -24,6 +40,20 @@ pub enum Verb {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// A batch to look at.
+#[derive(clap::Args)]
+pub struct Which {
+    /// The batch's id, as in the commands
+    #[arg(value_name = "ID")]
+    batch: BatchId,
+    /// From when on the outcome log is read: a time, or a span such as 2h. Default: when the batch was opened; a day, if
+    /// it was not
+    #[arg(long, value_name = "TIME", value_parser = back)]
+    since: Option<Timestamp>,
+    #[command(flatten)]
+    scope: Scope,
 }
 
 #[derive(clap::Args)]
@@ -42,6 +72,10 @@ pub struct Order {
 
 pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
+        Verb::List(args) => account::list(context, args).await,
+        Verb::Status(args) => account::status(context, args).await,
+        Verb::Watch(which) => watch::watch(context, which).await,
+        Verb::Report(args) => report::report(context, args).await,
         Verb::Pause(order) => give(context, order, Some(BatchState::Paused)).await,
         Verb::Resume(order) => give(context, order, None).await,
         Verb::Cancel { order, yes: true } => give(context, order, Some(BatchState::Cancelled)).await,

@@ -8,6 +8,7 @@
 
 mod apply;
 mod attacks;
+mod batches;
 mod bench;
 mod bounds;
 mod broker_dead_letters;
