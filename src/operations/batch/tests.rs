@@ -293,7 +293,7 @@ fn a_batch_that_was_never_opened_says_that_its_size_is_unknown_and_who_else_has_
         commands: Some(3),
     });
     let elsewhere = told(&other, body, 1, 0);
-    assert!(!after(&[elsewhere.clone()]).is_known());
+    assert!(!after(std::slice::from_ref(&elsewhere)).is_known());
     let book = after(&[elsewhere, log(1, 0, &Start, 1), log(1, 0, &Success(true), 2)]);
     let status = book.status(&Orders::default(), at(60));
     assert!(book.is_known() && !status.done && !status.closed);
@@ -310,7 +310,7 @@ fn the_files_of_a_batch_are_added_up() {
         (announced.commands(), announced.is_closed(), announced.files())
     };
     let (one, two) = (opened(1, Some(10), 0), opened(2, Some(5), 5));
-    assert_eq!(published(&[one.clone()]), (Some(10), false, 1));
+    assert_eq!(published(std::slice::from_ref(&one)), (Some(10), false, 1));
     assert_eq!(published(&[one.clone(), two.clone()]), (Some(15), false, 2));
     // One row of the second file was refused.
     assert_eq!(
