@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use usher::operations::batch::{Account, Bucket, Series};
 
-/// What is drawn is so wide and so high; the page stretches it.
+/// The curve is so wide and so high; the page stretches it.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 170.0;
 
@@ -47,15 +47,14 @@ pub fn key(class: &str) -> String {
 pub fn bar(account: &Account) -> String {
     let parts = parts(account);
     let all: u64 = parts.iter().map(|(_, _, count)| count).sum();
-    let mut svg = format!(
-        r#"<svg class="bar" viewBox="0 0 {WIDTH} 28" preserveAspectRatio="none" role="img" aria-label="The shares of the outcomes, as in the table">"#
-    );
+    let mut svg =
+        r#"<svg class="bar" role="img" aria-label="The shares of the outcomes, as in the table">"#.to_owned();
     let mut x = 0.0;
     for (class, _, count) in parts {
-        let width = count as f64 / all.max(1) as f64 * WIDTH;
+        let width = count as f64 / all.max(1) as f64 * 100.0;
         let _infallible = write!(
             svg,
-            r#"<rect class="{class}" x="{x:.2}" width="{width:.2}" height="28"/>"#
+            r#"<rect class="{class}" x="{x:.2}%" width="{width:.2}%" height="100%"/>"#
         );
         x += width;
     }
@@ -63,15 +62,16 @@ pub fn bar(account: &Account) -> String {
     svg
 }
 
-fn plot(label: &str, content: &str) -> String {
+/// The lines at each quarter, and what is drawn over them.
+fn plot(attributes: &str, label: &str, content: &str) -> String {
     let mut grid = String::new();
-    for quarter in 0..4 {
-        let y = f64::from(quarter) * HEIGHT / 4.0;
-        let _infallible = write!(grid, r#"<path class="grid" d="M0 {y}H{WIDTH}"/>"#);
+    for quarter in [0, 25, 50, 75] {
+        let _infallible = write!(
+            grid,
+            r#"<line class="grid" x2="100%" y1="{quarter}%" y2="{quarter}%"/>"#
+        );
     }
-    format!(
-        r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">{grid}{content}</svg>"#
-    )
+    format!(r#"<svg class="plot" {attributes}role="img" aria-label="{label}">{grid}{content}</svg>"#)
 }
 
 /// How many commands had ended when. `all`: the top.
@@ -81,35 +81,37 @@ pub fn progress(series: &Series, all: u64) -> String {
     let mut ended = 0;
     for (n, bucket) in series.buckets.iter().enumerate() {
         ended += bucket.first;
-        let (x, y) = ((n + 1) as f64 * step, height(ended as f64, all as f64));
-        let _infallible = write!(path, "L{x:.1} {:.1}", HEIGHT - y);
+        let x = (n + 1) as f64 * step;
+        let y = HEIGHT * (1.0 - share(ended as f64, all as f64));
+        let _infallible = write!(path, "L{x:.1} {y:.1}");
     }
     plot(
+        &format!(r#"viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" "#),
         "Commands that had ended, over time",
         &format!(r#"<path class="curve" d="{path}"/>"#),
     )
 }
 
-/// How many outcomes a second there were when, failures at the bottom. `top`: the fastest.
+/// How many outcomes a second there were when, failures at the bottom. `top`: the fastest. In shares of the drawing, so that
+/// patterns are not stretched with it.
 pub fn pace(series: &Series, top: f64) -> String {
-    let step = WIDTH / series.buckets.len().max(1) as f64;
+    let step = 100.0 / series.buckets.len().max(1) as f64;
     let mut bars = String::new();
     for (n, bucket) in series.buckets.iter().enumerate() {
-        let per_second = |count: u64| count as f64 / series.bucket_seconds as f64;
-        let all = height(per_second(bucket.ended), top);
-        let failed = height(per_second(bucket.failed), top);
+        let percent = |count: u64| share(count as f64 / series.bucket_seconds as f64, top) * 100.0;
+        let (all, failed) = (percent(bucket.ended), percent(bucket.failed));
         let (x, width) = (n as f64 * step, step * 0.9);
         for (class, above, high) in [("bad", failed, failed), ("ok", all, all - failed)] {
             if high > 0.0 {
-                let y = HEIGHT - above;
+                let y = 100.0 - above;
                 let _infallible = write!(
                     bars,
-                    r#"<rect class="{class}" x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{high:.2}"/>"#
+                    r#"<rect class="{class}" x="{x:.2}%" y="{y:.2}%" width="{width:.2}%" height="{high:.2}%"/>"#
                 );
             }
         }
     }
-    plot("Outcomes a second, over time, failures at the bottom", &bars)
+    plot("", "Outcomes a second, over time, failures at the bottom", &bars)
 }
 
 /// The fastest pace of a bucket.
@@ -118,9 +120,9 @@ pub fn top(series: &Series) -> f64 {
     series.buckets.iter().map(per_second).fold(0.0, f64::max)
 }
 
-fn height(value: f64, top: f64) -> f64 {
+fn share(value: f64, top: f64) -> f64 {
     if top <= 0.0 {
         return 0.0;
     }
-    (value / top).min(1.0) * HEIGHT
+    (value / top).min(1.0)
 }

@@ -104,13 +104,13 @@ fn over_time(page: &mut String, status: &Status, series: &Series) {
     );
     let top = chart::top(series);
     let each = match series.bucket_seconds {
-        1 => "second".to_owned(),
+        1 => "1 second".to_owned(),
         seconds => format!("{seconds} seconds"),
     };
     let _infallible = writeln!(
         page,
         "<h2>Progress</h2>\n<figure>\n<figcaption>Commands that had ended; the top is {all}.</figcaption>\n{}\n{ends}\n\
-         </figure>\n<h2>Pace</h2>\n<figure>\n<figcaption>Outcomes a second, each bar {each}; the top is {top:.1}/s. Failures \
+         </figure>\n<h2>Pace</h2>\n<figure>\n<figcaption>Outcomes a second, each bar is {each}; the top is {top:.1}/s. Failures \
          are crossed, at the bottom.</figcaption>\n{}\n{ends}\n</figure>",
         chart::progress(series, all),
         chart::pace(series, top)
@@ -128,7 +128,9 @@ fn failures(page: &mut String, status: &Status) {
     for (reason, count) in reasons {
         let _infallible = writeln!(
             page,
-            "<tr><td>{reason}</td><td class=\"n\">{count}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n\">{count}</td><td>{}</td></tr>",
+            // It may be broken there on a narrow page.
+            reason.as_str().replace('_', "_<wbr>"),
             escaped(Reason::remedy(*reason)).replace('`', "")
         );
     }

@@ -128,7 +128,6 @@ impl Screen {
         if !self.bar.is_hidden() {
             let text = account::text(status);
             self.bar.set_message(text.trim_end().to_owned());
-            self.bar.tick();
             return;
         }
         if Instant::now() >= self.next_line {
