@@ -7,6 +7,7 @@ use usher::broker::InspectError;
 use usher::clock::Clock;
 use usher::contract::{Orders, Reason};
 use usher::operations::batch::{self, Book, Listed, Pace};
+use usher::operations::steering::SteeringError;
 
 use super::Which;
 use crate::cli::exit::{self, Exit};
@@ -108,8 +109,17 @@ pub fn not_looked(error: InspectError) -> anyhow::Error {
     refused(error.into())
 }
 
+/// The orders in force. Who may read the outcomes may not be allowed to read these: that is said, and none are told.
 pub async fn orders(operator: &Operator) -> anyhow::Result<Orders> {
-    operator.steering().orders().await.map_err(refused)
+    match operator.steering().orders().await {
+        Err(SteeringError::Inspect(InspectError::Refused { reason })) => {
+            say(&format!(
+                "usher: the orders can't be read, so it is not told whether an operator paused or cancelled it: {reason}"
+            ));
+            Ok(Orders::default())
+        }
+        orders => orders.map_err(refused),
+    }
 }
 
 pub fn exit_of(status: &batch::Status) -> Exit {

@@ -15,6 +15,8 @@ async fn an_operator_looks_and_only_a_redriver_changes() {
     scene.url = url_of(vhost, "operator").await;
     usher(&scene, &["dead-letters", "list"], 0).await;
     usher(&scene, &["operations", "list"], 0).await;
+    let (_, said) = usher(&scene, &["batch", "list"], 0).await;
+    assert!(said.contains("the orders can't be read"), "{said}");
     let (_, said) = usher(&scene, &redrive, 2).await;
     assert!(said.contains("usher.operation."), "{said}");
     until_depth(&scene, &channel, DEAD_LETTERS, 7).await;
