@@ -27,6 +27,7 @@ mod sink;
 mod stack;
 mod steer;
 mod summary;
+mod times;
 mod token_exposure;
 mod topology;
 mod why;

@@ -15,7 +15,8 @@ use usher::contract::{BatchId, BatchState};
 use usher::operations::steering;
 
 use super::exit::{self, Exit};
-use super::operator::{By, Operator, Scope, back, refused};
+use super::operator::{By, Operator, Scope, refused};
+use super::times::back;
 use super::{Context, print};
 
 #[derive(Subcommand)]

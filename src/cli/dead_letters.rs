@@ -78,15 +78,3 @@ pub fn not_operated(config: &broker::Config, error: &OperationError) -> anyhow::
 fn out_of_reach(config: &broker::Config, error: &impl std::fmt::Display) -> anyhow::Error {
     exit::with(Exit::OutOfReach, format_args!("{}: {error}", config.url))
 }
-
-/// A name that was given, or the login.
-pub fn who(by: Option<String>) -> String {
-    let login = || {
-        ["USER", "LOGNAME"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok())
-    };
-    by.or_else(login)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "unknown".to_owned())
-}

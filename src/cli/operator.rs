@@ -3,10 +3,8 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{self, Inspector, Publisher, Topology};
-use usher::clock::Clock;
 use usher::contract::ProviderName;
 use usher::operations::steering::{self, Steering, SteeringError};
 
@@ -111,29 +109,6 @@ pub fn refused(error: SteeringError) -> anyhow::Error {
     exit::with(exit, error)
 }
 
-/// A time as RFC 3339, or as a span from now on such as `2h`.
-pub fn ahead(text: &str) -> Result<Timestamp, String> {
-    let now = Clock::System.now();
-    let at = match text.parse::<SignedDuration>() {
-        Ok(span) => now.checked_add(span).ok(),
-        Err(_) => text.parse().ok(),
-    };
-    at.filter(|at| *at > now)
-        .ok_or_else(|| "write a time to come, such as 2026-12-01T08:00:00Z, or a span such as 2h".to_owned())
-}
-
-/// A time as RFC 3339, or as a span until now such as `2h`.
-pub fn back(text: &str) -> Result<Timestamp, String> {
-    let now = Clock::System.now();
-    let at = match text.parse::<SignedDuration>() {
-        Ok(span) => now.checked_sub(span).ok(),
-        Err(_) => text.parse().ok(),
-    };
-    at.filter(|at| *at <= now).ok_or_else(|| {
-        "write a time, such as 2026-11-21T10:00:00Z, or a span until now such as 2h".to_owned()
-    })
-}
-
 /// Calls per second, from `20`, `20/s`, `600/min` or `1000/h`.
 pub fn rate(text: &str) -> Result<f64, String> {
     let (number, seconds) = match text.split_once('/') {
@@ -166,17 +141,6 @@ mod tests {
         }
         for text in ["", "0", "-1", "fast", "20/day", "NaN", "inf", "1e9"] {
             assert!(rate(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_time_to_come_is_a_moment_or_a_span() {
-        let now = Clock::System.now();
-        let hour = ahead("1h").unwrap().duration_since(now).as_secs();
-        assert!((3599..=3601).contains(&hour));
-        assert!(ahead("2126-01-01T00:00:00Z").is_ok());
-        for text in ["2006-01-01T00:00:00Z", "-1h", "tomorrow", ""] {
-            assert!(ahead(text).is_err(), "{text}");
         }
     }
 }

@@ -12,7 +12,8 @@ use usher::contract::orders::{BatchOrder, PaceOrder, PauseOrder};
 use usher::operations::steering::{self, Heard, SteeringError};
 
 use super::exit::Exit;
-use super::operator::{By, Operator, Scope, ahead, rate, refused};
+use super::operator::{By, Operator, Scope, rate, refused};
+use super::times::ahead;
 use super::{Context, counted, print};
 
 /// Each worker publishes a notice once a second, and as soon as it follows other orders.

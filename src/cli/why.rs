@@ -7,7 +7,8 @@ use usher::contract::inquiry::{Answer, Question};
 use usher::operations::why::{Asking, Findings, Place, Story, WhyError};
 
 use super::exit::{self, Exit};
-use super::operator::{Operator, Scope, back};
+use super::operator::{Operator, Scope};
+use super::times::back;
 use super::{Context, counted, print, say};
 
 #[derive(clap::Args)]

@@ -291,12 +291,10 @@ async fn a_redrive_is_planned_first_and_what_fails_again_is_listed() {
     assert!(failed.iter().all(|failure| failure["reason"] == "rejected"));
     until_depth(&scene, &channel, DEAD_LETTERS, 4).await;
 
-    let (plan, _) = usher(
-        &scene,
-        &["dead-letters", "discard", "--reason", "rejected", "--yes"],
-        0,
-    )
-    .await;
+    let discard = ["dead-letters", "discard", "--reason", "rejected", "--yes"];
+    let (_, said) = usher(&scene, &discard, 2).await;
+    assert!(said.contains("--by"), "{said}");
+    let (plan, _) = usher(&scene, &[&discard[..], &["--by", "alex"]].concat(), 0).await;
     assert!(plan.contains("4 dead letters to remove for good"), "{plan}");
     until_depth(&scene, &channel, DEAD_LETTERS, 0).await;
     let operations = json_of(&scene, &["operations", "list"], 0).await;

@@ -11,6 +11,7 @@ use usher::worker::Shutdown;
 
 use super::choose::Choose;
 use crate::cli::exit::{self, Exit};
+use crate::cli::operator::By;
 use crate::cli::{Context, counted, print, printable, say, signals};
 
 #[derive(clap::Args)]
@@ -47,9 +48,8 @@ struct Change {
     /// Do it. Without this, it is only shown what would be done
     #[arg(long)]
     yes: bool,
-    /// Who decided on it, for the audit log. Default: the login
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
+    #[command(flatten)]
+    by: By,
     /// Print what is planned and what was done on stdout, as JSON
     #[arg(long)]
     json: bool,
@@ -98,6 +98,7 @@ async fn change(
             true => "--all stands alone: leave it out, or the other options that choose dead letters",
         }));
     }
+    let by = change.yes.then(|| change.by.name()).transpose()?;
     let access = super::access(&config).await?;
     let plans = operation::plan(&access, &filter)
         .await
@@ -109,8 +110,7 @@ async fn change(
     }
     let mut reports = Vec::new();
     let mut exit = Exit::Done;
-    if change.yes {
-        let by = super::who(change.by);
+    if let Some(by) = by {
         let shutdown = Shutdown::new();
         signals::stop_on_signals(shutdown.clone())?;
         for plan in &plans.plans {

@@ -9,6 +9,7 @@ use usher::operations::dead_letters::{Filter, Letter, look, shown};
 use usher::operations::operation::reveal;
 
 use crate::cli::exit::{self, Exit};
+use crate::cli::operator::By;
 use crate::cli::{Context, counted, dead_letter_file, print, printable, say};
 
 /// The most dead letters of one command that are shown.
@@ -24,9 +25,8 @@ pub struct Args {
     /// Show the values, too, and tell so in the audit log
     #[arg(long)]
     reveal: bool,
-    /// Who looks, for the audit log. Default: the login
-    #[arg(long, value_name = "NAME", requires = "reveal")]
-    by: Option<String>,
+    #[command(flatten)]
+    by: By,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -69,7 +69,7 @@ pub async fn show(context: &Context, args: Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Failures);
     }
     if args.reveal {
-        told(&config, args.by, &filter, &found).await?;
+        told(&config, &args.by.name()?, &filter, &found).await?;
     }
     let stories: Vec<_> = found.iter().map(|found| story(found, args.reveal)).collect();
     match args.json {
@@ -86,7 +86,7 @@ pub async fn show(context: &Context, args: Args) -> anyhow::Result<Exit> {
 /// The audit log knows it before anybody sees a value.
 async fn told(
     config: &usher::broker::Config,
-    by: Option<String>,
+    by: &str,
     filter: &Filter,
     found: &[Found],
 ) -> anyhow::Result<()> {
@@ -101,7 +101,7 @@ async fn told(
     };
     let access = super::access(config).await?;
     let count = found.len() as u64;
-    let told = reveal(&access, &provider, &super::who(by), &filter.to_map(), count).await;
+    let told = reveal(&access, &provider, by, &filter.to_map(), count).await;
     super::close(&access).await;
     told.map(drop)
         .map_err(|error| super::not_operated(config, &error))

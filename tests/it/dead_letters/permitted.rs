@@ -10,7 +10,15 @@ async fn an_operator_looks_and_only_a_redriver_changes() {
     let mut scene = scene(vhost).await;
     let channel = fail(&scene, 7, 100).await;
     let worker = scene.settings().start(&["run"]);
-    let redrive = ["dead-letters", "redrive", "--user", "user-1", "--yes"];
+    let redrive = [
+        "dead-letters",
+        "redrive",
+        "--user",
+        "user-1",
+        "--yes",
+        "--by",
+        "al",
+    ];
 
     scene.url = url_of(vhost, "operator").await;
     usher(&scene, &["dead-letters", "list"], 0).await;
@@ -24,7 +32,12 @@ async fn an_operator_looks_and_only_a_redriver_changes() {
     scene.url = url_of(vhost, "redriver").await;
     let (_, said) = usher(&scene, &redrive, 0).await;
     assert!(said.contains("done: 2 of 2 sent again; 2 succeeded"), "{said}");
-    usher(&scene, &["dead-letters", "discard", "--all", "--yes"], 0).await;
+    usher(
+        &scene,
+        &["dead-letters", "discard", "--all", "--yes", "--by", "al"],
+        0,
+    )
+    .await;
     until_depth(&scene, &channel, DEAD_LETTERS, 0).await;
     worker.drained().await;
 }

@@ -41,7 +41,7 @@ async fn wrong_use_of_dead_letters_is_refused_and_the_way_out_is_named() {
             &["dead-letters", "export", file, "--with-reasons", file],
             "same file",
         ),
-        (&["dead-letters", "show", "x", "--by", "alex"], "--reveal"),
+        (&["dead-letters", "redrive", "--all", "--yes"], "--by NAME"),
         (&["operations", "resume", "x"], "invalid value"),
     ];
     for (arguments, hint) in cases {
@@ -62,7 +62,7 @@ async fn every_verb_of_dead_letters_names_a_broker_that_is_away() {
         &["dead-letters", "list"][..],
         &["dead-letters", "show", &id],
         &["dead-letters", "export", "/nowhere/at/all"],
-        &["dead-letters", "redrive", "--all", "--yes"],
+        &["dead-letters", "redrive", "--all", "--yes", "--by", "al"],
         &["dead-letters", "discard", "--user", "u"],
         &["operations", "list"],
         &["operations", "show", &id],
@@ -87,6 +87,11 @@ async fn an_operation_that_is_not_known_is_refused() {
     }
     let (printed, said) = super::usher(&scene, &["operations", "list"], 0).await;
     assert!(printed.is_empty() && said.contains("no operation"), "{said}");
-    let (printed, _) = super::usher(&scene, &["dead-letters", "redrive", "--all", "--yes"], 0).await;
+    let (printed, _) = super::usher(
+        &scene,
+        &["dead-letters", "redrive", "--all", "--yes", "--by", "al"],
+        0,
+    )
+    .await;
     assert!(printed.contains("no dead letter is chosen"), "{printed}");
 }
