@@ -127,20 +127,25 @@ impl Context {
     /// Only what an operator's verb needs: the broker, and the provider's name, if it is configured. Logs warnings.
     fn names(&self) -> anyhow::Result<(usher::broker::Config, Option<usher::contract::ProviderName>)> {
         let names = config::load_names(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        let log = telemetry::Config {
-            level: telemetry::Level::Warn,
-            ..telemetry::Config::default()
-        };
-        telemetry::log_to(&log, BoxMakeWriter::new(|| Stderr));
+        log_warnings();
         Ok(names)
     }
 
     /// Only what publishing needs.
     fn broker(&self) -> anyhow::Result<usher::broker::Config> {
         let broker = config::load_broker(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        telemetry::log_to(&telemetry::Config::default(), BoxMakeWriter::new(|| Stderr));
+        log_warnings();
         Ok(broker)
     }
+}
+
+/// A verb that ends soon says by itself what it does.
+fn log_warnings() {
+    let log = telemetry::Config {
+        level: telemetry::Level::Warn,
+        ..telemetry::Config::default()
+    };
+    telemetry::log_to(&log, BoxMakeWriter::new(|| Stderr));
 }
 
 fn config_from(

@@ -9,14 +9,13 @@ mod watch;
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use usher::clock::Clock;
 use usher::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent};
 use usher::contract::{BatchId, BatchState};
 use usher::operations::steering;
 
 use super::exit::{self, Exit};
 use super::operator::{By, Operator, Scope, refused};
-use super::times::back;
+use super::times::{self, back};
 use super::{Context, print};
 
 #[derive(Subcommand)]
@@ -89,7 +88,7 @@ pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
 }
 
 async fn give(context: &Context, order: Order, state: Option<BatchState>) -> anyhow::Result<Exit> {
-    let (by, since) = (order.by.name()?, Clock::System.now());
+    let (by, since) = (order.by.name()?, times::now());
     let operator = Operator::connect(context, order.scope).await?;
     let steering = operator.steering();
     let change = steering.change(|orders| steering::batch(orders, &order.batch, state, (&by, since)));

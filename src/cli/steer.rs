@@ -13,7 +13,7 @@ use usher::operations::steering::{self, Heard, SteeringError};
 
 use super::exit::Exit;
 use super::operator::{By, Operator, Scope, rate, refused};
-use super::times::ahead;
+use super::times::{self, ahead};
 use super::{Context, counted, print};
 
 /// Each worker publishes a notice once a second, and as soon as it follows other orders.
@@ -89,7 +89,7 @@ pub async fn pause(context: &Context, args: Pause) -> anyhow::Result<Exit> {
         bulk_only: args.bulk_only,
         by: args.by.name()?,
         reason: steering::text("--reason", &args.reason).map_err(refused)?,
-        since: Clock::System.now(),
+        since: times::now(),
         until: args.until,
     };
     order_all(context, args.scope, args.json, |orders| {
@@ -115,7 +115,7 @@ pub async fn pace(context: &Context, verb: Pace) -> anyhow::Result<Exit> {
             let order = PaceOrder {
                 per_second: rate,
                 by: by.name()?,
-                since: Clock::System.now(),
+                since: times::now(),
                 until,
             };
             order_all(context, scope, json, |orders| steering::pin(orders, &order)).await

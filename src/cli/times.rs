@@ -1,8 +1,14 @@
 //! Times as operators write them: a moment, or a span from now.
 
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::{Span, Timestamp, Unit};
 use usher::clock::Clock;
+
+/// To the millisecond, as all times that are published.
+pub fn now() -> Timestamp {
+    let now = Clock::System.now();
+    now.round(Unit::Millisecond).unwrap_or(now)
+}
 
 /// A time to come, as RFC 3339, or as a span from now on such as `2h`.
 pub fn ahead(text: &str) -> Result<Timestamp, String> {

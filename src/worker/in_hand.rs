@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::time::Instant;
 
 use super::received::Received;
@@ -296,6 +296,7 @@ impl Wall {
             true => self.wall.checked_add(span(at - self.now)),
             false => self.wall.checked_sub(span(self.now - at)),
         };
-        moment.unwrap_or(self.wall)
+        let moment = moment.unwrap_or(self.wall);
+        moment.round(Unit::Millisecond).unwrap_or(moment)
     }
 }

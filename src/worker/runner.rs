@@ -266,17 +266,20 @@ impl Runner {
             Ok(history) => history,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
         };
-        if !history.called && history.open.is_empty() {
-            let allowed = self.batch_allows(command.batch_id.as_ref(), cancel).await?;
-            if let Err(failure) = allowed {
-                self.start(ident, delivery, run_id, cancel).await?;
-                return Some(Resolution::Done(done(failure)));
-            }
-        }
         let waits = &self.caller.waits;
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;
-        let (isolation, slot) = self.admitted(alone, delivery, cancel).await?;
+        let batch = command.batch_id.as_ref();
+        // What may have been called before is finished, whatever is ordered.
+        let batch = batch.filter(|_| !history.called && history.open.is_empty());
+        let admitted = self.admitted_by_batch(batch, alone, delivery, cancel).await?;
+        let (isolation, slot) = match admitted {
+            Ok(admitted) => admitted,
+            Err(cancelled) => {
+                self.start(ident, delivery, run_id, cancel).await?;
+                return Some(Resolution::Done(done(cancelled)));
+            }
+        };
         // START comes before the first call: without a START in the log, no worker has called the provider.
         self.start(ident, delivery, run_id, cancel).await?;
         if let Some(fleet) = unproven {

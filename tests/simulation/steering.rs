@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use usher::broker::Topology;
+use usher::contract::event::EventType;
 use usher::contract::orders::{PaceOrder, PauseOrder};
 use usher::contract::{BatchId, BatchState, Fault, Orders};
 use usher::operations::steering::{self, Steering, SteeringError};
@@ -197,6 +198,7 @@ async fn order_batch(world: &World, batch: &str, state: Option<BatchState>) {
 async fn a_paused_batch_waits_while_other_commands_run_and_keeps_each_users_order() {
     let mut world = World::new(Scripted::always(Answer::Ok));
     world.rate = Some(20);
+    world.concurrency = 4;
     let running = world.start();
     for n in 0..100 {
         world.publish(&of_batch(n, &format!("a{n}"), "a"));
@@ -206,6 +208,18 @@ async fn a_paused_batch_waits_while_other_commands_run_and_keeps_each_users_orde
     sleep(SECOND).await;
     let left = world.waiting();
     assert!(left > 40, "{left}");
+    let starts = |world: &World| {
+        world
+            .events()
+            .iter()
+            .filter(|event| event.event_type() == EventType::Start)
+            .count()
+    };
+    let started = starts(&world);
+    assert!(
+        started < 100 - left + 30,
+        "most that wait have no START: {started} of 100"
+    );
     for n in 200..240 {
         world.publish(&of_batch(n, &format!("b{n}"), "b"));
     }

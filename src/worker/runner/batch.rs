@@ -1,15 +1,37 @@
 //! What operators ordered for the command's batch.
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Runner;
+use crate::broker::Delivery;
 use crate::contract::{BatchId, BatchState, Failure, Reason};
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
 impl Runner {
+    /// Waits until the command may run and its batch is not paused, and for a slot: while it is paused, the slots are for
+    /// others. The error: the batch is cancelled. `None`: cancelled, or the delivery is stale.
+    pub(super) async fn admitted_by_batch(
+        &self,
+        batch: Option<&BatchId>,
+        alone: bool,
+        delivery: &Delivery,
+        cancel: &CancellationToken,
+    ) -> Option<Result<(impl Sized, OwnedSemaphorePermit), Failure>> {
+        loop {
+            if let Err(cancelled) = self.batch_allows(batch, cancel).await? {
+                return Some(Err(cancelled));
+            }
+            let admitted = self.admitted(alone, delivery, cancel).await?;
+            if self.caller.orders.of_batch(batch).is_none() {
+                return Some(Ok(admitted));
+            }
+        }
+    }
+
     /// Waits while the batch is paused. The error: it is cancelled. `None`: the worker stops or rests.
-    pub(super) async fn batch_allows(
+    async fn batch_allows(
         &self,
         batch: Option<&BatchId>,
         cancel: &CancellationToken,
