@@ -39,7 +39,7 @@ impl Fleet {
         *self.read.borrow() == Read::All
     }
 
-    async fn has_read(&self, far: Read) {
+    pub(super) async fn has_read(&self, far: Read) {
         // The sender lives as long as this does.
         let _ = self.read.subscribe().wait_for(|read| *read >= far).await;
     }

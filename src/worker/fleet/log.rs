@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
-use super::{AllProviders, Fleet, Read};
+use super::{AllProviders, Fleet, Read, lock};
 use crate::broker::{Extent, FleetMessage, Listener, Message};
 use crate::contract::inquiry::Inquiry;
 use crate::worker::ledger::LogPart;
@@ -15,6 +16,9 @@ use crate::worker::lifecycle::Lifecycle;
 /// Events from this long before following stopped are read again when it resumes: clocks differ, and so do the times
 /// of publishing and of storing.
 const OVERLAP: Duration = Duration::from_secs(60);
+
+/// The older part of most logs is read within this.
+const OLDER_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The current reading of the log.
 struct Following {
@@ -90,6 +94,7 @@ impl Fleet {
 
     fn begins(&self) {
         self.ledger.begins();
+        *lock(&self.read_began) = Instant::now();
         self.read.send_replace(Read::Nothing);
     }
 
@@ -125,6 +130,13 @@ impl Fleet {
                 self.read.send_replace(Read::All);
             }
         }
+    }
+
+    /// Waits for the log's older part, but only for a while after the reading began: a fresh command is rarely one that was
+    /// published again and has succeeded that long ago.
+    pub(in crate::worker) async fn read_soon(&self) {
+        let until = *lock(&self.read_began) + OLDER_WITHIN;
+        let _ = timeout_at(until, self.has_read(Read::All)).await;
     }
 
     /// The time from which on the log is needed.

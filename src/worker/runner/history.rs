@@ -23,6 +23,12 @@ impl Runner {
         if delivery.redelivered {
             return self.history_elsewhere(ident, delivery, cancel).await;
         }
+        if let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) {
+            // Boxed: it is rarely needed, and would enlarge every waiting command's task.
+            let read = Box::pin(fleet.read_soon());
+            let read = self.caller.waits.during(Wait::Log, read);
+            unless_cancelled(cancel, read).await?;
+        }
         Some(match self.ledger.next_run(ident, &delivery.body) {
             Some(succeeded) => Err(succeeded),
             None => Ok(OpenRuns::default()),

@@ -59,7 +59,8 @@ async fn a_redelivered_command_waits_for_its_start_while_others_run() {
         let calls = world.provider.calls();
         let mut later = calls.iter().filter(|call| call.started >= began);
         let first = later.next().map(|call| call.started - began);
-        assert!(first.is_some_and(|first| first < SECOND), "{first:?}");
+        // A fresh command waits for a moment, in case it was published again.
+        assert!(first.is_some_and(|first| first < 2 * SECOND), "{first:?}");
         assert!(later.all(|call| call.user == "v"));
         assert_eq!(world.waiting(), 1);
         world.broker.hold_earlier(false);
