@@ -8,5 +8,6 @@ pub mod effect;
 pub mod fill;
 pub mod operation;
 pub mod steering;
+mod stream;
 pub mod table;
 pub mod why;

@@ -13,7 +13,6 @@ mod tests;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::{Instant, timeout_at};
 
 pub use self::announced::Announced;
 pub use self::estimate::{Left, Pace};
@@ -22,19 +21,17 @@ pub use self::series::{Bucket, Series};
 pub use self::status::{Account, Status};
 pub use self::tally::{Counts, Last, Tally};
 use crate::broker::topology::{AUDIT_LOG, OUTCOME_LOG};
-use crate::broker::{InspectError, Inspector, Message, StreamReader, Streamed};
+use crate::broker::{InspectError, Inspector, Message, StreamReader};
 use crate::contract::lifecycle::{LifecycleBody, LifecycleEvent, ProviderPaused};
 use crate::contract::notice::PauseCause;
 use crate::contract::{BatchId, ProviderName};
+use crate::operations::stream::read_to_present;
 
 /// How far back the outcome log is read where nothing says when the batch was opened.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Clocks differ, and the log is read from a chunk's beginning.
 const BEFORE: SignedDuration = SignedDuration::from_mins(2);
-
-/// A reader may not be told of a stream's last messages until there are others (RabbitMQ 3.10).
-const SILENT_FOR: Duration = Duration::from_secs(10);
 
 /// Reading a log up to the present ends after this, wherever it has got to.
 const READ_WITHIN: Duration = Duration::from_secs(30 * 60);
@@ -85,7 +82,7 @@ impl Book {
             complete: false,
         };
         let mut reader = inspector.read(AUDIT_LOG, None).await?;
-        read(&mut *reader, |message| book.take_lifecycle(message)).await?;
+        read_to_present(&mut *reader, READ_WITHIN, |message| book.take_lifecycle(message)).await?;
         let opened = || book.announced.opened_at().map(|at| at - BEFORE);
         book.since = since.or_else(opened).unwrap_or(now - DAY);
         Ok(book)
@@ -98,7 +95,7 @@ impl Book {
 
     /// Reads the outcome log up to the present. The reader goes on behind it.
     pub async fn read_on(&mut self, reader: &mut dyn StreamReader) -> Result<(), InspectError> {
-        self.complete = read(reader, |message| self.take(message)).await?;
+        self.complete = read_to_present(reader, READ_WITHIN, |message| self.take(message)).await?;
         Ok(())
     }
 
@@ -183,7 +180,7 @@ impl Book {
         let mut reader = self.log(inspector).await?;
         let mut told = Ok(());
         let tally = &mut self.tally;
-        read(&mut *reader, |message| {
+        read_to_present(&mut *reader, READ_WITHIN, |message| {
             if told.is_ok()
                 && let Some(last) = tally.take_last(&message.body)
             {
@@ -197,25 +194,5 @@ impl Book {
     /// Whether anything is known of it.
     pub fn is_known(&self) -> bool {
         self.announced.is_known() || self.tally.first_at.is_some()
-    }
-}
-
-/// Reads a stream up to the present. Returns whether it got there.
-async fn read<T>(
-    reader: &mut dyn StreamReader,
-    mut take: impl FnMut(&Message) -> T,
-) -> Result<bool, InspectError> {
-    let until = Instant::now() + READ_WITHIN;
-    loop {
-        let silence = Instant::now() + SILENT_FOR;
-        match timeout_at(until.min(silence), reader.next()).await {
-            Err(_) => return Ok(false),
-            Ok(next) => match next? {
-                Streamed::Message(message) => {
-                    take(&message);
-                }
-                Streamed::Present => return Ok(true),
-            },
-        }
     }
 }

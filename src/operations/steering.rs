@@ -11,16 +11,18 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::broker::{
-    InspectError, Inspector, Message, Properties, PublishError, Publisher, Streamed, Topology,
-};
+use crate::broker::{InspectError, Inspector, Message, Properties, PublishError, Publisher, Topology};
 use crate::contract::lifecycle::LifecycleEvent;
 use crate::contract::orders::{BATCHES_MAX, BatchOrder, BatchState, Orders, PaceOrder, PauseOrder, TEXT_MAX};
 use crate::contract::{BatchId, Notice, ProviderName};
+use crate::operations::stream::read_to_present;
 use crate::worker::lifecycle;
 
 /// How often a change is made again because another one came first.
 const TRIES_MAX: usize = 10;
+
+/// The stream of orders is short.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 const JSON: &str = "application/json";
 
@@ -100,17 +102,21 @@ impl Steering {
     async fn read(&self, revision: Option<u64>) -> Result<(Orders, Option<String>), SteeringError> {
         let mut reader = self.inspector.read(&self.stream, None).await?;
         let (mut latest, mut at_revision) = (Orders::default(), None);
-        while let Streamed::Message(message) = reader.next().await? {
+        let take = |message: &Message| {
             let Ok(orders) = Orders::read(&message.body) else {
-                continue;
+                return;
             };
-            if orders.revision <= latest.revision {
-                continue;
+            if orders.revision > latest.revision {
+                if Some(orders.revision) == revision {
+                    at_revision = message.properties.message_id().map(str::to_owned);
+                }
+                latest = orders;
             }
-            if Some(orders.revision) == revision {
-                at_revision = message.properties.message_id().map(str::to_owned);
-            }
-            latest = orders;
+        };
+        // Orders that are not known may not be replaced.
+        if !read_to_present(&mut *reader, READ_WITHIN, take).await? {
+            let reason = format!("{} fell silent before its end", self.stream);
+            return Err(InspectError::Lost { reason }.into());
         }
         Ok((latest, at_revision))
     }

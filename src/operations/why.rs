@@ -15,11 +15,10 @@ use uuid::Uuid;
 
 use self::story::{handed_back, long_pause, not_seen, story};
 use crate::broker::topology::OUTCOME_LOG;
-use crate::broker::{
-    InspectError, Inspector, Message, Properties, PublishError, Publisher, Streamed, Topology,
-};
+use crate::broker::{InspectError, Inspector, Message, Properties, PublishError, Publisher, Topology};
 use crate::contract::event::{Event, EventBody};
 use crate::contract::inquiry::{Answer, CommandNow, Inquiry, Question};
+use crate::operations::stream::read_to_present;
 
 /// Workers answer within some milliseconds. One that has not answered by now is busy or gone.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(800);
@@ -178,29 +177,20 @@ impl Asking {
     }
 
     async fn read(&self, since: Timestamp, is_its: impl Fn(&Message) -> bool) -> Result<Log, WhyError> {
-        let until = Instant::now() + READ_WITHIN;
         let mut reader = self.inspector.read(OUTCOME_LOG, Some(since - BEFORE)).await?;
         let provider = format!("/usher/{}", self.topology.provider);
         let mut log = Log::default();
-        loop {
-            let message = match timeout_at(until, reader.next()).await {
-                Err(_) => return Ok(log),
-                Ok(next) => match next? {
-                    Streamed::Message(message) => message,
-                    Streamed::Present => {
-                        log.complete = true;
-                        return Ok(log);
-                    }
-                },
-            };
+        let take = |message: &Message| {
             log.read += 1;
-            if is_its(&message)
+            if is_its(message)
                 && let Ok(event) = serde_json::from_slice::<Event>(&message.body)
                 && event.source == provider
             {
                 log.take(event);
             }
-        }
+        };
+        let complete = read_to_present(&mut *reader, READ_WITHIN, take).await?;
+        Ok(Log { complete, ..log })
     }
 
     async fn findings(&self, since: Timestamp, log: Log, answers: &[Answer]) -> Result<Findings, WhyError> {

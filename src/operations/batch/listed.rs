@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Announced, read};
+use super::{Announced, READ_WITHIN};
 use crate::broker::topology::AUDIT_LOG;
 use crate::broker::{InspectError, Inspector};
 use crate::contract::lifecycle::{LifecycleBody, LifecycleEvent};
 use crate::contract::orders::BatchOrder;
 use crate::contract::{BatchId, Orders, ProviderName};
+use crate::operations::stream::read_to_present;
 
 /// The latest batches that are listed.
 const LISTED_MAX: usize = 1000;
@@ -43,7 +44,7 @@ pub async fn list(
     let mut known: HashMap<BatchId, Announced> = HashMap::new();
     let mut order: VecDeque<BatchId> = VecDeque::new();
     let mut reader = inspector.read(AUDIT_LOG, None).await?;
-    read(&mut *reader, |message| {
+    read_to_present(&mut *reader, READ_WITHIN, |message| {
         if !message.routing_key.starts_with("batch.") {
             return;
         }

@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::spec::Spec;
 use super::{Access, OperationError};
-use crate::broker::topology::OUTCOMES;
-use crate::broker::{Message, Properties, PublishError};
 use crate::contract::ProviderName;
-use crate::contract::event::CONTENT_TYPE;
 use crate::contract::lifecycle::{
     Counts, LifecycleBody, LifecycleEvent, Operation, OperationEnd, OperationEnded, OperationKind,
     OperationProgressed,
 };
+use crate::worker::lifecycle;
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -96,25 +93,13 @@ async fn tell(
     nth: u64,
 ) -> Result<(), OperationError> {
     let event = LifecycleEvent::about(provider, &id.to_string(), body, nth, access.clock.now());
-    let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
-    let message = Message {
-        exchange: OUTCOMES.into(),
-        routing_key: event.routing_key(provider),
-        properties: Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
-            .with_message_type(event.kind().as_str())
-            .with_timestamp(seconds),
-        // An event holds strings, numbers and times only, so this does not fail.
-        body: Bytes::from(serde_json::to_vec(&event).unwrap_or_default()),
-        mandatory: false,
-    };
+    let message = lifecycle::message(provider, &event);
     // The same event may arrive twice: it has the same id.
     for _ in 1..TRIES {
-        match access.publisher.publish(&message).await {
-            Ok(()) => return Ok(()),
-            Err(PublishError::Nacked | PublishError::Unconfirmed | PublishError::Returned) => {
-                sleep(AGAIN_AFTER).await;
-            }
+        if access.publisher.publish(&message).await.is_ok() {
+            return Ok(());
         }
+        sleep(AGAIN_AFTER).await;
     }
     Ok(access.publisher.publish(&message).await?)
 }

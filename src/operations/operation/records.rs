@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::OperationError;
 use super::spec::Spec;
 use crate::broker::topology::{AUDIT_LOG, OUTCOME_LOG, operation_queue};
-use crate::broker::{InspectError, Inspector, Message, Streamed};
+use crate::broker::{InspectError, Inspector, Message};
 use crate::contract::ProviderName;
 use crate::contract::event::{Event, EventBody, EventIds, EventType};
 use crate::contract::lifecycle::{
     Counts, LifecycleBody, LifecycleEvent, Operation, OperationEnd, OperationKind,
 };
+use crate::operations::stream::read_to_present;
 
 /// The latest operations that are remembered.
 const RECORDS_MAX: usize = 1000;
@@ -24,8 +24,8 @@ const RECORDS_MAX: usize = 1000;
 /// The most commands that failed again and are listed.
 const FAILED_MAX: usize = 10_000;
 
-/// A reader may not be told of a stream's last messages until there are others (RabbitMQ 3.10).
-const SILENT_FOR: Duration = Duration::from_secs(10);
+/// Reading a log ends after this, wherever it has got to.
+const READ_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// How many redrives of a command are looked for in the log.
 const REDRIVES_MAX: u32 = 32;
@@ -152,21 +152,15 @@ impl Records {
     }
 }
 
-/// Reads a stream up to the present.
+/// Reads a stream up to the present, or as far as it says something.
 async fn read(
     inspector: &dyn Inspector,
     stream: &str,
     since: Option<Timestamp>,
-    mut take: impl FnMut(&Message),
+    take: impl FnMut(&Message),
 ) -> Result<(), InspectError> {
     let mut reader = inspector.read(stream, since).await?;
-    while let Ok(next) = timeout(SILENT_FOR, reader.next()).await {
-        match next? {
-            Streamed::Message(message) => take(&message),
-            Streamed::Present => break,
-        }
-    }
-    Ok(())
+    read_to_present(&mut *reader, READ_WITHIN, take).await.map(drop)
 }
 
 /// The latest operations, in the order of their plans.
