@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use usher::config::{self, Changes, Config, Tree};
 use usher::telemetry;
 use usher::worker::gate::{Gate, Live};
@@ -49,13 +49,11 @@ impl Reloader {
     }
 
     /// Reloads at each SIGHUP. Never ends.
-    pub async fn on_signals(self: Arc<Self>) -> std::io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub async fn on_signals(self: Arc<Self>, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             // What it says is in the log.
             let _ = self.reload();
         }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use usher::admin::{self, Access, Admin};
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{Limits, Topology};
@@ -24,6 +25,8 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     token_exposure::log(&config.provider);
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
+    // From here on: a worker that still waits for the broker would end otherwise.
+    let hangup = signal(SignalKind::hangup())?;
 
     let listen = config.admin.listen;
     let admin = serve_admin(&config.admin).await?;
@@ -65,7 +68,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     });
     let progress = worker.progress();
     let reloader = Reloader::new(context.config_file.clone(), worker.gate(), tree);
-    tokio::spawn(reloader.clone().on_signals());
+    tokio::spawn(reloader.clone().on_signals(hangup));
     admin.on_reload(move || reloader.reload());
     admin.show(admin::Worker::new(&worker, (consuming, publishing), shutdown));
     say_started(&config.provider, listen);

@@ -335,3 +335,21 @@ async fn a_controller_may_steer_and_ask() {
     assert!(code == Some(0) && out.contains("has none since"), "{out}");
     worker.drained().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_reload_does_not_end_a_worker_that_waits_for_its_broker() {
+    let url = Node::shared().await.vhost("waits-for-broker").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let (admin, away) = (
+        free_address(),
+        format!("amqp://guest:guest@{}/%2f", free_address()),
+    );
+    let settings = scene.settings().without("BROKER__URL").with("BROKER__URL", &away);
+    let mut worker = settings.with("ADMIN__LISTEN", &admin).start(&["run"]);
+    until_states(&[admin], "it waits", |said| said["state"] == "starting").await;
+    worker.signal("HUP").await;
+    worker.signal("HUP").await;
+    until_states(&[admin], "it still waits", |said| said["state"] == "starting").await;
+    assert!(worker.is_running());
+    worker.drained().await;
+}
