@@ -227,7 +227,7 @@ pub struct Admin {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// A file with the token that actions (`usher resume`) need; read again each time. Without a token, actions are
+    /// A file with the token that actions (`POST /resume`, `POST /reload`) need; read again each time. Without a token, actions are
     /// refused if the address is not a loopback address.
     #[schemars(with = "String")]
     pub token_file: Option<PathBuf>,
