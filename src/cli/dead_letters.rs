@@ -7,13 +7,13 @@ mod list;
 mod show;
 
 use clap::Subcommand;
-use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{self, InspectError, Inspector};
+use usher::broker::{self, InspectError};
 use usher::clock::Clock;
 use usher::operations::operation::{Access, OperationError};
 
 use super::Context;
 use super::exit::{self, Exit};
+use super::operator::{inspector, publisher};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -39,19 +39,10 @@ pub async fn dead_letters(context: &Context, verb: Verb) -> anyhow::Result<Exit>
     }
 }
 
-/// A connection that only looks.
-pub async fn inspector(config: &broker::Config) -> anyhow::Result<std::sync::Arc<dyn Inspector>> {
-    amqp::inspector(config)
-        .await
-        .map_err(|error| exit::broker(&error))
-}
-
 pub async fn access(config: &broker::Config) -> anyhow::Result<Access> {
-    let inspector = inspector(config).await?;
-    let publisher = amqp::publisher(config, WhenUnreachable::Fail).await;
     Ok(Access {
-        inspector,
-        publisher: publisher.map_err(|error| exit::broker(&error))?,
+        inspector: inspector(config).await?,
+        publisher: publisher(config).await?,
         clock: Clock::System,
     })
 }

@@ -6,8 +6,9 @@ use usher::broker;
 use usher::operations::operation::{self, Access, FailedAgain, OperationError, Record, Report, State};
 use uuid::Uuid;
 
-use super::dead_letters::{access, change, close, inspector, not_operated};
+use super::dead_letters::{access, change, close, not_operated};
 use super::exit::Exit;
+use super::operator::inspector;
 use super::{Context, print, printable, say};
 
 #[derive(Subcommand)]

@@ -41,12 +41,8 @@ impl Operator {
         let provider = scope.provider.or(configured).ok_or_else(|| {
             exit::usage("which provider? Name it with --provider NAME, or configure provider.name")
         })?;
-        let inspector = amqp::inspector(&config)
-            .await
-            .map_err(|error| exit::broker(&error))?;
-        let publisher = amqp::publisher(&config, WhenUnreachable::Fail)
-            .await
-            .map_err(|error| exit::broker(&error))?;
+        let inspector = inspector(&config).await?;
+        let publisher = publisher(&config).await?;
         Ok(Self {
             provider,
             config,
@@ -83,6 +79,20 @@ impl Operator {
         self.publisher.close().await;
         self.inspector.close().await;
     }
+}
+
+/// A connection that only looks.
+pub async fn inspector(config: &broker::Config) -> anyhow::Result<Arc<dyn Inspector>> {
+    amqp::inspector(config)
+        .await
+        .map_err(|error| exit::broker(&error))
+}
+
+/// A connection that only publishes.
+pub async fn publisher(config: &broker::Config) -> anyhow::Result<Arc<dyn Publisher>> {
+    amqp::publisher(config, WhenUnreachable::Fail)
+        .await
+        .map_err(|error| exit::broker(&error))
 }
 
 impl By {

@@ -15,12 +15,12 @@ mod sending;
 
 use serde::Serialize;
 use usher::broker;
-use usher::broker::amqp::{self, WhenUnreachable};
 use usher::operations::effect::Effect;
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
 use super::input::{Input, Rows};
+use super::operator::publisher;
 use super::{Context, counted, print, say, signals};
 pub use args::Args;
 use checkpoint::Checkpoint;
@@ -142,9 +142,7 @@ impl Publishing<'_> {
         self.say_what_is_done();
         let shutdown = Shutdown::new();
         signals::stop_on_signals(shutdown.clone())?;
-        let publisher = amqp::publisher(self.config, WhenUnreachable::Fail)
-            .await
-            .map_err(|error| exit::broker(&error))?;
+        let publisher = publisher(self.config).await?;
         let mut ended = Pass::run(self, publisher.clone(), &shutdown).await;
         publisher.close().await;
         let commands = counted(self.account.published, "command");

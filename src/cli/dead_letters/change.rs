@@ -21,7 +21,7 @@ pub struct RedriveArgs {
     /// Dead letters per second
     #[arg(long, value_name = "N/s", default_value_t = Rate::default())]
     rate: Rate,
-    /// Send so many first. The rest waits for their outcomes, and stays if more than a fifth failed again; 0: none
+    /// How many to send first. The rest waits for their outcomes, and is not sent if more than a fifth failed again; 0: none
     #[arg(long, value_name = "N", default_value_t = Options::default().canary)]
     canary: u64,
     /// The longest wait for outcomes, such as 10m

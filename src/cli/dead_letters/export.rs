@@ -11,6 +11,7 @@ use usher::operations::dead_letters::{compact, look};
 
 use super::choose::Choose;
 use crate::cli::exit::{self, Exit};
+use crate::cli::operator::inspector;
 use crate::cli::{Context, counted, dead_letter_file, files, print, say};
 
 #[derive(clap::Args)]
@@ -48,7 +49,7 @@ pub async fn export(context: &Context, args: Args) -> anyhow::Result<Exit> {
         ("FILE", Some(&args.file)),
         ("--with-reasons", args.with_reasons.as_deref()),
     )?;
-    let inspector = super::inspector(&config).await?;
+    let inspector = inspector(&config).await?;
     let mut export = Export {
         commands: Output::new(&args.file)?,
         reasons: args.with_reasons.as_deref().map(Output::new).transpose()?,

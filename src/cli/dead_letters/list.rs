@@ -9,6 +9,7 @@ use usher::operations::dead_letters::{By, GROUPS_MAX, Group, Groups, Letter, Loo
 
 use super::choose::Choose;
 use crate::cli::exit::Exit;
+use crate::cli::operator::inspector;
 use crate::cli::{Context, counted, print, printable, say};
 
 #[derive(clap::Args)]
@@ -50,7 +51,7 @@ impl Column {
 pub async fn list(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     let filter = args.choose.filter()?;
-    let inspector = super::inspector(&config).await?;
+    let inspector = inspector(&config).await?;
     let by = args.by.map_or(By::Fingerprint, Column::by);
     let mut groups = Groups::new(by);
     let mut written = Ok(());

@@ -9,7 +9,7 @@ use usher::operations::dead_letters::{Filter, Letter, look, shown};
 use usher::operations::operation::reveal;
 
 use crate::cli::exit::{self, Exit};
-use crate::cli::operator::By;
+use crate::cli::operator::{By, inspector};
 use crate::cli::{Context, counted, dead_letter_file, print, printable, say};
 
 /// The most dead letters of one command that are shown.
@@ -44,7 +44,7 @@ pub async fn show(context: &Context, args: Args) -> anyhow::Result<Exit> {
         ids: vec![args.id.clone()],
         ..Filter::default()
     };
-    let inspector = super::inspector(&config).await?;
+    let inspector = inspector(&config).await?;
     let mut found = Vec::new();
     let looked = look(&*inspector, |letter, delivery: &Delivery| {
         if filter.matches(&letter) && found.len() < SHOWN_MAX {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use usher::broker::{Config, Depth, InspectError, Inspector, Partition, Topology, amqp};
+use usher::broker::{Config, Depth, InspectError, Inspector, Partition, Topology};
 
 use crate::cli::exit::{self, Exit};
+use crate::cli::operator::inspector;
 
 /// How long to wait between two looks at full queues.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -34,9 +35,7 @@ struct Room {
 
 impl<'c> Queues<'c> {
     pub async fn new(config: &'c Config, bulk: bool, most: u64) -> anyhow::Result<Self> {
-        let inspector = amqp::inspector(config)
-            .await
-            .map_err(|error| exit::broker(&error))?;
+        let inspector = inspector(config).await?;
         Ok(Self {
             config,
             inspector,
@@ -139,8 +138,7 @@ impl<'c> Queues<'c> {
     async fn depth_of(&mut self, queue: &str) -> anyhow::Result<Option<Depth>> {
         let mut looked = self.inspector.depth(queue).await;
         if let Err(InspectError::Lost { .. }) = looked {
-            let again = amqp::inspector(self.config).await;
-            self.inspector = again.map_err(|error| exit::broker(&error))?;
+            self.inspector = inspector(self.config).await?;
             looked = self.inspector.depth(queue).await;
         }
         looked.map_err(|error| exit::with(Exit::OutOfReach, error))
