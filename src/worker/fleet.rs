@@ -90,8 +90,8 @@ pub struct Fleet {
     caught_up: watch::Sender<bool>,
     /// How far the current reading of the log has come.
     read: watch::Sender<Read>,
-    /// When it began.
-    read_began: Mutex<Instant>,
+    /// When it came so far.
+    read_moved: Mutex<Instant>,
     /// The latest dead letter of the broker's own, for the reconciler. A later one shows that the one before is stale.
     broker_dead_letter: Mutex<Option<Delivery>>,
     dead_letter_arrived: Notify,
@@ -166,7 +166,7 @@ impl Fleet {
             follow: watch::Sender::new(true),
             caught_up: watch::Sender::new(false),
             read: watch::Sender::new(Read::Nothing),
-            read_began: Mutex::new(Instant::now()),
+            read_moved: Mutex::new(Instant::now()),
             broker_dead_letter: Mutex::default(),
             dead_letter_arrived: Notify::new(),
             all_providers: watch::Sender::new(AllProviders::Unread),

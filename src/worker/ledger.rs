@@ -99,6 +99,8 @@ struct State {
     cut: bool,
     /// `None`: the older part of the log is read.
     earlier: Option<Earlier>,
+    /// The time of the first event that the current reading of the log's end brought. None since then is missing.
+    end_since: Option<Timestamp>,
     /// The latest event of the log.
     latest: Option<Message>,
     /// Bodies of commands that failed and whose ack is known to be lost, by the command.
@@ -136,6 +138,7 @@ impl Ledger {
                 complete_since: None,
                 cut: false,
                 earlier: None,
+                end_since: None,
                 latest: None,
                 acks_lost: HashMap::new(),
                 versions: Versions::default(),
@@ -251,10 +254,21 @@ impl Ledger {
         }
     }
 
-    /// Whether every run that began since then is known.
+    /// Whether every run that began since then is known, and the log's older part is read.
     pub fn is_complete_since(&self, then: Timestamp) -> bool {
+        self.state().earlier.is_none() && self.knows_since(then)
+    }
+
+    /// Whether every event since then is known, though the log's older part may not be read yet.
+    pub fn knows_since(&self, then: Timestamp) -> bool {
         let state = self.state();
-        !state.cut && state.earlier.is_none() && state.complete_since.is_none_or(|since| since <= then)
+        let known_from = match state.earlier {
+            Some(_) => state
+                .end_since
+                .map(|end_since| state.complete_since.max(Some(end_since))),
+            None => (!state.cut).then_some(state.complete_since),
+        };
+        known_from.is_some_and(|known_from| known_from.is_none_or(|since| since <= then))
     }
 
     /// Records a run of this worker.
@@ -304,12 +318,15 @@ impl Ledger {
     pub fn begins(&self) {
         let mut state = self.state();
         state.cut = false;
+        state.end_since = None;
         state.earlier.get_or_insert_default();
     }
 
     /// The log's older part is not read completely: events are missing before the next one that is read.
     pub fn is_cut(&self) {
-        self.state().cut = true;
+        let mut state = self.state();
+        state.cut = true;
+        state.end_since = None;
     }
 
     /// The older part of the log is read.
@@ -356,6 +373,9 @@ impl Ledger {
                 self.barrier.send_modify(|read| *read = barrier.number.max(*read));
             }
             return;
+        }
+        if part == LogPart::End {
+            state.end_since.get_or_insert(time);
         }
         match seen {
             Some(seen) => state.end(id, seen, time, part),

@@ -262,7 +262,7 @@ impl Runner {
         cancel: &CancellationToken,
     ) -> Option<Resolution> {
         let unproven = self.unproven();
-        let mut history = match self.history(ident, delivery, cancel).await? {
+        let mut history = match self.history(ident, command.issued_at, delivery, cancel).await? {
             Ok(history) => history,
             Err(succeeded) => return Some(self.known(succeeded, ident, delivery, run_id).await),
         };

@@ -17,8 +17,8 @@ use crate::worker::lifecycle::Lifecycle;
 /// of publishing and of storing.
 const OVERLAP: Duration = Duration::from_secs(60);
 
-/// The older part of most logs is read within this.
-const OLDER_WITHIN: Duration = Duration::from_millis(1500);
+/// A fresh command waits no longer for a part of the log, since the part before it was read.
+const PART_WITHIN: Duration = Duration::from_secs(30);
 
 /// The current reading of the log.
 struct Following {
@@ -94,8 +94,7 @@ impl Fleet {
 
     fn begins(&self) {
         self.ledger.begins();
-        *lock(&self.read_began) = Instant::now();
-        self.read.send_replace(Read::Nothing);
+        self.reads(Read::Nothing);
     }
 
     fn take_in(&self, message: FleetMessage, following: &mut Following) {
@@ -121,22 +120,36 @@ impl Fleet {
             FleetMessage::Earlier(message) => self.read(message, LogPart::Earlier),
             FleetMessage::Cut => self.ledger.is_cut(),
             FleetMessage::Present => {
-                self.read.send_replace(Read::ToPresent);
+                self.reads(Read::ToPresent);
                 self.caught_up
                     .send_if_modified(|caught_up| !std::mem::replace(caught_up, true));
             }
             FleetMessage::Complete => {
                 self.ledger.is_read();
-                self.read.send_replace(Read::All);
+                self.reads(Read::All);
             }
         }
     }
 
-    /// Waits for the log's older part, but only for a while after the reading began: a fresh command is rarely one that was
-    /// published again and has succeeded that long ago.
-    pub(in crate::worker) async fn read_soon(&self) {
-        let until = *lock(&self.read_began) + OLDER_WITHIN;
-        let _ = timeout_at(until, self.has_read(Read::All)).await;
+    /// Waits until the log shows whether a command that was issued then has succeeded before. `None`: whenever that was.
+    /// Ends in any case some time after the log's end was read: few fresh commands were published before, and most say when they
+    /// were issued.
+    pub(in crate::worker) async fn read_since(&self, issued_at: Option<Timestamp>) {
+        self.has_read_soon(Read::ToPresent).await;
+        if issued_at.is_some_and(|issued_at| self.ledger.knows_since(issued_at - OVERLAP)) {
+            return;
+        }
+        self.has_read_soon(Read::All).await;
+    }
+
+    async fn has_read_soon(&self, far: Read) {
+        let until = *lock(&self.read_moved) + PART_WITHIN;
+        let _ = timeout_at(until, self.has_read(far)).await;
+    }
+
+    fn reads(&self, far: Read) {
+        *lock(&self.read_moved) = Instant::now();
+        self.read.send_replace(far);
     }
 
     /// The time from which on the log is needed.

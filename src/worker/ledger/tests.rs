@@ -306,6 +306,27 @@ fn nothing_is_complete_before_the_older_part_is_read_nor_where_it_is_cut() {
 }
 
 #[test]
+fn what_was_issued_after_the_ends_first_event_is_known_before_the_older_part_is_read() {
+    let ledger = ledger(10);
+    ledger.reads_since(at(0));
+    ledger.begins();
+    assert!(!ledger.knows_since(at(900)), "nothing is read");
+    ledger.read(terminal(1, &success()), LogPart::End);
+    let first = Logged::read(&terminal(1, &success()).properties, &terminal(1, &success()).body)
+        .unwrap()
+        .time;
+    ledger.read(terminal(2, &success()), LogPart::End);
+    assert!(ledger.knows_since(first));
+    assert!(!ledger.knows_since(first - Duration::from_secs(1)));
+    ledger.is_cut();
+    assert!(!ledger.knows_since(first), "what is missing may be later");
+    ledger.begins();
+    assert!(!ledger.knows_since(first), "another reading began");
+    ledger.is_read();
+    assert!(ledger.knows_since(at(0)));
+}
+
+#[test]
 fn the_oldest_events_are_dropped_first_in_any_order_of_reading() {
     let knows = |ledger: &Ledger, n| next(ledger, n, 0, BODY).1.is_some();
     // Room for six events: two of the end, and of the older part the latest four.

@@ -1,5 +1,6 @@
 //! What happened to a command before this delivery of it.
 
+use jiff::Timestamp;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ impl Runner {
     pub(super) async fn history(
         &self,
         ident: &mut Ident,
+        issued_at: Option<Timestamp>,
         delivery: &Delivery,
         cancel: &CancellationToken,
     ) -> Option<Result<OpenRuns, Box<Succeeded>>> {
@@ -24,8 +26,11 @@ impl Runner {
             return self.history_elsewhere(ident, delivery, cancel).await;
         }
         if let Some(fleet) = self.fleet.as_ref().filter(|fleet| !fleet.has_read_all()) {
+            if let Some(succeeded) = self.ledger.next_run(ident, &delivery.body) {
+                return Some(Err(succeeded));
+            }
             // Boxed: it is rarely needed, and would enlarge every waiting command's task.
-            let read = Box::pin(fleet.read_soon());
+            let read = Box::pin(fleet.read_since(issued_at));
             let read = self.caller.waits.during(Wait::Log, read);
             unless_cancelled(cancel, read).await?;
         }
