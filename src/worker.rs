@@ -11,6 +11,7 @@ pub mod dispatch;
 mod failpoint;
 pub mod fleet;
 pub mod gate;
+mod holds;
 pub mod in_hand;
 pub mod lane;
 pub mod ledger;

@@ -196,14 +196,12 @@ impl Topology {
         format!("usher.lease.{}.{partition}", self.provider)
     }
 
-    /// The stream of the orders that operators give to the provider's workers. Only the default exchange leads there.
     pub fn orders_stream(&self) -> String {
-        format!("usher.orders.{}", self.provider)
+        orders_stream(&self.provider)
     }
 
-    /// The exchange for the notices of the provider's workers.
     pub fn fleet_exchange(&self) -> String {
-        format!("usher.fleet.{}", self.provider)
+        fleet_exchange(&self.provider)
     }
 
     /// The exchange that spreads interactive commands over partitions, whether the topology has it or not.
@@ -307,6 +305,16 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
         ("x-queue-type", Argument::Text("quorum".to_owned())),
         ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
     ])
+}
+
+/// The stream of the orders that operators give to a provider's workers. Only the default exchange leads there.
+pub fn orders_stream(provider: &impl fmt::Display) -> String {
+    format!("usher.orders.{provider}")
+}
+
+/// The exchange for the notices of a provider's workers.
+pub fn fleet_exchange(provider: &impl fmt::Display) -> String {
+    format!("usher.fleet.{provider}")
 }
 
 /// The queue with what an operation works on.

@@ -71,8 +71,7 @@ impl Operator {
     }
 
     pub fn steering(&self) -> Steering {
-        let topology = Topology::new(self.provider.as_str(), &self.config);
-        Steering::new(self.inspector.clone(), self.publisher.clone(), &topology)
+        Steering::new(self.inspector.clone(), self.publisher.clone(), &self.provider)
     }
 
     pub async fn close(&self) {
@@ -110,11 +109,9 @@ impl By {
 }
 
 pub fn refused(error: SteeringError) -> anyhow::Error {
-    let exit = match &error {
-        SteeringError::Refused(_) | SteeringError::Inspect(broker::InspectError::NoQueue { .. }) => {
-            Exit::Usage
-        }
-        _ => Exit::OutOfReach,
+    let exit = match error.is_out_of_reach() {
+        true => Exit::OutOfReach,
+        false => Exit::Usage,
     };
     exit::with(exit, error)
 }

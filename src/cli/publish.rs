@@ -5,6 +5,7 @@ mod checkpoint;
 mod commands;
 mod consent;
 mod events;
+mod on_failure;
 mod pace;
 mod pass;
 mod progress;

@@ -25,6 +25,8 @@ pub enum Reason {
     IdReused,
     /// Its batch was cancelled before the first call.
     Cancelled,
+    /// An earlier command of its user and batch failed, and the batch holds back what comes after a failure.
+    HeldBehind,
     /// The provider refused the values.
     Rejected,
     /// The provider lets the worker change other users, but not this one.
@@ -44,7 +46,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Undecodable,
         Self::Invalid,
         Self::UnsupportedField,
@@ -52,6 +54,7 @@ impl Reason {
         Self::Expired,
         Self::IdReused,
         Self::Cancelled,
+        Self::HeldBehind,
         Self::Rejected,
         Self::Forbidden,
         Self::NotFound,
@@ -92,6 +95,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::IdReused => "id_reused",
             Self::Cancelled => "cancelled",
+            Self::HeldBehind => "held_behind",
             Self::Rejected => "rejected",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
@@ -117,6 +121,7 @@ impl Reason {
             Self::Expired => "If it still matters, publish it again with a later `expiresAt`, or none.",
             Self::IdReused => "Publish it under an id of its own.",
             Self::Cancelled => "If it is to be applied after all: `usher batch resume`, then send it again.",
+            Self::HeldBehind => "Redrive or discard the command that failed first, then redrive this one.",
             Self::Rejected => "Look at status and code, and correct the values.",
             Self::Forbidden => "Grant the permission, or leave the user alone.",
             Self::NotFound => "Check the id.",

@@ -15,6 +15,12 @@ const BYTES_MAX: usize = 256 * 1024;
 /// The most batches under orders.
 pub const BATCHES_MAX: usize = 1000;
 
+/// The most batches that hold back what comes after a failure.
+pub const HOLDS_MAX: usize = 100;
+
+/// Room that is left to operators: workers add to the orders no more beyond it.
+const BYTES_LEFT: usize = 64 * 1024;
+
 /// The longest name or reason, in characters.
 pub const TEXT_MAX: usize = 200;
 
@@ -34,6 +40,9 @@ pub struct Orders {
     /// By the batch's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub batches: BTreeMap<String, BatchOrder>,
+    /// The batches in which a failure holds back the user's later commands, by the batch's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<String, HoldOrder>,
 }
 
 /// No calls to the provider.
@@ -70,6 +79,17 @@ pub struct BatchOrder {
     pub state: BatchState,
     pub by: String,
     pub since: Timestamp,
+}
+
+/// Once a command of the batch fails, its user's later commands of the batch are not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldOrder {
+    pub by: String,
+    pub since: Timestamp,
+    /// The users whose commands are held back, each with the id of the command that failed. Workers write them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +134,9 @@ impl Orders {
             return Err(UnusableOrders::Pace);
         }
         if orders.batches.len() > BATCHES_MAX
+            || orders.holds.len() > HOLDS_MAX
             || orders.batches.keys().any(|id| BatchId::parse(id).is_none())
+            || orders.holds.keys().any(|id| BatchId::parse(id).is_none())
             || orders.texts().any(|text| text.chars().count() > TEXT_MAX)
         {
             return Err(UnusableOrders::Text);
@@ -126,7 +148,9 @@ impl Orders {
         let pause = self.pause.iter().flat_map(|pause| [&pause.by, &pause.reason]);
         let pace = self.pace.iter().map(|pace| &pace.by);
         let batches = self.batches.values().map(|batch| &batch.by);
-        pause.chain(pace).chain(batches).map(String::as_str)
+        let holds = self.holds.values();
+        let held = holds.flat_map(|hold| hold.users.iter().flat_map(<[_; 2]>::from).chain([&hold.by]));
+        pause.chain(pace).chain(batches).chain(held).map(String::as_str)
     }
 
     /// The pause, if it is not over.
@@ -152,6 +176,24 @@ impl Orders {
 
     pub fn order_something(&self) -> bool {
         self.pause.is_some() || self.pace.is_some() || !self.batches.is_empty()
+    }
+
+    /// Whether another user that is held back fits in.
+    pub fn has_room(&self) -> bool {
+        // Each takes its text and a few signs.
+        let held = |hold: &HoldOrder| -> usize {
+            hold.users
+                .iter()
+                .map(|(user, id)| user.len() + id.len() + 8)
+                .sum()
+        };
+        self.holds.values().map(held).sum::<usize>() < BYTES_MAX - 2 * BYTES_LEFT
+    }
+
+    /// The command behind which the user's other commands of the batch are held back.
+    pub fn held_behind(&self, batch: &BatchId, user: &str) -> Option<&str> {
+        let hold = self.holds.get(batch.as_str())?;
+        hold.users.get(user).map(String::as_str)
     }
 
     /// How many batches are in this state.

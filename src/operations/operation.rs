@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::broker::{InspectError, Inspector, PublishError, Publisher};
 use crate::clock::Clock;
+use crate::operations::steering::SteeringError;
 
 pub use audit::reveal;
 pub use plan::{Plan, Plans, plan};
@@ -47,6 +48,8 @@ pub enum OperationError {
     Inspect(#[from] InspectError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
     #[error("the connection to the broker was lost")]
     Stale,
     #[error("the audit log has no operation {0}: see `usher operations list`")]
@@ -66,6 +69,7 @@ impl OperationError {
     pub fn is_out_of_reach(&self) -> bool {
         match self {
             Self::Inspect(error) => matches!(error, InspectError::Lost { .. }),
+            Self::Steering(error) => error.is_out_of_reach(),
             Self::Publish(_) | Self::Stale | Self::NotEmpty(_) => true,
             Self::Unknown(_) | Self::HasEnded(_) | Self::Runs(_) | Self::NotOurs(_) => false,
         }

@@ -3,28 +3,29 @@
 //! The orders in force are the latest message of a stream. A change is a message with the next revision; of two changes of
 //! the same revision the earlier one counts, and the other is made again on top of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::broker::{InspectError, Inspector, Message, Properties, PublishError, Publisher, Topology};
+use crate::broker::topology::{fleet_exchange, orders_stream};
+use crate::broker::{InspectError, Inspector, Message, PublishError, Publisher};
 use crate::contract::lifecycle::LifecycleEvent;
-use crate::contract::orders::{BATCHES_MAX, BatchOrder, BatchState, Orders, PaceOrder, PauseOrder, TEXT_MAX};
+use crate::contract::orders::{
+    BATCHES_MAX, BatchOrder, BatchState, HOLDS_MAX, HoldOrder, Orders, PaceOrder, PauseOrder, TEXT_MAX,
+};
 use crate::contract::{BatchId, Notice, ProviderName};
 use crate::operations::stream::read_to_present;
-use crate::worker::lifecycle;
+use crate::worker::{lifecycle, order_book};
 
 /// How often a change is made again because another one came first.
 const TRIES_MAX: usize = 10;
 
 /// The stream of orders is short.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-
-const JSON: &str = "application/json";
 
 /// Why an order was not given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,16 @@ pub enum SteeringError {
     Contended,
     #[error("{0}")]
     Refused(String),
+}
+
+impl SteeringError {
+    /// Whether the broker is to blame, and not what was asked for.
+    pub fn is_out_of_reach(&self) -> bool {
+        !matches!(
+            self,
+            Self::Refused(_) | Self::Inspect(InspectError::NoQueue { .. })
+        )
+    }
 }
 
 /// Gives orders to the workers of one provider.
@@ -65,12 +76,16 @@ impl Heard {
 }
 
 impl Steering {
-    pub fn new(inspector: Arc<dyn Inspector>, publisher: Arc<dyn Publisher>, topology: &Topology) -> Self {
+    pub fn new(
+        inspector: Arc<dyn Inspector>,
+        publisher: Arc<dyn Publisher>,
+        provider: &ProviderName,
+    ) -> Self {
         Self {
             inspector,
             publisher,
-            stream: topology.orders_stream(),
-            fleet: topology.fleet_exchange(),
+            stream: orders_stream(provider),
+            fleet: fleet_exchange(provider),
         }
     }
 
@@ -89,7 +104,9 @@ impl Steering {
             change(&mut orders)?;
             orders.revision += 1;
             let mine = Uuid::new_v4().to_string();
-            self.publisher.publish(&self.message(&orders, &mine)).await?;
+            self.publisher
+                .publish(&order_book::message(&self.stream, &orders, &mine))
+                .await?;
             let (_, at_revision) = self.read(Some(orders.revision)).await?;
             if at_revision.as_deref() == Some(mine.as_str()) {
                 return Ok(orders);
@@ -119,17 +136,6 @@ impl Steering {
             return Err(InspectError::Lost { reason }.into());
         }
         Ok((latest, at_revision))
-    }
-
-    fn message(&self, orders: &Orders, id: &str) -> Message {
-        Message {
-            exchange: String::new(),
-            routing_key: self.stream.clone(),
-            properties: Properties::persistent(id, JSON),
-            // It holds strings, numbers and times.
-            body: Bytes::from(serde_json::to_vec(orders).unwrap_or_default()),
-            mandatory: false,
-        }
     }
 
     /// Listens to the workers' notices for this long.
@@ -224,5 +230,36 @@ pub fn batch(
         since,
     };
     orders.batches.insert(id.as_str().to_owned(), order);
+    Ok(())
+}
+
+/// From now on, a failure in the batch holds back the user's later commands of it.
+pub fn hold(orders: &mut Orders, id: &BatchId, (by, since): (&str, Timestamp)) -> Result<(), SteeringError> {
+    if orders.holds.contains_key(id.as_str()) {
+        return Ok(());
+    }
+    if orders.holds.len() >= HOLDS_MAX {
+        // The oldest batch that holds back nobody gives way.
+        let idle = orders.holds.iter().filter(|(_, hold)| hold.users.is_empty());
+        let oldest = idle.min_by_key(|(_, hold)| hold.since).map(|(id, _)| id.clone());
+        let Some(oldest) = oldest else {
+            return Err(SteeringError::Refused(format!(
+                "{HOLDS_MAX} batches hold back commands behind failed ones, which is the most: redrive or discard the failed ones"
+            )));
+        };
+        orders.holds.remove(&oldest);
+    }
+    let hold = HoldOrder {
+        by: by.to_owned(),
+        since,
+        users: BTreeMap::new(),
+    };
+    orders.holds.insert(id.as_str().to_owned(), hold);
+    Ok(())
+}
+
+/// From now on, the batch goes on after a failure.
+pub fn unhold(orders: &mut Orders, id: &BatchId) -> Result<(), SteeringError> {
+    orders.holds.remove(id.as_str());
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! a broken schema or a wrong tenant. Or no write has passed yet, and the provider has refused several users in the
 //! same way: the configuration is probably wrong. While it is shut, nothing is dead-lettered and the other commands
 //! run slowly. It opens when an operator resumes; in the second case also when a write passes. A command that is
-//! invalid by itself, or cancelled, says nothing about the provider: it is neither counted nor held back.
+//! invalid by itself, cancelled, or behind a failed one says nothing about the provider: it is neither counted nor held back.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -77,7 +77,9 @@ impl Guard {
 
     /// Counts an outcome. False: it must not be settled now.
     pub fn admit(&mut self, dead_letter: Option<&DeadLetter>, now: Instant) -> bool {
-        let says_nothing = |reason: Reason| reason.is_publisher_error() || reason == Reason::Cancelled;
+        let says_nothing = |reason: Reason| {
+            reason.is_publisher_error() || matches!(reason, Reason::Cancelled | Reason::HeldBehind)
+        };
         if dead_letter.is_some_and(|letter| says_nothing(letter.reason)) {
             return true;
         }

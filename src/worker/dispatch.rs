@@ -412,7 +412,7 @@ impl Worker {
         }
         let mut received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
         received.entry = Some(self.runner.in_hand.arrive(&received));
-        let now = match received.user().cloned() {
+        let now = match received.user.clone() {
             Some(user) => {
                 let class = class(&received.delivery);
                 partition.lanes.arrive(&user, class, received)

@@ -2,12 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::broker::{Message, Properties};
 use crate::clock::OnceAMinute;
 use crate::contract::orders::UnusableOrders;
-use crate::contract::{BatchId, BatchState, Orders};
-use tokio::time::Instant;
+use crate::contract::{BatchId, BatchState, Orders, UpdateUser};
 
 /// The orders in force. All tasks of the worker share one.
 pub struct OrderBook {
@@ -94,6 +96,33 @@ impl OrderBook {
         Some(self.orders.borrow().batch(batch?)?.state)
     }
 
+    /// The command behind which this one is held back.
+    pub(super) fn held_behind(&self, command: &UpdateUser) -> Option<String> {
+        let orders = self.orders.borrow();
+        let failed = orders.held_behind(command.batch_id.as_ref()?, command.user_id.as_str())?;
+        (failed != command.id.to_string()).then(|| failed.to_owned())
+    }
+
+    /// Whether a failure holds back the user's later commands of this batch.
+    pub(super) fn holds(&self, batch: Option<&BatchId>) -> bool {
+        batch.is_some_and(|batch| self.orders.borrow().holds.contains_key(batch.as_str()))
+    }
+
+    /// Whether this is so of the orders in force.
+    pub(super) fn would(&self, so: impl FnOnce(&Orders) -> bool) -> bool {
+        so(&self.orders.borrow())
+    }
+
+    /// Waits until orders of this revision or a later one are known.
+    pub(super) async fn reaches(&self, revision: u64) {
+        // The sender lives as long as this does.
+        let _ = self
+            .orders
+            .subscribe()
+            .wait_for(|orders| orders.revision >= revision)
+            .await;
+    }
+
     /// Waits for other orders for this batch than `before`.
     pub(super) async fn batch_changes(&self, batch: Option<&BatchId>, before: Option<BatchState>) {
         let Some(batch) = batch else {
@@ -110,6 +139,18 @@ impl OrderBook {
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Orders as a message of their stream.
+pub fn message(stream: &str, orders: &Orders, id: &str) -> Message {
+    Message {
+        exchange: String::new(),
+        routing_key: stream.to_owned(),
+        properties: Properties::persistent(id, "application/json"),
+        // They hold strings, numbers and times.
+        body: Bytes::from(serde_json::to_vec(orders).unwrap_or_default()),
+        mandatory: true,
     }
 }
 

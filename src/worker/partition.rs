@@ -54,7 +54,7 @@ impl Partition {
 
     /// The commands of the same user queued directly behind this one that may share its call.
     pub(super) fn merged(&mut self, received: &Received, runner: &Runner) -> Vec<Received> {
-        let Some(user) = received.user().filter(|_| runner.may_merge(received)) else {
+        let Some(user) = received.user.as_ref().filter(|_| runner.may_merge(received)) else {
             return Vec::new();
         };
         let mut room = MERGED_MAX - 1;

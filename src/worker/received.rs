@@ -11,6 +11,9 @@ pub struct Received {
     pub delivery: Delivery,
     pub ident: Ident,
     pub command: Result<Box<UpdateUser>, Failure>,
+    /// The user whose lane it belongs to. A refused command makes no call and needs no lane, except in a batch: its failure may
+    /// hold back the user's later commands of it.
+    pub user: Option<UserId>,
     /// Its place among the commands in hand, once it has one.
     pub(super) entry: Option<Entry>,
 }
@@ -25,17 +28,18 @@ impl Received {
             provider.check(&command)?;
             Ok(Box::new(command))
         });
+        let user = match &command {
+            Ok(command) => Some(command.user_id.clone()),
+            Err(_) if ident.batch_id.is_some() => ident.user_id.as_deref().and_then(UserId::parse),
+            Err(_) => None,
+        };
         Self {
             delivery,
             ident,
             command,
+            user,
             entry: None,
         }
-    }
-
-    /// The user whose lane it belongs to. A refused command makes no call and needs no lane.
-    pub fn user(&self) -> Option<&UserId> {
-        self.command.as_ref().ok().map(|command| &command.user_id)
     }
 }
 

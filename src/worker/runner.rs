@@ -25,6 +25,7 @@ pub(super) use self::merge::{MERGED_MAX, run_received};
 use super::attempts::{Admission, Caller, Done};
 use super::failpoint;
 use super::fleet::Fleet;
+use super::holds::{Holds, held_behind};
 use super::in_hand::InHand;
 use super::ledger::{Ledger, Succeeded};
 use super::received::{Received, class};
@@ -63,6 +64,7 @@ pub(super) struct Runner {
     pub(super) slots: Slots,
     pub(super) suspicion: Suspicion,
     pub(super) claims: Claims,
+    pub(super) holds: Holds,
     pub(super) in_hand: Arc<InHand>,
     /// Read by every running command, written by one that runs alone.
     pub(super) isolation: RwLock<()>,
@@ -132,6 +134,7 @@ impl Runner {
             delivery,
             mut ident,
             command,
+            user: _,
             entry: _entry,
         } = received;
         let waits = &self.caller.waits;
@@ -271,7 +274,12 @@ impl Runner {
         let alone = crashes >= self.suspicion.suspect_after;
         let batch = command.batch_id.as_ref();
         // What may have been called before is finished, whatever is ordered.
-        let batch = batch.filter(|_| !history.called && history.open.is_empty());
+        let is_fresh = !history.called && history.open.is_empty();
+        let batch = batch.filter(|_| is_fresh);
+        if is_fresh && let Some(failed) = self.caller.orders.held_behind(command) {
+            self.start(ident, delivery, run_id, cancel).await?;
+            return Some(Resolution::Done(done(held_behind(&failed))));
+        }
         let admitted = self.admitted_by_batch(batch, alone, delivery, cancel).await?;
         let (isolation, slot) = match admitted {
             Ok(admitted) => admitted,
@@ -363,6 +371,10 @@ impl Runner {
         first_attempt_at: Option<jiff::Timestamp>,
         codes: &Codes,
     ) {
+        if settler.provider == self.name {
+            let outcome = &settlement.outcome;
+            self.holds.before_outcome(ident, outcome, settler).await;
+        }
         settler.reply(ident, delivery, codes).await;
         if let Some(failure) = settlement.outcome.dead_letter() {
             let attempts = settlement.attempts;
@@ -379,6 +391,8 @@ impl Runner {
         let Succeeded {
             ident, settlement, ..
         } = succeeded;
+        let outcome = &settlement.outcome;
+        self.holds.before_outcome(ident, outcome, &self.settler).await;
         if !delivery.redelivered {
             self.settler.terminal(ident, &delivery, settlement).await;
         }

@@ -169,13 +169,14 @@ impl Settler {
     }
 
     /// Publishes until a queue takes it. Where none does, the topology is being declared again.
-    async fn until_routed(&self, message: &Message) {
+    pub async fn until_routed(&self, message: &Message) {
         let mut said = false;
         while !self.until_confirmed(message).await {
             if !std::mem::replace(&mut said, true) {
                 tracing::error!(
                     exchange = message.exchange,
-                    "settle: no queue takes a dead letter; its command waits until one does"
+                    routing_key = message.routing_key,
+                    "settle: no queue takes a message that has to be kept; its command waits until one does"
                 );
             }
             tokio::time::sleep(ROUTED_AGAIN).await;

@@ -18,6 +18,7 @@ use super::background::Background;
 use super::dispatch::{LOOK_INTERVAL, Worker};
 use super::fleet::{self, Fleet, Parts};
 use super::gate::{self, Gate};
+use super::holds::Holds;
 use super::ledger::Ledger;
 use super::lifecycle;
 use super::progress::Progress;
@@ -28,6 +29,7 @@ use super::shutdown::Shutdown;
 use super::steering;
 use super::unroutable;
 use super::watchdog::{Stall, Watchdog};
+use crate::broker::topology::orders_stream;
 use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
@@ -235,7 +237,10 @@ impl Setup {
     }
 
     fn runner(&self, parts: Parts, fleet: Option<Arc<Fleet>>, ledger_window: Duration) -> Runner {
+        let stream = orders_stream(&self.provider_name);
+        let holds = Holds::new(parts.orders.clone(), stream);
         Runner {
+            holds,
             caller: Caller {
                 provider: self.provider.clone(),
                 gate: parts.gate,

@@ -309,6 +309,60 @@ async fn a_changed_file_is_followed_after_a_signal_and_a_bad_one_changes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_holds_after_a_failure_goes_on_once_the_failed_command_is_discarded() {
+    let url = Node::shared().await.vhost("held").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let settings = scene.settings();
+    assert!(settings.run(&["topology", "declare"], b"").await.status.success());
+    // Zitadel checks no versions, so the first one is refused.
+    let lines = commands(4, 1);
+    let lines = lines.replacen("\"userId\"", "\"expectedVersion\":\"7\",\"userId\"", 1);
+    let publish = [
+        "publish",
+        "-",
+        "--bulk",
+        "--yes",
+        "--allow",
+        "email,phone,username",
+        "--batch",
+        "b1",
+        "--on-failure",
+        "hold",
+    ];
+    let published = settings
+        .run(&[&publish[..], &BY].concat(), lines.as_bytes())
+        .await;
+    assert!(published.status.success(), "{published:?}");
+    let worker = settings.start(&["run"]);
+    let config = Config {
+        url: scene.url.parse().unwrap(),
+        ..Config::default()
+    };
+    let inspector = amqp::inspector(&config).await.unwrap();
+    let until_dead_letters = async |count| {
+        eventually("dead letters", async || {
+            let depth = inspector.depth("user.dead-letters").await.unwrap();
+            depth.filter(|depth| depth.ready == count)
+        })
+        .await;
+    };
+    until_dead_letters(4).await;
+    assert_eq!(scene.provider.summary().applied, 0);
+    let status = run(&settings, &["batch", "status", "b1", "--json"]).await.1;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["usersHeld"], 1, "{status}");
+    assert_eq!(status["account"]["reasons"]["held_behind"], 3, "{status}");
+    for (verb, reason) in [("discard", "unsupported_field"), ("redrive", "held_behind")] {
+        let change = ["dead-letters", verb, "--reason", reason, "--yes"];
+        let changed = run(&settings, &[&change[..], &BY].concat()).await;
+        assert_eq!(changed.0, Some(0), "{}", changed.2);
+    }
+    until_dead_letters(0).await;
+    assert_eq!(scene.provider.summary().applied, 3);
+    worker.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_controller_may_steer_and_ask() {
     let vhost = "controlled";
     let url = Node::shared().await.vhost(vhost).await;

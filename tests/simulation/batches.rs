@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::time::{Instant, sleep};
-use usher::broker::Topology;
 use usher::contract::lifecycle::{BatchClosed, BatchOpened, Digest, LifecycleBody, LifecycleEvent};
 use usher::contract::{BatchId, BatchState, Fault, ProviderName, Reason};
 use usher::operations::batch::{Book, Status, list};
-use usher::operations::steering::{self, Steering};
+use usher::operations::steering;
 use usher::worker::gate::Live;
 use usher::worker::lifecycle;
 
@@ -26,13 +25,8 @@ fn batch() -> BatchId {
     BatchId::parse("batch").unwrap()
 }
 
-fn steering_of(world: &World) -> Steering {
-    let topology = Topology::new(PROVIDER, &usher::broker::Config::default());
-    Steering::new(world.broker.inspector(), world.broker.publisher(), &topology)
-}
-
 async fn status(world: &World) -> Status {
-    let orders = steering_of(world).orders().await.unwrap();
+    let orders = world.steering().orders().await.unwrap();
     let now = world.clock.now();
     let (inspector, provider, batch) = (world.broker.inspector(), provider(), batch());
     let book = Book::read(&*inspector, &provider, &batch, None, now);
@@ -80,7 +74,7 @@ fn some_fail() -> Scripted {
 
 async fn order(world: &World, state: Option<BatchState>) {
     let since = world.clock.now();
-    let steering = steering_of(world);
+    let steering = world.steering();
     let change = steering.change(|orders| steering::batch(orders, &batch(), state, ("alex", since)));
     change.await.unwrap();
 }
@@ -135,7 +129,7 @@ async fn a_batchs_account_adds_up_at_every_moment_while_it_runs_is_paused_and_ca
     (0..600).for_each(|n| digest.add(id(n)));
     assert_eq!(done.ids, Some(digest.to_string()));
 
-    let orders = steering_of(&world).orders().await.unwrap();
+    let orders = world.steering().orders().await.unwrap();
     let listed = list(&*world.broker.inspector(), &provider(), &orders)
         .await
         .unwrap();

@@ -18,6 +18,7 @@ mod commands;
 mod dead_letters;
 mod fairness;
 mod fleet;
+mod holds;
 mod interleaving;
 mod logs;
 mod merging;

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use usher::broker::Topology;
 use usher::contract::event::EventType;
 use usher::contract::orders::{PaceOrder, PauseOrder};
 use usher::contract::{BatchId, BatchState, Fault, Orders};
-use usher::operations::steering::{self, Steering, SteeringError};
+use usher::operations::steering::{self, SteeringError};
 use usher::worker::gate::Live;
 
-use crate::commands::{PROVIDER, body, command, message};
+use crate::commands::{body, command, message};
 use crate::provider::{Answer, Scripted};
 use crate::world::{Running, World, outcomes, per_second};
 
@@ -25,13 +24,8 @@ fn fleet(rate: u32) -> (World, Vec<Running>) {
     (world, running)
 }
 
-fn orders_for(world: &World) -> Steering {
-    let topology = Topology::new(PROVIDER, &usher::broker::Config::default());
-    Steering::new(world.broker.inspector(), world.broker.publisher(), &topology)
-}
-
 async fn order(world: &World, change: impl Fn(&mut Orders) -> Result<(), SteeringError>) -> Orders {
-    orders_for(world).change(change).await.unwrap()
+    world.steering().change(change).await.unwrap()
 }
 
 fn publish(world: &World, numbers: std::ops::Range<u64>, bulk: bool) {
@@ -300,7 +294,7 @@ async fn a_paused_batch_waits_even_where_its_commands_have_a_start_and_wait_for_
 #[tokio::test(start_paused = true)]
 async fn changes_at_the_same_moment_both_count() {
     let world = World::new(Scripted::always(Answer::Ok));
-    let steering = orders_for(&world);
+    let steering = world.steering();
     let since = world.clock.now();
     let batches: Vec<_> = (0..5).map(|n| id(&format!("b{n}"))).collect();
     let changes = batches.iter().map(|batch| {

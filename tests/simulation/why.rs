@@ -7,7 +7,7 @@ use usher::broker::Topology;
 use usher::contract::inquiry::Question;
 use usher::contract::orders::PauseOrder;
 use usher::contract::{BatchId, BatchState, Fault, Reason};
-use usher::operations::steering::{self, Steering};
+use usher::operations::steering;
 use usher::operations::why::{Asking, Findings, Place, Story};
 
 use crate::commands::{PROVIDER, command, id};
@@ -100,8 +100,7 @@ async fn a_command_that_waits_for_a_pause_tells_its_cause_and_its_end() {
     let waits = story(&world, 2).await;
     assert!(waits.because.contains("throttled"), "{waits:?}");
     assert!(ends(&waits).contains("2026-11-21T11:00"), "{waits:?}");
-    let topology = Topology::new(PROVIDER, &usher::broker::Config::default());
-    let orders = Steering::new(world.broker.inspector(), world.broker.publisher(), &topology);
+    let orders = world.steering();
     let pause = PauseOrder {
         bulk_only: false,
         by: "alex".into(),
@@ -207,8 +206,7 @@ async fn a_cancelled_command_and_a_users_commands_are_told() {
         world.publish(&command(n, "u1", true));
     }
     sleep(4 * SECOND).await;
-    let topology = Topology::new(PROVIDER, &usher::broker::Config::default());
-    let orders = Steering::new(world.broker.inspector(), world.broker.publisher(), &topology);
+    let orders = world.steering();
     let (batch, since) = (BatchId::parse("batch").unwrap(), world.clock.now());
     let order = |state| {
         orders.change(move |orders| {

@@ -15,6 +15,7 @@ use usher::broker::{Message, config::Config as BrokerConfig};
 use usher::clock::Clock;
 use usher::contract::event::{Event, EventBody};
 use usher::contract::{ProviderName, WorkerId};
+use usher::operations::steering::Steering;
 use usher::policy::guard;
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
@@ -260,6 +261,11 @@ impl World {
             .filter(|message| message.routing_key.starts_with("user."))
             .map(|message| serde_json::from_slice(&message.body).unwrap())
             .collect()
+    }
+
+    pub fn steering(&self) -> Steering {
+        let provider = ProviderName::parse(PROVIDER).unwrap();
+        Steering::new(self.broker.inspector(), self.broker.publisher(), &provider)
     }
 
     pub fn dead_letters(&self) -> Vec<Message> {

@@ -7,6 +7,7 @@ use usher::operations::fill::Fill;
 use usher::operations::table;
 
 use super::pace::Rate;
+use crate::cli::operator::By;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +24,12 @@ pub struct Args {
     /// Set this batchId in every command
     #[arg(long, value_name = "ID")]
     pub batch: Option<BatchId>,
+    /// What a failure in the batch means for the later commands of its user: they are run, or they become dead letters
+    /// (held_behind) until the failed one is redriven or discarded. Without it, what was ordered before counts
+    #[arg(long, value_name = "WHAT", requires = "batch")]
+    pub on_failure: Option<OnFailure>,
+    #[command(flatten)]
+    pub by: By,
     /// For CSV: make the id of a row without one from the batch, the provider and this column's cell, so that
     /// publishing the file again gives the same ids. Its cells must differ
     #[arg(long, value_name = "COLUMN", requires = "batch")]
@@ -60,6 +67,12 @@ pub struct Args {
     /// Print a summary on stdout, as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnFailure {
+    Continue,
+    Hold,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::progress::Progress;
 use super::queues::Queues;
 use super::sending::{Confirmed, Sending};
-use super::{Publishing, consent, refuse_too_many};
+use super::{Publishing, consent, on_failure, refuse_too_many};
 use crate::cli::exit::Exit;
 use crate::cli::input::Rows;
 use crate::cli::say;
@@ -148,6 +148,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         if self.events.is_due(&provider) {
             let effect = self.publishing.effect.as_ref();
             let commands = effect.and_then(|effect| effect.providers.get(&provider).copied());
+            on_failure::order(self.publishing, &ready.command.provider).await?;
             self.events.open(&provider, commands).await?;
             self.keep()?;
         }

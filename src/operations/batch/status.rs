@@ -56,6 +56,9 @@ pub struct Status {
     pub time_share: Option<f64>,
     /// Its commands that have made no call end as failures.
     pub cancelled: bool,
+    /// Users whose later commands are held back behind a failed one. `None`: the batch goes on after a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users_held: Option<usize>,
     /// What it waits for as a whole, and what ends that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
@@ -118,6 +121,7 @@ impl Book {
             left,
             time_share: left.map(|left| elapsed_seconds / (elapsed_seconds + left.seconds)),
             cancelled,
+            users_held: orders.holds.get(self.batch.as_str()).map(|hold| hold.users.len()),
             held,
             done,
         }

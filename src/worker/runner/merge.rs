@@ -63,7 +63,7 @@ pub(in crate::worker) async fn run_received(
     cancel: CancellationToken,
 ) -> Finished {
     let partition = received.delivery.partition;
-    let user = received.user().cloned();
+    let user = received.user.clone();
     let mut received = received;
     let entry = received.entry.take();
     let running = async {
@@ -169,7 +169,7 @@ impl Runner {
         };
         let under_orders = |member: &Member<'_>| {
             let batch = member.command.batch_id.as_ref();
-            self.caller.orders.of_batch(batch).is_some()
+            self.caller.orders.of_batch(batch).is_some() || self.caller.orders.holds(batch)
         };
         if self.unproven().is_some() || !members.iter().all(is_fresh) || members.iter().any(under_orders) {
             return None;
@@ -266,6 +266,7 @@ fn into_received(members: Vec<Member<'_>>) -> Vec<Received> {
     let received = |member: Member<'_>| Received {
         delivery: member.delivery,
         ident: member.ident,
+        user: Some(member.command.user_id.clone()),
         command: Ok(member.command),
         entry: member.entry,
     };
