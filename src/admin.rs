@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics`, `/resume` and `/reload`. Ready means that commands make progress, not that a socket is open.
 
 mod access;
+mod client;
 mod readiness;
 mod server;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::worker::watchdog::Stall;
 use crate::worker::{self, Progress, Shutdown};
 
 pub use access::Access;
+pub use client::{Reported, readiness as readiness_of};
 
 /// How often histograms are drained: without a scrape they would grow.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 //! The result is an answer of any status, or an error that says whether the request may have arrived.
 
 mod no_answer;
+mod witness;
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::contract::{Fault, RateLimitHint, Reason, UserId};
 
 pub(super) use self::no_answer::lacks_descriptors;
+pub use self::witness::{Sighting, Witness};
 
 /// The most bytes that are read of an answer to a write, and of a refusal.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -73,6 +75,8 @@ pub struct Http {
     clock: Clock,
     /// If present, no request is sent.
     rehearsal: Option<Arc<Rehearsal>>,
+    /// Notes what the answers tell beside their meaning.
+    witness: Option<Arc<Witness>>,
 }
 
 /// The path of a request below `base_url`.
@@ -131,6 +135,16 @@ impl<'a> Request<'a> {
 
 impl Http {
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        Self::with(settings, None)
+    }
+
+    /// Also notes certificates and clocks, which a worker's calls have no use for.
+    pub fn witnessed(settings: Settings) -> Result<(Self, Arc<Witness>), SetupError> {
+        let witness = Arc::new(Witness::default());
+        Ok((Self::with(settings, Some(Arc::clone(&witness)))?, witness))
+    }
+
+    fn with(settings: Settings, witness: Option<Arc<Witness>>) -> Result<Self, SetupError> {
         let base = base(&settings.base_url)?;
         let token = Token::new(settings.token)?;
         if settings.timeout.is_zero() {
@@ -138,7 +152,8 @@ impl Http {
         }
         install_tls_provider();
         let here = proxy::is_this_machine(&base);
-        let client = |here| client(settings.timeout, settings.concurrency, here);
+        let with_certificates = witness.is_some();
+        let client = |here| client(settings.timeout, settings.concurrency, here, with_certificates);
         let provider_client = client(here)?;
         let token_client = match token.oauth2().map(|oauth2| proxy::is_this_machine(oauth2.url())) {
             Some(issuer_here) if issuer_here != here => client(issuer_here)?,
@@ -154,6 +169,7 @@ impl Http {
             answers: Table::new(settings.answers)?,
             clock: Clock::System,
             rehearsal: None,
+            witness,
         })
     }
 
@@ -252,12 +268,17 @@ impl Http {
                 "; it may have applied the command"
             },
         };
-        let response = outgoing
-            .send()
-            .await
-            .map_err(|error| no_answer(&error, &provider))?;
+        let sent = outgoing.send().await;
+        let response = sent.map_err(|error| self.no_answer(&error, &provider))?;
         self.answer(request.method, response, if reads { USER_BYTES_MAX } else { 0 })
             .await
+    }
+
+    fn no_answer(&self, error: &reqwest::Error, peer: &Peer<'_>) -> ProviderError {
+        if let Some(witness) = &self.witness {
+            witness.had_no_answer(error, peer);
+        }
+        no_answer(error, peer)
     }
 
     /// `bytes_needed_max` is 0 if a success counts without its body.
@@ -267,6 +288,9 @@ impl Http {
         mut response: Response,
         bytes_needed_max: usize,
     ) -> Result<Answer, ProviderError> {
+        if let Some(witness) = &self.witness {
+            witness.saw(&response, &self.clock);
+        }
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut answer = Answer::new(method, status, headers, Vec::new());
@@ -320,7 +344,7 @@ impl Access for Http {
         };
         let answer = match request.send().await {
             Ok(response) => self.answer(Method::POST, response, BODY_BYTES_MAX).await,
-            Err(error) => Err(no_answer(&error, &issuer)),
+            Err(error) => Err(self.no_answer(&error, &issuer)),
         };
         oauth2.answered(&sent, answer)
     }
@@ -366,7 +390,12 @@ fn no_token() -> ProviderError {
 }
 
 /// A client for this machine, or for other hosts.
-fn client(timeout: Duration, concurrency: usize, here: bool) -> Result<Client, SetupError> {
+fn client(
+    timeout: Duration,
+    concurrency: usize,
+    here: bool,
+    with_certificates: bool,
+) -> Result<Client, SetupError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, JSON);
     // A connection that can't be made must be distinguished from an answer that doesn't come: the connect time-out is
@@ -381,7 +410,8 @@ fn client(timeout: Duration, concurrency: usize, here: bool) -> Result<Client, S
         .timeout(timeout)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(concurrency);
+        .pool_max_idle_per_host(concurrency)
+        .tls_info(with_certificates);
     // A token for this machine must not travel to a proxy, and without TLS at that.
     if here {
         client = client.no_proxy();

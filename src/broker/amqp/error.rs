@@ -11,6 +11,11 @@ pub enum ConnectError {
     /// Waiting may help.
     #[error("the broker can't be reached: {reason}")]
     Unreachable { reason: String },
+    /// The broker's certificate is refused because its time is over.
+    #[error(
+        "the broker can't be reached: its certificate has expired: {reason}; renew it, or correct this machine's clock"
+    )]
+    CertificateExpired { reason: String },
     #[error("the broker refuses the connection: {reason}; {remedy}")]
     Refused { reason: String, remedy: &'static str },
     #[error(transparent)]
@@ -26,6 +31,7 @@ impl ConnectError {
     pub(super) fn map_reason(self, map: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Unreachable { reason } => Self::Unreachable { reason: map(reason) },
+            Self::CertificateExpired { reason } => Self::CertificateExpired { reason: map(reason) },
             Self::Refused { reason, remedy } => Self::Refused {
                 reason: map(reason),
                 remedy,
@@ -147,6 +153,9 @@ pub(super) fn refused_connection(error: &lapin::Error) -> ConnectError {
         ErrorKind::InvalidProtocolVersion(_) => {
             refused(error, "the address must be that of its AMQP 0-9-1 listener")
         }
+        ErrorKind::IOError(io) if is_expired(io) => ConnectError::CertificateExpired {
+            reason: error.to_string(),
+        },
         // A failed TLS handshake; a network failure has another kind.
         ErrorKind::IOError(io) if io.kind() == std::io::ErrorKind::InvalidData => refused(
             error,
@@ -161,6 +170,15 @@ pub(super) fn refused_connection(error: &lapin::Error) -> ConnectError {
             _ => ConnectError::unreachable(error),
         },
     }
+}
+
+fn is_expired(error: &std::io::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }))
+    )
 }
 
 /// Why the broker didn't declare the object.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::protocol::connection::parse_start;
-use lapin::tcp::{AMQPUriTcpExt, HandshakeError};
+use lapin::tcp::{AMQPUriTcpExt, HandshakeError, TcpStream};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use tokio::task::spawn_blocking;
@@ -40,6 +40,8 @@ pub struct Server {
     pub greeting: Option<Greeting>,
     /// The negotiated heartbeat.
     pub heartbeat: Duration,
+    /// The certificate that it shows, in DER; `None` without TLS, or where it could not be read.
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// Connects to every address, and changes nothing.
@@ -57,9 +59,11 @@ async fn survey_one(config: &Config, url: &BrokerUrl) -> Surveyed {
         Ok(connection) => {
             let heartbeat = connection.configuration().heartbeat();
             connection::close(&connection, config.close_timeout).await;
+            let (greeting, certificate) = greeting(config, url).await.unzip();
             Ok(Server {
-                greeting: greeting(config, url).await,
+                greeting,
                 heartbeat: Duration::from_secs(heartbeat.into()),
+                certificate: certificate.flatten(),
             })
         }
         Err(error) => Err(error),
@@ -70,7 +74,8 @@ async fn survey_one(config: &Config, url: &BrokerUrl) -> Surveyed {
     }
 }
 
-async fn greeting(config: &Config, url: &BrokerUrl) -> Option<Greeting> {
+/// The greeting, and the certificate of the connection that it came on.
+async fn greeting(config: &Config, url: &BrokerUrl) -> Option<(Greeting, Option<Vec<u8>>)> {
     let (uri, patience) = (url.uri(), config.connect_timeout);
     let asked = spawn_blocking(move || ask(&uri, patience).ok());
     timeout(patience, asked).await.ok()?.ok()?
@@ -97,7 +102,7 @@ impl Greeting {
 }
 
 /// Connects and reads the greeting. Blocks its thread.
-fn ask(uri: &AMQPUri, patience: Duration) -> io::Result<Greeting> {
+fn ask(uri: &AMQPUri, patience: Duration) -> io::Result<(Greeting, Option<Vec<u8>>)> {
     let mut stream = uri.connect().map_err(|error| match error {
         HandshakeError::Failure(error) => error,
         HandshakeError::WouldBlock(_) => io::ErrorKind::TimedOut.into(),
@@ -106,7 +111,16 @@ fn ask(uri: &AMQPUri, patience: Duration) -> io::Result<Greeting> {
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(PROTOCOL_HEADER)?;
     stream.flush()?;
-    read(&mut stream)
+    let greeting = read(&mut stream)?;
+    Ok((greeting, certificate(&stream)))
+}
+
+fn certificate(stream: &TcpStream) -> Option<Vec<u8>> {
+    let TcpStream::Rustls(tls) = stream else {
+        return None;
+    };
+    let leaf = tls.conn.peer_certificates()?.first()?;
+    Some(leaf.to_vec())
 }
 
 fn read(stream: &mut impl Read) -> io::Result<Greeting> {

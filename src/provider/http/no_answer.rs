@@ -241,8 +241,20 @@ fn of_certificate(error: &CertificateError, peer: &Peer<'_>) -> Problem {
     }
 }
 
+/// Whether the peer's certificate is refused because its time is over.
+pub(super) fn is_of_expired_certificate(error: &reqwest::Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext};
+    let of = |cause: &(dyn Error + 'static)| {
+        matches!(
+            cause.downcast_ref(),
+            Some(TlsError::InvalidCertificate(Expired | ExpiredContext { .. }))
+        )
+    };
+    causes(error).any(of)
+}
+
 /// Host and port.
-struct Place<'a>(&'a Url);
+pub(super) struct Place<'a>(pub(super) &'a Url);
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
