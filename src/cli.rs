@@ -64,7 +64,7 @@ enum Verb {
     /// Compare the topology on RabbitMQ with the configuration, or declare it
     #[command(subcommand)]
     Topology(topology::Verb),
-    /// Report problems of configuration, broker, topology, provider or token; change nothing
+    /// Report problems of configuration, broker, topology, workers, provider or token, and how to fix them
     Check(check::Args),
     /// See why commands failed, send them again, or remove them
     #[command(subcommand)]
@@ -87,7 +87,7 @@ enum Verb {
     /// Show or set the pace of all workers
     #[command(subcommand)]
     Pace(steer::Pace),
-    /// Explain how something is interpreted, and why
+    /// Explain a finding of `usher check`, or how something is interpreted, and why
     Explain(explain::Args),
     /// Print the completions of a shell
     Completions(shell::Completions),
@@ -117,6 +117,13 @@ impl Context {
         let read = config::load_with_tree(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
         telemetry::log_to(&read.0.log, BoxMakeWriter::new(|| Stderr));
         Ok(read)
+    }
+
+    /// The same, with each of its problems.
+    fn config_or_problems(&self) -> Result<config::Config, config::ConfigError> {
+        let config = config::load(self.config_file.as_deref(), variables())?;
+        telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
+        Ok(config)
     }
 
     /// Reads the configuration without starting the log.

@@ -6,6 +6,7 @@ pub mod confirmed;
 pub mod dead_letters;
 pub mod effect;
 pub mod fill;
+pub mod findings;
 pub mod operation;
 pub mod steering;
 mod stream;

@@ -7,7 +7,7 @@ use usher::clock::Clock;
 use usher::config::{self, Config};
 use usher::policy::{guard, pace};
 use usher::provider::answers::Table;
-use usher::provider::http::{self, Http};
+use usher::provider::http::{self, Http, Witness};
 use usher::provider::karmo;
 use usher::provider::rehearsal::Rehearsal;
 use usher::provider::token::Source;
@@ -21,6 +21,12 @@ pub fn provider(config: &config::Provider) -> anyhow::Result<Arc<dyn Provider>> 
     Http::new(settings(config))
         .and_then(|http| config.adapter(http))
         .map_err(exit::usage)
+}
+
+/// The same, with a witness of what its answers tell beside their meaning.
+pub fn witnessed(config: &config::Provider) -> Result<(Arc<dyn Provider>, Arc<Witness>), SetupError> {
+    let (http, witness) = Http::witnessed(settings(config))?;
+    Ok((config.adapter(http)?, witness))
 }
 
 /// The configured provider's adapter, which builds requests without sending them.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
+use usher::operations::findings::Number;
 use usher::provider::Kind;
 use usher::provider::answers::{SampleAnswer, Table};
 
@@ -11,9 +12,16 @@ use super::exit::{self, Exit};
 use super::{Context, assemble, print};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// A finding of `usher check`, such as U014: what it means, how it is found, how to fix it
+    #[arg(required = true)]
+    number: Option<Number>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Subcommand)]
@@ -52,8 +60,34 @@ fn kind(text: &str) -> Result<Kind, String> {
 }
 
 pub fn explain(context: &Context, args: &Args) -> anyhow::Result<Exit> {
-    let What::Answer(answer) = &args.what;
-    self::answer(context, answer)
+    if let Some(What::Answer(answer)) = &args.what {
+        return self::answer(context, answer);
+    }
+    args.number
+        .map_or(Ok(Exit::Usage), |number| finding(number, args.json))
+}
+
+fn finding(number: Number, json: bool) -> anyhow::Result<Exit> {
+    let about = number.about();
+    print(&match json {
+        true => {
+            let explained = json!({
+                "number": number,
+                "title": about.title,
+                "level": about.severity.level(),
+                "exitCode": about.severity.exit_code(),
+                "meaning": about.meaning,
+                "found": about.found,
+                "fix": about.fix,
+            });
+            format!("{explained}\n")
+        }
+        false => format!(
+            "{number}: {}\n{}\nHow it is found: {}\nFix: {}\n",
+            about.title, about.meaning, about.found, about.fix
+        ),
+    })?;
+    Ok(Exit::Done)
 }
 
 fn answer(context: &Context, args: &Answer) -> anyhow::Result<Exit> {

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use usher::config::Provider;
+use usher::operations::findings::Number;
 use usher::provider::proxy::{is_clear_text, proxy_for};
 use usher::provider::token::open_to_others;
 
 /// One finding, for `usher check` and for the log at the start.
 pub struct Finding {
     pub what: &'static str,
-    pub warning: bool,
+    /// `None`: nothing is wrong.
+    pub number: Option<Number>,
     pub detail: String,
 }
 
@@ -21,12 +23,8 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
         .as_ref()
         .and_then(|oauth2| oauth2.client_secret_file.as_ref());
     let mut findings = Vec::new();
-    let mut add = |what, warning, detail| {
-        findings.push(Finding {
-            what,
-            warning,
-            detail,
-        });
+    let mut add = |what, number, detail| {
+        findings.push(Finding { what, number, detail });
     };
     let urls = [
         ("base_url", Some(provider.base_url.as_str())),
@@ -34,16 +32,16 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
     ];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
         if let Some(proxy) = proxy_for(url) {
-            let (warning, more) = match proxy.starts_with("socks") {
+            let (number, more) = match proxy.starts_with("socks") {
                 true => (
-                    true,
+                    Some(Number::UnusableProxy),
                     ", which usher can't use: name an HTTP proxy, or add the host to NO_PROXY",
                 ),
-                false => (false, ""),
+                false => (None, ""),
             };
             add(
                 "proxy",
-                warning,
+                number,
                 format!("{key} is reached through the environment's proxy {proxy}{more}"),
             );
         }
@@ -51,7 +49,7 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
             let detail = format!(
                 "{key} is http:// beyond this machine: anyone on the network path can read the token"
             );
-            add("token", true, detail);
+            add("token", Some(Number::ClearText), detail);
         }
     }
     let files = [
@@ -60,7 +58,7 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
     ];
     for (what, path) in files {
         if let Some(detail) = path.and_then(open_to_others) {
-            add("token", true, format!("{what} {detail}"));
+            add("token", Some(Number::OpenSecret), format!("{what} {detail}"));
         }
     }
     findings
@@ -69,9 +67,9 @@ pub fn look(provider: &Provider) -> Vec<Finding> {
 /// Logs the findings at the start of a worker.
 pub fn log(provider: &Provider) {
     for finding in look(provider) {
-        match finding.warning {
-            true => tracing::warn!("{}: {}", finding.what, finding.detail),
-            false => tracing::info!("{}: {}", finding.what, finding.detail),
+        match finding.number {
+            Some(_) => tracing::warn!("{}: {}", finding.what, finding.detail),
+            None => tracing::info!("{}: {}", finding.what, finding.detail),
         }
     }
 }

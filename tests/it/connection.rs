@@ -7,8 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use usher::provider::Kind;
 
@@ -20,13 +20,13 @@ use crate::support::{eventually, readiness};
 const NAME: &str = "127.0.0.1";
 
 /// Who issues certificates in these tests.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -41,20 +41,7 @@ impl Authority {
     /// The port of a server with a certificate for this name, valid until this year. It says nothing after the
     /// handshake.
     async fn server(&self, name: &str, until: i32) -> u16 {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = self.acceptor(name, (until, 1, 1));
         let listener = TcpListener::bind((NAME, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -65,6 +52,41 @@ impl Authority {
             }
         });
         port
+    }
+
+    /// The port of TLS in front of a server of this machine that has none. Year, month and day: the certificate's end.
+    pub async fn in_front_of(&self, server: String, until: (i32, u8, u8)) -> u16 {
+        let acceptor = self.acceptor(NAME, until);
+        let listener = TcpListener::bind((NAME, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, server) = (acceptor.clone(), server.clone());
+                tokio::spawn(async move {
+                    let mut outside = acceptor.accept(stream).await?;
+                    let mut inside = TcpStream::connect(server).await?;
+                    copy_bidirectional(&mut outside, &mut inside).await
+                });
+            }
+        });
+        port
+    }
+
+    fn acceptor(&self, name: &str, (year, month, day): (i32, u8, u8)) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
@@ -169,6 +191,8 @@ async fn each_connection_failure_is_distinguished_with_host_and_port() {
             let named = words == "the connection to" || said.contains(&place);
             assert!(named, "{place} in {said}");
             assert!(said.contains("\"wrong\""), "{said}");
+            let number = if words.contains("expired") { "U032" } else { "U027" };
+            assert!(said.contains(number), "{number} in {said}");
         }
     }
 }
@@ -206,7 +230,7 @@ async fn a_proxy_of_the_environment_is_named_without_its_password_and_never_aske
     let socks = settings("https://acme.example").with_variable("ALL_PROXY", "socks5://127.0.0.1:1080");
     let found = check(&socks, "proxy").await;
     assert!(
-        found.contains("usher can't use") && found.contains("\"warning\""),
+        found.contains("usher can't use") && found.contains("\"warning\"") && found.contains("U004"),
         "{found}"
     );
 
@@ -224,7 +248,7 @@ async fn a_token_goes_without_tls_only_where_the_configuration_says_so() {
     let refused = settings("http://provider.invalid:8080")
         .run(&["check"], b"")
         .await;
-    let said = String::from_utf8(refused.stderr).unwrap();
+    let said = String::from_utf8(refused.stdout).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(
         said.contains("USHER_PROVIDER__BASE_URL") && said.contains("provider.insecure = true"),
@@ -237,7 +261,7 @@ async fn a_token_goes_without_tls_only_where_the_configuration_says_so() {
         )
         .run(&["check"], b"")
         .await;
-    let said = String::from_utf8(refused.stderr).unwrap();
+    let said = String::from_utf8(refused.stdout).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(
         said.contains("TOKEN_URL") && said.contains("provider.insecure = true"),
@@ -247,7 +271,7 @@ async fn a_token_goes_without_tls_only_where_the_configuration_says_so() {
     let allowed = settings("http://provider.invalid:8080").with("PROVIDER__INSECURE", &true);
     let found = check(&allowed, "token").await;
     assert!(
-        found.contains("\"warning\"") && found.contains("base_url is http:// beyond this machine"),
+        found.contains("U003") && found.contains("base_url is http:// beyond this machine"),
         "{found}"
     );
 }
@@ -269,6 +293,7 @@ async fn a_secrets_file_that_others_may_read_is_warned_of() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         for settings in [&with_token, &with_secret] {
             let found = check(settings, "token").await;
+            assert_eq!(found.contains("U005"), warned, "{found}");
             let applied = settings.run(&["apply", "-"], b"").await;
             let log = String::from_utf8(applied.stderr).unwrap();
             for said in [&found, &log] {

@@ -102,3 +102,32 @@ async fn a_file_that_is_no_answer_is_refused_with_2() {
         assert!(!output.stderr.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_finding_is_explained_by_its_number_in_any_case() {
+    let none = Settings::default();
+    let text = async |arguments: &[&str]| {
+        let output = none.run(arguments, b"").await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = text(&["explain", "U014"]).await;
+    assert!(told.starts_with("U014: the topology differs"), "{told}");
+    assert!(
+        told.contains("How it is found: ") && told.contains("Fix: "),
+        "{told}"
+    );
+    assert_eq!(text(&["explain", "u014"]).await, told);
+    let json: Value = serde_json::from_str(&text(&["explain", "U014", "--json"]).await).unwrap();
+    assert_eq!(
+        (&json["number"], &json["level"], &json["exitCode"]),
+        (&"U014".into(), &"wrong".into(), &2.into())
+    );
+    for unknown in [&["explain", "U999"][..], &["explain", "14"], &["explain"]] {
+        let output = none.run(unknown, b"").await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let names_the_range = said.contains("they are U001 to U0");
+        assert_eq!(names_the_range, unknown.len() == 2, "{said}");
+    }
+}

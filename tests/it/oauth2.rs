@@ -160,6 +160,7 @@ async fn a_check_fetches_a_token_and_says_what_is_wrong() {
     let wrong = away.with("PROVIDER__AUTH__OAUTH2__CLIENT_SECRET", &"s3cret");
     let wrong = findings(&wrong).await;
     let detail = wrong[0]["detail"].as_str().unwrap();
+    assert_eq!(wrong[0]["number"], "U028");
     assert!(
         detail.contains("client_id") && detail.ends_with("(invalid_client)"),
         "{wrong:?}"

@@ -143,7 +143,10 @@ async fn a_command_lost_to_a_deleted_binding_is_shown_as_unroutable_until_it_is_
     let warned = finding(&scene, "unroutable").await;
     assert_eq!(warned["level"], "warning");
     let detail = warned["detail"].as_str().unwrap();
-    assert!(detail.starts_with("user.unroutable holds 1: "), "{detail}");
+    assert_eq!(
+        (&warned["number"], detail),
+        (&"U016".into(), "user.unroutable holds 1 message")
+    );
 
     let [port] = free_ports();
     let listen = format!("127.0.0.1:{port}");

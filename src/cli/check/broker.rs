@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use usher::broker::amqp::{self, Greeting, ObjectState, Plan, Server, Surveyed};
-use usher::broker::topology::UNROUTABLE;
-use usher::broker::{self, SHORT_TEXT_BYTES_MAX, Topology};
+use usher::broker::amqp::{self, ConnectError, Greeting, Server, Surveyed, TopologyError};
+use usher::broker::{self, SHORT_TEXT_BYTES_MAX};
+use usher::clock::Clock;
 use usher::config::Config;
+use usher::operations::findings::Number;
 
-use super::Finding;
-use crate::cli::exit::{self, Exit};
+use super::report::Finding;
+use super::{certificates, topology};
 use crate::cli::publish::user_id_bytes_max;
 
-pub(super) async fn look(config: &Config) -> Vec<Finding> {
-    let mut findings = at_the_broker(config).await;
+pub(super) async fn look(config: &Config, fix: bool) -> Vec<Finding> {
+    let mut findings = at_the_broker(config, fix).await;
     findings.push(user_ids(config));
     findings
 }
@@ -27,10 +28,24 @@ fn user_ids(config: &Config) -> Finding {
     Finding::ok("user ids", detail)
 }
 
-async fn at_the_broker(config: &Config) -> Vec<Finding> {
+/// What it is that the broker can't be used for this reason.
+pub(super) fn number_of(error: &ConnectError) -> Number {
+    match error {
+        ConnectError::Unreachable { .. } => Number::BrokerUnreachable,
+        ConnectError::CertificateExpired { .. } => Number::ExpiredCertificate,
+        ConnectError::Topology(
+            TopologyError::Differs { .. }
+            | TopologyError::OtherPartitions { .. }
+            | TopologyError::PartitionsInUse { .. },
+        ) => Number::TopologyDiffers,
+        ConnectError::Refused { .. } | ConnectError::Topology(_) => Number::BrokerRefuses,
+    }
+}
+
+async fn at_the_broker(config: &Config, fix: bool) -> Vec<Finding> {
     let surveyed = match amqp::survey(&config.broker).await {
         Ok(surveyed) => surveyed,
-        Err(error) => return vec![Finding::new("broker", exit::of_broker(&error), error.to_string())],
+        Err(error) => return vec![Finding::of(number_of(&error), "broker", error.to_string())],
     };
     let servers: Vec<_> = surveyed
         .iter()
@@ -50,15 +65,15 @@ async fn at_the_broker(config: &Config) -> Vec<Finding> {
     findings.extend(
         warnings
             .into_iter()
-            .map(|detail| Finding::warning("broker", detail)),
+            .map(|(number, detail)| Finding::of(number, "broker", detail)),
     );
+    findings.extend(surveyed.iter().filter_map(certificate));
     if let Some(server) = servers.first() {
         findings.push(Finding::ok(
             "message size",
             message_size(server.greeting.as_ref()),
         ));
-        findings.extend(topology(config).await);
-        findings.extend(unroutable(config).await);
+        findings.extend(topology::look(config, fix).await);
     }
     findings
 }
@@ -67,12 +82,24 @@ fn address(surveyed: &Surveyed, another: bool) -> Finding {
     let url = &surveyed.url;
     match &surveyed.answer {
         Ok(server) => Finding::ok("broker", format!("{url} accepts the worker: {}", about(server))),
-        Err(error) if another && error.is_out_of_reach() => Finding::warning(
+        Err(error) if another && error.is_out_of_reach() => Finding::of(
+            Number::AddressUnreachable,
             "broker",
             format!("{url}: {error}; the worker uses another address"),
         ),
-        Err(error) => Finding::new("broker", exit::of_broker(error), format!("{url}: {error}")),
+        Err(error) => Finding::of(number_of(error), "broker", format!("{url}: {error}")),
     }
+}
+
+fn certificate(surveyed: &Surveyed) -> Option<Finding> {
+    let certificate = surveyed.answer.as_ref().ok()?.certificate.as_deref()?;
+    let whose = format!("the broker's at {}", surveyed.url);
+    Some(certificates::look(
+        Number::BrokerCertificate,
+        &whose,
+        certificate,
+        Clock::System.now(),
+    ))
 }
 
 fn about(server: &Server) -> String {
@@ -101,16 +128,20 @@ fn message_size(greeting: Option<&Greeting>) -> String {
     )
 }
 
-/// Warnings that follow from the version and the configuration. `ceiling` is the quota's, in calls per second.
-fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<f64>) -> Vec<String> {
+/// Findings that follow from the version and the configuration. `ceiling` is the quota's, in calls per second.
+fn advice(
+    greeting: Option<&Greeting>,
+    config: &broker::Config,
+    ceiling: Option<f64>,
+) -> Vec<(Number, String)> {
     let mut advice = Vec::new();
     let version = greeting.and_then(Greeting::rabbitmq);
     let named = greeting.map_or("", |greeting| &greeting.version);
     if version.is_some_and(|version| ((4, 3, 0)..(4, 3, 6)).contains(&version)) {
-        advice.push(format!(
+        advice.push((Number::FaultyRelease, format!(
             "RabbitMQ {named} stops delivering from a queue permanently once all of its consumers ran into the \
              consumer time-out: upgrade it to 4.3.6 or later"
-        ));
+)));
     }
     let is_old = version.is_some_and(|version| version < (4, 0, 0));
     let takes_back_after = match is_old {
@@ -120,7 +151,7 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
     // Each partition gets its share of the calls.
     let window = f64::from(config.prefetch()) * f64::from(config.partitions.get());
     if let Some(ceiling) = ceiling.filter(|ceiling| window / ceiling > takes_back_after.as_secs_f64()) {
-        advice.push(format!(
+        advice.push((Number::LongWindow, format!(
             "at {ceiling:.2} calls/s the {} commands that a queue's consumer holds take {:.0} minutes, and the broker \
              takes back deliveries held for more than {} minutes{}: set broker.prefetch to {:.0} or less on all \
              workers",
@@ -129,99 +160,38 @@ fn advice(greeting: Option<&Greeting>, config: &broker::Config, ceiling: Option<
             takes_back_after.as_secs() / 60,
             if is_old { ", unless consumer_timeout is raised in rabbitmq.conf" } else { "" },
             (ceiling * takes_back_after.as_secs_f64() / 2.0 / f64::from(config.partitions.get())).max(1.0),
-        ));
+)));
     }
     let held = config.hold_max.as_secs();
     let too_long = |ceiling: Duration| config.hold_max + HOLD_MARGIN > ceiling;
     if is_old {
         if too_long(BROKERS_OWN_CONSUMER_TIMEOUT) {
-            advice.push(format!(
+            advice.push((Number::LongHold, format!(
                 "broker.hold_max is {held} s, and RabbitMQ {named} has one consumer time-out for all queues, 30 \
                  minutes where nobody raised it, which takes back what is held for longer: keep hold_max at 25m or below, or \
                  raise consumer_timeout in rabbitmq.conf well above it"
-            ));
+)));
         }
     } else if too_long(config.consumer_timeout) {
-        advice.push(format!(
+        advice.push((Number::LongHold, format!(
             "broker.hold_max is {held} s, and broker.consumer_timeout is {} s, after which the broker takes deliveries \
              back: keep hold_max five minutes below it",
             config.consumer_timeout.as_secs()
-        ));
+)));
     }
     advice
-}
-
-async fn topology(config: &Config) -> Vec<Finding> {
-    let name = config.provider.name.as_str();
-    let plan = match amqp::plan(&config.broker, name).await {
-        Ok(plan) => plan,
-        Err(error) => {
-            return vec![Finding::new(
-                "topology",
-                exit::of_broker(&error),
-                error.to_string(),
-            )];
-        }
-    };
-    let table = crate::cli::topology::table(&plan);
-    let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
-    let mut findings = vec![match (plan.is_settled(), plan.differs()) {
-        (true, _) => Finding::ok(
-            "topology",
-            "is as configured; policies can't be queried: check with `rabbitmqctl list_policies` that none changes \
-             its queues",
-        ),
-        (false, true) => Finding::new("topology", Exit::Usage, unsettled.join("; ")),
-        (false, false) => {
-            let missing = unsettled.len();
-            Finding::ok(
-                "topology",
-                format!("{missing} objects are missing; `usher run` declares them"),
-            )
-        }
-    }];
-    if is_older(&plan, &Topology::new(name, &config.broker)) {
-        findings.push(Finding::warning(
-            "topology",
-            "there are command queues but not all leases, as an earlier version left them, whose workers know no \
-             leases: stop those before `usher run` of this version declares what is missing",
-        ));
-    }
-    findings
-}
-
-/// Messages that reached no queue. If they can't be counted, the topology's finding says why.
-async fn unroutable(config: &Config) -> Option<Finding> {
-    let messages = amqp::look(&config.broker, &[], false).await.ok()?.unroutable;
-    (messages > 0).then(|| {
-        let detail = format!(
-            "{UNROUTABLE} holds {messages}: messages that reached no queue. Look at their routing keys for a provider \
-             that is misspelt or not declared; run `usher topology declare` with its configuration; then publish them \
-             again, or move them back under the exchange and routing key that they have, in their order"
-        );
-        Finding::warning("unroutable", detail)
-    })
-}
-
-/// Whether an earlier version without leases declared the topology.
-fn is_older(plan: &Plan, topology: &Topology) -> bool {
-    let missing = |object: String| {
-        let mut objects = plan.objects.iter();
-        objects.any(|planned| planned.object == object && planned.state == ObjectState::Missing)
-    };
-    let commands = topology
-        .command_queues()
-        .all(|(name, _)| !missing(format!("queue {name}")));
-    let leases = (0..topology.partitions).any(|partition| {
-        let lease = topology.lease_queue(partition);
-        missing(format!("queue {lease}"))
-    });
-    commands && (leases || missing(format!("exchange {}", topology.fleet_exchange())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn joined(advice: Vec<(Number, String)>) -> String {
+        let each = advice
+            .into_iter()
+            .map(|(number, detail)| format!("{number} {detail}"));
+        each.collect::<Vec<_>>().join("; ")
+    }
 
     fn advice_of(version: &str, hold_max_min: u64, consumer_timeout_min: u64) -> String {
         let greeting = Greeting {
@@ -233,7 +203,7 @@ mod tests {
             consumer_timeout: Duration::from_secs(consumer_timeout_min * 60),
             ..broker::Config::default()
         };
-        advice(Some(&greeting), &config, None).join("; ")
+        joined(advice(Some(&greeting), &config, None))
     }
 
     #[test]
@@ -261,7 +231,8 @@ mod tests {
     fn a_version_that_can_stop_delivering_is_named() {
         for version in ["4.3.0", "4.3.5"] {
             assert!(
-                advice_of(version, 10, 720).contains("4.3.6 or later"),
+                advice_of(version, 10, 720).starts_with("U011")
+                    && advice_of(version, 10, 720).contains("4.3.6 or later"),
                 "{version}"
             );
         }
@@ -274,10 +245,10 @@ mod tests {
                 product: "RabbitMQ".to_owned(),
                 version: version.to_owned(),
             };
-            advice(Some(&greeting), &broker::Config::default(), Some(ceiling)).join("; ")
+            joined(advice(Some(&greeting), &broker::Config::default(), Some(ceiling)))
         };
         assert_eq!(of("3.10.8", 5.0), "");
-        assert!(of("3.10.8", 4.0).contains("take 34 minutes"));
+        assert!(of("3.10.8", 4.0).starts_with("U006") && of("3.10.8", 4.0).contains("take 34 minutes"));
         assert!(of("3.10.8", 4.0).contains("broker.prefetch to 3600 or less"));
         assert_eq!(of("4.0.5", 1.0), "");
         assert!(of("4.0.5", 0.1).contains("for more than 720 minutes"));
@@ -291,6 +262,7 @@ mod tests {
         assert!(advice_of("3.10.8", 26, 720).contains("in rabbitmq.conf"));
         assert!(advice_of("3.13.7", 60, 720).contains("in rabbitmq.conf"));
         assert_eq!(advice_of("4.0.5", 60, 720), "");
+        assert!(advice_of("4.0.5", 60, 64).starts_with("U007"));
         assert!(advice_of("4.0.5", 60, 64).contains("consumer_timeout is 3840 s"));
     }
 }

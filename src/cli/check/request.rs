@@ -16,12 +16,12 @@ use super::super::{Context, assemble, print};
 /// The requests that would be sent.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+pub(super) struct Shown {
     /// The read before the write, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<Unsent>,
     /// `None` if it depends on the user that is read.
-    write: Option<Unsent>,
+    pub(super) write: Option<Unsent>,
     /// The second call of the write, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     further: Option<Unsent>,
@@ -60,7 +60,7 @@ fn command(file: &Path) -> anyhow::Result<UpdateUser> {
     decode(&body).map_err(exit::usage)
 }
 
-async fn rehearse(
+pub(super) async fn rehearse(
     provider: &dyn Provider,
     rehearsal: &Rehearsal,
     command: &UpdateUser,

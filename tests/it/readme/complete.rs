@@ -1,10 +1,11 @@
-//! Pages that list a closed set list all of it: metrics, reasons, states of `/readyz`, waits, verbs.
+//! Pages that list a closed set list all of it: metrics, reasons, states of `/readyz`, waits, verbs, findings.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use usher::contract::Reason;
+use usher::operations::findings::Number;
 use usher::worker::waits::Wait;
 
 use super::pages::root;
@@ -71,6 +72,17 @@ fn every_state_and_every_wait_has_its_row() {
     for name in states.chain(waits) {
         assert!(documented.contains(name), "docs/operating.md: {name}");
     }
+}
+
+#[test]
+fn every_finding_has_its_section_and_no_other_has_one() {
+    let page = read("docs/findings.md");
+    let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let known = Number::ALL.map(|number| format!("{number}: {}", number.about().title));
+    assert_eq!(
+        sections, known,
+        "left: docs/findings.md, right: src/operations/findings/list.rs"
+    );
 }
 
 #[test]

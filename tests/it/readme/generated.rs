@@ -31,6 +31,9 @@ fn part(source: &str) -> String {
     if source == "schemas/config.json" {
         return keys(&usher::config::schema().to_value());
     }
+    if source == "src/operations/findings/list.rs" {
+        return format!("\n{}", usher::operations::findings::sections());
+    }
     let json = fs::read_to_string(root().join(source)).unwrap();
     format!("\n```json\n{}\n```\n\n", json.trim_end())
 }

@@ -58,7 +58,7 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 23] = [
+const HOMES: [(&str, &[&str]); 24] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
@@ -74,6 +74,7 @@ const HOMES: [(&str, &[&str]); 23] = [
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
     ("flate2", &["src/cli/input"]),
+    ("x509_parser", &["src/cli/check/certificates.rs"]),
     ("toml", &["src/config", "src/provider/answers"]),
     ("regex", &["src/provider/answers"]),
     ("icu_normalizer", &["src/provider/equal.rs"]),
