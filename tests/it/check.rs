@@ -8,7 +8,7 @@ use usher::broker::topology::Topology;
 use usher::broker::{Config, amqp};
 use usher::provider::Kind;
 
-use crate::connection::Authority;
+use crate::connection::{Authority, saying};
 use crate::node::{Node, free_ports};
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
@@ -316,4 +316,31 @@ async fn certificates_that_end_soon_are_found_at_the_broker_and_the_provider() {
         (Some(4), vec!["U032", "U032"]),
         "{found:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_providers_clock_and_its_limit_are_compared_with_this_machine_and_the_configuration() {
+    let port = saying(
+        b"HTTP/1.1 404 Not Found\r\ndate: Sat, 21 Nov 2020 10:00:00 GMT\r\nratelimit-policy: \"d\";q=100;w=60\r\n\
+          content-type: application/json\r\ncontent-length: 10\r\n\r\n{\"code\":5}",
+    )
+    .await;
+    let settings = Settings::default()
+        .with("BROKER__URL", &"amqp://127.0.0.1:1")
+        .with("PROVIDER__NAME", &"zitadel")
+        .with("PROVIDER__KIND", &"zitadel")
+        .with("PROVIDER__BASE_URL", &format!("http://127.0.0.1:{port}"))
+        .with("PROVIDER__AUTH__TOKEN", &"t0ken")
+        .with("PROVIDER__RATE__PER_SECOND", &50);
+    let (code, clock) = check(&settings, "clock").await;
+    assert_eq!(code, Some(4), "there is no broker");
+    assert_says(&clock, "warning", "behind this machine");
+    let (_, quota) = check(&settings, "quota").await;
+    assert_says(&quota, "warning", "allows 100 calls in 60 s");
+
+    // Something else listens where a worker would.
+    let admin = saying(b"SSH-2.0-OpenSSH_9.2p1\r\n").await;
+    let settings = settings.with("ADMIN__LISTEN", &format!("127.0.0.1:{admin}"));
+    let (_, worker) = check(&settings, "worker").await;
+    assert_says(&worker, "advice", "could not be asked for /readyz");
 }

@@ -91,7 +91,7 @@ impl Authority {
 }
 
 /// Answers each connection with these bytes.
-async fn saying(bytes: &'static [u8]) -> u16 {
+pub async fn saying(bytes: &'static [u8]) -> u16 {
     use tokio::io::AsyncWriteExt;
     let listener = TcpListener::bind((NAME, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();

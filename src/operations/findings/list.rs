@@ -193,7 +193,7 @@ numbers! {
         fix "Renew the certificate, or correct this machine's clock."
 
     33 Skew Warning "this machine's clock differs from the provider's"
-        means "The lifetime of tokens, and times that the provider names, are understood by this machine's clock: tokens may be used too long, and waits be too short or too long."
+        means "One of the two clocks is wrong. A command's `expiresAt`, the end of an operator's order and the hours of a quota are compared with this machine's clock; waits that the provider asks for until a time are not."
         found "The header `Date` of an answer is compared with this machine's clock; more than 30 seconds are reported. AMQP shows no clock of the broker."
         fix "Synchronise this machine's clock (NTP), or tell the provider."
 
