@@ -1,5 +1,6 @@
 //! What operators ordered, what the workers of the fleet say, and whether anybody takes what is ready.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +8,7 @@ use tokio::time::timeout;
 use usher::broker::Topology;
 use usher::clock::Clock;
 use usher::config::Config;
-use usher::contract::inquiry::{Answer, Question};
+use usher::contract::inquiry::{Answer, NAMED_MAX, PausedNow, Question};
 use usher::contract::{BatchState, Learned, Orders};
 use usher::operations::findings::Number;
 use usher::operations::steering::{Heard, Steering};
@@ -17,8 +18,8 @@ use super::report::Finding;
 use super::worker;
 use crate::cli::{counted, operator, printable};
 
-/// All of it. The workers answer within a second.
-const WITHIN: Duration = Duration::from_secs(10);
+/// All of it. The workers answer within a second; a stream that falls silent is given up after ten.
+const WITHIN: Duration = Duration::from_secs(15);
 
 /// How long the workers' notices, which come each second, are listened to.
 const LISTEN: Duration = Duration::from_millis(1500);
@@ -90,7 +91,7 @@ async fn ask(config: &Config) -> anyhow::Result<Told> {
 fn judge(told: &Told, config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = ordered(&told.orders, now);
     findings.push(at_work(told.ready, told.answers.len()));
-    findings.extend(told.answers.iter().filter_map(|answer| paused(answer, now)));
+    findings.extend(paused(&told.answers, now));
     findings.push(oldest(&told.answers, now));
     let ceiling = config.provider.rate.ceiling(config.provider.share);
     let learned = told.heard.notices.first().map(|notice| notice.pace);
@@ -167,23 +168,42 @@ fn at_work(ready: u64, workers: usize) -> Finding {
     }
 }
 
-/// A pause of one of the workers, wherever it runs. Those of operators are told by the orders.
-fn paused(answer: &Answer, now: Timestamp) -> Option<Finding> {
-    let pause = answer.pause.as_ref().filter(|pause| pause.cause != "operator")?;
-    let end = pause.until.unwrap_or(Timestamp::MAX).max(now);
-    if pause.cause == "throttled" && end.duration_since(pause.since) <= LONG_PAUSE {
-        return None;
+/// Pauses of the workers, wherever they run: one finding for each number. Those of operators are told by the orders.
+fn paused(answers: &[Answer], now: Timestamp) -> Vec<Finding> {
+    let mut by_number: BTreeMap<Number, Vec<String>> = BTreeMap::new();
+    for answer in answers {
+        let Some(pause) = answer.pause.as_ref().filter(|pause| is_told(pause, now)) else {
+            continue;
+        };
+        let Some(number) = worker::number(&pause.cause) else {
+            continue;
+        };
+        let why = pause
+            .why
+            .as_deref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        let detail = format!("{} since {}{why}", pause.cause, pause.since);
+        let details = by_number.entry(number).or_default();
+        details.push(format!("worker {}: {detail}", answer.worker));
     }
-    let why = pause
-        .why
-        .as_deref()
-        .map_or(String::new(), |why| format!(": {why}"));
-    let detail = format!("{}: {} since {}{why}", answer.worker, pause.cause, pause.since);
-    Some(Finding::of(
-        worker::number(&pause.cause)?,
-        "fleet",
-        printable(&detail),
-    ))
+    let finding = |(number, details): (Number, Vec<String>)| {
+        let more = match details.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let named = details[..details.len().min(NAMED_MAX)].join("; ");
+        Finding::of(number, "fleet", printable(&format!("{named}{more}")))
+    };
+    by_number.into_iter().map(finding).collect()
+}
+
+fn is_told(pause: &PausedNow, now: Timestamp) -> bool {
+    let end = pause.until.unwrap_or(Timestamp::MAX).max(now);
+    match pause.cause.as_str() {
+        "operator" => false,
+        "throttled" => end.duration_since(pause.since) > LONG_PAUSE,
+        _ => true,
+    }
 }
 
 /// A paused batch waits for as long as it is paused, which the orders tell.
@@ -291,19 +311,29 @@ mod tests {
 
     #[test]
     fn a_pause_of_any_worker_is_found() {
-        let of = |cause: &str, until: Option<&str>| {
+        let of = |cause: &str, until: Option<&str>, workers: usize| {
             let pause =
                 json!({ "cause": cause, "since": "2026-11-21T11:59:00Z", "until": until, "why": "503" });
-            paused(&answer(&json!({ "pause": pause })), now()).map(|found| found.number)
+            let answers = vec![answer(&json!({ "pause": pause })); workers];
+            paused(&answers, now())
         };
-        assert_eq!(of("outage", None), Some(Some(Number::CallsPaused)));
-        assert_eq!(of("dead_letters", None), Some(Some(Number::GuardShut)));
-        assert_eq!(of("throttled", Some("2026-11-21T12:01:00Z")), None);
-        assert_eq!(
-            of("throttled", Some("2026-11-21T13:00:00Z")),
-            Some(Some(Number::CallsPaused))
+        let numbers = |found: Vec<Finding>| found.iter().map(|found| found.number).collect::<Vec<_>>();
+        let [one] = &of("outage", None, 12)[..] else {
+            panic!("one finding for all workers");
+        };
+        assert_eq!(one.number, Some(Number::CallsPaused));
+        assert!(
+            one.detail
+                .starts_with("worker w1: outage since 2026-11-21T11:59:00Z: 503; worker")
         );
-        assert_eq!(of("operator", None), None);
+        assert!(one.detail.ends_with("; and 2 more"), "{one:?}");
+        assert_eq!(numbers(of("dead_letters", None, 1)), [Some(Number::GuardShut)]);
+        assert_eq!(numbers(of("throttled", Some("2026-11-21T12:01:00Z"), 1)), []);
+        assert_eq!(
+            numbers(of("throttled", Some("2026-11-21T13:00:00Z"), 1)),
+            [Some(Number::CallsPaused)]
+        );
+        assert_eq!(numbers(of("operator", None, 1)), []);
     }
 
     #[test]

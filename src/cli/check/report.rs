@@ -84,15 +84,16 @@ impl Finding {
     }
 }
 
-/// Of findings with the same number about the same thing, one that says the same is left out; and what the workers say of
-/// an operator's orders, where the orders themselves were read.
+/// Nothing is told twice: what the worker of this machine says may be known from the fleet or from the orders.
 pub(super) fn once(findings: Vec<Finding>) -> Vec<Finding> {
     let mut kept: Vec<Finding> = Vec::new();
     for finding in findings {
-        let is_known = kept.iter().any(|known| {
-            known == &finding || known.number == Some(Number::OrderedPause) && finding.number == known.number
-        });
-        if !is_known {
+        let is_known = |known: &Finding| {
+            let says_why = finding.number.is_some_and(|number| number != Number::NotChecked);
+            let is_the_workers = finding.what == "worker" && says_why;
+            known == &finding || is_the_workers && known.number == finding.number
+        };
+        if !kept.iter().any(is_known) {
             kept.push(finding);
         }
     }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_pause_is_told_once() {
+    fn what_the_worker_says_is_told_once() {
         let orders = Finding::of(Number::OrderedPause, "orders", "by alex");
         let worker = Finding::of(Number::OrderedPause, "worker", "operator");
         let kept = once(vec![
@@ -216,5 +217,7 @@ mod tests {
             Finding::ok("x", ""),
         ]);
         assert_eq!(kept, [orders, Finding::ok("x", "")]);
+        let unknown = |what| Finding::of(Number::NotChecked, what, "");
+        assert_eq!(once(vec![unknown("fleet"), unknown("worker")]).len(), 2);
     }
 }
