@@ -10,6 +10,7 @@ mod code;
 mod conformance;
 mod equal;
 pub mod field_map;
+mod find;
 pub mod flat;
 pub mod http;
 pub mod karmo;
@@ -40,6 +41,7 @@ use serde_json::Value;
 use crate::contract::{Failure, Fault, RateLimitHint, Reason, Secret, UpdateUser, UserId, Version};
 
 pub use code::Code;
+pub use find::{FindBy, Found};
 pub use setup::SetupError;
 
 // One line per kind that has an adapter.
@@ -99,6 +101,16 @@ pub trait Provider: Send + Sync {
         _done: usize,
     ) -> Result<Updated, ProviderError> {
         self.update(command, current).await
+    }
+
+    /// Whether users can be found by this kind of key. The error says why not, and what to do instead.
+    fn finds(&self, _: FindBy) -> Result<(), Cow<'static, str>> {
+        Err("this provider has no call that finds a user by a key; make the id map from an export of its users".into())
+    }
+
+    /// Finds the user with this key, in one request. `finds` was asked before.
+    async fn find(&self, by: FindBy, _key: &str) -> Result<Found, ProviderError> {
+        Err(find::cannot_find(&self.finds(by).err().unwrap_or_default()))
     }
 
     /// What the provider says about itself and what follows from the configuration, for `usher check`. Each document of

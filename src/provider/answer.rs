@@ -67,7 +67,8 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
-    fn unreadable(&self) -> ProviderError {
+    /// The body of a success is not what it has to be.
+    pub(super) fn unreadable(&self) -> ProviderError {
         let detail = "the provider answered with a success whose body is not the expected JSON; check whether base_url \
                       is the provider's address, and which proxy or gateway is in front of the provider";
         self.error(Fault::Broken, detail)

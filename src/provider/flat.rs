@@ -2,9 +2,12 @@
 //! it, each set up from its own table of the configuration.
 
 mod errors;
+mod find;
 mod headers;
 mod layout;
 mod own;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,10 +15,13 @@ use reqwest::Method;
 use serde_json::value::RawValue;
 
 pub(super) use self::errors::{Codes, Errors, Places, check_places};
+pub use self::find::FindConfig;
+pub(super) use self::find::Searches;
 pub(super) use self::headers::{HeaderNames, Headers};
 pub(super) use self::layout::{Layout, Path, dotted, pointer};
 pub(super) use self::own::OwnFields;
 use super::answer::Answer;
+use super::find::{FindBy, Found};
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Updated, User};
@@ -40,6 +46,7 @@ pub struct Flat {
     /// The fields that the answer to an update shows with their new values.
     pub(super) shown_by_update: fn(Field) -> bool,
     pub(super) errors: Errors,
+    pub(super) searches: Searches,
 }
 
 /// The form of a version, for APIs that check versions.
@@ -212,6 +219,14 @@ impl Provider for Flat {
             version: self.version(&user),
             ..Updated::default()
         })
+    }
+
+    fn finds(&self, by: FindBy) -> Result<(), Cow<'static, str>> {
+        self.searches.check(by)
+    }
+
+    async fn find(&self, by: FindBy, key: &str) -> Result<Found, ProviderError> {
+        find::find(self, by, key).await
     }
 
     fn access(&self) -> &dyn Access {

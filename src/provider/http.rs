@@ -84,6 +84,8 @@ pub(super) enum Place<'a> {
     User(&'a PathTemplate, &'a UserId),
     /// A path that starts with a slash.
     Fixed(&'static str),
+    /// The same with a query, in the form of a URL.
+    Query(&'a str),
 }
 
 pub(super) struct Request<'a> {
@@ -95,6 +97,8 @@ pub(super) struct Request<'a> {
     pub(super) media_type: HeaderValue,
     /// Added to those that every request has.
     pub(super) headers: HeaderMap,
+    /// It changes nothing, and its answer is needed.
+    pub(super) reads: bool,
 }
 
 impl<'a> Request<'a> {
@@ -109,6 +113,16 @@ impl<'a> Request<'a> {
             body: None,
             media_type: JSON,
             headers: HeaderMap::new(),
+            reads: true,
+        }
+    }
+
+    /// A search whose conditions are in its body.
+    pub(super) fn search(path: &'static str, conditions: &serde_json::Value) -> Self {
+        Self {
+            method: Method::POST,
+            body: Some(conditions.to_string().into()),
+            ..Self::get(Place::Fixed(path))
         }
     }
 
@@ -128,6 +142,7 @@ impl<'a> Request<'a> {
         Ok(Self {
             method,
             body: Some(body.into()),
+            reads: false,
             ..Self::read(path, user_id)
         })
     }
@@ -232,7 +247,7 @@ impl Http {
     async fn send(&self, request: Request<'_>, token: &HeaderValue) -> Result<Answer, ProviderError> {
         let url = match request.place {
             Place::User(path, user_id) => path.url(&self.base, user_id),
-            Place::Fixed(path) => format!("{}{path}", self.base),
+            Place::Fixed(path) | Place::Query(path) => format!("{}{path}", self.base),
         };
         let url = Url::parse(&url).map_err(|_| {
             ProviderError::new(
@@ -245,7 +260,7 @@ impl Http {
                 "a header can't contain the scheme and the token; correct the scheme in the configuration";
             ProviderError::new(Fault::Configuration, detail)
         })?;
-        let reads = request.method == Method::GET;
+        let reads = request.reads;
         let mut outgoing = self
             .client
             .request(request.method.clone(), url.clone())

@@ -10,7 +10,7 @@ use serde::Deserialize;
 pub(super) use self::simulated::Simulated;
 use super::answers::{Class, Rule};
 use super::field_map::{FieldMap, FieldNames};
-use super::flat::{Codes, Errors, Flat, Headers, Layout, OwnFields, Places, Versions};
+use super::flat::{Codes, Errors, Flat, Headers, Layout, OwnFields, Places, Searches, Versions};
 use super::http::Http;
 use super::setup::{PathTemplate, WriteMethod, optional_path};
 use super::{Kind, SetupError};
@@ -106,6 +106,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             codes: Codes::Formed(is_eight_digits),
             fields_named: Places::Anywhere,
         },
+        searches: Searches::none(Kind::Karmo),
     })
 }
 

@@ -4,10 +4,13 @@
 //! the result is the same either way.
 
 mod claims;
+mod find;
 mod shown;
 mod simulated;
 #[cfg(test)]
 pub(super) mod tests;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -21,6 +24,7 @@ use self::shown::Shown;
 pub(super) use self::simulated::Simulated;
 use super::answer::Answer;
 use super::field_map::FieldNames;
+use super::find::{FindBy, Found};
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
@@ -214,6 +218,14 @@ impl Provider for Mattr {
             .call(request, |answer| self.refusal(answer, Some(command)))
             .await?;
         Ok(Updated::default())
+    }
+
+    fn finds(&self, by: FindBy) -> Result<(), Cow<'static, str>> {
+        self.can_find(by)
+    }
+
+    async fn find(&self, by: FindBy, key: &str) -> Result<Found, ProviderError> {
+        find::find(self, by, key).await
     }
 
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {

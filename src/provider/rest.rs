@@ -8,7 +8,9 @@ pub(super) mod tests;
 
 pub use self::config::{Clear, Config, Constant};
 pub(super) use self::simulated::Simulated;
-use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, OwnFields, Places, Versions, check_places};
+use super::flat::{
+    Codes, Errors, Flat, HeaderNames, Headers, OwnFields, Places, Searches, Versions, check_places,
+};
 use super::http::Http;
 use super::setup::{PathTemplate, optional_path};
 use super::token::CredentialHeader;
@@ -27,6 +29,7 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             "needs `read_path`: without the current user, members that a command does not name would be lost";
         return Err(SetupError::new("provider.rest.replaces", detail));
     }
+    let layout = layout::of(config)?;
     let carried = CredentialHeader::of(Kind::Rest, &config.credential_header, &config.credential_scheme)?;
     Ok(Flat {
         kind: Kind::Rest,
@@ -42,7 +45,8 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             fixed: &config.headers,
         })?,
         versions: Versions::Any,
-        layout: layout::of(config)?,
+        searches: Searches::rest(&config.find, &layout)?,
+        layout,
         own: OwnFields::default(),
         replaces: config.replaces,
         shown_by_update: |_| false,

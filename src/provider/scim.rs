@@ -5,6 +5,7 @@ mod compare;
 mod desired;
 mod dialect;
 mod error;
+mod find;
 mod list;
 mod patch;
 mod put;
@@ -13,6 +14,8 @@ mod shown;
 mod simulated;
 #[cfg(test)]
 pub(super) mod tests;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -28,6 +31,7 @@ use self::shown::Shown;
 pub use self::simulated::ScimDialect;
 pub(crate) use self::simulated::Simulated;
 use super::answer::Answer;
+use super::find::{FindBy, Found};
 use super::http::{Http, Place, Request};
 use super::setup::PathTemplate;
 use super::{Access, Comparison, Kind, Provider, ProviderError, Remark, SetupError, Updated, User};
@@ -437,6 +441,14 @@ impl Provider for Scim {
             version: check::shown_version(user),
             ..Updated::default()
         })
+    }
+
+    fn finds(&self, _: FindBy) -> Result<(), Cow<'static, str>> {
+        Ok(())
+    }
+
+    async fn find(&self, by: FindBy, key: &str) -> Result<Found, ProviderError> {
+        find::find(self, by, key).await
     }
 
     async fn remarks(&self) -> Result<Vec<Remark>, ProviderError> {

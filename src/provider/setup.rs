@@ -65,7 +65,7 @@ impl From<WriteMethod> for Method {
 }
 
 /// Everything but RFC 3986's unreserved characters, so that an id is always one path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

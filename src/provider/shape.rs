@@ -24,6 +24,8 @@ pub enum Op {
     Write,
     /// A request for a token.
     Token,
+    /// A search for users by a key.
+    Search,
 }
 
 /// A user in the simulation.
@@ -68,6 +70,44 @@ impl Account {
 pub(crate) struct Target<'a> {
     pub(crate) op: Op,
     pub(crate) user_id: Cow<'a, str>,
+}
+
+/// A search for users.
+pub(crate) struct Search {
+    /// Where the value is in a user as it is shown; `*` means every entry of a list.
+    pub(crate) at: &'static [&'static str],
+    pub(crate) key: String,
+}
+
+impl Search {
+    /// Whether a user, as it is shown, has the key. Like most providers, without regard to case.
+    pub(crate) fn finds(&self, user: &Value) -> bool {
+        fn has(value: &Value, at: &[&str], key: &str) -> bool {
+            match at {
+                [] => value.as_str().is_some_and(|text| text.to_lowercase() == key),
+                ["*", rest @ ..] => value
+                    .as_array()
+                    .is_some_and(|list| list.iter().any(|one| has(one, rest, key))),
+                [name, rest @ ..] => has(&value[*name], rest, key),
+            }
+        }
+        has(user, self.at, &self.key.to_lowercase())
+    }
+
+    /// The id of the user that has this key before its first write.
+    pub(crate) fn first_owner(&self) -> &str {
+        self.key.strip_suffix(USERS_DOMAIN).unwrap_or(&self.key)
+    }
+}
+
+/// Where each user of the simulation has its address before the first write.
+pub(crate) const USERS_DOMAIN: &str = "@users.example";
+
+/// The decoded value of a parameter of a query.
+pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut parts = query.split('&').filter_map(|part| part.split_once('='));
+    let (_, value) = parts.find(|(of, _)| *of == name)?;
+    Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
 }
 
 /// The target of a path that is `prefix` and one segment.
@@ -186,6 +226,16 @@ impl Reply {
 /// One kind of provider.
 pub(crate) trait Shape: Send + Sync {
     fn target<'a>(&self, method: &Method, path: &'a str) -> Option<Target<'a>>;
+
+    /// What the request searches for, if it is a search. `query` is that of its URL.
+    fn search(&self, _: &Method, _path: &str, _query: &str, _body: &[u8]) -> Option<Search> {
+        None
+    }
+
+    /// The answer to a search that found these users, as they are shown.
+    fn list(&self, users: Vec<Value>) -> Value {
+        users.into()
+    }
 
     /// A new user.
     fn account(&self, user_id: &str) -> Account;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub(super) use self::simulated::Simulated;
 use super::field_map::{FieldMap, FieldNames};
-use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, Layout, OwnFields, Places, Versions};
+use super::flat::{Codes, Errors, Flat, HeaderNames, Headers, Layout, OwnFields, Places, Searches, Versions};
 use super::http::Http;
 use super::setup::{PathTemplate, WriteMethod, optional_path};
 use super::token::CredentialHeader;
@@ -119,5 +119,6 @@ pub fn adapter(config: &Config, http: Http) -> Result<Flat, SetupError> {
             codes: Codes::Listed(config.codes.clone()),
             fields_named: Places::At(Vec::new()),
         },
+        searches: Searches::none(Kind::Sivo),
     })
 }

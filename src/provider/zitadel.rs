@@ -8,11 +8,14 @@ mod body;
 mod check;
 mod compare;
 mod error;
+mod find;
 mod place;
 mod plan;
 mod simulated;
 #[cfg(test)]
 pub(super) mod tests;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
 use reqwest::Method;
@@ -23,6 +26,7 @@ use serde_json::{Map, Value};
 use self::plan::Part;
 pub(super) use self::simulated::Simulated;
 use super::answer::Answer;
+use super::find::{FindBy, Found};
 use super::http::{Http, Request};
 use super::setup::PathTemplate;
 use super::{Access, Codes, Comparison, Kind, Provider, ProviderError, SetupError, Updated, User};
@@ -202,6 +206,14 @@ impl Provider for Zitadel {
             Some(part) => self.send(part, command, current).await,
             None => Ok(Updated::default()),
         }
+    }
+
+    fn finds(&self, by: FindBy) -> Result<(), Cow<'static, str>> {
+        find::finds(by)
+    }
+
+    async fn find(&self, by: FindBy, key: &str) -> Result<Found, ProviderError> {
+        find::find(self, by, key).await
     }
 
     fn access(&self) -> &dyn Access {

@@ -26,7 +26,7 @@ pub struct Call {
     /// When the answer was ready or the connection cut, on the same clock. None while the call is pending.
     pub ended: Option<Duration>,
     pub method: Method,
-    /// Empty for a token request.
+    /// Empty for a token request and a search.
     pub user: String,
     pub op: Op,
     pub end: CallEnd,
@@ -59,6 +59,7 @@ pub struct Summary {
     pub reads: u64,
     pub writes: u64,
     pub token_requests: u64,
+    pub searches: u64,
     /// Writes that took effect, answered or not.
     pub applied: u64,
     pub dropped: u64,

@@ -17,7 +17,7 @@ use super::control;
 use super::headers::Header;
 use super::listener::{Cut, CuttableListener};
 use super::world::{RunningCall, World};
-use crate::provider::shape::{Op, Refusal, Reply};
+use crate::provider::shape::{Op, Refusal, Reply, Target};
 
 /// A larger body is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -57,7 +57,15 @@ async fn call(
     if let Some(document) = world.document(&parts.method, parts.uri.path()) {
         return response(document, []);
     }
-    let Some(target) = world.target(&parts.method, parts.uri.path()) else {
+    let search = world.search(&parts, &body);
+    let target = match &search {
+        Some(_) => Some(Target {
+            op: Op::Search,
+            user_id: "".into(),
+        }),
+        None => world.target(&parts.method, parts.uri.path()),
+    };
+    let Some(target) = target else {
         return response(world.refuse(&Refusal::NoRoute), []);
     };
     let (mut running, trouble) = RunningCall::begin(&world, &target, &parts, &body);
@@ -77,7 +85,10 @@ async fn call(
     if !world.wait(world.latency()).await {
         return cut_off(&cut);
     }
-    let (reply, applied) = world.perform(&target, &parts.method, &parts.headers, &body);
+    let (reply, applied) = match &search {
+        Some(search) => (world.perform_search(search, &parts.headers), false),
+        None => world.perform(&target, &parts.method, &parts.headers, &body),
+    };
     running.applied = applied;
     let vanishes = applied && target.op == Op::Write && target.user_id.starts_with("vanishing");
     let late = match trouble {

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use super::calls::{Call, Summary, Trouble};
 use super::issuer::Issuer;
 use super::quota::{Quota, QuotaKind};
 use super::{Faults, QuotaHeaders, RetryAfterStyle, Settings};
-use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Search, Shape, Target, Write};
 use crate::provider::{Kind, scim};
 
 pub(super) use running_call::RunningCall;
@@ -99,6 +100,11 @@ impl World {
         }
     }
 
+    pub(super) fn search(&self, parts: &Parts, body: &[u8]) -> Option<Search> {
+        let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+        self.shape.search(&parts.method, path, query, body)
+    }
+
     pub(super) fn document(&self, method: &Method, path: &str) -> Option<Reply> {
         self.shape.document(method, path)
     }
@@ -159,6 +165,28 @@ impl World {
             Ok((reply, applied)) => (reply, applied),
             Err(refusal) => (self.shape.refuse(&refusal), false),
         }
+    }
+
+    /// Finds users. One that nobody has used yet exists like any other, unless its id begins with `missing`; an id that
+    /// begins with `twin` has a second user with the same values.
+    pub(super) fn perform_search(&self, search: &Search, headers: &HeaderMap) -> Reply {
+        let mut state = self.state();
+        let owner = search.first_owner();
+        let admitted = state.admit(headers, owner);
+        let mut found = state.found(search, &*self.shape);
+        match admitted {
+            Ok(()) if found.is_empty() => {
+                state.account(owner, &*self.shape);
+                if owner.starts_with("twin") {
+                    let twin = self.shape.account(owner);
+                    state.users.entry(format!("{owner}-second")).or_insert(twin);
+                }
+                found = state.found(search, &*self.shape);
+            }
+            Ok(()) | Err(Refusal::Missing) => {}
+            Err(refusal) => return self.shape.refuse(&refusal),
+        }
+        self.shape.reply(&self.shape.list(found), &Account::default())
     }
 
     pub(super) fn user(&self, id: &str) -> Option<Value> {
@@ -252,6 +280,13 @@ impl State {
             .into_iter()
             .find(|(prefix, _)| user_id.starts_with(prefix))
             .map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// The users that a search finds, as they are shown.
+    fn found(&self, search: &Search, shape: &dyn Shape) -> Vec<Value> {
+        let there = self.users.iter().filter(|(id, _)| !self.removed.contains(*id));
+        let shown = there.map(|(id, account)| shape.show(id, account));
+        shown.filter(|user| search.finds(user)).collect()
     }
 
     fn account(&mut self, user_id: &str, shape: &dyn Shape) -> &mut Account {

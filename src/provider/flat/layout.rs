@@ -99,6 +99,15 @@ impl Layout {
         Ok(body)
     }
 
+    /// Where a read shows the field, from the top of the user.
+    pub(super) fn shown_at(&self, field: Field) -> Option<Path> {
+        let other = self.read.iter().find(|(of, _)| *of == field);
+        other.map(|(_, path)| path.clone()).or_else(|| {
+            let (_, name) = self.fields.names().find(|(of, _)| *of == field)?;
+            Some(self.wrapped(&names(name)))
+        })
+    }
+
     /// The text of the user in the answer to a read.
     pub(super) fn user(&self, answer: &RawValue) -> Option<User> {
         let mut text = answer.get();

@@ -16,6 +16,7 @@ async fn send(base_url: &str, timeout: Duration) -> Result<Answer, ProviderError
 
 async fn send_with(http: &Http) -> Result<Answer, ProviderError> {
     let request = Request {
+        reads: false,
         method: Method::PUT,
         place: Place::User(&path(), &user_id("a/b")),
         body: Some(Bytes::from_static(br#"{"email":"alex@example.com"}"#)),

@@ -73,6 +73,12 @@ impl Claims {
         })
     }
 
+    /// The claim of a field, if it has one.
+    pub(super) fn name(&self, field: Field) -> Option<&str> {
+        let mut names = self.fields.names();
+        names.find(|(of, _)| *of == field).map(|(_, name)| name)
+    }
+
     pub(super) fn check(&self, update: &Update) -> Result<(), Failure> {
         self.fields.check(update)?;
         for (name, value) in free(update) {

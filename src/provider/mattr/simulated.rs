@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_taken, target};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Search, Shape, Target, Write, is_taken, target};
 
 const PROVIDER_ID: &str = "5a63ce01-0e11-4a52-9f0d-1c6f3a7a5f11";
 
@@ -19,6 +19,27 @@ impl Shape for Simulated {
             _ => return None,
         };
         target(op, path, "/v1/users/")
+    }
+
+    fn search(&self, method: &Method, path: &str, _: &str, body: &[u8]) -> Option<Search> {
+        if *method != Method::POST || path != "/v1/users/search" {
+            return None;
+        }
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let claims = &body["claims"];
+        let (at, key): (&'static [_], _) = match claims["email"].as_str() {
+            Some(email) => (&["claims", "email"], email),
+            None => (
+                &["claims", "preferred_username"],
+                claims["preferred_username"].as_str()?,
+            ),
+        };
+        let key = key.to_owned();
+        Some(Search { at, key })
+    }
+
+    fn list(&self, users: Vec<Value>) -> Value {
+        json!({"data": users})
     }
 
     fn account(&self, user_id: &str) -> Account {

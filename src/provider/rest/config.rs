@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::Field;
 use crate::provider::field_map::FieldNames;
+use crate::provider::flat::FindConfig;
 use crate::provider::setup::WriteMethod;
 
 /// `[provider.rest]`. A dotted name such as `name.first` means the member `first` in the object `name`.
@@ -73,6 +74,8 @@ pub struct Config {
     /// Members of the user that are not put back because they are read-only, by dotted name from the top. Default:
     /// none.
     pub omit: Vec<String>,
+    /// How `usher resolve` finds users by a key. Default: not at all.
+    pub find: FindConfig,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -121,6 +124,7 @@ impl Default for Config {
             idempotency_header: String::new(),
             replaces: false,
             omit: Vec::new(),
+            find: FindConfig::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::provider::shape::{
-    Account, Op, Refusal, Reply, Shape, Target, Write, is_e164, is_email, is_taken, target,
+    Account, Op, Refusal, Reply, Search, Shape, Target, Write, is_e164, is_email, is_taken, parameter, target,
 };
 
 /// No command can name `tier`.
@@ -32,6 +32,23 @@ impl Shape for Simulated {
             _ => return None,
         };
         target(op, path, "/users/")
+    }
+
+    fn search(&self, method: &Method, path: &str, query: &str, _: &[u8]) -> Option<Search> {
+        if *method != Method::GET || path != "/users" {
+            return None;
+        }
+        match parameter(query, "email") {
+            Some(key) => Some(Search { at: &["email"], key }),
+            None => parameter(query, "username").map(|key| Search {
+                at: &["username"],
+                key,
+            }),
+        }
+    }
+
+    fn list(&self, users: Vec<Value>) -> Value {
+        json!({"users": users})
     }
 
     fn account(&self, user_id: &str) -> Account {

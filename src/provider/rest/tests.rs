@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::contract::{Fault, Reason};
 use crate::provider::conformance::CONFIGURED;
+use crate::provider::flat::FindConfig;
 use crate::provider::http::Settings;
 use crate::provider::testbed::{
     TIMEOUT, canned, command, command_with, error, http, scratch_file, simulated, user_id,
@@ -28,6 +29,11 @@ pub(in crate::provider) fn simulated_users() -> Config {
         fields: serde_json::from_value(names).unwrap(),
         error_code_at: vec!["/code".into()],
         error_codes: vec![CONFIGURED.into()],
+        find: FindConfig {
+            email: "/users?email={key}".into(),
+            users_at: "/users".into(),
+            ..FindConfig::default()
+        },
         ..Config::default()
     }
 }

@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::attribute::LISTS;
-use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_email, is_taken, target};
+use crate::provider::shape::{
+    Account, Op, Refusal, Reply, Search, Shape, Target, Write, is_email, is_taken, parameter, target,
+};
 
 pub use self::dialect::ScimDialect;
 
@@ -47,9 +49,33 @@ impl Shape for Simulated {
         target(op, path, "/Users/")
     }
 
+    fn search(&self, method: &Method, path: &str, query: &str, _: &[u8]) -> Option<Search> {
+        if *method != Method::GET || path != "/Users" {
+            return None;
+        }
+        let filter = parameter(query, "filter")?;
+        let (attribute, value) = filter.split_once(" eq ")?;
+        let at: &'static [_] = match attribute {
+            "emails.value" => &["emails", "*", "value"],
+            "userName" => &["userName"],
+            "externalId" => &["externalId"],
+            _ => return None,
+        };
+        let key = serde_json::from_str(value).ok()?;
+        Some(Search { at, key })
+    }
+
+    fn list(&self, users: Vec<Value>) -> Value {
+        json!({
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
+            "totalResults": users.len(), "startIndex": 1, "itemsPerPage": users.len(), "Resources": users,
+        })
+    }
+
     fn account(&self, user_id: &str) -> Account {
         let mut account = Account::default();
         account.set("userName", user_id.into());
+        account.set("externalId", user_id.into());
         account.set("name", json!({"givenName": "Given", "familyName": "Family"}));
         let mut email = json!({"value": format!("{user_id}@users.example")});
         if self.0.entry().contains(&"type") {

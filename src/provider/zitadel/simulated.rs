@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use self::request::{Changes, Contact, Password, Proof};
 use crate::clock::Clock;
-use crate::provider::shape::{Account, Op, Refusal, Reply, Shape, Target, Write, is_taken, target};
+use crate::provider::shape::{Account, Op, Refusal, Reply, Search, Shape, Target, Write, is_taken, target};
 use crate::provider::shape::{STARTING_CODE, STARTING_PASSWORD, STARTING_VERSION};
 
 const PROFILE: [&str; 6] = [
@@ -30,6 +30,35 @@ impl Shape for Simulated {
             Method::GET => target(Op::Read, path, "/v2/users/"),
             _ => None,
         }
+    }
+
+    fn search(&self, method: &Method, path: &str, _: &str, body: &[u8]) -> Option<Search> {
+        if *method != Method::POST || path != "/v2/users" {
+            return None;
+        }
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let condition = &body["queries"][0];
+        let (at, key): (&'static [_], _) = match condition["emailQuery"]["emailAddress"].as_str() {
+            Some(email) => (&["user", "human", "email", "email"], email),
+            None => (
+                &["user", "username"],
+                condition["userNameQuery"]["userName"].as_str()?,
+            ),
+        };
+        let key = key.to_owned();
+        Some(Search { at, key })
+    }
+
+    fn list(&self, users: Vec<Value>) -> Value {
+        let details = match users.len() {
+            0 => json!({"timestamp": STARTING_VERSION}),
+            found => json!({"totalResult": found.to_string(), "timestamp": STARTING_VERSION}),
+        };
+        let mut list = json!({"details": details});
+        if !users.is_empty() {
+            list["result"] = users.into_iter().map(|mut user| user["user"].take()).collect();
+        }
+        list
     }
 
     fn account(&self, user_id: &str) -> Account {

@@ -41,10 +41,11 @@ impl RunningCall {
             Op::Read => state.summary.reads += 1,
             Op::Write => state.summary.writes += 1,
             Op::Token => state.summary.token_requests += 1,
+            Op::Search => state.summary.searches += 1,
         }
         let running = state.in_flight.entry(user.clone()).or_default();
         *running += 1;
-        if *running > 1 {
+        if *running > 1 && target.op != Op::Search {
             state.summary.overlapping += 1;
         }
         if state.calls.len() >= world.calls_max {
@@ -64,7 +65,7 @@ impl RunningCall {
             token: bearer(&parts.headers).into(),
             body: match target.op {
                 Op::Token => Box::default(),
-                Op::Read | Op::Write => body.into(),
+                Op::Read | Op::Write | Op::Search => body.into(),
             },
         });
         let quota = state.quota.as_mut().map(Quota::state);
