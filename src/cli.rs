@@ -12,12 +12,14 @@ mod exit;
 mod explain;
 mod feeder;
 mod files;
+mod identity;
 mod input;
 mod operations;
 mod operator;
 mod outcomes;
 mod publish;
 mod reload;
+mod resolve;
 mod run;
 mod schema;
 mod shell;
@@ -61,6 +63,8 @@ enum Verb {
     Apply(apply::Args),
     /// Publish a file of commands (JSON lines or CSV) to RabbitMQ, each checked first and confirmed
     Publish(publish::Args),
+    /// Look up the provider's ids for e-mail addresses, user names or ids of your own, for `publish --id-map`
+    Resolve(resolve::Args),
     /// Compare the topology on RabbitMQ with the configuration, or declare it
     #[command(subcommand)]
     Topology(topology::Verb),
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
             Verb::Run => run::run(&context).await,
             Verb::Apply(args) => apply::apply(&context, args).await,
             Verb::Publish(args) => publish::publish(&context, args).await,
+            Verb::Resolve(args) => resolve::resolve(&context, args).await,
             Verb::Topology(verb) => topology::topology(&context, verb).await,
             Verb::Check(args) => check::check(&context, &args).await,
             Verb::DeadLetters(verb) => dead_letters::dead_letters(&context, verb).await,

@@ -7,6 +7,8 @@ pub mod dead_letters;
 pub mod effect;
 pub mod fill;
 pub mod findings;
+pub mod id_map;
+pub mod lookup;
 pub mod operation;
 pub mod steering;
 mod stream;

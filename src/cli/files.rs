@@ -1,5 +1,6 @@
 //! Files that a run writes: continued by the next run, private where needed, never the input.
 
+use std::borrow::Cow;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -128,6 +129,25 @@ pub fn write_anew(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{} can't be written", path.display()))?;
     Access::Private.warn(path, &file.metadata()?);
     Ok(file)
+}
+
+/// Replaces a file that only its owner may read. By renaming, so that a crash leaves the earlier one or this one.
+pub fn replace(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    let mut new = path.to_owned().into_os_string();
+    new.push(".new");
+    let mut file = write_anew(new.as_ref())?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    Ok(())
+}
+
+/// As a cell of CSV (RFC 4180).
+pub fn csv_cell(text: &str) -> Cow<'_, str> {
+    match text.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")).into(),
+        false => text.into(),
+    }
 }
 
 /// Whether it is a pipe or a device, which holds no earlier lines.

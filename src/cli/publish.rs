@@ -5,6 +5,7 @@ mod checkpoint;
 mod commands;
 mod consent;
 mod events;
+mod id_map;
 mod on_failure;
 mod pace;
 mod pass;
@@ -14,9 +15,12 @@ mod rejects;
 mod route;
 mod sending;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use usher::broker;
 use usher::operations::effect::Effect;
+use usher::operations::id_map::IdMap;
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -52,7 +56,14 @@ struct Account {
 pub async fn publish(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     let input = Input::from(args.file.clone());
-    let checkpoint = Checkpoint::open(&input, &args).await?;
+    let (id_map, identity) = match &args.id_map {
+        None => (None, None),
+        Some(path) => {
+            let (map, identity) = id_map::read(path).await?;
+            (Some(Arc::new(map)), Some(identity))
+        }
+    };
+    let checkpoint = Checkpoint::open(&input, &args, identity).await?;
     if let Some(published) = checkpoint.as_ref().and_then(already_published) {
         return published_before(&args, &input, published);
     }
@@ -60,6 +71,7 @@ pub async fn publish(context: &Context, args: Args) -> anyhow::Result<Exit> {
         rejects: Rejects::open(args.rejects.as_deref(), &input)?,
         route: Route::new(&config, args.bulk),
         args: &args,
+        id_map,
         config: &config,
         input,
         checkpoint,
@@ -111,6 +123,8 @@ impl Account {
 
 struct Publishing<'a> {
     args: &'a Args,
+    /// The ids of rows that have keys of the publisher's own.
+    id_map: Option<Arc<IdMap>>,
     config: &'a broker::Config,
     input: Input,
     rejects: Rejects,
@@ -192,7 +206,7 @@ impl Publishing<'_> {
 
     async fn open(&self) -> anyhow::Result<(Rows, Commands)> {
         let rows = self.input.rows().await?;
-        let commands = Commands::new(self.args, &rows, &self.input.name())?;
+        let commands = Commands::new(self.args, self.id_map.clone(), &rows, &self.input.name())?;
         Ok((rows, commands))
     }
 }

@@ -4,9 +4,12 @@ mod columns;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::contract::{Failure, ProviderName, Reason};
 
 use super::fill::{Fill, id_from, write_text};
+use super::id_map::IdMap;
 use columns::{CellType, Known};
 
 /// The most names of columns in an error.
@@ -19,6 +22,8 @@ pub struct Options {
     pub null: Option<String>,
     /// The column whose cells are keys of the rows, for rows without an id. It needs a batch in `fill`.
     pub id_from: Option<String>,
+    /// The users' ids by the keys in this column, for rows that have no `userId`.
+    pub ids: Option<(Arc<IdMap>, String)>,
 }
 
 /// How the rows of a table become commands.
@@ -29,6 +34,8 @@ pub struct Table {
     id: Option<usize>,
     provider: Option<usize>,
     key: Option<usize>,
+    /// The column whose cells are keys of the id map.
+    mapped: Option<usize>,
     options: Options,
 }
 
@@ -59,6 +66,12 @@ impl Table {
                 Some(at(column).ok_or_else(|| format!("there is no column {column} for --id-from"))?)
             }
         };
+        let mapped = match &options.ids {
+            None => None,
+            Some((_, column)) => {
+                Some(at(column).ok_or_else(|| format!("there is no column {column} for --map-from"))?)
+            }
+        };
         // The first line of a file without a header is users' data.
         let is_header = header
             .iter()
@@ -68,7 +81,7 @@ impl Table {
         for (index, name) in header.iter().enumerate() {
             let Some(column) = known.iter().find(|known| known.name == *name) else {
                 // A key may be a column of the publisher's own.
-                if key != Some(index) {
+                if key != Some(index) && mapped != Some(index) {
                     wrong.push(unknown((index, name), is_header, &known));
                 }
                 continue;
@@ -104,6 +117,7 @@ impl Table {
             id,
             provider,
             key,
+            mapped,
             options,
         })
     }
@@ -161,13 +175,38 @@ impl Table {
                 write_text(&mut json, text);
             }
         }
+        if let Some(user_id) = self.mapped_id(&cells)? {
+            begin(&mut json, "userId");
+            write_text(&mut json, user_id);
+        }
         self.write_members(&self.members, &cells, "", &mut json)?;
         json.push(b'}');
         Ok(json)
     }
 
+    /// The user's id that the id map has for the row.
+    fn mapped_id(&self, cells: &[&str]) -> Result<Option<&str>, Failure> {
+        let (Some((ids, _)), Some(mapped)) = (&self.options.ids, self.mapped) else {
+            return Ok(None);
+        };
+        let key = cells.get(mapped).copied().unwrap_or_default();
+        let user_id = ids.get(key).ok_or_else(|| {
+            let detail = match key.trim().is_empty() {
+                true => "the cell with the user's key is empty; fill it in",
+                false => {
+                    "the id map has no id for this key; look it up with `usher resolve`, or add it to the map"
+                }
+            };
+            Failure::new(Reason::Invalid, detail).at("/userId")
+        })?;
+        Ok(Some(user_id))
+    }
+
     /// The column that a refusal's pointer means, if it is one.
     pub fn column_at(&self, pointer: &str) -> Option<&str> {
+        if let (Some((_, column)), "/userId") = (&self.options.ids, pointer) {
+            return Some(column);
+        }
         let name = pointer.strip_prefix('/')?.replace('/', ".");
         let columns = || self.header.iter().map(String::as_str);
         let exact = columns().find(|column| *column == name);
@@ -243,8 +282,13 @@ fn missing(header: &[String], options: &Options) -> Vec<String> {
     if lacks("provider") && options.fill.provider.is_none() {
         missing.push("there is no column provider; add it, or name it with --provider NAME");
     }
-    if lacks("userId") {
-        missing.push("there is no column userId; add it");
+    match (lacks("userId"), options.ids.is_some()) {
+        (true, false) => missing.push(
+            "there is no column userId; add it, or have ids looked up: `usher resolve`, then --id-map FILE --map-from \
+             COLUMN",
+        ),
+        (false, true) => missing.push("there is a column userId, and --id-map gives the ids; keep one of the two"),
+        _ => {}
     }
     if !header.iter().any(|name| name.starts_with("update")) {
         missing.push("there is no column of a field to change, such as update.email; add one");

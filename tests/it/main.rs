@@ -39,6 +39,7 @@ mod publish;
 mod raw_amqp;
 mod readme;
 mod reconnect;
+mod resolve;
 mod scene;
 mod schemas;
 mod scim;

@@ -2,7 +2,7 @@
 
 mod bulk;
 mod runs;
-mod tables;
+pub mod tables;
 
 use std::io::Write;
 use std::process::Stdio;

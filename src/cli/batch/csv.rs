@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use usher::contract::event::EventBody;
 use usher::operations::batch::Last;
 
+use crate::cli::files::csv_cell as cell;
+
 pub const HEADER: &str = "id,user,outcome,reason,attempts,when,duration_ms,redrives\n";
 
 pub fn row(to: &mut dyn Write, last: &Last) -> io::Result<()> {
@@ -33,14 +35,6 @@ pub fn row(to: &mut dyn Write, last: &Last) -> io::Result<()> {
         to,
         "{id},{user},{outcome},{reason},{attempts},{when},{duration_ms},{redrives}"
     )
-}
-
-/// As RFC 4180 has it.
-fn cell(text: &str) -> String {
-    match text.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

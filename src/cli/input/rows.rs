@@ -59,7 +59,14 @@ enum Named {
 
 impl Input {
     pub async fn rows(&self) -> anyhow::Result<Rows> {
-        Rows::begin(self, self.open().await?).await
+        Rows::begin(self, self.open().await?, self.named()).await
+    }
+
+    /// The rows of a table, whose header may be one name of anything.
+    pub async fn table(&self) -> anyhow::Result<Rows> {
+        let mut rows = Rows::begin(self, self.open().await?, Named::Csv).await?;
+        rows.note = None;
+        Ok(rows)
     }
 
     fn named(&self) -> Named {
@@ -74,7 +81,7 @@ impl Input {
 }
 
 impl Rows {
-    async fn begin(input: &Input, mut lines: Lines) -> anyhow::Result<Self> {
+    async fn begin(input: &Input, mut lines: Lines, named: Named) -> anyhow::Result<Self> {
         let first = loop {
             match lines.whole().await? {
                 Some(line) if line.text.trim_ascii().is_empty() => {}
@@ -89,7 +96,6 @@ impl Rows {
                  makes them"
             );
         }
-        let named = input.named();
         let is_json = is_json(text, named);
         let called =
             |what: &str, other: &str| Some(format!("{name}: its name says {other}, and it holds {what}"));

@@ -1,9 +1,11 @@
 //! The options of `usher publish`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use usher::contract::{BatchId, Field, ProviderName};
 use usher::operations::fill::Fill;
+use usher::operations::id_map::IdMap;
 use usher::operations::table;
 
 use super::pace::Rate;
@@ -34,6 +36,13 @@ pub struct Args {
     /// publishing the file again gives the same ids. Its cells must differ
     #[arg(long, value_name = "COLUMN", requires = "batch")]
     pub id_from: Option<String>,
+    /// For CSV whose rows have keys of your own instead of a userId: the ids of the keys, as `usher resolve` wrote them
+    /// (CSV: key,userId). At most 5000000 keys; they are held in memory
+    #[arg(long, value_name = "FILE", requires = "map_from")]
+    pub id_map: Option<PathBuf>,
+    /// The column of the keys that --id-map has. A row whose key is not there is refused
+    #[arg(long, value_name = "COLUMN", requires = "id_map")]
+    pub map_from: Option<String>,
     /// For CSV: the cell that clears a field. An empty cell leaves its field as it is
     #[arg(long, value_name = "WORD")]
     pub null: Option<String>,
@@ -99,11 +108,17 @@ impl Args {
         }
     }
 
-    pub fn table(&self) -> table::Options {
+    /// Whether an option is set that JSON lines can't follow.
+    pub fn is_for_csv(&self) -> bool {
+        self.id_from.is_some() || self.null.is_some() || self.id_map.is_some()
+    }
+
+    pub fn table(&self, id_map: Option<Arc<IdMap>>) -> table::Options {
         table::Options {
             fill: self.fill(),
             null: self.null.clone(),
             id_from: self.id_from.clone(),
+            ids: id_map.zip(self.map_from.clone()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,17 +14,13 @@ use uuid::Uuid;
 use super::args::Args;
 use crate::cli::exit::{self, Exit};
 use crate::cli::files;
+use crate::cli::identity::Identity;
 use crate::cli::input::Input;
 
 /// The form of the file.
 const VERSION: u32 = 1;
 
 const KEEP_EVERY: Duration = Duration::from_secs(1);
-
-const CHUNK_BYTES: usize = 64 * 1024;
-
-/// The file's digest must not change between versions of usher.
-const DIGEST: Uuid = Uuid::from_u128(0x0c8e_54f1_9a3d_4b7e_8f60_2b91_d7c4_5e13);
 
 pub struct Checkpoint {
     path: PathBuf,
@@ -47,12 +42,6 @@ struct Kept {
     complete: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    bytes: u64,
-    digest: Uuid,
-}
-
 /// What the commands of the file depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,16 +51,23 @@ struct Options {
     batch: Option<String>,
     id_from: Option<String>,
     null: Option<String>,
+    /// The content of the id map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id_map: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    map_from: Option<String>,
 }
 
 impl Options {
-    fn of(args: &Args) -> Self {
+    fn of(args: &Args, id_map: Option<Identity>) -> Self {
         Self {
             bulk: args.bulk,
             provider: args.provider.as_ref().map(ToString::to_string),
             batch: args.batch.as_ref().map(ToString::to_string),
             id_from: args.id_from.clone(),
             null: args.null.clone(),
+            id_map,
+            map_from: args.map_from.clone(),
         }
     }
 
@@ -87,10 +83,19 @@ impl Options {
             ("--batch", &self.batch, &now.batch),
             ("--id-from", &self.id_from, &now.id_from),
             ("--null", &self.null, &now.null),
+            ("--map-from", &self.map_from, &now.map_from),
         ] {
             if was != is {
                 differing.push(format!("{name} {}", value(was)));
             }
+        }
+        match (&self.id_map, &now.id_map) {
+            (was, is) if was == is => {}
+            (Some(_), Some(_)) => differing.push("an --id-map with other content".to_owned()),
+            (was, _) => differing.push(format!(
+                "{} --id-map",
+                if was.is_some() { "with" } else { "without" }
+            )),
         }
         differing
     }
@@ -98,7 +103,7 @@ impl Options {
 
 impl Checkpoint {
     /// Reads the checkpoint of the input, if there is one. `None`: the input can't be read again.
-    pub async fn open(input: &Input, args: &Args) -> anyhow::Result<Option<Self>> {
+    pub async fn open(input: &Input, args: &Args, id_map: Option<Identity>) -> anyhow::Result<Option<Self>> {
         let Some(file) = input.file().map(Path::to_owned) else {
             return Ok(None);
         };
@@ -123,13 +128,10 @@ impl Checkpoint {
                 file.display()
             )));
         }
-        let reading = tokio::task::spawn_blocking(move || identity(&file));
         let new = Kept {
             version: VERSION,
-            input: reading
-                .await?
-                .with_context(|| format!("{} can't be read", input.name()))?,
-            options: Options::of(args),
+            input: Identity::of(&file).await?,
+            options: Options::of(args, id_map),
             confirmed: Confirmed::default(),
             opened: BTreeSet::new(),
             complete: false,
@@ -188,19 +190,9 @@ impl Checkpoint {
         self.keep(confirmed)
     }
 
-    /// By renaming, so that a crash leaves the earlier one or this one.
     fn write(&self) -> anyhow::Result<()> {
-        let mut new = self.path.clone().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
         let text = serde_json::to_vec_pretty(&self.kept)?;
-        let written = files::write_anew(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &self.path)?;
-            Ok(())
-        });
-        written.map_err(|error| {
+        files::replace(&self.path, &text).map_err(|error| {
             exit::with(
                 Exit::OutOfReach,
                 format_args!(
@@ -257,23 +249,4 @@ fn going_on(kept: Kept, new: Kept, path: &Path, input: &str) -> anyhow::Result<K
             differing.join(", ")
         ),
     }))
-}
-
-/// The digest is a chain of UUIDv5 over chunks of the file.
-fn identity(path: &Path) -> std::io::Result<Identity> {
-    let mut file = File::open(path)?;
-    let mut identity = Identity {
-        bytes: 0,
-        digest: DIGEST,
-    };
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-    loop {
-        chunk.clear();
-        (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
-        if chunk.is_empty() {
-            return Ok(identity);
-        }
-        identity.bytes += chunk.len() as u64;
-        identity.digest = Uuid::new_v5(&identity.digest, &chunk);
-    }
 }

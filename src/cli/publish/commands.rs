@@ -1,9 +1,12 @@
 //! Rows as messages, or why they are refused.
 
+use std::sync::Arc;
+
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
 use usher::broker::{Message, Properties, SHORT_TEXT_BYTES_MAX};
 use usher::contract::{Failure, Reason, UpdateUser, decode};
 use usher::operations::fill::Fill;
+use usher::operations::id_map::IdMap;
 use usher::operations::table::Table;
 
 use super::args::Args;
@@ -24,16 +27,16 @@ pub struct Ready {
 
 impl Commands {
     /// Refuses a header that is none of commands.
-    pub fn new(args: &Args, rows: &Rows, name: &str) -> anyhow::Result<Self> {
+    pub fn new(args: &Args, id_map: Option<Arc<IdMap>>, rows: &Rows, name: &str) -> anyhow::Result<Self> {
         let table = match rows.header() {
             Some(header) => {
-                let table = Table::new(&header, args.table());
+                let table = Table::new(&header, args.table(id_map));
                 Some(table.map_err(|wrong| exit::usage(format_args!("{name}: the header: {wrong}")))?)
             }
-            None if !rows.is_empty() && (args.id_from.is_some() || args.null.is_some()) => {
+            None if !rows.is_empty() && args.is_for_csv() => {
                 return Err(exit::usage(format_args!(
-                    "{name} holds JSON lines, and --id-from and --null are for CSV: leave them out; JSON has ids and null \
-                     of its own"
+                    "{name} holds JSON lines, and --id-from, --null and --id-map are for CSV: leave them out; JSON has ids and \
+                     null of its own"
                 )));
             }
             None => None,

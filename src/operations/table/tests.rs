@@ -27,6 +27,7 @@ fn filled(batch: &str) -> Options {
         },
         null: Some("NULL".into()),
         id_from: (!batch.is_empty()).then(|| "userId".into()),
+        ids: None,
     }
 }
 
@@ -121,6 +122,58 @@ fn ids_are_made_from_keys_where_the_row_has_none() {
     let table = super::tests::table(&["legacy_no", "userId", "update.nickname"], own).unwrap();
     let made = row(&table, &["77", "u1", "x"]).unwrap();
     assert!(decode(made.to_string().as_bytes()).is_ok(), "{made}");
+}
+
+#[test]
+fn a_key_of_the_publishers_own_becomes_the_users_id_or_the_row_is_refused_at_its_column() {
+    let mut map = IdMap::default();
+    map.add(2, "alex@example.com", "u1").unwrap();
+    let mapped = |column: &str| Options {
+        ids: Some((Arc::new(map), column.to_owned())),
+        ..filled("")
+    };
+    let by_mail = table(&["id", "email", "update.nickname"], mapped("email")).unwrap();
+    assert_eq!(
+        row(&by_mail, &[ID, " alex@example.com", "Al"]).unwrap(),
+        json!({ "id": ID, "provider": "p", "userId": "u1", "update": { "nickname": "Al" } })
+    );
+    for (key, fix) in [("kim@example.com", "usher resolve"), ("", "fill it in")] {
+        let refused = row(&by_mail, &[ID, key, "Al"]).unwrap_err();
+        assert!(
+            refused.detail.contains(fix) && !refused.detail.contains("kim"),
+            "{refused}"
+        );
+        let pointer = refused.pointer.unwrap();
+        assert_eq!(by_mail.column_at(&pointer), Some("email"));
+    }
+}
+
+#[test]
+fn an_id_map_needs_its_column_and_no_other_source_of_ids() {
+    let mapped = |column: &str| Options {
+        ids: Some((Arc::default(), column.to_owned())),
+        ..filled("")
+    };
+    for (header, column, wrong) in [
+        (
+            &["id", "userId", "email", "update.nickname"][..],
+            "email",
+            "keep one of the two",
+        ),
+        (
+            &["id", "mail", "update.nickname"],
+            "email",
+            "no column email for --map-from",
+        ),
+        (
+            &["id", "email", "mail", "update.nickname"],
+            "email",
+            "column mail is unknown",
+        ),
+    ] {
+        let refused = table(header, mapped(column)).unwrap_err();
+        assert!(refused.contains(wrong), "{refused}");
+    }
 }
 
 #[test]
