@@ -60,18 +60,12 @@ impl Table {
             .map(|name| String::from_utf8_lossy(name).trim().to_owned())
             .collect();
         let at = |name: &str| header.iter().position(|column| column == name);
-        let key = match &options.id_from {
-            None => None,
-            Some(column) => {
-                Some(at(column).ok_or_else(|| format!("there is no column {column} for --id-from"))?)
-            }
-        };
-        let mapped = match &options.ids {
-            None => None,
-            Some((_, column)) => {
-                Some(at(column).ok_or_else(|| format!("there is no column {column} for --map-from"))?)
-            }
-        };
+        let key = named(&header, options.id_from.as_ref(), "--id-from")?;
+        let mapped = named(
+            &header,
+            options.ids.as_ref().map(|(_, column)| column),
+            "--map-from",
+        )?;
         // The first line of a file without a header is users' data.
         let is_header = header
             .iter()
@@ -269,6 +263,15 @@ impl Table {
             },
         }
         Ok(())
+    }
+}
+
+/// Where the column is that an option names.
+fn named(header: &[String], column: Option<&String>, option: &str) -> Result<Option<usize>, String> {
+    let Some(column) = column else { return Ok(None) };
+    match header.iter().position(|name| name == column) {
+        None => Err(format!("there is no column {column} for {option}")),
+        at => Ok(at),
     }
 }
 

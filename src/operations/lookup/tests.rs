@@ -30,7 +30,7 @@ impl Access for Scripted {
     }
 
     async fn credentials_changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn rate_limit_hint(&self) -> Option<RateLimitHint> {
@@ -179,7 +179,7 @@ async fn outage_is_asked_again_with_growing_delays() {
 
 #[tokio::test(start_paused = true)]
 async fn provider_that_never_answers_is_out_of_reach_within_ten_seconds() {
-    let (outcome, took, _) = looked_up([Fault::Unreachable; 1000]).await;
+    let (outcome, took, _) = looked_up(vec![Fault::Unreachable; 1000]).await;
     assert!(matches!(outcome, Err(Stopped::OutOfReach(_))), "{outcome:?}");
     assert!(took <= Duration::from_secs(10), "{took:?}");
 }
