@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use usher::broker::Topology;
 use usher::clock::Clock;
 use usher::contract::inquiry::{Answer, Question};
-use usher::operations::why::{Asking, Findings, Place, Story, WhyError};
+use usher::operations::why::{Asking, Findings, Period, Place, Story, WhyError};
 
 use super::exit::{self, Exit};
 use super::operator::{Operator, Scope};
@@ -27,6 +27,10 @@ pub struct Why {
     /// one (version 7); otherwise a day
     #[arg(long, value_name = "TIME", value_parser = back)]
     since: Option<Timestamp>,
+    /// Until when it is read: a time, or a span such as 1h. What came later is not shown. Default: to its end, which takes about
+    /// a minute for a million events
+    #[arg(long, value_name = "TIME", value_parser = back)]
+    until: Option<Timestamp>,
     #[command(flatten)]
     scope: Scope,
     /// As JSON
@@ -65,13 +69,22 @@ fn refused(error: WhyError) -> anyhow::Error {
 
 /// Exit code 1: it is not known, or it ended as a dead letter.
 pub async fn why(context: &Context, args: Why) -> anyhow::Result<Exit> {
+    let period = Period {
+        since: args.since,
+        until: args.until,
+    };
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && until < since
+    {
+        return Err(exit::usage("--until is before --since"));
+    }
     let operator = Operator::connect(context, args.scope).await?;
     let (asking, now) = (asking(&operator).await?, Clock::System.now());
     let found = match (&args.id, &args.user) {
-        (Some(id), _) => asking.command(id, args.since, now).await,
+        (Some(id), _) => asking.command(id, period, now).await,
         (None, user) => {
             asking
-                .user(user.as_deref().unwrap_or_default(), args.since, now)
+                .user(user.as_deref().unwrap_or_default(), period, now)
                 .await
         }
     };

@@ -1,5 +1,6 @@
 //! Reads a stream up to the present, within bounds.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +16,19 @@ pub(super) async fn read_to_present<T>(
     within: Duration,
     mut take: impl FnMut(&Message) -> T,
 ) -> Result<bool, InspectError> {
+    let take = |message: &Message| {
+        take(message);
+        ControlFlow::Continue(())
+    };
+    read_while(reader, within, take).await
+}
+
+/// The same, but reads no further once `take` breaks: that is as good as the present.
+pub(super) async fn read_while(
+    reader: &mut dyn StreamReader,
+    within: Duration,
+    mut take: impl FnMut(&Message) -> ControlFlow<()>,
+) -> Result<bool, InspectError> {
     let until = Instant::now() + within;
     loop {
         let silence = Instant::now() + SILENT_FOR;
@@ -22,7 +36,9 @@ pub(super) async fn read_to_present<T>(
             Err(_) => return Ok(false),
             Ok(next) => match next? {
                 Streamed::Message(message) => {
-                    take(&message);
+                    if take(&message).is_break() {
+                        return Ok(true);
+                    }
                 }
                 Streamed::Present => return Ok(true),
             },

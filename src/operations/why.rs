@@ -4,6 +4,7 @@
 mod story;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::broker::topology::OUTCOME_LOG;
 use crate::broker::{InspectError, Inspector, Message, Properties, PublishError, Publisher, Topology};
 use crate::contract::event::{Event, EventBody};
 use crate::contract::inquiry::{Answer, CommandNow, Inquiry, Question};
-use crate::operations::stream::read_to_present;
+use crate::operations::stream::read_while;
 
 /// Workers answer within some milliseconds. One that has not answered by now is busy or gone.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(800);
@@ -31,6 +32,9 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Clocks differ, and the log is read from a chunk's beginning.
 const BEFORE: SignedDuration = SignedDuration::from_mins(2);
+
+/// Events are stored later than they are published, and clocks differ.
+const AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// The most commands that are told of one user: the latest ones.
 const COMMANDS_MAX: usize = 1000;
@@ -92,13 +96,25 @@ pub struct Moment {
     pub what: String,
 }
 
+/// The part of the outcome log that is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Period {
+    /// `None`: the time in the command's id, or a day ago.
+    pub since: Option<Timestamp>,
+    /// `None`: to its end.
+    pub until: Option<Timestamp>,
+}
+
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {
     /// From about when on the log was read.
     pub since: Timestamp,
-    /// Whether it was read to its end.
+    /// Until about when. `None`: to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether it was read so far.
     pub complete: bool,
     /// How many events were read.
     pub events: u64,
@@ -141,18 +157,13 @@ impl Asking {
     }
 
     /// The story of one command.
-    pub async fn command(
-        &self,
-        id: &str,
-        since: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<Findings, WhyError> {
-        let since = since.or_else(|| made_at(id)).unwrap_or(now - DAY);
+    pub async fn command(&self, id: &str, period: Period, now: Timestamp) -> Result<Findings, WhyError> {
+        let since = period.since.or_else(|| made_at(id)).unwrap_or(now - DAY);
         let found = |answers: &[Answer]| answers.iter().any(|answer| !answer.commands.is_empty());
         let answers = self.ask(Question::Command(id.to_owned()), found).await?;
         let is_its = |message: &Message| message.properties.correlation_id() == Some(id);
-        let log = self.read(since, is_its).await?;
-        let mut findings = self.findings(since, log, &answers).await?;
+        let log = self.read((since, period.until), is_its).await?;
+        let mut findings = self.findings((since, period.until), log, &answers).await?;
         if findings.stories.is_empty() {
             findings.stories.push(not_seen(id, &findings));
         }
@@ -160,27 +171,35 @@ impl Asking {
     }
 
     /// The stories of a user's commands.
-    pub async fn user(
-        &self,
-        user: &str,
-        since: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<Findings, WhyError> {
-        let since = since.unwrap_or(now - DAY);
+    pub async fn user(&self, user: &str, period: Period, now: Timestamp) -> Result<Findings, WhyError> {
+        let since = period.since.unwrap_or(now - DAY);
         let answers = self.ask(Question::User(user.to_owned()), |_| false).await?;
         // Looked for in the bytes first: most events are another user's.
         let name = serde_json::to_string(user).unwrap_or_default();
         let subject = format!("\"subject\":{name}");
         let is_its = |message: &Message| contains(&message.body, subject.as_bytes());
-        let log = self.read(since, is_its).await?;
-        self.findings(since, log, &answers).await
+        let log = self.read((since, period.until), is_its).await?;
+        self.findings((since, period.until), log, &answers).await
     }
 
-    async fn read(&self, since: Timestamp, is_its: impl Fn(&Message) -> bool) -> Result<Log, WhyError> {
+    async fn read(
+        &self,
+        (since, until): (Timestamp, Option<Timestamp>),
+        is_its: impl Fn(&Message) -> bool,
+    ) -> Result<Log, WhyError> {
+        let until = until.map(|until| (until + AFTER).as_second());
         let mut reader = self.inspector.read(OUTCOME_LOG, Some(since - BEFORE)).await?;
         let provider = format!("/usher/{}", self.topology.provider);
         let mut log = Log::default();
         let take = |message: &Message| {
+            // Whole seconds, as the broker keeps them.
+            let at = message
+                .properties
+                .timestamp()
+                .and_then(|at| i64::try_from(at).ok());
+            if at.zip(until).is_some_and(|(at, until)| at > until) {
+                return ControlFlow::Break(());
+            }
             log.read += 1;
             if is_its(message)
                 && let Ok(event) = serde_json::from_slice::<Event>(&message.body)
@@ -188,12 +207,18 @@ impl Asking {
             {
                 log.take(event);
             }
+            ControlFlow::Continue(())
         };
-        let complete = read_to_present(&mut *reader, READ_WITHIN, take).await?;
+        let complete = read_while(&mut *reader, READ_WITHIN, take).await?;
         Ok(Log { complete, ..log })
     }
 
-    async fn findings(&self, since: Timestamp, log: Log, answers: &[Answer]) -> Result<Findings, WhyError> {
+    async fn findings(
+        &self,
+        (since, until): (Timestamp, Option<Timestamp>),
+        log: Log,
+        answers: &[Answer],
+    ) -> Result<Findings, WhyError> {
         let mut ready = 0;
         for (queue, _) in self.topology.command_queues() {
             ready += self.inspector.depth(queue).await?.map_or(0, |depth| depth.ready);
@@ -219,6 +244,7 @@ impl Asking {
         }
         Ok(Findings {
             since,
+            until,
             complete: log.complete,
             events: log.read,
             workers: answers.len(),

@@ -8,7 +8,7 @@ use usher::contract::inquiry::Question;
 use usher::contract::orders::PauseOrder;
 use usher::contract::{BatchId, BatchState, Fault, Reason};
 use usher::operations::steering;
-use usher::operations::why::{Asking, Findings, Place, Story};
+use usher::operations::why::{Asking, Findings, Period, Place, Story};
 
 use crate::commands::{PROVIDER, command, id};
 use crate::provider::{Answer, Scripted};
@@ -27,7 +27,7 @@ fn asking(world: &World) -> Asking {
 async fn findings(world: &World, n: u64) -> Findings {
     let now = world.clock.now();
     asking(world)
-        .command(&id(n).to_string(), None, now)
+        .command(&id(n).to_string(), Period::default(), now)
         .await
         .unwrap()
 }
@@ -215,7 +215,10 @@ async fn a_cancelled_command_and_a_users_commands_are_told() {
     };
     order(Some(BatchState::Paused)).await.unwrap();
     sleep(SECOND).await;
-    let paused = asking(&world).user("u1", None, world.clock.now()).await.unwrap();
+    let paused = asking(&world)
+        .user("u1", Period::default(), world.clock.now())
+        .await
+        .unwrap();
     assert_eq!(paused.stories.len(), 10);
     let in_hand = |found: &Findings| {
         let in_hand = found.stories.iter().filter(|story| story.state == Place::InHand);
@@ -230,7 +233,10 @@ async fn a_cancelled_command_and_a_users_commands_are_told() {
     assert!(in_hand(&paused) >= 5);
     order(Some(BatchState::Cancelled)).await.unwrap();
     assert!(world.settles().await);
-    let ended = asking(&world).user("u1", None, world.clock.now()).await.unwrap();
+    let ended = asking(&world)
+        .user("u1", Period::default(), world.clock.now())
+        .await
+        .unwrap();
     assert_eq!((ended.stories.len(), in_hand(&ended)), (10, 0));
     let cancelled = ended
         .stories
@@ -239,10 +245,35 @@ async fn a_cancelled_command_and_a_users_commands_are_told() {
     assert!(cancelled.count() >= 5);
     assert!(
         asking(&world)
-            .user("u2", None, world.clock.now())
+            .user("u2", Period::default(), world.clock.now())
             .await
             .unwrap()
             .stories
             .is_empty()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_after_the_period_is_not_read() {
+    let world = World::new(Scripted::always(Answer::Ok));
+    let running = world.start();
+    world.publish(&command(1, "u1", false));
+    world.until_settled().await;
+    let between = world.clock.now() + 5 * SECOND;
+    for n in 2..50 {
+        sleep(600 * SECOND).await;
+        world.publish(&command(n, "u1", false));
+        world.until_settled().await;
+    }
+    let until = |until| Period { since: None, until };
+    let now = world.clock.now();
+    let early = asking(&world)
+        .user("u1", until(Some(between)), now)
+        .await
+        .unwrap();
+    assert_eq!((early.stories.len(), early.complete), (1, true));
+    assert!(early.events < 10, "{}", early.events);
+    let all = asking(&world).user("u1", until(None), now).await.unwrap();
+    assert_eq!(all.stories.len(), 49);
+    running.drain().await;
 }

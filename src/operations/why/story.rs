@@ -218,7 +218,11 @@ fn moment(event: &Event) -> Moment {
 
 pub(super) fn not_seen(id: &str, findings: &Findings) -> Story {
     let log = match findings.complete {
-        true => format!("the outcome log has nothing of it since {}", findings.since),
+        true => {
+            let until = findings.until.map(|until| format!(" until {until}"));
+            let (since, until) = (findings.since, until.unwrap_or_default());
+            format!("the outcome log has nothing of it since {since}{until}")
+        }
         false => "the part of the outcome log that was read has nothing of it".to_owned(),
     };
     let ends = match (findings.ready, findings.workers) {
