@@ -1,6 +1,5 @@
 //! `usher pause`, `usher resume` and `usher pace`: orders for all workers of a provider.
 
-use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -9,15 +8,12 @@ use usher::clock::Clock;
 use usher::contract::Orders;
 use usher::contract::notice::Notice;
 use usher::contract::orders::{BatchOrder, PaceOrder, PauseOrder};
-use usher::operations::steering::{self, Heard, SteeringError};
+use usher::operations::steering::{self, HEARD_WITHIN, Heard, SteeringError};
 
 use super::exit::Exit;
 use super::operator::{By, Operator, Scope, rate, refused};
 use super::times::{self, ahead};
 use super::{Context, counted, print};
-
-/// Each worker publishes a notice once a second, and as soon as it follows other orders.
-const HEARD_WITHIN: Duration = Duration::from_millis(1500);
 
 #[derive(clap::Args)]
 pub struct Pause {

@@ -24,6 +24,9 @@ use crate::worker::{lifecycle, order_book};
 /// How often a change is made again because another one came first.
 const TRIES_MAX: usize = 10;
 
+/// Each worker publishes a notice once a second, and as soon as it follows other orders.
+pub const HEARD_WITHIN: Duration = Duration::from_millis(1500);
+
 /// The stream of orders is short.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 

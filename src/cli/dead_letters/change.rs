@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Serialize;
 use usher::broker;
+use usher::contract::ProviderName;
 use usher::contract::lifecycle::{OperationEnd, OperationKind};
 use usher::operations::operation::{self, Access, Options, Plan, Plans, Rate, Ready, Report};
+use usher::operations::steering::{HEARD_WITHIN, Steering};
 use usher::worker::Shutdown;
 
 use super::choose::Choose;
@@ -18,9 +20,9 @@ use crate::cli::{Context, counted, print, printable, say, signals};
 pub struct RedriveArgs {
     #[command(flatten)]
     change: Change,
-    /// Dead letters per second
-    #[arg(long, value_name = "N/s", default_value_t = Rate::default())]
-    rate: Rate,
+    /// Dead letters per second. Default: a tenth of the pace that the provider holds; 5/s where no worker tells it
+    #[arg(long, value_name = "N/s")]
+    rate: Option<Rate>,
     /// How many to send first. The rest waits for their outcomes, and is not sent if more than a fifth failed again; 0: none
     #[arg(long, value_name = "N", default_value_t = Options::default().canary)]
     canary: u64,
@@ -70,23 +72,31 @@ struct Account<'a> {
 
 pub async fn redrive(context: &Context, args: RedriveArgs) -> anyhow::Result<Exit> {
     let options = Options {
-        rate: args.rate,
         canary: args.canary,
         canary_timeout: args.canary_timeout,
         interactive: args.interactive,
+        ..Options::default()
     };
-    change(context, args.change, OperationKind::Redrive, options).await
+    change(context, args.change, OperationKind::Redrive, options, args.rate).await
 }
 
 pub async fn discard(context: &Context, args: DiscardArgs) -> anyhow::Result<Exit> {
-    change(context, args.change, OperationKind::Discard, Options::default()).await
+    change(
+        context,
+        args.change,
+        OperationKind::Discard,
+        Options::default(),
+        None,
+    )
+    .await
 }
 
 async fn change(
     context: &Context,
     change: Change,
     kind: OperationKind,
-    options: Options,
+    mut options: Options,
+    rate: Option<Rate>,
 ) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     let filter = change.choose.filter()?;
@@ -118,6 +128,12 @@ async fn change(
                 exit = Exit::Interrupted;
                 break;
             }
+            if kind == OperationKind::Redrive {
+                options.rate = match rate {
+                    Some(rate) => rate,
+                    None => default_rate(&access, &plan.provider).await,
+                };
+            }
             let ready = operation::start(&access, kind, plan, &filter, &by, &options).await;
             let ready = ready.map_err(|error| super::not_operated(&config, &error))?;
             say(&format!("usher: operation {}", ready.id()));
@@ -137,6 +153,18 @@ async fn change(
     }
     super::close(&access).await;
     Ok(exit)
+}
+
+/// Whoever may not hear the workers gets the default, too.
+async fn default_rate(access: &Access, provider: &ProviderName) -> Rate {
+    let steering = Steering::new(access.inspector.clone(), access.publisher.clone(), provider);
+    let heard = steering.listen(HEARD_WITHIN).await.unwrap_or_default();
+    let rate = match heard.notices.first() {
+        Some(notice) => Rate::tenth_of(&notice.pace),
+        None => Rate::default(),
+    };
+    say(&format!("usher: {rate} (--rate sets another)"));
+    rate
 }
 
 fn worse(one: Exit, other: Exit) -> Exit {

@@ -12,7 +12,11 @@ use uuid::Uuid;
 use super::DEFAULT_RATE_PER_SECOND;
 use crate::contract::ProviderName;
 use crate::contract::lifecycle::{Counts, Operation, OperationKind};
+use crate::contract::notice::Learned;
 use crate::operations::dead_letters::{Filter, Letter};
+
+/// The highest rate of a redrive.
+const MOST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 /// How many dead letters are sent again in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,17 @@ pub struct Rate(NonZeroU32);
 impl Rate {
     pub fn per_second(count: NonZeroU32) -> Self {
         Self(count)
+    }
+
+    /// A tenth of the pace that the provider holds. A fleet that was never slowed down may just have had little to do.
+    pub fn tenth_of(pace: &Learned) -> Self {
+        let (pace, least) = match pace.slowdowns {
+            0 => (pace.best, Self::default().0),
+            _ => (pace.plateau, NonZeroU32::MIN),
+        };
+        // In range: a pace is at most PACE_MAX.
+        let tenth = NonZeroU32::new((pace / 10.0) as u32).unwrap_or(NonZeroU32::MIN);
+        Self(tenth.clamp(least, MOST))
     }
 
     pub fn gap(self) -> Duration {
@@ -46,7 +61,7 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = text.strip_suffix("/s").unwrap_or(text).parse().ok();
         number
-            .filter(|rate: &NonZeroU32| rate.get() <= 10_000)
+            .filter(|rate: &NonZeroU32| *rate <= MOST)
             .map(Self)
             .ok_or("a rate is a whole number from 1 to 10000, such as 5/s")
     }
