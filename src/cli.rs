@@ -4,6 +4,7 @@
 
 mod apply;
 mod assemble;
+mod bar;
 mod batch;
 mod check;
 mod dead_letter_file;
@@ -12,6 +13,7 @@ mod exit;
 mod explain;
 mod feeder;
 mod files;
+mod help;
 mod identity;
 mod input;
 mod operations;
@@ -21,6 +23,7 @@ mod publish;
 mod reload;
 mod resolve;
 mod run;
+mod say;
 mod schema;
 mod shell;
 mod signals;
@@ -28,9 +31,11 @@ mod simulate;
 mod sink;
 mod stack;
 mod steer;
+mod style;
 mod summary;
 mod times;
 mod token_exposure;
+mod told;
 mod topology;
 mod why;
 
@@ -38,9 +43,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ColorChoice, FromArgMatches as _, Parser, Subcommand};
 use usher::telemetry::BoxMakeWriter;
 use usher::{config, telemetry};
+
+use exit::Exit;
+use say::{Stderr, Volume, detail, note, say};
+
+const FOR_ALL: &str = "Options of all verbs";
 
 /// Applies UpdateUser commands from RabbitMQ to an identity provider: in order, at the provider's pace,
 /// with an outcome for each.
@@ -49,8 +60,17 @@ use usher::{config, telemetry};
 struct Cli {
     /// The configuration file. Default: usher.toml, if it exists. Every key can also be set as USHER_…, with __
     /// between levels: USHER_PROVIDER__BASE_URL.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Say nothing on stderr but warnings, errors and questions. Results stay
+    #[arg(short, long, global = true, help_heading = FOR_ALL)]
+    quiet: bool,
+    /// Say on stderr what is done: connections, what is read and published, and how long it takes
+    #[arg(short, long, global = true, help_heading = FOR_ALL)]
+    verbose: bool,
+    /// Colours: on a terminal without NO_COLOR, always, or never
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -112,21 +132,21 @@ impl Context {
     /// Reads the configuration and starts logging as configured.
     fn config(&self) -> anyhow::Result<config::Config> {
         let config = self.silent_config()?;
-        telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
+        start_log(&config.log, BoxMakeWriter::new(|| Stderr));
         Ok(config)
     }
 
     /// The same, and what was set.
     fn config_with_tree(&self) -> anyhow::Result<(config::Config, config::Tree)> {
         let read = config::load_with_tree(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
-        telemetry::log_to(&read.0.log, BoxMakeWriter::new(|| Stderr));
+        start_log(&read.0.log, BoxMakeWriter::new(|| Stderr));
         Ok(read)
     }
 
     /// The same, with each of its problems.
     fn config_or_problems(&self) -> Result<config::Config, config::ConfigError> {
         let config = config::load(self.config_file.as_deref(), variables())?;
-        telemetry::log_to(&config.log, BoxMakeWriter::new(|| Stderr));
+        start_log(&config.log, BoxMakeWriter::new(|| Stderr));
         Ok(config)
     }
 
@@ -156,7 +176,16 @@ fn log_warnings() {
         level: telemetry::Level::Warn,
         ..telemetry::Config::default()
     };
-    telemetry::log_to(&log, BoxMakeWriter::new(|| Stderr));
+    start_log(&log, BoxMakeWriter::new(|| Stderr));
+}
+
+/// The log follows `--quiet`, `--verbose` and `--color`.
+fn start_log(configured: &telemetry::Config, writer: BoxMakeWriter) {
+    let log = telemetry::Config {
+        level: say::level(configured.level),
+        ..configured.clone()
+    };
+    telemetry::log_to(&log, writer, style::on_stderr());
 }
 
 fn config_from(
@@ -172,8 +201,32 @@ fn variables() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// Wrong arguments end the program here.
+fn parsed() -> Cli {
+    let mut command = help::command().color(style::asked(std::env::args_os()));
+    let matches = command.get_matches_mut();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    // One may stand before the verb and the other one behind it: clap sees no conflict between these.
+    if cli.quiet && cli.verbose {
+        let both = "the argument '--quiet' cannot be used with '--verbose'";
+        command.error(ErrorKind::ArgumentConflict, both).exit();
+    }
+    cli
+}
+
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parsed();
+    style::set(cli.color);
+    if matches!(cli.verb, Verb::Run) && (cli.quiet || cli.verbose) {
+        return exit::report(&exit::usage(
+            "--quiet and --verbose are not for `run`: set log.level (USHER_LOG__LEVEL) to warn or debug",
+        ));
+    }
+    say::set(match (cli.quiet, cli.verbose) {
+        (true, _) => Volume::Quiet,
+        (_, true) => Volume::Verbose,
+        (false, false) => Volume::Normal,
+    });
     stack::make_large();
     let default = Path::new("usher.toml");
     let context = Context {
@@ -185,34 +238,63 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::Error::from(error)),
     };
-    let ended = runtime.block_on(async {
-        match cli.verb {
-            Verb::Run => run::run(&context).await,
-            Verb::Apply(args) => apply::apply(&context, args).await,
-            Verb::Publish(args) => publish::publish(&context, args).await,
-            Verb::Resolve(args) => resolve::resolve(&context, args).await,
-            Verb::Topology(verb) => topology::topology(&context, verb).await,
-            Verb::Check(args) => check::check(&context, &args).await,
-            Verb::DeadLetters(verb) => dead_letters::dead_letters(&context, verb).await,
-            Verb::Operations(verb) => operations::operations(&context, verb).await,
-            Verb::Pause(args) => steer::pause(&context, args).await,
-            Verb::Resume(args) => steer::resume(&context, args).await,
-            Verb::Why(args) => why::why(&context, args).await,
-            Verb::Waiting(args) => why::waiting(&context, args).await,
-            Verb::Batch(verb) => batch::batch(&context, verb).await,
-            Verb::Pace(verb) => steer::pace(&context, verb).await,
-            Verb::Explain(args) => explain::explain(&context, &args),
-            Verb::Completions(args) => shell::completions(&args),
-            Verb::Man => shell::man(),
-            Verb::Schema(args) => schema::schema(&args),
-            Verb::Simulate(args) => simulate::simulate(&args).await,
-        }
-    });
+    let ended = runtime.block_on(ended(&context, cli.verb));
     // Tasks that still run (such as a connection that waits for its broker) are not waited for.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => exit::report(&error),
+    }
+}
+
+impl Verb {
+    /// Whether a signal is its own concern: it has something to finish, or it asks nobody, and just ends.
+    fn ends_in_order(&self) -> bool {
+        match self {
+            Self::Explain(_) | Self::Completions(_) | Self::Man | Self::Schema(_) => true,
+            Self::Check(args) => args.asks_nobody(),
+            Self::Run | Self::Apply(_) | Self::Publish(_) | Self::Resolve(_) | Self::Simulate(_) => true,
+            Self::DeadLetters(verb) => verb.ends_in_order(),
+            Self::Operations(verb) => verb.ends_in_order(),
+            Self::Batch(verb) => matches!(verb, batch::Verb::Watch(_)),
+            _ => false,
+        }
+    }
+}
+
+/// A verb that only looks, or gives one order, ends with the first signal.
+async fn ended(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
+    if verb.ends_in_order() {
+        return Box::pin(done(context, verb)).await;
+    }
+    let interrupted = signals::first()?;
+    tokio::select! {
+        ended = Box::pin(done(context, verb)) => ended,
+        () = interrupted => Err(exit::with(Exit::Interrupted, "interrupted")),
+    }
+}
+
+async fn done(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Run => run::run(context).await,
+        Verb::Apply(args) => apply::apply(context, args).await,
+        Verb::Publish(args) => publish::publish(context, args).await,
+        Verb::Resolve(args) => resolve::resolve(context, args).await,
+        Verb::Topology(verb) => topology::topology(context, verb).await,
+        Verb::Check(args) => check::check(context, &args).await,
+        Verb::DeadLetters(verb) => dead_letters::dead_letters(context, verb).await,
+        Verb::Operations(verb) => operations::operations(context, verb).await,
+        Verb::Pause(args) => steer::pause(context, args).await,
+        Verb::Resume(args) => steer::resume(context, args).await,
+        Verb::Why(args) => why::why(context, args).await,
+        Verb::Waiting(args) => why::waiting(context, args).await,
+        Verb::Batch(verb) => batch::batch(context, verb).await,
+        Verb::Pace(verb) => steer::pace(context, verb).await,
+        Verb::Explain(args) => explain::explain(context, &args),
+        Verb::Completions(args) => shell::completions(&args),
+        Verb::Man => shell::man(),
+        Verb::Schema(args) => schema::schema(&args),
+        Verb::Simulate(args) => simulate::simulate(&args).await,
     }
 }
 
@@ -238,25 +320,5 @@ fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
-    }
-}
-
-/// Writes a line for a person to stderr.
-fn say(line: &str) {
-    let _infallible = Stderr.write_all(format!("{line}\n").as_bytes());
-}
-
-/// Ignores errors of stderr, such as a closed pipe or a full disk: they are no reason to stop, and there is
-/// nowhere to report them.
-struct Stderr;
-
-impl io::Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

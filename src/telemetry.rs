@@ -67,6 +67,11 @@ fn is_dumb(terminal: Option<OsString>) -> bool {
     terminal.is_some_and(|name| name == "dumb")
 }
 
+/// Whether a terminal of this process is to have colours.
+pub fn takes_colours() -> bool {
+    takes_colour(|name| env::var_os(name))
+}
+
 /// Whether the terminal supports no escape sequences (`TERM=dumb`): neither colours nor a progress bar.
 pub fn is_dumb_terminal() -> bool {
     is_dumb(env::var_os("TERM"))
@@ -93,8 +98,8 @@ fn filter(level: Level) -> EnvFilter {
     }
 }
 
-/// Starts logging to `writer`. Called once, by the program.
-pub fn log_to(config: &Config, writer: BoxMakeWriter) {
+/// Starts logging to `writer`; `colours`: in the pretty format. Called once, by the program.
+pub fn log_to(config: &Config, writer: BoxMakeWriter, colours: bool) {
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
         Format::Auto => !terminal,
@@ -104,7 +109,7 @@ pub fn log_to(config: &Config, writer: BoxMakeWriter) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(config.level))
         .with_writer(writer)
-        .with_ansi(!json && terminal && takes_colour(|name| env::var_os(name)));
+        .with_ansi(!json && colours);
     let set_level: SetLevel = if json {
         let subscriber = subscriber.json().flatten_event(true).with_filter_reloading();
         let handle = subscriber.reload_handle();

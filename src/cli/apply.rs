@@ -18,7 +18,7 @@ use usher::contract::WorkerId;
 use usher::provider::Kind;
 use usher::simulator::quota::QuotaKind;
 use usher::simulator::{self, Faults, Settings, Simulated};
-use usher::telemetry::{self, BoxMakeWriter};
+use usher::telemetry::BoxMakeWriter;
 use usher::worker::{Setup, Shutdown, Stopped, Worker};
 
 use super::dead_letter_file::WithoutEvent;
@@ -27,8 +27,8 @@ use super::feeder::Feeder;
 use super::input::Input;
 use super::outcomes::{self, Earlier};
 use super::sink::{Broken, LineSink, STDOUT};
-use super::summary::{self, BesideBar, Display, Summary};
-use super::{Context, assemble, dead_letter_file, files, signals, token_exposure};
+use super::summary::{BesideBar, Display, Summary};
+use super::{Context, assemble, bar, dead_letter_file, files, signals, token_exposure};
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -62,9 +62,9 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
         (Some(simulated), Some(kind)) => config_for_simulation(kind, &simulated.base_url())?,
         _ => context.silent_config()?,
     };
-    let bar = summary::bar(total);
+    let bar = bar::bar(total);
     let beside = bar.clone();
-    telemetry::log_to(&config.log, BoxMakeWriter::new(move || BesideBar(beside.clone())));
+    super::start_log(&config.log, BoxMakeWriter::new(move || BesideBar(beside.clone())));
     let Outputs {
         broker,
         earlier,
@@ -129,7 +129,7 @@ async fn work_off(
         elapsed: started.elapsed(),
         interrupted: stopped != Stopped::InputEnded || feeding.is_err(),
     };
-    super::say(summary.text().trim_end());
+    super::note(summary.text().trim_end());
     if let Some(wrong) = wrong {
         super::say(&format!("usher: stopped, no further calls were made: {wrong}"));
     }
@@ -228,7 +228,7 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
     let (name, events): (_, Box<dyn Write + Send>) = match outcomes {
         // Thousands of lines of JSON above a progress bar help no one.
         None if std::io::stdout().is_terminal() => {
-            super::say("usher: events are not shown on a terminal; keep them with --outcomes FILE");
+            super::note("usher: events are not shown on a terminal; keep them with --outcomes FILE");
             (STDOUT.to_owned(), Box::new(std::io::sink()))
         }
         None => (STDOUT.to_owned(), Box::new(std::io::stdout())),

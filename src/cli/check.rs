@@ -17,7 +17,7 @@ use usher::operations::findings::Number;
 
 use self::report::Finding;
 use super::exit::Exit;
-use super::{Context, assemble, token_exposure};
+use super::{Context, assemble, detail, token_exposure};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,6 +34,12 @@ pub struct Args {
     /// token hidden. Nothing is sent. `-` reads the command from stdin
     #[arg(long, value_name = "COMMAND.json", conflicts_with_all = ["all", "fix"])]
     show_request: Option<PathBuf>,
+}
+
+impl Args {
+    pub fn asks_nobody(&self) -> bool {
+        self.show_request.is_some()
+    }
 }
 
 pub async fn check(context: &Context, args: &Args) -> anyhow::Result<Exit> {
@@ -58,6 +64,13 @@ async fn of(config: &Config, fix: bool) -> Vec<Finding> {
         Ok(witnessed) => witnessed,
         Err(error) => return vec![invalid(error.to_string())],
     };
+    detail(|| {
+        let (broker, worker) = (&config.broker.url, config.admin.listen);
+        let (provider, address) = (&config.provider.name, &config.provider.base_url);
+        format!(
+            "asking the broker {broker}, the worker on {worker}, and the provider {provider} at {address}"
+        )
+    });
     let mut findings = vec![Finding::ok("configuration", "is complete")];
     findings.extend(api_path::look(&config.provider).await);
     let (broker, worker, provider) = tokio::join!(

@@ -29,6 +29,12 @@ pub enum Verb {
     Export(export::Args),
 }
 
+impl Verb {
+    pub fn ends_in_order(&self) -> bool {
+        matches!(self, Self::Redrive(_) | Self::Discard(_))
+    }
+}
+
 pub async fn dead_letters(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::List(args) => list::list(context, args).await,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::dead_letters::{access, change, close, not_operated};
 use super::exit::Exit;
 use super::operator::inspector;
-use super::{Context, print, printable, say};
+use super::{Context, note, print, printable};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -42,6 +42,12 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    pub fn ends_in_order(&self) -> bool {
+        matches!(self, Self::Resume { .. })
+    }
+}
+
 pub async fn operations(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     match verb {
@@ -49,10 +55,10 @@ pub async fn operations(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Show { id, json } => show(&config, id, json).await,
         Verb::Abort { id, json } => {
             let access = access(&config).await?;
-            let tell = |line: &str| say(&format!("usher: {line}"));
+            let tell = |line: &str| note(&format!("usher: {line}"));
             let report = operation::abort(&access, id, &tell).await;
             let report = report.map_err(|error| not_operated(&config, &error))?;
-            say(&format!("usher: {}", change::in_words(&report)));
+            note(&format!("usher: {}", change::in_words(&report)));
             ended(&access, &report, json, Exit::Done).await
         }
         Verb::Resume { id, json } => {
@@ -96,7 +102,7 @@ async fn list(config: &broker::Config, json: bool) -> anyhow::Result<Exit> {
                 print(&format!("{}\n", line(record, *state)))?;
             }
             if found.is_empty() {
-                say("usher: the audit log has no operation");
+                note("usher: the audit log has no operation");
             }
         }
     }

@@ -3,13 +3,15 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{self, Inspector, Publisher, Topology};
 use usher::contract::ProviderName;
 use usher::operations::steering::{self, Steering, SteeringError};
 
-use super::Context;
 use super::exit::{self, Exit};
+use super::say::is_verbose;
+use super::{Context, detail, told};
 
 /// Which provider's workers.
 #[derive(clap::Args)]
@@ -22,7 +24,7 @@ pub struct Scope {
 /// Who asks.
 #[derive(clap::Args)]
 pub struct By {
-    /// Your name, for those who look later. Default: the login
+    /// Your name, for those who look later. Default: USER or LOGNAME of the environment
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
@@ -82,16 +84,26 @@ impl Operator {
 
 /// A connection that only looks.
 pub async fn inspector(config: &broker::Config) -> anyhow::Result<Arc<dyn Inspector>> {
-    amqp::inspector(config)
-        .await
-        .map_err(|error| exit::broker(&error))
+    let begun = Instant::now();
+    let inspector = amqp::inspector(config).await;
+    let inspector: Arc<dyn Inspector> = inspector.map_err(|error| exit::broker(&error))?;
+    detail(|| format!("connected to {} to read{}", config.url, told::after(begun)));
+    Ok(match is_verbose() {
+        true => Arc::new(told::Reading(inspector)),
+        false => inspector,
+    })
 }
 
 /// A connection that only publishes.
 pub async fn publisher(config: &broker::Config) -> anyhow::Result<Arc<dyn Publisher>> {
-    amqp::publisher(config, WhenUnreachable::Fail)
-        .await
-        .map_err(|error| exit::broker(&error))
+    let begun = Instant::now();
+    let publisher = amqp::publisher(config, WhenUnreachable::Fail).await;
+    let publisher: Arc<dyn Publisher> = publisher.map_err(|error| exit::broker(&error))?;
+    detail(|| format!("connected to {} to publish{}", config.url, told::after(begun)));
+    Ok(match is_verbose() {
+        true => Arc::new(told::Publishing::new(publisher)),
+        false => publisher,
+    })
 }
 
 impl By {

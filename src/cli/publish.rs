@@ -26,7 +26,7 @@ use usher::worker::Shutdown;
 use super::exit::{self, Exit};
 use super::input::{Input, Rows};
 use super::operator::publisher;
-use super::{Context, counted, print, say, signals};
+use super::{Context, counted, note, print, say, signals};
 pub use args::Args;
 use checkpoint::Checkpoint;
 use commands::Commands;
@@ -97,7 +97,7 @@ fn already_published(checkpoint: &Checkpoint) -> Option<u64> {
 }
 
 fn published_before(args: &Args, input: &Input, earlier: u64) -> anyhow::Result<Exit> {
-    say(&format!(
+    note(&format!(
         "usher: an earlier run published all of {} ({}), and nothing is published now; --restart publishes it again, with \
          the same ids",
         input.name(),
@@ -158,10 +158,15 @@ impl Publishing<'_> {
         let shutdown = Shutdown::new();
         signals::stop_on_signals(shutdown.clone())?;
         let publisher = publisher(self.config).await?;
-        let mut ended = Pass::run(self, publisher.clone(), &shutdown).await;
+        let pass = Pass::run(self, publisher.clone(), &shutdown);
+        let mut ended = tokio::select! {
+            ended = pass => ended,
+            // What is in flight may be with the broker: the next run sends it again, with the same ids.
+            () = shutdown.aborting() => return Err(exit::with(Exit::Interrupted, "stopped at once")),
+        };
         publisher.close().await;
         let commands = counted(self.account.published, "command");
-        say(&format!("usher: {commands} published and confirmed"));
+        note(&format!("usher: {commands} published and confirmed"));
         if self.rejects.count > 0 && matches!(ended, Ok(Exit::Done)) {
             let (count, others) = (counted(self.rejects.count, "row"), self.rejects.others());
             say(&format!("usher: {count} refused{others}"));
@@ -178,7 +183,7 @@ impl Publishing<'_> {
             return;
         };
         self.account.earlier = checkpoint.confirmed().commands();
-        say(&format!(
+        note(&format!(
             "usher: going on after row {}: earlier runs published {}",
             checkpoint.confirmed().rows,
             counted(self.account.earlier, "command")
@@ -189,8 +194,8 @@ impl Publishing<'_> {
     async fn check(&mut self) -> anyhow::Result<Effect> {
         let mut effect = Effect::default();
         let (mut rows, commands) = self.open().await?;
-        if let Some(note) = &rows.note {
-            say(&format!("usher: {note}"));
+        if let Some(read_as) = &rows.note {
+            note(&format!("usher: {read_as}"));
         }
         while let Some(row) = rows.next().await? {
             self.account.lines += 1;

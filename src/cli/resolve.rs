@@ -20,7 +20,7 @@ use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
 use super::input::{Content, Input, Row, Rows};
-use super::{Context, assemble, counted, print, say, signals, token_exposure};
+use super::{Context, assemble, counted, detail, note, print, say, signals, token_exposure};
 pub use args::Args;
 use column::Column;
 use kept::{Asked, Checkpoint, Counts};
@@ -56,6 +56,10 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
             config.provider.name, config.provider.kind, column.by
         ))
     })?;
+    detail(|| {
+        let (provider, address) = (&config.provider.name, &config.provider.base_url);
+        format!("asking the provider {provider} at {address}")
+    });
     let asked = Asked {
         by: column.by.as_str().to_owned(),
         column: column.name.clone(),
@@ -65,7 +69,7 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let checkpoint = Checkpoint::open(&input, &args, asked).await?;
     if let Some(checkpoint) = checkpoint.as_ref().filter(|kept| kept.is_complete()) {
-        say("usher: an earlier run looked up all keys of this file; --restart looks them up again");
+        note("usher: an earlier run looked up all keys of this file; --restart looks them up again");
         return checkpoint.counts().report(&args);
     }
     let outputs = Outputs::open(&args, &column, checkpoint.as_ref().map(Checkpoint::written))?;
@@ -121,7 +125,7 @@ fn lookup(config: &Config, provider: Arc<dyn Provider>, column: &Column, rate: O
             "no provider.rate is configured; --rate sets another",
         ),
     };
-    say(&format!(
+    note(&format!(
         "usher: looking users up by {}, {} a second at most ({why})",
         column.by,
         (per_second * 1000.0).round() / 1000.0
@@ -180,7 +184,7 @@ impl Run {
             rows.next().await?;
         }
         if self.earlier > 0 {
-            say(&format!("usher: going on after row {}", self.earlier));
+            note(&format!("usher: going on after row {}", self.earlier));
         }
         // Before the first lookup: a place that can't be written is noticed in time.
         self.keep(false)?;
@@ -301,7 +305,7 @@ impl Run {
         let rows = self.counts.rows();
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let pace = (rows - self.earlier) as f64 / seconds;
-        say(&format!(
+        note(&format!(
             "usher: {} of {} looked up, {pace:.1}/s: {}",
             counted(rows, "key"),
             self.input.name(),
@@ -322,7 +326,7 @@ impl Pending {
 impl Counts {
     /// Says what became of the keys.
     fn report(&self, args: &Args) -> anyhow::Result<Exit> {
-        say(&format!(
+        note(&format!(
             "usher: {} looked up: {self}",
             counted(self.rows(), "key")
         ));

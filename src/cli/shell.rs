@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_complete::Shell;
 
 use super::exit::Exit;
-use super::{Cli, print};
+use super::{help, print};
 
 #[derive(clap::Args)]
 pub struct Completions {
@@ -18,7 +18,7 @@ pub struct Completions {
 /// To be read by the shell: `source <(usher completions bash)`.
 pub fn completions(args: &Completions) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "usher", &mut script);
+    clap_complete::generate(args.shell, &mut help::command(), "usher", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
@@ -26,7 +26,7 @@ pub fn completions(args: &Completions) -> anyhow::Result<Exit> {
 /// One page with all verbs: `usher man | man -l -`.
 pub fn man() -> anyhow::Result<Exit> {
     let mut page = Vec::new();
-    let mut usher = Cli::command();
+    let mut usher = help::command();
     usher.build();
     clap_mangen::Man::new(usher.clone()).render(&mut page)?;
     for verb in verbs(&usher) {

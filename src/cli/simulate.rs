@@ -196,14 +196,14 @@ pub async fn simulate(args: &Args) -> anyhow::Result<Exit> {
         simulated.set_rate(None, 1);
     }
     print(&format!("{}\n", simulated.base_url()))?;
-    super::say(&format!(
+    super::note(&format!(
         "usher: a simulated {} listens; look at /__users, /__calls and /__summary; end it with Ctrl-C",
         args.kind
     ));
     shutdown.draining().await;
     let summary = simulated.summary();
     simulated.stop().await;
-    super::say(&format!(
+    super::note(&format!(
         "usher: {} calls ({} of them throttled, {} for tokens), {} writes applied, {} users",
         summary.calls, summary.throttled, summary.token_requests, summary.applied, summary.users
     ));

@@ -1,17 +1,16 @@
-//! The display of `usher apply`: a progress bar while it runs, and a summary whose numbers add up.
+//! The display of `usher apply`: its progress while it runs, and a summary whose numbers add up.
 
 use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::time::Instant;
-use usher::telemetry;
 use usher::worker::Progress;
 use usher::worker::gate::Pause;
 
-use super::Stderr;
 use super::feeder::Fed;
+use super::say::Stderr;
 
 /// How often a line is printed if there is no terminal for a bar.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -23,23 +22,6 @@ pub struct Display {
     started: Instant,
     total: Option<u64>,
     before: u64,
-}
-
-/// A bar that has not started.
-pub fn bar(total: Option<u64>) -> ProgressBar {
-    let target = match telemetry::is_dumb_terminal() {
-        true => ProgressDrawTarget::hidden(),
-        false => ProgressDrawTarget::stderr(),
-    };
-    let bar = ProgressBar::with_draw_target(total, target);
-    let template = match total {
-        Some(_) => "{bar:30} {percent:>3} %  {wide_msg}",
-        None => "{spinner} {wide_msg}",
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
 }
 
 /// Writes log lines to stderr without tearing the bar.
@@ -71,7 +53,7 @@ impl Display {
         let text = self.text(progress, pause);
         if self.bar.is_hidden() {
             if Instant::now() >= self.next_line {
-                super::say(&format!("usher: {text}"));
+                super::note(&format!("usher: {text}"));
                 self.next_line = Instant::now() + LINE_EVERY;
             }
             return;

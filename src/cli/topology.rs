@@ -5,7 +5,7 @@ use usher::broker::amqp::{self, ObjectState, Plan, Repartitioned};
 use usher::broker::topology::UNROUTABLE;
 
 use super::exit::{self, Exit};
-use super::{Context, print, say};
+use super::{Context, detail, note, print, say};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -23,10 +23,18 @@ pub enum Verb {
 pub async fn topology(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = config.provider.name.as_str();
+    detail(|| {
+        let broker = &config.broker.url;
+        format!("comparing the topology of {name} on {broker} with the configuration")
+    });
     if matches!(verb, Verb::Declare) {
         let declared = amqp::repartition(&config.broker, name).await;
         if let Some(changed) = declared.map_err(|error| exit::broker(&error))? {
-            say(&describe(name, changed));
+            let line = describe(name, changed);
+            match changed.unroutable {
+                0 => note(&line),
+                _ => say(&line),
+            }
         }
     }
     let plan = amqp::plan(&config.broker, name)

@@ -40,7 +40,7 @@ async fn verbs() -> Vec<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_help_of_each_verb_fits_80_and_60_columns() {
+async fn the_help_of_each_verb_fits_80_and_60_columns_with_an_example_and_the_exit_codes() {
     let verbs = verbs().await;
     assert!(verbs.len() >= 25, "{verbs:?}");
     for verb in &verbs {
@@ -51,6 +51,11 @@ async fn the_help_of_each_verb_fits_80_and_60_columns() {
                 can_break && line.chars().count() > columns
             });
             assert_eq!(wide, None, "{verb:?} at {columns} columns");
+            for part in ["\nExample", "\nExit codes:\n  0  done\n", "\nEnvironment:\n"] {
+                assert!(help.contains(part), "{verb:?}: no {part:?}");
+            }
+            let example = format!("\n  usher {}", verb.join(" "));
+            assert!(help.contains(&example), "{verb:?}: no example");
         }
     }
 }

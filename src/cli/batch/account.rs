@@ -12,7 +12,7 @@ use usher::operations::steering::SteeringError;
 use super::Which;
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::{Operator, Scope, refused};
-use crate::cli::{Context, counted, print, printable, say, summary};
+use crate::cli::{Context, counted, note, print, printable, say, style, summary};
 
 #[derive(clap::Args)]
 pub struct List {
@@ -43,7 +43,7 @@ pub async fn list(context: &Context, args: List) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if listed.is_empty() {
-        say(&format!(
+        note(&format!(
             "usher: the audit log has no batch for {}",
             operator.provider
         ));
@@ -80,7 +80,7 @@ pub async fn status(context: &Context, args: Status) -> anyhow::Result<Exit> {
     let (_, status) = looked(context, args.which).await?;
     print(&match args.json {
         true => format!("{}\n", serde_json::to_string_pretty(&status)?),
-        false => text(&status),
+        false => marked(&status),
     })?;
     Ok(exit_of(&status))
 }
@@ -147,6 +147,15 @@ pub fn refuse_unknown(book: &Book) -> anyhow::Result<()> {
 }
 
 pub fn text(status: &batch::Status) -> String {
+    text_with(status, str::to_owned)
+}
+
+/// The same for stdout, where failures may have a colour.
+pub fn marked(status: &batch::Status) -> String {
+    text_with(status, style::bad)
+}
+
+fn text_with(status: &batch::Status, bad: impl Fn(&str) -> String) -> String {
     let (id, provider) = (printable(&status.batch_id), &status.provider);
     let mut text = format!("{id} of {provider}");
     let _infallible = match (status.opened_at, status.closed_at) {
@@ -159,7 +168,8 @@ pub fn text(status: &batch::Status) -> String {
     };
     row(&totals(status));
     for (reason, count) in &status.account.counts.reasons {
-        row(&format!("  {count} {reason}: {}", Reason::remedy(*reason)));
+        let failed = bad(&format!("{count} {reason}"));
+        row(&format!("  {failed}: {}", Reason::remedy(*reason)));
     }
     if status.account.counts.running_again > 0 {
         let again = status.account.counts.running_again;

@@ -3,19 +3,18 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use usher::broker::Streamed;
 use usher::clock::Clock;
 use usher::contract::Orders;
 use usher::operations::batch::{Book, Status};
-use usher::telemetry;
 
 use super::Which;
 use super::account::{self, exit_of, not_looked, progress, refuse_unknown, totals};
 use crate::cli::exit::Exit;
 use crate::cli::operator::Operator;
-use crate::cli::{Context, print, say, signals};
+use crate::cli::{Context, bar, note, print, signals};
 
 const DRAW_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,7 +51,7 @@ pub async fn watch(context: &Context, which: Which) -> anyhow::Result<Exit> {
                 biased;
                 () = &mut interrupted => {
                     screen.clear();
-                    print(&account::text(&book.status(&latest.orders, Clock::System.now())))?;
+                    print(&account::marked(&book.status(&latest.orders, Clock::System.now())))?;
                     return Ok(Exit::Interrupted);
                 }
                 _ = tick.tick() => {
@@ -61,7 +60,7 @@ pub async fn watch(context: &Context, which: Which) -> anyhow::Result<Exit> {
                     if status.done {
                         screen.clear();
                         operator.close().await;
-                        print(&account::text(&status))?;
+                        print(&account::marked(&status))?;
                         return Ok(exit_of(&status));
                     }
                     screen.draw(&status);
@@ -110,30 +109,21 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        let target = match telemetry::is_dumb_terminal() {
-            true => ProgressDrawTarget::hidden(),
-            false => ProgressDrawTarget::stderr(),
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
         Self {
-            bar,
+            bar: bar::block(),
             next_line: Instant::now(),
         }
     }
 
     fn draw(&mut self, status: &Status) {
         if !self.bar.is_hidden() {
-            let text = account::text(status);
-            self.bar.set_message(text.trim_end().to_owned());
+            self.bar.set_message(bar::fitted(&account::text(status)));
             return;
         }
         if Instant::now() >= self.next_line {
             self.next_line = Instant::now() + LINE_EVERY;
             let paused = if status.held.is_some() { "; paused" } else { "" };
-            say(&format!(
+            note(&format!(
                 "usher: {}; {}{paused}",
                 totals(status),
                 progress(status)

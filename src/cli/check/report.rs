@@ -5,6 +5,7 @@ use usher::operations::findings::{Number, Severity};
 
 use crate::cli::counted;
 use crate::cli::exit::Exit;
+use crate::cli::style;
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -140,10 +141,14 @@ fn line(finding: &Finding) -> String {
         Level::Wrong => "WRONG",
     };
     let number = finding.number.map_or(String::new(), |number| number.to_string());
-    let mut line = format!(
-        "{mark:<5}  {number:<4}  {:<13}  {}\n",
-        finding.what, finding.detail
-    );
+    let mark = format!("{mark:<5}");
+    let mark = match finding.level {
+        Level::Ok | Level::Fixed => style::good(&mark),
+        Level::Advice => mark,
+        Level::Warning => style::doubtful(&mark),
+        Level::Wrong => style::bad(&mark),
+    };
+    let mut line = format!("{mark}  {number:<4}  {:<13}  {}\n", finding.what, finding.detail);
     if let Some(fix) = finding.fix {
         line.push_str(&format!("{:28}fix: {fix}\n", ""));
     }

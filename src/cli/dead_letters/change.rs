@@ -14,7 +14,7 @@ use usher::worker::Shutdown;
 use super::choose::Choose;
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::By;
-use crate::cli::{Context, counted, print, printable, say, signals};
+use crate::cli::{Context, counted, note, print, printable, say, signals};
 
 #[derive(clap::Args)]
 pub struct RedriveArgs {
@@ -115,7 +115,7 @@ async fn change(
         .map_err(|error| super::not_operated(&config, &error))?;
     // With --json, stdout has one JSON text.
     match change.json {
-        true => say(plans_in_words(kind, &plans).trim_end()),
+        true => note(plans_in_words(kind, &plans).trim_end()),
         false => print(&plans_in_words(kind, &plans))?,
     }
     let mut reports = Vec::new();
@@ -136,13 +136,13 @@ async fn change(
             }
             let ready = operation::start(&access, kind, plan, &filter, &by, &options).await;
             let ready = ready.map_err(|error| super::not_operated(&config, &error))?;
-            say(&format!("usher: operation {}", ready.id()));
+            note(&format!("usher: operation {}", ready.id()));
             let (report, ended) = run(&config, ready, &shutdown).await?;
             reports.push(report);
             exit = worse(exit, ended);
         }
     } else if !plans.plans.is_empty() {
-        say("usher: nothing was changed; add --yes to do it");
+        note("usher: nothing was changed; add --yes to do it");
     }
     if change.json {
         let account = Account {
@@ -182,7 +182,7 @@ pub async fn run(
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Report, Exit)> {
     let id = ready.id();
-    let tell = |line: &str| say(&format!("usher: {line}"));
+    let tell = |line: &str| note(&format!("usher: {line}"));
     let ran = tokio::select! {
         ran = ready.run(shutdown, &tell) => ran,
         () = shutdown.aborting() => {
@@ -196,7 +196,11 @@ pub async fn run(
         }
         super::not_operated(config, &error)
     })?;
-    say(&format!("usher: {}", in_words(&report)));
+    let line = format!("usher: {}", in_words(&report));
+    match report.end {
+        Some(OperationEnd::Stopped) | None => say(&line),
+        Some(_) => note(&line),
+    }
     let exit = match report.end {
         None => {
             resumable(id);

@@ -12,7 +12,7 @@ use usher::operations::dead_letters::{compact, look};
 use super::choose::Choose;
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::inspector;
-use crate::cli::{Context, counted, dead_letter_file, files, print, say};
+use crate::cli::{Context, counted, dead_letter_file, files, note, print, say};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -76,7 +76,7 @@ pub async fn export(context: &Context, args: Args) -> anyhow::Result<Exit> {
         print(&format!("{account:#}\n"))?;
     }
     let file = args.file.display();
-    say(&format!(
+    note(&format!(
         "usher: {} in {file}",
         counted(export.exported, "command")
     ));

@@ -10,7 +10,7 @@ use usher::operations::dead_letters::{By, GROUPS_MAX, Group, Groups, Letter, Loo
 use super::choose::Choose;
 use crate::cli::exit::Exit;
 use crate::cli::operator::inspector;
-use crate::cli::{Context, counted, print, printable, say};
+use crate::cli::{Context, counted, note, print, printable, say, style};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -74,11 +74,11 @@ pub async fn list(context: &Context, args: Args) -> anyhow::Result<Exit> {
     inspector.close().await;
     written?;
     match (args.each, args.json) {
-        (true, _) => say(&format!("usher: {}", summary(&groups, looked))),
+        (true, _) => sum_up(&groups, looked),
         (false, true) => print(&format!("{:#}\n", as_json(&groups, by, looked)))?,
         (false, false) => {
             print(&table(&groups, by))?;
-            say(&format!("usher: {}", summary(&groups, looked)));
+            sum_up(&groups, looked);
         }
     }
     Ok(Exit::Done)
@@ -98,6 +98,15 @@ fn line(letter: &Letter, json: bool) -> String {
         text(&letter.dead_at.map(|at| at.to_string())),
         letter.redrives,
     )
+}
+
+/// That something can't be seen is a warning.
+fn sum_up(groups: &Groups, looked: Looked) {
+    let line = format!("usher: {}", summary(groups, looked));
+    match looked.consumers {
+        0 => note(&line),
+        _ => say(&line),
+    }
 }
 
 fn summary(groups: &Groups, looked: Looked) -> String {
@@ -186,9 +195,14 @@ fn table(groups: &Groups, by: By) -> String {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
-        text += &format!("{}\n", line.trim_end());
+        let line = match number {
+            0 => style::heading(line.trim_end()),
+            _ => line.trim_end().to_owned(),
+        };
+        text += &format!("{line}\n");
         let group = number.checked_sub(1).and_then(|index| sorted.get(index));
         if let Some(remedy) = group.and_then(|group| remedy(by, group)) {
+            let remedy = style::doubtful(remedy);
             text += &format!("{:1$}{remedy}\n", "", widths[0] + 2);
         }
     }

@@ -6,7 +6,7 @@ use usher::contract::{Failure, Field, Reason, UpdateUser};
 use usher::operations::effect::{self, Effect, GUARDED};
 
 use super::args::Args;
-use crate::cli::{counted, exit, say};
+use crate::cli::{counted, exit, note, say};
 
 /// Whether somebody agrees. `effect`: what all of the input does, if it was checked first.
 pub async fn given(args: &Args, effect: Option<&Effect>) -> anyhow::Result<bool> {
@@ -23,12 +23,17 @@ pub async fn given(args: &Args, effect: Option<&Effect>) -> anyhow::Result<bool>
         .into_iter()
         .filter(|field| effect.changes(*field) > 0 && !args.allowed().contains(field))
         .collect();
-    say(&format!(
+    // It belongs to the question, or to the error, where there is one.
+    let tell = match args.yes && missing.is_empty() {
+        true => note,
+        false => say,
+    };
+    tell(&format!(
         "usher: this bulk publish of {}:",
         counted(effect.commands, "command")
     ));
     for line in effect.lines() {
-        say(&format!("    {line}"));
+        tell(&format!("    {line}"));
     }
     if !missing.is_empty() {
         return Err(exit::usage(format_args!(

@@ -7,7 +7,7 @@ use usher::operations::id_map::IdMap;
 
 use crate::cli::identity::Identity;
 use crate::cli::input::{Content, Input};
-use crate::cli::{counted, exit, files, say};
+use crate::cli::{counted, exit, files, note};
 
 const COLUMNS: [&str; 2] = ["key", "userId"];
 
@@ -52,6 +52,6 @@ pub async fn read(path: &Path) -> anyhow::Result<(IdMap, Identity)> {
         map.add(line, key, user_id).map_err(|wrong| refused(&wrong))?;
     }
     let keys = u64::try_from(map.len()).context("too many keys")?;
-    say(&format!("usher: {name}: the ids of {}", counted(keys, "key")));
+    note(&format!("usher: {name}: the ids of {}", counted(keys, "key")));
     Ok((map, identity))
 }

@@ -17,7 +17,7 @@ use super::sending::{Confirmed, Sending};
 use super::{Publishing, consent, on_failure, refuse_too_many};
 use crate::cli::exit::Exit;
 use crate::cli::input::Rows;
-use crate::cli::say;
+use crate::cli::{note, say};
 
 /// Sends the rows in order, for many users at a time.
 pub struct Pass<'p, 'a> {
@@ -52,8 +52,8 @@ impl<'p, 'a> Pass<'p, 'a> {
             return Ok(Exit::Interrupted);
         };
         let (rows, commands) = opened?;
-        if let Some(note) = rows.note.as_ref().filter(|_| publishing.effect.is_none()) {
-            say(&format!("usher: {note}"));
+        if let Some(read_as) = rows.note.as_ref().filter(|_| publishing.effect.is_none()) {
+            note(&format!("usher: {read_as}"));
         }
         let (args, checkpoint) = (publishing.args, &publishing.checkpoint);
         let (earlier, input) = match checkpoint {

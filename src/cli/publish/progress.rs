@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use usher::broker::Depth;
 
 use crate::cli::input::Position;
-use crate::cli::{say, summary};
+use crate::cli::{bar, note, summary};
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(rows: Option<u64>, bytes: Option<u64>, position: Position, earlier: u64) -> Self {
-        let bar = summary::bar(bytes);
+        let bar = bar::bar(bytes);
         let every = if bar.is_hidden() {
             LINE_EVERY
         } else {
@@ -55,7 +55,7 @@ impl Progress {
         }
         let text = self.text(rows, depth, waits, now);
         if self.bar.is_hidden() {
-            say(&format!("usher: {text}"));
+            note(&format!("usher: {text}"));
             self.next = now + LINE_EVERY;
             return;
         }

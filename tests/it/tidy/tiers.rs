@@ -58,7 +58,7 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 25] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
@@ -73,6 +73,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("clap_mangen", &["src/cli"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     ("indicatif", &["src/cli", "src/main.rs"]),
+    ("console", &["src/cli/bar.rs"]),
     ("flate2", &["src/cli/input"]),
     ("x509_parser", &["src/cli/check/certificates.rs"]),
     ("toml", &["src/config", "src/provider/answers"]),
