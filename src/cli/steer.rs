@@ -1,6 +1,5 @@
 //! `usher pause`, `usher resume` and `usher pace`: orders for all workers of a provider.
 
-
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -25,7 +25,7 @@ pub(super) use self::merge::{MERGED_MAX, run_received};
 use super::attempts::{Admission, Caller, Done};
 use super::failpoint;
 use super::fleet::Fleet;
-use super::holds::{Holds, held_behind};
+use super::holds::Holds;
 use super::in_hand::InHand;
 use super::ledger::{Ledger, Succeeded};
 use super::received::{Received, class};
@@ -272,20 +272,13 @@ impl Runner {
         let waits = &self.caller.waits;
         let mut crashes = self.crashes(&history, delivery);
         let alone = crashes >= self.suspicion.suspect_after;
-        let batch = command.batch_id.as_ref();
-        // What may have been called before is finished, whatever is ordered.
         let is_fresh = !history.called && history.open.is_empty();
-        let batch = batch.filter(|_| is_fresh);
-        if is_fresh && let Some(failed) = self.caller.orders.held_behind(command) {
-            self.start(ident, delivery, run_id, cancel).await?;
-            return Some(Resolution::Done(done(held_behind(&failed))));
-        }
-        let admitted = self.admitted_by_batch(batch, alone, delivery, cancel).await?;
+        let admitted = self.ordered(command, is_fresh, alone, delivery, cancel).await?;
         let (isolation, slot) = match admitted {
             Ok(admitted) => admitted,
-            Err(cancelled) => {
+            Err(ordered) => {
                 self.start(ident, delivery, run_id, cancel).await?;
-                return Some(Resolution::Done(done(cancelled)));
+                return Some(Resolution::Done(done(ordered)));
             }
         };
         // START comes before the first call: without a START in the log, no worker has called the provider.

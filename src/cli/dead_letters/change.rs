@@ -163,7 +163,7 @@ async fn default_rate(access: &Access, provider: &ProviderName) -> Rate {
         Some(notice) => Rate::tenth_of(&notice.pace),
         None => Rate::default(),
     };
-    say(&format!("usher: {rate} (--rate sets another)"));
+    note(&format!("usher: {rate} (--rate sets another)"));
     rate
 }
 

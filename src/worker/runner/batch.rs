@@ -5,14 +5,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::Runner;
 use crate::broker::Delivery;
-use crate::contract::{BatchId, BatchState, Failure, Reason};
+use crate::contract::{BatchId, BatchState, Failure, Reason, UpdateUser};
+use crate::worker::holds::held_behind;
 use crate::worker::shutdown::unless_cancelled;
 use crate::worker::waits::Wait;
 
 impl Runner {
+    /// Waits for whatever is ordered for the command's batch, and for a slot. The error: it may not run. `None`: cancelled, or
+    /// the delivery is stale.
+    pub(super) async fn ordered(
+        &self,
+        command: &UpdateUser,
+        is_fresh: bool,
+        alone: bool,
+        delivery: &Delivery,
+        cancel: &CancellationToken,
+    ) -> Option<Result<(impl Sized, OwnedSemaphorePermit), Failure>> {
+        // What may have been called before is finished, whatever is ordered.
+        let batch = command.batch_id.as_ref().filter(|_| is_fresh);
+        match self.caller.orders.held_behind(command).filter(|_| is_fresh) {
+            Some(failed) => Some(Err(held_behind(&failed))),
+            None => self.admitted_by_batch(batch, alone, delivery, cancel).await,
+        }
+    }
+
     /// Waits until the command may run and its batch is not paused, and for a slot: while it is paused, the slots are for
     /// others. The error: the batch is cancelled. `None`: cancelled, or the delivery is stale.
-    pub(super) async fn admitted_by_batch(
+    async fn admitted_by_batch(
         &self,
         batch: Option<&BatchId>,
         alone: bool,
