@@ -16,6 +16,7 @@ mod files;
 mod help;
 mod identity;
 mod input;
+mod lookups;
 mod operations;
 mod operator;
 mod outcomes;

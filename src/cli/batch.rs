@@ -5,6 +5,7 @@ mod chart;
 mod csv;
 mod html;
 mod report;
+mod verify;
 mod watch;
 
 use clap::Subcommand;
@@ -26,7 +27,8 @@ pub enum Verb {
     Status(account::Status),
     /// Show the same each second until all commands have ended. Exit code 1: some failed
     Watch(Which),
-    /// Write what became of a batch: a row for each command, or a page to read and print. Exit code 1: it has failures
+    /// Write what became of a batch: a row for each command, a page to read and print, or how its
+    /// users are at the provider. Exit code 1: it has failures
     Report(report::Args),
     /// Let the batch's commands wait that have made no call yet. Other commands continue
     Pause(Order),

@@ -14,7 +14,7 @@ use super::say::is_verbose;
 use super::{Context, detail, told};
 
 /// Which provider's workers.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Scope {
     /// The provider's name. Default: provider.name of the configuration
     #[arg(long, value_name = "NAME")]

@@ -29,8 +29,8 @@ use super::operator::publisher;
 use super::{Context, counted, note, print, say, signals};
 pub use args::Args;
 use checkpoint::Checkpoint;
-use commands::Commands;
-pub use commands::user_id_bytes_max;
+pub use commands::{Commands, user_id_bytes_max};
+pub use id_map::read as read_id_map;
 use pass::Pass;
 use rejects::Rejects;
 use route::Route;
@@ -211,7 +211,8 @@ impl Publishing<'_> {
 
     async fn open(&self) -> anyhow::Result<(Rows, Commands)> {
         let rows = self.input.rows().await?;
-        let commands = Commands::new(self.args, self.id_map.clone(), &rows, &self.input.name())?;
+        let options = self.args.table(self.id_map.clone());
+        let commands = Commands::new(options, self.args.bulk, &rows, &self.input.name())?;
         Ok((rows, commands))
     }
 }

@@ -11,29 +11,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 use tokio_util::task::AbortOnDropHandle;
-use usher::clock::Clock;
 use usher::config::Config;
-use usher::operations::lookup::{self, Lookup, Outcome, Stopped};
-use usher::policy::pace;
+use usher::operations::lookup::{Lookup, Outcome, Stopped};
 use usher::provider::Provider;
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
 use super::input::{Content, Input, Row, Rows};
-use super::{Context, assemble, counted, detail, note, print, say, signals, token_exposure};
+use super::{Context, assemble, counted, detail, lookups, note, print, say, signals, token_exposure};
 pub use args::Args;
 use column::Column;
 use kept::{Asked, Checkpoint, Counts};
 use outputs::{Outputs, Unresolved};
-
-/// The most lookups in flight.
-const IN_FLIGHT_MAX: usize = 16;
-
-/// The share of the configured rate that is used where no other is asked for: workers have the rest.
-const SHARE: f64 = 0.1;
-
-/// Lookups a second where no rate is configured.
-const RATE_UNKNOWN: f64 = 5.0;
 
 /// A longer key is none that a provider has.
 const KEY_BYTES_MAX: usize = 1024;
@@ -49,17 +38,7 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
     args.refuse_same_files(&input)?;
     let rows = input.table().await?;
     let column = column(&args, &rows, &input.name())?;
-    let provider = assemble::provider(&config.provider)?;
-    provider.finds(column.by).map_err(|why| {
-        exit::usage(format_args!(
-            "users of {} (kind {}) can't be looked up by {}: {why}",
-            config.provider.name, config.provider.kind, column.by
-        ))
-    })?;
-    detail(|| {
-        let (provider, address) = (&config.provider.name, &config.provider.base_url);
-        format!("asking the provider {provider} at {address}")
-    });
+    let provider = provider(&config, &column)?;
     let asked = Asked {
         by: column.by.as_str().to_owned(),
         column: column.name.clone(),
@@ -74,9 +53,11 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     let outputs = Outputs::open(&args, &column, checkpoint.as_ref().map(Checkpoint::written))?;
     token_exposure::log(&config.provider);
+    let (lookup, pace) = lookups::at_pace(&config, provider, args.rate);
+    note(&format!("usher: looking users up by {}, {pace}", column.by));
     let mut run = Run {
-        lookup: lookup(&config, provider, &column, args.rate),
-        window: config.provider.concurrency.get().min(IN_FLIGHT_MAX),
+        lookup,
+        window: lookups::window(&config),
         counts: checkpoint.as_ref().map(Checkpoint::counts).unwrap_or_default(),
         base_url: config.provider.base_url.clone(),
         column,
@@ -105,6 +86,22 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
 }
 
+/// The provider, if its users can be looked up by these keys.
+fn provider(config: &Config, column: &Column) -> anyhow::Result<Arc<dyn Provider>> {
+    let provider = assemble::provider(&config.provider)?;
+    provider.finds(column.by).map_err(|why| {
+        exit::usage(format_args!(
+            "users of {} (kind {}) can't be looked up by {}: {why}",
+            config.provider.name, config.provider.kind, column.by
+        ))
+    })?;
+    detail(|| {
+        let (provider, address) = (&config.provider.name, &config.provider.base_url);
+        format!("asking the provider {provider} at {address}")
+    });
+    Ok(provider)
+}
+
 fn column(args: &Args, rows: &Rows, name: &str) -> anyhow::Result<Column> {
     let header = rows.header().filter(|_| !rows.is_empty()).ok_or_else(|| {
         exit::usage(format_args!(
@@ -113,38 +110,6 @@ fn column(args: &Args, rows: &Rows, name: &str) -> anyhow::Result<Column> {
     })?;
     Column::choose(&header, args.by, args.column.as_deref())
         .map_err(|wrong| exit::usage(format_args!("{name}: {wrong}")))
-}
-
-fn lookup(config: &Config, provider: Arc<dyn Provider>, column: &Column, rate: Option<f64>) -> Arc<Lookup> {
-    let (rates, share) = (config.provider.rate.clone(), config.provider.share);
-    let (per_second, why) = match (rate, rates.ceiling(share)) {
-        (Some(rate), _) => (rate, "--rate"),
-        (None, Some(ceiling)) => (ceiling * SHARE, "a tenth of provider.rate; --rate sets another"),
-        (None, None) => (
-            RATE_UNKNOWN,
-            "no provider.rate is configured; --rate sets another",
-        ),
-    };
-    note(&format!(
-        "usher: looking users up by {}, {} a second at most ({why})",
-        column.by,
-        (per_second * 1000.0).round() / 1000.0
-    ));
-    Arc::new(Lookup::new(
-        provider,
-        lookup::Settings {
-            by: column.by,
-            pace: pace::Settings {
-                rates,
-                share,
-                gap_max: config.retry.probe_gap_max,
-                clock: Clock::System,
-            },
-            per_second,
-            retry: config.retry.clone(),
-            seed: fastrand::u64(..),
-        },
-    ))
 }
 
 struct Run {
@@ -244,9 +209,9 @@ impl Run {
         if key.len() > KEY_BYTES_MAX || key.contains(char::is_control) {
             return Answer::Wrong("the cell is too long, or has control characters");
         }
-        let (lookup, key) = (Arc::clone(&self.lookup), key.to_owned());
+        let (lookup, by, key) = (Arc::clone(&self.lookup), self.column.by, key.to_owned());
         Answer::Asked(AbortOnDropHandle::new(tokio::spawn(async move {
-            lookup.find(&key).await
+            lookup.find(by, &key).await
         })))
     }
 
@@ -283,13 +248,7 @@ impl Run {
             Some(_) => "; the same command goes on from here",
             None => "",
         };
-        match stopped {
-            Stopped::Refused(error) => exit::usage(format_args!("{error}{goes_on}")),
-            Stopped::OutOfReach(error) => exit::with(
-                Exit::OutOfReach,
-                format_args!("the provider at {}: {error}{goes_on}", self.base_url),
-            ),
-        }
+        lookups::stopped(stopped, &self.base_url, goes_on)
     }
 
     /// Writes what is done, and then how far that is.

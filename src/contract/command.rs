@@ -265,6 +265,40 @@ impl Update {
         }
     }
 
+    /// The fields alone whose names, as `field_names` has them, are kept. How an address or a number is verified stays with it.
+    pub fn only(&self, keeps: impl Fn(&str) -> bool) -> Self {
+        fn kept<T: Clone>(change: &Option<Change<T>>, keeps: bool) -> Option<Change<T>> {
+            change.as_ref().filter(|_| keeps).cloned()
+        }
+        let keeps_own = |name: &str| {
+            let of = match name {
+                "zitadel.emailVerification" => Field::Email,
+                "zitadel.phoneVerification" => Field::Phone,
+                _ => return keeps(name),
+            };
+            keeps(name) || keeps(of.name())
+        };
+        let mut only = Self {
+            username: kept(&self.username, keeps(Field::Username.name())),
+            email: kept(&self.email, keeps(Field::Email.name())),
+            phone: kept(&self.phone, keeps(Field::Phone.name())),
+            given_name: kept(&self.given_name, keeps(Field::GivenName.name())),
+            family_name: kept(&self.family_name, keeps(Field::FamilyName.name())),
+            display_name: kept(&self.display_name, keeps(Field::DisplayName.name())),
+            nickname: kept(&self.nickname, keeps(Field::Nickname.name())),
+            locale: kept(&self.locale, keeps(Field::Locale.name())),
+            zitadel: self.zitadel.clone(),
+            sivo: self.sivo.clone(),
+            mattr: self.mattr.clone(),
+            scim: self.scim.clone(),
+        };
+        only.zitadel.iter_mut().for_each(|own| own.keep(keeps_own));
+        only.sivo.iter_mut().for_each(|own| own.keep(&keeps));
+        only.mattr.iter_mut().for_each(|own| own.keep(&keeps));
+        only.scim.iter_mut().for_each(|own| own.keep(&keeps));
+        only
+    }
+
     /// The provider kind whose block is present and empty.
     pub(super) fn empty_block(&self) -> Option<&'static str> {
         let blocks = [
@@ -365,4 +399,34 @@ fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timest
         }
     }
     Ok(Option::<DateTime>::deserialize(deserializer)?.map(|moment| moment.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_is_taken_alone_and_how_an_address_is_verified_stays_with_it() {
+        let verified = json!({ "verified": true });
+        let zitadel =
+            json!({ "gender": "male", "emailVerification": verified, "phoneVerification": verified });
+        let scim = json!({ "title": null, "active": true });
+        let update: Update = serde_json::from_value(json!({
+            "email": "a@b.example", "nickname": null, "zitadel": zitadel, "scim": scim,
+            "sivo": { "country": "AU", "team": "a" }, "mattr": { "claims": { "a": 1 } },
+        }))
+        .unwrap();
+        for name in update.field_names() {
+            let mut expected = vec![name];
+            if name == "email" {
+                expected.push("zitadel.emailVerification");
+            }
+            assert_eq!(update.only(|kept| kept == name).field_names(), expected);
+        }
+        let all = update.only(|_| true);
+        assert_eq!(all.field_names(), update.field_names());
+        assert!(all.email == update.email && all.nickname == update.nickname);
+    }
 }

@@ -15,12 +15,23 @@ use super::json::Json;
 
 pub use sivo::{SivoField, SivoUpdate};
 
-/// Names of the members that are present, as events show them.
-macro_rules! present_names {
-    ($self:ident, $kind:literal, $($member:ident => $name:literal),*) => {
-        [$(($self.$member.is_some(), concat!($kind, ".", $name))),*]
-            .into_iter()
-            .filter_map(|(present, name)| present.then_some(name))
+/// What is done with members by their names, as events show them.
+macro_rules! members_by_name {
+    ($kind:literal, $($member:ident => $name:literal),* $(,)?) => {
+        /// Of the members that are present.
+        pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+            [$((self.$member.is_some(), concat!($kind, ".", $name))),*]
+                .into_iter()
+                .filter_map(|(present, name)| present.then_some(name))
+        }
+
+        pub(super) fn keep(&mut self, keeps: impl Fn(&str) -> bool) {
+            $(
+                if !keeps(concat!($kind, ".", $name)) {
+                    self.$member = None;
+                }
+            )*
+        }
     };
 }
 
@@ -71,10 +82,13 @@ pub struct ZitadelUpdate {
 }
 
 impl ZitadelUpdate {
-    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
-        present_names!(self, "zitadel", gender => "gender", email_verification => "emailVerification",
-            phone_verification => "phoneVerification", password => "password")
-    }
+    members_by_name!(
+        "zitadel",
+        gender => "gender",
+        email_verification => "emailVerification",
+        phone_verification => "phoneVerification",
+        password => "password",
+    );
 
     /// Whether the provider returns codes, which may be sent only to the publisher's `reply_to`.
     pub fn returns_code(&self) -> bool {
@@ -270,9 +284,7 @@ pub struct MattrUpdate {
 }
 
 impl MattrUpdate {
-    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
-        present_names!(self, "mattr", claims => "claims", authentication_provider => "authenticationProvider")
-    }
+    members_by_name!("mattr", claims => "claims", authentication_provider => "authenticationProvider");
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]
@@ -314,11 +326,17 @@ pub struct ScimUpdate {
 }
 
 impl ScimUpdate {
-    pub(super) fn field_names(&self) -> impl Iterator<Item = &'static str> {
-        present_names!(self, "scim", active => "active", external_id => "externalId", title => "title",
-            user_type => "userType", preferred_language => "preferredLanguage", timezone => "timezone",
-            profile_url => "profileUrl", password => "password")
-    }
+    members_by_name!(
+        "scim",
+        active => "active",
+        external_id => "externalId",
+        title => "title",
+        user_type => "userType",
+        preferred_language => "preferredLanguage",
+        timezone => "timezone",
+        profile_url => "profileUrl",
+        password => "password",
+    );
 }
 
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]

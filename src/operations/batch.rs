@@ -4,11 +4,13 @@
 mod announced;
 mod estimate;
 mod listed;
+mod sample;
 mod series;
 mod status;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod verified;
 
 use std::time::Duration;
 
@@ -17,9 +19,11 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::announced::Announced;
 pub use self::estimate::{Left, Pace};
 pub use self::listed::{Listed, list};
+pub use self::sample::{Amount, Asked, Sample, TooMany, USERS_MAX};
 pub use self::series::{Bucket, Series};
 pub use self::status::{Account, Status};
-pub use self::tally::{Counts, Last, Tally};
+pub use self::tally::{Counts, Ended, Last, Tally};
+pub use self::verified::{Compared, Found, Verified, compare};
 use crate::broker::topology::{AUDIT_LOG, OUTCOME_LOG};
 use crate::broker::{InspectError, Inspector, Message, StreamReader};
 use crate::contract::lifecycle::{LifecycleBody, LifecycleEvent, ProviderPaused};

@@ -1,6 +1,7 @@
-//! Looks users up at the provider by keys: each lookup is one call, at a pace of its own within the provider's quota.
+//! Looks users up at the provider, by keys or by their ids: each lookup is one call, at a pace of its own within the provider's
+//! quota.
 //!
-//! A lookup changes nothing, so a lost answer is asked for again. What fails for one key while others pass is that key's
+//! A lookup changes nothing, so a lost answer is asked for again. What fails for one user while others pass is that user's
 //! failure; what fails for all of them ends the run, after a bounded time.
 
 #[cfg(test)]
@@ -13,10 +14,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::contract::{Fault, UserId};
+use crate::contract::{Fault, Reason, UserId};
 use crate::policy::pace::{self, Granted, Pace};
 use crate::policy::retry;
-use crate::provider::{FindBy, Found, Provider, ProviderError, TokenState};
+use crate::provider::{FindBy, Found, Provider, ProviderError, TokenState, User};
 
 /// A provider that never answered is out of reach after this.
 const REACHED_WITHIN: Duration = Duration::from_secs(10);
@@ -34,7 +35,6 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_millis(20);
 
 pub struct Settings {
-    pub by: FindBy,
     /// The provider's quota, which bounds the pace.
     pub pace: pace::Settings,
     /// The most lookups a second.
@@ -54,6 +54,15 @@ pub enum Outcome {
     Failed(Cow<'static, str>),
 }
 
+/// What a user's id leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    User(User),
+    Missing,
+    /// The provider refuses to show this user, or fails for it alone.
+    Failed(Cow<'static, str>),
+}
+
 /// Why no key can be looked up any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
@@ -66,7 +75,6 @@ pub enum Stopped {
 
 pub struct Lookup {
     provider: Arc<dyn Provider>,
-    by: FindBy,
     retry: retry::Config,
     shared: Mutex<Shared>,
     /// Its owner takes the next permit. It is handed on in order, so that a key that is tried again is not overtaken for ever.
@@ -89,7 +97,7 @@ struct Shared {
     said: Option<Instant>,
 }
 
-/// The calls for one key so far.
+/// The calls for one user so far.
 struct Tries {
     failed: u32,
     first_failed: Option<Instant>,
@@ -101,7 +109,7 @@ struct Tries {
 /// What follows a failed call.
 enum Next {
     After(Duration),
-    Failed(Cow<'static, str>),
+    Failed(ProviderError),
 }
 
 impl Lookup {
@@ -109,7 +117,6 @@ impl Lookup {
         let gap = Duration::try_from_secs_f64(1.0 / settings.per_second).unwrap_or(Duration::MAX);
         Self {
             provider,
-            by: settings.by,
             retry: settings.retry,
             shared: Mutex::new(Shared {
                 pace: Pace::new(&settings.pace),
@@ -131,27 +138,44 @@ impl Lookup {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub async fn find(&self, key: &str) -> Result<Outcome, Stopped> {
+    pub async fn find(&self, by: FindBy, key: &str) -> Result<Outcome, Stopped> {
+        Ok(match self.asked(|| self.provider.find(by, key)).await? {
+            Ok(Found::One(id)) => Outcome::Found(id),
+            Ok(Found::Nobody) => Outcome::Missing,
+            Ok(Found::Several) => Outcome::Ambiguous,
+            Err(error) => Outcome::Failed(error.detail),
+        })
+    }
+
+    pub async fn read(&self, user_id: &UserId) -> Result<Shown, Stopped> {
+        Ok(match self.asked(|| self.provider.read(user_id)).await? {
+            Ok(user) => Shown::User(user),
+            Err(error) if error.fault == Fault::Command(Reason::NotFound) => Shown::Missing,
+            Err(error) => Shown::Failed(error.detail),
+        })
+    }
+
+    /// Calls until there is an answer, or an error of this user alone.
+    async fn asked<T, F>(&self, call: impl Fn() -> F) -> Result<Result<T, ProviderError>, Stopped>
+    where
+        F: Future<Output = Result<T, ProviderError>>,
+    {
         let mut tries = self.tries();
         loop {
             self.token_at_hand().await?;
             let granted = self.permit().await;
-            let answer = self.provider.find(self.by, key).await;
+            let answer = call().await;
             self.read_headers();
             let error = match answer {
-                Ok(found) => {
+                Ok(answer) => {
                     self.lock().passed(granted, Instant::now());
-                    return Ok(match found {
-                        Found::One(id) => Outcome::Found(id),
-                        Found::Nobody => Outcome::Missing,
-                        Found::Several => Outcome::Ambiguous,
-                    });
+                    return Ok(Ok(answer));
                 }
                 Err(error) => error,
             };
             match self.failed(granted, error, &mut tries)? {
                 Next::After(delay) => sleep(delay).await,
-                Next::Failed(detail) => return Ok(Outcome::Failed(detail)),
+                Next::Failed(error) => return Ok(Err(error)),
             }
         }
     }
@@ -219,12 +243,12 @@ impl Lookup {
         match error.fault {
             Fault::Command(_) => {
                 shared.answered(granted);
-                Ok(Next::Failed(error.detail))
+                Ok(Next::Failed(error))
             }
             // If other keys pass, it is about this one.
             Fault::Denied | Fault::Configuration if shared.passed.is_some() => {
                 shared.answered(granted);
-                Ok(Next::Failed(error.detail))
+                Ok(Next::Failed(error))
             }
             Fault::Credentials | Fault::Denied | Fault::Configuration => Err(Stopped::Refused(error)),
             Fault::CredentialsRenewed => {
@@ -301,7 +325,7 @@ impl Shared {
         tries.failed += 1;
         let first = *tries.first_failed.get_or_insert(granted.at());
         if tries.failed >= retry.attempts && self.passed.is_some_and(|passed| passed > first) {
-            return Ok(Next::Failed(error.detail));
+            return Ok(Next::Failed(error));
         }
         let since = *self.failing_since.get_or_insert(granted.at());
         let delay = tries.backoff.next_at_least_half(&mut self.rng);

@@ -26,6 +26,13 @@ pub struct Options {
     pub ids: Option<(Arc<IdMap>, String)>,
 }
 
+impl Options {
+    /// Whether an option is set that JSON lines can't follow.
+    pub fn is_for_csv(&self) -> bool {
+        self.id_from.is_some() || self.null.is_some() || self.ids.is_some()
+    }
+}
+
 /// How the rows of a table become commands.
 #[derive(Debug)]
 pub struct Table {

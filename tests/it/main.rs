@@ -38,6 +38,7 @@ mod process;
 mod proxy;
 mod publish;
 mod raw_amqp;
+mod read_back;
 mod readme;
 mod reconnect;
 mod resolve;

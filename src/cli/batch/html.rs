@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use usher::contract::Reason;
-use usher::operations::batch::{Series, Status};
+use usher::operations::batch::{Series, Status, Verified};
 
 use super::account::progress;
-use super::chart;
+use super::{chart, verify};
 
 const STYLE: &str = include_str!("report.css");
 
 /// What the page may load: its own style.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-pub fn page(status: &Status, series: Option<&Series>) -> String {
+pub fn page(status: &Status, series: Option<&Series>, verified: Option<&Verified>) -> String {
     let title = format!("Batch {} of {}", status.batch_id, status.provider);
     let title = escaped(&title);
     let mut page = format!(
@@ -31,6 +31,9 @@ pub fn page(status: &Status, series: Option<&Series>) -> String {
         over_time(&mut page, status, series);
     }
     failures(&mut page, status);
+    if let Some(verified) = verified {
+        page.push_str(&verify::section(verified));
+    }
     let _infallible = write!(
         page,
         "<h2>About this page</h2>\n<p class=\"soft\">Written at {} by usher {}, from the audit log and the outcome log. A \
@@ -144,7 +147,7 @@ fn time(at: Timestamp) -> String {
 }
 
 /// The text as it stands in an element or an attribute in double quotes.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -108,11 +108,6 @@ impl Args {
         }
     }
 
-    /// Whether an option is set that JSON lines can't follow.
-    pub fn is_for_csv(&self) -> bool {
-        self.id_from.is_some() || self.null.is_some() || self.id_map.is_some()
-    }
-
     pub fn table(&self, id_map: Option<Arc<IdMap>>) -> table::Options {
         table::Options {
             fill: self.fill(),

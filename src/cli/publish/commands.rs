@@ -1,15 +1,11 @@
 //! Rows as messages, or why they are refused.
 
-use std::sync::Arc;
-
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
 use usher::broker::{Message, Properties, SHORT_TEXT_BYTES_MAX};
 use usher::contract::{Failure, Reason, UpdateUser, decode};
 use usher::operations::fill::Fill;
-use usher::operations::id_map::IdMap;
-use usher::operations::table::Table;
+use usher::operations::table::{Options, Table};
 
-use super::args::Args;
 use crate::cli::exit;
 use crate::cli::input::{Content, Row, Rows};
 
@@ -27,13 +23,14 @@ pub struct Ready {
 
 impl Commands {
     /// Refuses a header that is none of commands.
-    pub fn new(args: &Args, id_map: Option<Arc<IdMap>>, rows: &Rows, name: &str) -> anyhow::Result<Self> {
+    pub fn new(options: Options, bulk: bool, rows: &Rows, name: &str) -> anyhow::Result<Self> {
+        let fill = options.fill.clone();
         let table = match rows.header() {
             Some(header) => {
-                let table = Table::new(&header, args.table(id_map));
+                let table = Table::new(&header, options);
                 Some(table.map_err(|wrong| exit::usage(format_args!("{name}: the header: {wrong}")))?)
             }
-            None if !rows.is_empty() && args.is_for_csv() => {
+            None if !rows.is_empty() && options.is_for_csv() => {
                 return Err(exit::usage(format_args!(
                     "{name} holds JSON lines, and --id-from, --null and --id-map are for CSV: leave them out; JSON has ids and \
                      null of its own"
@@ -41,11 +38,7 @@ impl Commands {
             }
             None => None,
         };
-        Ok(Self {
-            table,
-            fill: args.fill(),
-            bulk: args.bulk,
-        })
+        Ok(Self { table, fill, bulk })
     }
 
     pub fn read(&self, row: &Row) -> Result<Ready, Failure> {

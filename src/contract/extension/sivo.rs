@@ -164,6 +164,10 @@ impl SivoUpdate {
     pub(in crate::contract) fn field_names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(field, _)| field.event_name())
     }
+
+    pub(in crate::contract) fn keep(&mut self, keeps: impl Fn(&str) -> bool) {
+        self.0.retain(|(field, _)| keeps(field.event_name()));
+    }
 }
 
 impl<'de> Deserialize<'de> for SivoUpdate {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::series::{Recent, Series};
 use crate::contract::event::{Event, EventBody, Started};
-use crate::contract::{BatchId, Reason};
+use crate::contract::{BatchId, CommandId, Reason};
 
 /// The most commands that are told apart. Each takes 40 bytes, and the table that holds them has up to 2.3 places for each:
 /// about 90 MB for a million commands, 350 MB for all of them.
@@ -102,6 +102,24 @@ pub struct Tally {
     pub last_at: Option<Timestamp>,
     pub series: Option<Series>,
     pub(super) recent: Recent,
+}
+
+/// Whether a command that has ended was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    Yes,
+    /// It failed before its write.
+    No,
+    /// It failed, and part of it may have been applied.
+    Perhaps,
+}
+
+/// The end of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub applied: Applied,
+    /// Whether it had ended before, and was sent again.
+    pub redriven: bool,
 }
 
 /// A command's last outcome.
@@ -215,6 +233,20 @@ impl Tally {
         series.take(event.time, is_first, matches!(outcome, Outcome::Failed(_)));
     }
 
+    /// How the command ended. `None`: the log has no end of it.
+    pub fn ended(&self, id: CommandId) -> Option<Ended> {
+        let state = self.commands.get(&id.as_u64_pair())?;
+        let redriven = state.earlier > 0;
+        let applied = match state.outcome {
+            Outcome::InFlight => return None,
+            Outcome::Succeeded | Outcome::Unchanged => Applied::Yes,
+            // Its earlier runs may have been refused elsewhere.
+            Outcome::Failed(reason) if !redriven && is_before_the_write(reason) => Applied::No,
+            Outcome::Failed(_) => Applied::Perhaps,
+        };
+        Some(Ended { applied, redriven })
+    }
+
     /// The event, if it is the last outcome of a command. Once for each command: a repeat of it is not told.
     pub fn take_last(&mut self, body: &[u8]) -> Option<Last> {
         let event = self.read(body)?;
@@ -226,6 +258,15 @@ impl Tally {
         state.ended = 0;
         Some(Last { event, redrives })
     }
+}
+
+/// Other refusals may follow on the first calls of a write that takes several.
+fn is_before_the_write(reason: Reason) -> bool {
+    use Reason::{Cancelled, Expired, HeldBehind, Invalid, Oversized, Undecodable, UnsupportedField};
+    matches!(
+        reason,
+        Undecodable | Invalid | UnsupportedField | Oversized | Expired | Cancelled | HeldBehind
+    )
 }
 
 fn started(event: &Event) -> &Started {

@@ -371,3 +371,31 @@ fn an_estimate_follows_a_pin_at_once_and_there_is_none_while_it_is_paused() {
     let status = book.status(&orders, at(100));
     assert!(status.left.is_none() && status.held.unwrap().contains("al paused the batch"));
 }
+
+#[test]
+fn a_commands_end_tells_whether_it_was_applied_and_whether_it_ran_again() {
+    use super::tally::{Applied, Ended};
+    let mut book = book();
+    for (n, redrives, say) in [
+        (1, 0, Success(true)),
+        (2, 0, Success(false)),
+        (3, 0, Start),
+        (4, 0, Fail(Reason::Expired)),
+        (5, 0, Fail(Reason::Rejected)),
+        (6, 0, Fail(Reason::Rejected)),
+        (6, 1, Success(true)),
+        (7, 0, Fail(Reason::Rejected)),
+        (7, 1, Fail(Reason::Expired)),
+    ] {
+        book.take(&log(n, redrives, &say, 0));
+    }
+    let ended = |n: u64| book.tally.ended(Uuid::from_u128(u128::from(n)));
+    let of = |applied, redriven| Some(Ended { applied, redriven });
+    assert_eq!(ended(1), of(Applied::Yes, false));
+    assert_eq!(ended(2), of(Applied::Yes, false));
+    assert_eq!((ended(3), ended(9)), (None, None));
+    assert_eq!(ended(4), of(Applied::No, false));
+    assert_eq!(ended(5), of(Applied::Perhaps, false));
+    assert_eq!(ended(6), of(Applied::Yes, true));
+    assert_eq!(ended(7), of(Applied::Perhaps, true));
+}

@@ -69,7 +69,10 @@ impl Provider for Scripted {
     }
 
     async fn read(&self, _: &UserId) -> Result<User, ProviderError> {
-        Err(ProviderError::new(Fault::Broken, "not read"))
+        match self.faults.lock().unwrap().pop_front() {
+            Some(fault) => Err(ProviderError::new(fault, "as scripted")),
+            None => Ok(User("as read".into())),
+        }
     }
 
     async fn update(&self, _: &UpdateUser, _: Option<&User>) -> Result<Updated, ProviderError> {
@@ -100,7 +103,6 @@ fn scripted(faults: impl IntoIterator<Item = Fault>, per_second: f64) -> (Arc<Sc
         broken: "broken",
     });
     let settings = Settings {
-        by: FindBy::Email,
         pace: pace::Settings {
             rates: Rates::from(Rate::per_second(NonZeroU32::new(50).unwrap())),
             share: 1.0,
@@ -117,7 +119,7 @@ fn scripted(faults: impl IntoIterator<Item = Fault>, per_second: f64) -> (Arc<Sc
 async fn looked_up(faults: impl IntoIterator<Item = Fault>) -> (Result<Outcome, Stopped>, Duration, usize) {
     let (provider, lookup) = scripted(faults, 5.0);
     let begun = Instant::now();
-    let outcome = lookup.find("a@example.com").await;
+    let outcome = lookup.find(FindBy::Email, "a@example.com").await;
     let calls = provider.calls.lock().unwrap().len();
     (outcome, begun.elapsed(), calls)
 }
@@ -133,7 +135,7 @@ async fn many_lookups_at_once_keep_the_pace_and_never_exceed_the_quota() {
         let begun = Instant::now();
         let all = (0..100).map(|n| {
             let lookup = lookup.clone();
-            tokio::spawn(async move { lookup.find(&format!("{n}")).await })
+            tokio::spawn(async move { lookup.find(FindBy::Email, &format!("{n}")).await })
         });
         for one in all.collect::<Vec<_>>() {
             assert_eq!(one.await.unwrap(), found());
@@ -187,10 +189,10 @@ async fn provider_that_never_answers_is_out_of_reach_within_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn outage_in_the_middle_is_waited_out_as_long_as_a_commands_attempts() {
     let (provider, lookup) = scripted([], 5.0);
-    assert_eq!(lookup.find("a").await, found());
+    assert_eq!(lookup.find(FindBy::Email, "a").await, found());
     provider.faults.lock().unwrap().extend([Fault::Broken; 1000]);
     let begun = Instant::now();
-    let outcome = lookup.find("b").await;
+    let outcome = lookup.find(FindBy::Email, "b").await;
     assert!(matches!(outcome, Err(Stopped::OutOfReach(_))), "{outcome:?}");
     let took = begun.elapsed();
     assert!((200..=300).contains(&took.as_secs()), "{took:?}");
@@ -200,9 +202,9 @@ async fn outage_in_the_middle_is_waited_out_as_long_as_a_commands_attempts() {
 async fn key_that_fails_while_others_pass_fails_alone() {
     let (_, lookup) = scripted([], 5.0);
     let broken = lookup.clone();
-    let broken = tokio::spawn(async move { broken.find("broken@example.com").await });
+    let broken = tokio::spawn(async move { broken.find(FindBy::Email, "broken@example.com").await });
     for _ in 0..100 {
-        assert_eq!(lookup.find("a").await, found());
+        assert_eq!(lookup.find(FindBy::Email, "a").await, found());
     }
     assert_eq!(broken.await.unwrap(), Ok(Outcome::Failed("as scripted".into())));
 }
@@ -220,7 +222,30 @@ async fn refused_credentials_end_the_run_and_a_refused_key_does_not() {
     let (outcome, _, calls) = looked_up([Fault::Command(Reason::Rejected)]).await;
     assert_eq!((outcome, calls), (Ok(Outcome::Failed("as scripted".into())), 1));
     let (provider, lookup) = scripted([], 5.0);
-    assert_eq!(lookup.find("a").await, found());
+    assert_eq!(lookup.find(FindBy::Email, "a").await, found());
     provider.faults.lock().unwrap().push_back(Fault::Denied);
-    assert_eq!(lookup.find("b").await, Ok(Outcome::Failed("as scripted".into())));
+    assert_eq!(
+        lookup.find(FindBy::Email, "b").await,
+        Ok(Outcome::Failed("as scripted".into()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_is_read_by_its_id_in_the_same_way_and_one_that_is_gone_is_told_from_a_failure() {
+    let user = Ok(Shown::User(User("as read".into())));
+    let throttled = Fault::Throttled { retry_after: None };
+    let failed = Ok(Shown::Failed("as scripted".into()));
+    for (faults, expected) in [
+        (vec![], user.clone()),
+        (vec![throttled, Fault::Broken, Fault::Unknown], user),
+        (vec![Fault::Command(Reason::NotFound)], Ok(Shown::Missing)),
+        (vec![Fault::Command(Reason::Rejected)], failed),
+    ] {
+        let (_, lookup) = scripted(faults.clone(), 5.0);
+        let shown = lookup.read(&UserId::parse("u1").unwrap()).await;
+        assert_eq!(shown, expected, "{faults:?}");
+    }
+    let (_, lookup) = scripted([Fault::Denied], 5.0);
+    let shown = lookup.read(&UserId::parse("u1").unwrap()).await;
+    assert!(matches!(shown, Err(Stopped::Refused(_))), "{shown:?}");
 }
