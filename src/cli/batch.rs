@@ -29,7 +29,7 @@ pub enum Verb {
     Watch(Which),
     /// Write what became of a batch: a row for each command, a page to read and print, or how its
     /// users are at the provider. Exit code 1: it has failures
-    Report(report::Args),
+    Report(Box<report::Args>),
     /// Let the batch's commands wait that have made no call yet. Other commands continue
     Pause(Order),
     /// Lift what was ordered for the batch
@@ -77,7 +77,7 @@ pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::List(args) => account::list(context, args).await,
         Verb::Status(args) => account::status(context, args).await,
         Verb::Watch(which) => watch::watch(context, which).await,
-        Verb::Report(args) => report::report(context, args).await,
+        Verb::Report(args) => report::report(context, *args).await,
         Verb::Pause(order) => give(context, order, Some(BatchState::Paused)).await,
         Verb::Resume(order) => give(context, order, None).await,
         Verb::Cancel { order, yes: true } => give(context, order, Some(BatchState::Cancelled)).await,
