@@ -21,7 +21,7 @@ use usher::worker::Shutdown;
 
 use super::account::totals;
 use crate::cli::exit::{self, Exit};
-use crate::cli::{Context, assemble, counted, lookups, note, operator, printable, say, signals, token_exposure};
+use crate::cli::{Context, assemble, counted, lookups, note, operator, printable, signals, token_exposure};
 use commands::OfFile;
 pub use shown::section;
 
