@@ -257,7 +257,7 @@ impl Verb {
             Self::Run | Self::Apply(_) | Self::Publish(_) | Self::Resolve(_) | Self::Simulate(_) => true,
             Self::DeadLetters(verb) => verb.ends_in_order(),
             Self::Operations(verb) => verb.ends_in_order(),
-            Self::Batch(verb) => matches!(verb, batch::Verb::Watch(_)),
+            Self::Batch(verb) => verb.ends_in_order(),
             _ => false,
         }
     }

@@ -72,6 +72,17 @@ pub struct Order {
     json: bool,
 }
 
+impl Verb {
+    /// Whether it has something to end when a signal comes.
+    pub fn ends_in_order(&self) -> bool {
+        match self {
+            Self::Watch(_) => true,
+            Self::Report(args) => args.reads_back(),
+            _ => false,
+        }
+    }
+}
+
 pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::List(args) => account::list(context, args).await,

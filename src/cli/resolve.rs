@@ -47,18 +47,20 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
         unresolved: args.unresolved.is_some(),
     };
     let checkpoint = Checkpoint::open(&input, &args, asked).await?;
+    let outputs = Outputs::open(&args, &column, checkpoint.as_ref().map(Checkpoint::written))?;
     if let Some(checkpoint) = checkpoint.as_ref().filter(|kept| kept.is_complete()) {
         note("usher: an earlier run looked up all keys of this file; --restart looks them up again");
         return checkpoint.counts().report(&args);
     }
-    let outputs = Outputs::open(&args, &column, checkpoint.as_ref().map(Checkpoint::written))?;
     token_exposure::log(&config.provider);
     let (lookup, pace) = lookups::at_pace(&config, provider, args.rate);
     note(&format!("usher: looking users up by {}, {pace}", column.by));
+    let earlier = checkpoint.as_ref().map(Checkpoint::counts).unwrap_or_default();
     let mut run = Run {
         lookup,
         window: lookups::window(&config),
-        counts: checkpoint.as_ref().map(Checkpoint::counts).unwrap_or_default(),
+        answered: earlier.rows() > earlier.failed,
+        counts: earlier,
         base_url: config.provider.base_url.clone(),
         column,
         checkpoint,
@@ -66,6 +68,7 @@ pub async fn resolve(context: &Context, args: Args) -> anyhow::Result<Exit> {
         input,
         begun: Instant::now(),
         earlier: 0,
+        refused: 0,
     };
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
@@ -125,6 +128,10 @@ struct Run {
     begun: Instant,
     /// Rows of earlier runs.
     earlier: u64,
+    /// Keys of this run that the provider refused.
+    refused: u64,
+    /// Whether it gave an answer to any key, in an earlier run or this one.
+    answered: bool,
 }
 
 /// A row whose lookup is in flight.
@@ -217,6 +224,7 @@ impl Run {
 
     fn write(&mut self, row: &Pending, outcome: Result<Outcome, Stopped>) -> anyhow::Result<()> {
         let outcome = outcome.map_err(|stopped| self.stopped(&stopped))?;
+        let failed = matches!(outcome, Outcome::Failed(_));
         let unresolved = match outcome {
             Outcome::Found(user_id) => {
                 self.counts.resolved += 1;
@@ -231,7 +239,11 @@ impl Run {
             self.counts.add(unresolved);
             self.outputs.unresolved(row.line, &row.cell, unresolved, &why)?;
         }
-        if self.counts.failed == self.counts.rows() && self.counts.failed >= REFUSED_MAX {
+        if row.is_asked() {
+            self.refused += u64::from(failed);
+            self.answered |= !failed;
+        }
+        if !self.answered && self.refused >= REFUSED_MAX {
             return Err(exit::usage(format_args!(
                 "the first {REFUSED_MAX} keys all failed, so it is not the keys: see the reasons above, and choose another \
                  column or kind of key with --column and --by"
@@ -274,6 +286,11 @@ impl Run {
 }
 
 impl Pending {
+    /// Whether the provider is asked for it: some keys are none.
+    fn is_asked(&self) -> bool {
+        matches!(self.answer, Answer::Asked(_))
+    }
+
     async fn answer(&mut self) -> anyhow::Result<Result<Outcome, Stopped>> {
         Ok(match &mut self.answer {
             Answer::Wrong(why) => Ok(Outcome::Failed((*why).into())),

@@ -105,6 +105,10 @@ impl FieldMap {
         self
     }
 
+    pub(super) fn case(&self, field: Field) -> Case {
+        self.mapped(field).map_or(Case::Exact, |mapped| mapped.case)
+    }
+
     fn mapped(&self, field: Field) -> Option<&Mapped> {
         self.fields.iter().find(|mapped| mapped.field == field)
     }

@@ -34,12 +34,12 @@ impl FindBy {
         }
     }
 
-    /// Whether a user that shows this value has the key. Addresses and user names are equal in any case, because
-    /// providers match them so; a publisher's own id has its case.
-    pub(super) fn is_same(self, key: &str, shown: &str) -> bool {
+    /// Whether a user that shows this value has the key. `case`: as the provider tells user names and addresses apart; a
+    /// publisher's own id has its case.
+    pub(super) fn is_same(self, case: Case, key: &str, shown: &str) -> bool {
         match self {
-            Self::Email => same(Form::Email, Case::Folded, key, shown),
-            Self::Username => same(Form::Username, Case::Folded, key, shown),
+            Self::Email => same(Form::Email, case, key, shown),
+            Self::Username => same(Form::Username, case, key, shown),
             Self::ExternalId => key == shown,
         }
     }

@@ -14,8 +14,8 @@ use super::lifecycle;
 use super::order_book::{self, OrderBook};
 use super::settle::Settler;
 use crate::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent};
-use crate::contract::orders::{BatchOrder, BatchState, Orders};
-use crate::contract::{BatchId, Failure, Ident, Outcome, Reason};
+use crate::contract::orders::{BatchOrder, BatchState, Orders, TEXT_MAX};
+use crate::contract::{BatchId, Failure, Ident, Outcome, Reason, UserId};
 
 /// So many users of a batch are held back before it is paused.
 const HELD_MAX: usize = 500;
@@ -61,6 +61,10 @@ impl Holds {
         else {
             return;
         };
+        // Of a refused command they can be anything, and orders with longer texts are ignored.
+        if UserId::parse(user).is_none() || command.chars().count() > TEXT_MAX {
+            return;
+        }
         let change = Change {
             batch,
             user,
@@ -71,6 +75,7 @@ impl Holds {
             return;
         }
         let _changing = self.changing.lock().await;
+        let mut said = false;
         loop {
             let mut orders = self.orders.now();
             if !change.is_needed(&orders) {
@@ -81,7 +86,12 @@ impl Holds {
             let message = order_book::message(&self.stream, &orders, &Uuid::new_v4().to_string());
             settler.until_routed(&message).await;
             let read_back = self.orders.reaches(orders.revision);
-            let _ = timeout(READ_BACK_WITHIN, read_back).await;
+            if timeout(READ_BACK_WITHIN, read_back).await.is_err() && !std::mem::replace(&mut said, true) {
+                tracing::warn!(
+                    stream = self.stream,
+                    "worker: can't read back whom a failure holds back; the command waits until it can"
+                );
+            }
             if pauses {
                 tell_pause(batch, orders.revision, settler).await;
             }

@@ -143,6 +143,16 @@ async fn a_command_that_is_refused_before_its_call_holds_back_the_later_ones_too
         outcomes(&world.events()),
         ["invalid 0", "held_behind 0", "held_behind 0"]
     );
+    let long = "w".repeat(300);
+    let mut refused = body(4, &long, true);
+    refused["batchId"] = batch().as_str().into();
+    world.publish(&message(&refused, "w", true));
+    world.until_settled().await;
+    assert_eq!(
+        held(&world).await.len(),
+        1,
+        "who has no valid id holds back nobody"
+    );
     running.drain().await;
 }
 

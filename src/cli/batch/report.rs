@@ -41,6 +41,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether users are read back at the provider.
+    pub fn reads_back(&self) -> bool {
+        self.verify.is_asked()
+    }
+
     /// The file for the rows, if they don't go to stdout.
     fn csv_file(&self) -> Option<&Path> {
         self.csv.as_deref().filter(|path| *path != Path::new(STDOUT))

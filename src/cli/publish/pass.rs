@@ -145,10 +145,13 @@ impl<'p, 'a> Pass<'p, 'a> {
             let providers = BTreeSet::from([provider.clone()]);
             self.publishing.route.look_at(providers).await?;
         }
+        // By each run: an earlier one may have been told otherwise.
+        if !self.tried.contains(&provider) {
+            on_failure::order(self.publishing, &ready.command.provider).await?;
+        }
         if self.events.is_due(&provider) {
             let effect = self.publishing.effect.as_ref();
             let commands = effect.and_then(|effect| effect.providers.get(&provider).copied());
-            on_failure::order(self.publishing, &ready.command.provider).await?;
             self.events.open(&provider, commands).await?;
             self.keep()?;
         }

@@ -202,7 +202,8 @@ impl Verified {
     pub fn finish(&mut self, amount: Amount) {
         self.complete = self.looked_at() == self.users;
         self.rows.sort_unstable();
-        let compared = self.as_asked + self.different + self.untold;
+        // Where nothing could be compared, nothing is known of differences.
+        let compared = self.as_asked + self.different;
         let is_all = amount == Amount::Share(1.0) && self.complete;
         self.share = (compared > 0 && !is_all).then(|| Interval::of(self.different, compared));
     }

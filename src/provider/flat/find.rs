@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Flat;
 use super::layout::{Layout, Path, pointer};
 use crate::contract::{Fault, Field, Reason};
+use crate::provider::equal::Case;
 use crate::provider::find::{Candidate, FindBy, Found, cannot_find, judge, of_search};
 use crate::provider::http::{Place, Request};
 use crate::provider::setup::{SEGMENT, SetupError};
@@ -103,6 +104,11 @@ impl KeyPath {
         })
     }
 
+    /// Not a search, whose path is there whether or not somebody has the key.
+    fn names_one_user(&self) -> bool {
+        !self.before.contains('?')
+    }
+
     fn with(&self, key: &str) -> String {
         let key = match self.quoting {
             Quoting::None => Cow::Borrowed(key),
@@ -120,7 +126,7 @@ impl KeyPath {
 pub(in crate::provider) struct Searches {
     kind: Kind,
     /// With the place of the key in a user that was found.
-    by: Vec<(FindBy, KeyPath, Path)>,
+    by: Vec<(FindBy, KeyPath, Path, Case)>,
     users_at: Path,
     id_at: Path,
 }
@@ -172,7 +178,8 @@ impl Searches {
                 })?,
                 at => pointer(at_key, at)?,
             };
-            by.push((kind_of_key, KeyPath::parse(key, path)?, at));
+            let case = field.map_or(Case::Exact, |field| layout.case(field));
+            by.push((kind_of_key, KeyPath::parse(key, path)?, at, case));
         }
         Ok(Self {
             kind: Kind::Rest,
@@ -182,9 +189,9 @@ impl Searches {
         })
     }
 
-    fn call(&self, by: FindBy) -> Option<(&KeyPath, &Path)> {
+    fn call(&self, by: FindBy) -> Option<(&KeyPath, &Path, Case)> {
         let call = self.by.iter().find(|(of, ..)| *of == by);
-        call.map(|(_, path, at)| (path, at))
+        call.map(|(_, path, at, case)| (path, at, *case))
     }
 
     pub(super) fn check(&self, by: FindBy) -> Result<(), Cow<'static, str>> {
@@ -226,9 +233,10 @@ fn at<'v>(value: &'v Value, path: &[Box<str>]) -> &'v Value {
 
 pub(super) async fn find(flat: &Flat, by: FindBy, key: &str) -> Result<Found, ProviderError> {
     let searches = &flat.searches;
-    let Some((path, key_at)) = searches.call(by) else {
+    let Some((path, key_at, case)) = searches.call(by) else {
         return Err(cannot_find(&searches.check(by).err().unwrap_or_default()));
     };
+    let names_one_user = path.names_one_user();
     let path = path.with(key);
     let request = Request {
         headers: flat.headers.of_read(),
@@ -236,8 +244,9 @@ pub(super) async fn find(flat: &Flat, by: FindBy, key: &str) -> Result<Found, Pr
     };
     let answer = match flat.http.call(request, |answer| flat.refusal(answer, None)).await {
         Ok(answer) => answer,
-        // Of a path that names one user.
-        Err(error) if error.fault == Fault::Command(Reason::NotFound) => return Ok(Found::Nobody),
+        Err(error) if names_one_user && error.fault == Fault::Command(Reason::NotFound) => {
+            return Ok(Found::Nobody);
+        }
         Err(error) => return Err(of_search(error)),
     };
     let body: Value = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
@@ -249,9 +258,9 @@ pub(super) async fn find(flat: &Flat, by: FindBy, key: &str) -> Result<Found, Pr
     let ids: Vec<_> = users.iter().map(|user| text(at(user, &searches.id_at))).collect();
     let candidates = users.iter().zip(&ids).map(|(user, id)| Candidate {
         id: id.as_deref(),
-        has_key: text(at(user, key_at)).map(|shown| by.is_same(key, &shown)),
+        has_key: text(at(user, key_at)).map(|shown| by.is_same(case, key, &shown)),
     });
-    judge(&answer, candidates, Some(users.len() as u64))
+    judge(&answer, candidates, None)
 }
 
 fn text(value: &Value) -> Option<Cow<'_, str>> {

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::contract::{Field, Update, Version};
 use crate::provider::code::text;
+use crate::provider::equal::Case;
 use crate::provider::field_map::FieldMap;
 use crate::provider::members::Members;
 use crate::provider::setup::SetupError;
@@ -97,6 +98,11 @@ impl Layout {
             body.set_at(&self.wrapped(&names(name)), value)?;
         }
         Ok(body)
+    }
+
+    /// How values of the field are told apart.
+    pub(super) fn case(&self, field: Field) -> Case {
+        self.fields.case(field)
     }
 
     /// Where a read shows the field, from the top of the user.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Mattr;
 use crate::contract::Field;
 use crate::provider::ProviderError;
+use crate::provider::equal::Case;
 use crate::provider::find::{ASKED, Candidate, FindBy, Found, cannot_find, judge, of_search};
 use crate::provider::http::Request;
 
@@ -46,7 +47,11 @@ pub(super) async fn find(mattr: &Mattr, by: FindBy, key: &str) -> Result<Found, 
     let users = list["data"].as_array().ok_or_else(|| answer.unreadable())?;
     let candidates = users.iter().map(|user| Candidate {
         id: user["id"].as_str(),
-        has_key: user["claims"][claim].as_str().map(|shown| by.is_same(key, shown)),
+        has_key: user["claims"][claim]
+            .as_str()
+            .map(|shown| by.is_same(Case::Exact, key, shown)),
     });
-    judge(&answer, candidates, None)
+    // A cursor leads to further ones.
+    let total = list["nextCursor"].is_string().then_some(users.len() as u64 + 1);
+    judge(&answer, candidates, total)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Scim;
 use crate::provider::ProviderError;
+use crate::provider::equal::Case;
 use crate::provider::find::{ASKED, Candidate, FindBy, Found, judge, of_search};
 use crate::provider::http::Place;
 use crate::provider::setup::SEGMENT;
@@ -30,7 +31,7 @@ fn path(by: FindBy, key: &str) -> String {
 
 /// Whether the user has the key; `None`: it does not show the attribute.
 fn has_key(by: FindBy, key: &str, user: &Value) -> Option<bool> {
-    let is_same = |shown: &Value| Some(by.is_same(key, shown.as_str()?));
+    let is_same = |shown: &Value| Some(by.is_same(Case::Folded, key, shown.as_str()?));
     match by {
         FindBy::Username => is_same(&user["userName"]),
         FindBy::ExternalId => is_same(&user["externalId"]),

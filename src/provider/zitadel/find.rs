@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Zitadel, error};
 use crate::provider::ProviderError;
+use crate::provider::equal::Case;
 use crate::provider::find::{ASKED, Candidate, FindBy, Found, cannot_find, judge, of_search};
 use crate::provider::http::Request;
 
@@ -38,7 +39,7 @@ fn has_key(by: FindBy, key: &str, user: &Value) -> Option<bool> {
         FindBy::Email => &user["human"]["email"]["email"],
         _ => &user["username"],
     };
-    Some(by.is_same(key, shown.as_str()?))
+    Some(by.is_same(Case::Exact, key, shown.as_str()?))
 }
 
 pub(super) async fn find(zitadel: &Zitadel, by: FindBy, key: &str) -> Result<Found, ProviderError> {
