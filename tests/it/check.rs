@@ -133,11 +133,10 @@ async fn check_reports_queues_of_a_version_without_leases() {
     deleted.await.unwrap();
     let (code, found) = check(&scene.settings(), "topology").await;
     assert_eq!(code, Some(0));
-    assert_says(&found, "advice", "2 objects are missing");
     assert_says(&found, "warning", "as an earlier version left them");
     // Workers of that version may run.
     let (_, found) = checks(&scene.settings(), &["--fix"]).await;
-    assert_eq!(numbers(&found), ["U013", "U015"]);
+    assert_eq!(numbers(&found), ["U015"], "nothing may be declared yet");
 }
 
 #[tokio::test]
@@ -296,11 +295,14 @@ async fn certificates_that_end_soon_are_found_at_the_broker_and_the_provider() {
             .with("PROVIDER__BASE_URL", &format!("https://127.0.0.1:{base_url}"))
     };
     declare(&scene.settings()).await;
-    let tomorrow = jiff::Zoned::now().date().tomorrow().unwrap();
+    let day = jiff::Zoned::now()
+        .date()
+        .checked_add(jiff::Span::new().days(7))
+        .unwrap();
     let soon = (
-        i32::from(tomorrow.year()),
-        u8::try_from(tomorrow.month()).unwrap(),
-        u8::try_from(tomorrow.day()).unwrap(),
+        i32::from(day.year()),
+        u8::try_from(day.month()).unwrap(),
+        u8::try_from(day.day()).unwrap(),
     );
     let (code, found) = checks(&settings(soon).await, &[]).await;
     assert_eq!(

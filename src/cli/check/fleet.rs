@@ -206,10 +206,11 @@ fn is_told(pause: &PausedNow, now: Timestamp) -> bool {
     }
 }
 
-/// A paused batch waits for as long as it is paused, which the orders tell.
+/// A paused batch waits for as long as it is paused, which the orders tell. A command that runs does not wait.
 fn oldest(answers: &[Answer], now: Timestamp) -> Finding {
     let waits = answers.iter().flat_map(|answer| {
-        let causes = answer.causes.iter().filter(|cause| cause.cause != "batch");
+        let causes = answer.causes.iter();
+        let causes = causes.filter(|cause| !["batch", "running"].contains(&cause.cause.as_str()));
         causes.map(move |cause| (cause.since, cause, &answer.worker))
     });
     let Some((since, cause, worker)) = waits.min_by_key(|(since, ..)| *since) else {

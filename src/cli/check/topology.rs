@@ -68,7 +68,7 @@ fn compare(plan: &Plan, config: &Config) -> Vec<Finding> {
         let table = crate::cli::topology::table(plan);
         let unsettled: Vec<_> = table.lines().filter(|line| !line.ends_with("present")).collect();
         findings.push(Finding::of(Number::TopologyDiffers, WHAT, unsettled.join("; ")));
-    } else if !missing.is_empty() {
+    } else if !missing.is_empty() && !is_older(plan, config) {
         let detail = match missing.len() {
             1 => format!("1 object is missing: {}", missing[0]),
             count => format!("{count} objects are missing: {}", missing.join(", ")),
@@ -105,9 +105,10 @@ fn is_older(plan: &Plan, config: &Config) -> bool {
         let mut objects = plan.objects.iter();
         objects.any(|planned| planned.object == object && planned.state == ObjectState::Missing)
     };
+    // One of them may have been deleted while its workers run.
     let commands = topology
         .command_queues()
-        .all(|(name, _)| !missing(format!("queue {name}")));
+        .any(|(name, _)| !missing(format!("queue {name}")));
     let leases = (0..topology.partitions).any(|partition| {
         let lease = topology.lease_queue(partition);
         missing(format!("queue {lease}"))
