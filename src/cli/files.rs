@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
+use serde::de::DeserializeOwned;
 
 use super::exit::{self, Exit};
 
@@ -129,6 +130,23 @@ pub fn write_anew(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{} can't be written", path.display()))?;
     Access::Private.warn(path, &file.metadata()?);
     Ok(file)
+}
+
+/// What an earlier run kept there for later ones; `None`: nothing. `otherwise`: what a file that is not ours is, and what to do.
+pub fn kept<T: DeserializeOwned>(
+    path: &Path,
+    is_ours: impl Fn(&T) -> bool,
+    otherwise: &str,
+) -> anyhow::Result<Option<T>> {
+    let name = path.display();
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("{name} can't be read")),
+    };
+    let kept = serde_json::from_slice(&text).ok().filter(is_ours);
+    kept.map(Some)
+        .ok_or_else(|| exit::usage(format_args!("{name} {otherwise}")))
 }
 
 /// Replaces a file that only its owner may read. By renaming, so that a crash leaves the earlier one or this one.

@@ -213,18 +213,11 @@ impl Checkpoint {
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
-    let name = path.display();
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("{name} can't be read")),
-    };
-    let kept = serde_json::from_slice::<Kept>(&text).ok();
-    kept.filter(|kept| kept.version == VERSION).map(Some).ok_or_else(|| {
-        exit::usage(format_args!(
-            "{name} is no checkpoint of this usher publish: remove it, if the file is to be published from its beginning"
-        ))
-    })
+    files::kept(
+        path,
+        |kept: &Kept| kept.version == VERSION,
+        "is no checkpoint of this usher publish: remove it, if the file is to be published from its beginning",
+    )
 }
 
 /// What the run goes on from. One that is complete holds for the same file and options alone.

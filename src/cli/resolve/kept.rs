@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -152,18 +151,11 @@ impl Checkpoint {
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
-    let name = path.display();
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("{name} can't be read")),
-    };
-    let kept = serde_json::from_slice::<Kept>(&text).ok();
-    kept.filter(|kept| kept.version == VERSION).map(Some).ok_or_else(|| {
-        exit::usage(format_args!(
-            "{name} is no checkpoint of this usher resolve: remove it, or look all keys up again with --restart"
-        ))
-    })
+    files::kept(
+        path,
+        |kept: &Kept| kept.version == VERSION,
+        "is no checkpoint of this usher resolve: remove it, or look all keys up again with --restart",
+    )
 }
 
 fn differs(kept: &Kept, new: &Kept, path: &Path, input: &str) -> anyhow::Error {
