@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 use usher::broker;
+use usher::contract::lifecycle::OperationKind;
 use usher::operations::operation::{self, Access, FailedAgain, OperationError, Record, Report, State};
 use uuid::Uuid;
 
@@ -133,6 +134,11 @@ async fn show(config: &broker::Config, id: Uuid, json: bool) -> anyhow::Result<E
             for failure in &failed {
                 print(&format!("  failed again: {}\n", failed_line(failure)))?;
             }
+            if state == State::Interrupted {
+                note(&format!(
+                    "usher: go on with `usher operations resume {id}`, or end it with `usher operations abort {id}`"
+                ));
+            }
         }
     }
     Ok(Exit::Done)
@@ -173,8 +179,12 @@ fn line(record: &Record, state: State) -> String {
         .map(|(name, value)| printable(&format!("--{name} {value}")))
         .collect();
     let counts = record.counts;
+    let ends = match planned.kind {
+        OperationKind::Redrive => format!(", {} succeeded, {} failed again", counts.succeeded, counts.failed),
+        _ => String::new(),
+    };
     format!(
-        "{}  {:.0}  {}  {}  by {}  {} of {} done, {} succeeded, {} failed again  {}",
+        "{}  {:.0}  {}  {}  by {}  {} of {} done{ends}  {}",
         record.id(),
         record.planned_at,
         planned.kind.as_str(),
@@ -182,8 +192,6 @@ fn line(record: &Record, state: State) -> String {
         printable(&planned.by),
         counts.done,
         counts.planned,
-        counts.succeeded,
-        counts.failed,
         filter.join(" ")
     )
 }

@@ -25,6 +25,7 @@ promises!(
     what_is_discarded_is_gone_and_told_of,
     a_redrive_sends_each_once_and_keeps_each_users_order,
     a_redrive_whose_first_commands_fail_again_stops_and_gives_the_rest_back,
+    earlier_ends_are_no_outcomes_of_a_redrive,
     a_redrive_stops_when_later_commands_fail_again,
     a_redrive_without_outcomes_stops_and_gives_the_rest_back,
     an_interrupted_redrive_goes_on_where_it_stopped,
@@ -164,6 +165,15 @@ async fn a_redrive_whose_first_commands_fail_again_stops_and_gives_the_rest_back
     let failed = failed_again(&*access.inspector, &record).await.unwrap();
     assert_eq!(failed.len() as u64, counts.failed);
     assert!(failed.iter().all(|failure| failure.reason == "conflict"));
+}
+
+async fn earlier_ends_are_no_outcomes_of_a_redrive(bench: &dyn Bench) {
+    letters::publish_redriven(bench, 0..60, 2).await;
+    let access = access(bench).await;
+    let _worker = Worker::start(bench, |_| true).await;
+    let report = redriven(&access, &quick(10)).await;
+    assert_eq!(report.end, Some(OperationEnd::Done));
+    assert_eq!((report.counts.succeeded, report.counts.failed), (60, 0));
 }
 
 async fn a_redrive_stops_when_later_commands_fail_again(bench: &dyn Bench) {

@@ -1,6 +1,6 @@
 //! What becomes of commands that were sent again, by the outcome log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,9 @@ const KNOWN_MIN: u64 = 10;
 /// The log is read from so long before the first command: other clocks than this one wrote it.
 const BEFORE: Duration = Duration::from_secs(60);
 
+/// A command that failed and was sent again more often than this within [`BEFORE`] is not to be expected.
+const EARLIER_FAILS: u32 = 50;
+
 #[derive(Default)]
 struct State {
     /// By the command's id.
@@ -36,8 +39,8 @@ struct State {
 #[derive(Default)]
 struct Waiting {
     count: u64,
-    /// The ids of the FAIL events that made the dead letters.
-    told: Vec<Uuid>,
+    /// The ids of the FAIL events that made the dead letters, and of those before earlier redrives.
+    told: HashSet<Uuid>,
 }
 
 /// Reads the log until it is dropped.
@@ -92,7 +95,10 @@ impl Outcomes {
         let mut state = self.state();
         let waiting = state.waiting.entry(id.clone()).or_default();
         waiting.count += 1;
-        waiting.told.push(EventType::Fail.id(&ident));
+        let earlier = redrives.saturating_sub(EARLIER_FAILS)..=redrives;
+        waiting
+            .told
+            .extend(earlier.map(|redrives| EventType::Fail.id(&ident.at(redrives))));
         state.waiting_count += 1;
     }
 

@@ -34,9 +34,13 @@ fn number(id: &str) -> usize {
     (id.as_u128() & 0xffff_ffff) as usize
 }
 
+fn user(n: usize) -> String {
+    format!("u{}", n % USERS)
+}
+
 /// The n-th, of user n modulo their number.
 pub fn letter(n: usize) -> Message {
-    let user = format!("u{}", n % USERS);
+    let user = user(n);
     let reason = if n.is_multiple_of(2) {
         "conflict"
     } else {
@@ -67,6 +71,22 @@ pub async fn publish(bench: &dyn Bench, numbers: Range<usize>) {
     let publisher = bench.publisher().await;
     for n in numbers {
         publisher.publish(&letter(n)).await.unwrap();
+    }
+    publisher.close().await;
+}
+
+/// Dead letters that have been sent again so often, each with the FAIL events of all its ends in the log.
+pub async fn publish_redriven(bench: &dyn Bench, numbers: Range<usize>, redrives: u32) {
+    let publisher = bench.publisher().await;
+    for n in numbers {
+        for earlier in 0..=redrives {
+            let failed = outcome(&id(n), &user(n), earlier, false);
+            publisher.publish(&failed).await.unwrap();
+        }
+        let mut letter = letter(n);
+        let count = ("x-usher-redrives".to_owned(), Header::Number(redrives.into()));
+        letter.properties = letter.properties.with_headers([count]);
+        publisher.publish(&letter).await.unwrap();
     }
     publisher.close().await;
 }
@@ -137,7 +157,7 @@ impl Worker {
                     dead_at: properties.header("x-usher-dead-at").is_some(),
                     counted: properties.header("x-delivery-count").is_some() && !delivery.redelivered,
                 });
-                let ended = outcome(&id, user, succeeds(number(&id)));
+                let ended = outcome(&id, user, 1, succeeds(number(&id)));
                 until_published(&*publisher, &ended).await;
                 delivery.ack().await.unwrap();
             }
@@ -160,13 +180,13 @@ async fn until_published(publisher: &dyn Publisher, message: &Message) {
     while publisher.publish(message).await.is_err() {}
 }
 
-/// The event of the first redrive's end.
-fn outcome(id: &str, user: &str, succeeded: bool) -> Message {
+/// The event of the end after so many redrives.
+fn outcome(id: &str, user: &str, redrives: u32, succeeded: bool) -> Message {
     let key: Uuid = id.parse().unwrap();
     let kind = if succeeded { "SUCCESS" } else { "FAIL" };
     let event_id = match succeeded {
         true => Uuid::new_v4(),
-        false => EventIds::new(&key, 1).fail(),
+        false => EventIds::new(&key, redrives).fail(),
     };
     let mut data = json!({
         "commandId": id, "fields": ["email"], "redelivered": false, "attempts": 1, "durationMs": 5,
