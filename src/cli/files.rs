@@ -121,10 +121,19 @@ pub fn go_on(
 
 /// Opens a file to overwrite it, which only its owner may read.
 pub fn write_anew(path: &Path) -> anyhow::Result<File> {
+    open_private(path, true)
+}
+
+/// Opens a file to write, which only its owner may read, and leaves what is in it.
+pub fn write_on(path: &Path) -> anyhow::Result<File> {
+    open_private(path, false)
+}
+
+fn open_private(path: &Path, truncate: bool) -> anyhow::Result<File> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(truncate)
         .mode(PRIVATE)
         .open(path)
         .with_context(|| format!("{} can't be written", path.display()))?;

@@ -221,6 +221,13 @@ async fn a_killed_run_goes_on_behind_its_rows_and_an_interrupted_one_says_so() {
     let before = provider.calls().len();
     let interrupted = settings.start_between(Stdio::null(), &arguments, Stdio::null());
     looked_up(before + 40).await;
+    let mut beside = arguments.to_vec();
+    beside.push("--restart");
+    let beside = settings.run(&beside, b"").await;
+    assert!(
+        said(&beside).contains("is being written by another"),
+        "{beside:?}"
+    );
     interrupted.signal("INT").await;
     let (status, text) = interrupted.ended().await;
     assert_eq!(status.code(), Some(3), "{text}");

@@ -136,7 +136,8 @@ impl Checkpoint {
             opened: BTreeSet::new(),
             complete: false,
         };
-        let kept = match read(&path)?.filter(|_| !args.restart) {
+        let earlier = if args.restart { None } else { read(&path)? };
+        let kept = match earlier {
             Some(kept) => going_on(kept, new, &path, &input.name())?,
             None => new,
         };

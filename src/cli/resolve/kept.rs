@@ -105,7 +105,8 @@ impl Checkpoint {
             written: Written::default(),
             complete: false,
         };
-        let kept = match read(&path)?.filter(|_| !args.restart) {
+        let earlier = if args.restart { None } else { read(&path)? };
+        let kept = match earlier {
             Some(kept) if kept.input == new.input && kept.asked == new.asked => kept,
             Some(kept) => return Err(differs(&kept, &new, &path, &input.name())),
             None => new,

@@ -1,10 +1,9 @@
 //! The id map, and the keys that were not resolved: files that only their owner may read.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use usher::contract::UserId;
 
@@ -172,20 +171,15 @@ impl Output {
                  --restart"
             )));
         }
-        let mut file = match bytes {
-            0 => files::write_anew(path)?,
-            _ => OpenOptions::new()
-                .write(true)
-                .open(path)
-                .with_context(|| format!("{name} can't be written"))?,
-        };
-        // Some file systems have no locks.
+        let mut file = files::write_on(path)?;
+        // Nothing is cut off before it is certain that nobody else writes here. Some file systems have no locks.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(exit::usage(format_args!(
                 "{name} is being written by another usher resolve: wait until it ends"
             )));
         }
-        if bytes > 0 {
+        // A device or a pipe has no length.
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             let cut = file
                 .set_len(bytes)
                 .and_then(|()| file.seek(SeekFrom::Start(bytes)));

@@ -225,4 +225,9 @@ async fn a_checkpoint_that_can_t_be_written_is_noticed_before_the_first_command(
         .await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     assert!(text(&refused.stderr).contains("is no checkpoint"), "{refused:?}");
+    let anew = scene
+        .settings()
+        .run(&["publish", &file, "--checkpoint", &broken, "--restart"], b"")
+        .await;
+    assert_eq!(anew.status.code(), Some(0), "{anew:?}");
 }
