@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod readiness;
+mod scrape;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
 use self::access::Refused;
-use self::readiness::{NOT_READY, Others, Readiness, Seen, down, is_down};
-use crate::broker::Link;
+use self::readiness::{Others, Readiness, Seen, down, is_down};
+use crate::broker::{Link, Publisher};
 use crate::clock::Clock;
-use crate::contract::BatchState;
-use crate::metrics;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
+use crate::worker::in_hand::InHand;
 use crate::worker::waits::Waits;
 use crate::worker::watchdog::Stall;
 use crate::worker::{self, Progress, Shutdown};
@@ -49,6 +49,8 @@ pub struct Worker {
     publishing: watch::Receiver<Link>,
     still: watch::Receiver<Option<Stall>>,
     waits: Arc<Waits>,
+    in_hand: Arc<InHand>,
+    publisher: Arc<dyn Publisher>,
     started_at: Instant,
     shutdown: Shutdown,
 }
@@ -167,25 +169,7 @@ async fn reload(State(admin): State<Admin>) -> (StatusCode, String) {
 
 async fn scrape(State(admin): State<Admin>) -> String {
     if let Some(worker) = admin.worker.get() {
-        let seen = worker.seen();
-        metrics::commands_unsettled(seen.progress.running, seen.progress.queued);
-        metrics::window(seen.progress.window());
-        for (wait, count) in seen.waiting {
-            metrics::commands_waiting(wait.as_str(), count);
-        }
-        let readiness = Readiness::of(seen);
-        for cause in NOT_READY {
-            metrics::standing_still(cause, !readiness.ready && readiness.state == cause);
-        }
-        metrics::pace(worker.gate.pace_per_second());
-        if let Some(fleet) = &worker.fleet {
-            let orders = fleet.orders().in_force(Clock::System.now());
-            metrics::ordered_pause(orders.pause.as_ref().map(|pause| pause.bulk_only));
-            metrics::ordered_pace(orders.pace.as_ref().map(|pace| pace.per_second));
-            for state in [BatchState::Paused, BatchState::Cancelled] {
-                metrics::batches_under_orders(state.as_str(), orders.batches_that_are(state));
-            }
-        }
+        scrape::look(worker);
     }
     admin.metrics.render()
 }
@@ -205,6 +189,8 @@ impl Worker {
             publishing,
             still: worker.still(),
             waits: worker.waits(),
+            in_hand: worker.in_hand(),
+            publisher: worker.publisher(),
             started_at: Instant::now(),
             shutdown,
         }

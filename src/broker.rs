@@ -294,6 +294,9 @@ pub trait Publisher: Send + Sync {
 
     fn link(&self) -> watch::Receiver<Link>;
 
+    /// How many publishes are not confirmed yet.
+    fn unconfirmed(&self) -> usize;
+
     /// The most bytes of the headers of one message.
     fn headers_bytes_max(&self) -> usize;
 

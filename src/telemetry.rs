@@ -133,8 +133,8 @@ pub fn log_to(config: &Config, writer: BoxMakeWriter, colours: bool) {
 /// Starts collecting metrics for the admin port.
 pub fn collect_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets) in metrics::HISTOGRAMS {
-        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)?;
+    for metric in metrics::histograms() {
+        builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
     }
     let handle = builder.install_recorder()?;
     metrics::describe();

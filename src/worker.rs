@@ -16,6 +16,7 @@ pub mod in_hand;
 pub mod lane;
 pub mod ledger;
 pub mod lifecycle;
+mod links;
 pub mod order_book;
 mod partition;
 pub mod progress;

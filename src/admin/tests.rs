@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{self, Topology};
 use crate::config;
 use crate::policy::{guard, pace, retry};
 use crate::worker::gate;
@@ -238,6 +240,7 @@ fn gate() -> Arc<Gate> {
 #[test]
 fn readiness_and_progress_do_not_block_each_other() {
     let progress = watch::Sender::new(Progress::new(1, 512));
+    let broker = MemoryBroker::new(&Topology::new("sivo", &broker::Config::default()));
     let (_links, link) = watch::channel(Link::Up);
     let worker = Worker {
         progress: progress.subscribe(),
@@ -247,6 +250,8 @@ fn readiness_and_progress_do_not_block_each_other() {
         publishing: link,
         still: watch::channel(None).1,
         waits: Arc::default(),
+        in_hand: Arc::default(),
+        publisher: broker.publisher(),
         started_at: Instant::now(),
         shutdown: Shutdown::new(),
     };

@@ -21,8 +21,12 @@ impl InFlight {
         Counted(of)
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_none(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        self.count() == 0
     }
 
     pub(super) async fn none(&self) {

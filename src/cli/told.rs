@@ -185,6 +185,10 @@ impl Publisher for Publishing {
         self.publisher.link()
     }
 
+    fn unconfirmed(&self) -> usize {
+        self.publisher.unconfirmed()
+    }
+
     fn headers_bytes_max(&self) -> usize {
         self.publisher.headers_bytes_max()
     }

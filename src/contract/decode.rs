@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -199,6 +200,8 @@ pub struct Ident {
     pub fields: Vec<&'static str>,
     /// How many times the command was redriven.
     pub redrives: u32,
+    /// When it was issued, if it says so.
+    pub issued_at: Option<Timestamp>,
 }
 
 impl Ident {
@@ -211,6 +214,7 @@ impl Ident {
             batch_id: command.batch_id.clone(),
             fields: command.update.field_names(),
             redrives,
+            issued_at: command.issued_at,
         }
     }
 
@@ -258,6 +262,7 @@ impl Ident {
                 .filter(|name| named.contains(name))
                 .collect(),
             redrives,
+            issued_at: None,
         }
     }
 }

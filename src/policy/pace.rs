@@ -383,6 +383,11 @@ impl Pace {
         self.pinned(now).unwrap_or_else(|| self.search.per_second(now))
     }
 
+    /// The configured quota of the whole fleet that holds now, in calls per second; `None`: none.
+    pub fn quota_per_second(&self) -> Option<f64> {
+        self.rates.lowest()
+    }
+
     /// An operator orders a pace, or lifts the order.
     pub fn pin(&mut self, pin: Option<Pin>) {
         self.pin = pin;

@@ -88,10 +88,15 @@ impl Budget {
         self.saved = (self.saved + self.share).min(Self::SAVED_MAX);
     }
 
+    /// The retries that may be made at once.
+    pub fn available(&self, now: Instant) -> f64 {
+        let waited = now.duration_since(self.since).as_secs_f64();
+        (self.saved + waited * Self::PER_SECOND).min(Self::SAVED_MAX)
+    }
+
     /// Takes one retry out of the budget, or says when to ask again.
     pub fn spend(&mut self, now: Instant) -> Result<(), Instant> {
-        let waited = now.duration_since(self.since).as_secs_f64();
-        self.saved = (self.saved + waited * Self::PER_SECOND).min(Self::SAVED_MAX);
+        self.saved = self.available(now);
         self.since = now;
         if self.saved >= 1.0 {
             self.saved -= 1.0;

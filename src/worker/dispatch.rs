@@ -403,6 +403,7 @@ impl Worker {
             delivery.hand_back();
             return;
         };
+        metrics::delivery(class(&delivery));
         if delivery.redelivered {
             metrics::redelivery();
             self.redelivered_at = Some(Instant::now());

@@ -230,7 +230,8 @@ impl Fleet {
         self.settings.listener_status.log_trouble.borrow().clone()
     }
 
-    pub(super) fn ready(&self) -> Ready {
+    /// How many commands of each partition are ready.
+    pub fn ready(&self) -> Ready {
         self.settings.listener_status.ready.clone()
     }
 

@@ -63,6 +63,7 @@ pub struct Permit {
     gate: Arc<Gate>,
     class: TrafficClass,
     granted: Granted,
+    since: Instant,
     probe: Option<ProbeId>,
     control: Option<UserId>,
 }
@@ -83,6 +84,21 @@ pub struct OrderedPause {
     pub until: Option<Instant>,
     /// Who ordered it and why.
     pub why: String,
+}
+
+/// The gate in numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    pub own_per_second: f64,
+    pub fleet_per_second: f64,
+    /// As configured, for the whole fleet; `None`: nothing is.
+    pub quota_per_second: Option<f64>,
+    /// Retries that may be made at once.
+    pub retry_budget: f64,
+    /// The most calls in flight.
+    pub calls_at_once: usize,
+    /// How long a call takes, as a moving average; `None`: there was none.
+    pub call_seconds: Option<f64>,
 }
 
 /// Why calls are paused.
@@ -167,7 +183,7 @@ impl Gate {
         loop {
             let spent = self.lock().budget.spend(Instant::now());
             match spent {
-                Ok(()) => return,
+                Ok(()) => return metrics::retry(),
                 Err(at) => tokio::time::sleep_until(at).await,
             }
         }
@@ -280,6 +296,18 @@ impl Gate {
         self.lock().pace.per_second(Instant::now())
     }
 
+    pub fn figures(&self) -> Figures {
+        let (state, now) = (self.lock(), Instant::now());
+        Figures {
+            own_per_second: state.pace.per_second(now),
+            fleet_per_second: state.pace.fleet_per_second(now),
+            quota_per_second: state.pace.quota_per_second(),
+            retry_budget: state.budget.available(now),
+            calls_at_once: state.calls_at_once(),
+            call_seconds: state.call_seconds,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is valid between any two statements, so a panic in one task need not stop the others.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -343,7 +371,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let needs_care = {
             let mut state = self.gate.lock();
-            state.release(self.class, self.probe);
+            state.release(self.class, self.probe, self.since.elapsed());
             state.needs_care(Instant::now())
         };
         if needs_care {

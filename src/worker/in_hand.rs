@@ -2,7 +2,7 @@
 //!
 //! A running command is the task's own (a task-local), so that its waits and calls are noted without being handed down.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::received::Received;
 use super::waits::Wait;
 use crate::clock::Clock;
 use crate::contract::inquiry::{CallNow, CauseNow, CommandNow, NAMED_MAX, Question, UserNow, WaitNow};
+use crate::metrics::WaitSeconds;
 
 tokio::task_local! {
     /// The command that the task runs.
@@ -20,8 +21,11 @@ tokio::task_local! {
 }
 
 /// All commands in hand, in the order of their arrival.
-#[derive(Default)]
-pub struct InHand(Mutex<List>);
+pub struct InHand {
+    list: Mutex<List>,
+    /// How long commands are queued behind others of their user.
+    queued_seconds: WaitSeconds,
+}
 
 #[derive(Default)]
 struct List {
@@ -76,6 +80,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Default for InHand {
+    fn default() -> Self {
+        Self {
+            list: Mutex::default(),
+            queued_seconds: WaitSeconds::of(Wait::Order.as_str()),
+        }
+    }
+}
+
 impl InHand {
     /// A command has arrived.
     pub(super) fn arrive(self: &Arc<Self>, received: &Received) -> Entry {
@@ -90,7 +103,7 @@ impl InHand {
             received_at: delivery.received_at,
             state: Mutex::default(),
         });
-        let mut list = lock(&self.0);
+        let mut list = lock(&self.list);
         list.arrived += 1;
         let number = list.arrived;
         list.commands.insert(number, command.clone());
@@ -102,11 +115,11 @@ impl InHand {
     }
 
     pub(super) fn count(&self) -> usize {
-        lock(&self.0).commands.len()
+        lock(&self.list).commands.len()
     }
 
     fn all(&self) -> Vec<Arc<Command>> {
-        lock(&self.0).commands.values().cloned().collect()
+        lock(&self.list).commands.values().cloned().collect()
     }
 
     /// The commands that are asked for, at most so many.
@@ -155,6 +168,24 @@ impl InHand {
         causes.into_iter().map(now).collect()
     }
 
+    /// How long the command that has waited longest has waited, by cause.
+    pub fn longest_waits(&self, paused: bool) -> BTreeMap<&'static str, Duration> {
+        let mut longest = BTreeMap::new();
+        for command in self.all() {
+            let (cause, since) = command.cause(paused);
+            let longest: &mut Duration = longest.entry(cause).or_default();
+            *longest = since.elapsed().max(*longest);
+        }
+        longest
+    }
+
+    /// How many users the commands are of.
+    pub fn users_count(&self) -> usize {
+        let all = self.all();
+        let users: HashSet<_> = all.iter().filter_map(|command| command.user.as_deref()).collect();
+        users.len()
+    }
+
     /// The users with most commands.
     pub(super) fn users(&self) -> Vec<UserNow> {
         let mut counts: HashMap<String, usize> = HashMap::new();
@@ -175,13 +206,16 @@ impl Entry {
     /// Runs the command as the task's own.
     pub(super) async fn run<T>(&self, run: impl Future<Output = T>) -> T {
         lock(&self.command.state).runs = true;
+        self.list
+            .queued_seconds
+            .record(self.command.received_at.elapsed());
         CURRENT.scope(self.command.clone(), run).await
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.list.0).commands.remove(&self.number);
+        lock(&self.list.list).commands.remove(&self.number);
     }
 }
 
@@ -192,11 +226,11 @@ pub(super) struct Noted {
 }
 
 /// The task's command, if any, waits.
-pub(super) fn waits(wait: Wait) -> Noted {
+pub(super) fn waits(wait: Wait, since: Instant) -> Noted {
     let command = CURRENT.try_with(Arc::clone).ok();
     let before = command.as_ref().and_then(|command| {
         let mut state = lock(&command.state);
-        state.waits.replace((wait, Instant::now()))
+        state.waits.replace((wait, since))
     });
     Noted { command, before }
 }

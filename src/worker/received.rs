@@ -1,5 +1,9 @@
 //! One decoded delivery: a command to run, or a refusal to settle.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::broker::Delivery;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
@@ -64,6 +68,16 @@ pub(super) fn class(delivery: &Delivery) -> TrafficClass {
         true => TrafficClass::Bulk,
         false => TrafficClass::Interactive,
     }
+}
+
+/// How long ago the command was published, as far as its publisher said. Its clock may be ahead.
+pub(super) fn age(ident: &Ident, delivery: &Delivery, now: Timestamp) -> Option<Duration> {
+    let stamped = || {
+        let seconds = i64::try_from(delivery.properties.timestamp()?).ok()?;
+        Timestamp::from_second(seconds).ok()
+    };
+    let published_at = ident.issued_at.or_else(stamped)?;
+    Some(Duration::try_from(now.duration_since(published_at)).unwrap_or_default())
 }
 
 /// Whether the command belongs to this worker, came by its own routing key, and says where codes go.

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
 use super::fleet::Fleet;
-use super::received::{class, ident};
+use super::received::{age, class, ident};
 use super::runner::{Runner, acked};
 use super::settle::Settler;
 use super::shutdown::unless_cancelled;
@@ -172,7 +172,8 @@ impl Reconciler {
         runner
             .ledger
             .settle(ident, settlement, &delivery.body, runner.clock.now());
-        metrics::command_settled(&settlement.outcome, class(delivery), settlement.duration);
+        let (class, age) = (class(delivery), age(ident, delivery, runner.clock.now()));
+        metrics::command_settled(&settlement.outcome, class, settlement.duration, age);
     }
 
     fn failure(&self, delivery: &Delivery, broker_reason: &str, was_begun: bool) -> Failure {

@@ -28,7 +28,7 @@ use super::fleet::Fleet;
 use super::holds::Holds;
 use super::in_hand::InHand;
 use super::ledger::{Ledger, Succeeded};
-use super::received::{Received, class};
+use super::received::{Received, age, class};
 use super::settle::Settler;
 use super::shutdown::unless_cancelled;
 use super::waits::Wait;
@@ -200,7 +200,8 @@ impl Runner {
         }
         self.ledger
             .settle(ident, &settlement, &delivery.body, self.clock.now());
-        metrics::command_settled(&settlement.outcome, class(&delivery), settlement.duration);
+        let (class, age) = (class(&delivery), age(ident, &delivery, self.clock.now()));
+        metrics::command_settled(&settlement.outcome, class, settlement.duration, age);
         failpoint::reach("before_ack", ident.user_id.as_deref());
         match settlement.outcome {
             Outcome::Failure(_) => self.ack_failed(delivery, ident).await,

@@ -19,8 +19,10 @@ use super::dispatch::{LOOK_INTERVAL, Worker};
 use super::fleet::{self, Fleet, Parts};
 use super::gate::{self, Gate};
 use super::holds::Holds;
+use super::in_hand::InHand;
 use super::ledger::Ledger;
 use super::lifecycle;
+use super::links;
 use super::progress::Progress;
 use super::reconciler::ReconcilerTask;
 use super::runner::{Claims, Runner, Slots, Suspicion};
@@ -130,6 +132,10 @@ impl Worker {
     pub fn new(mut setup: Setup) -> Self {
         let gate = Gate::new(setup.gate.clone());
         let mut keepers = Background::default();
+        keepers.spawn(
+            "links",
+            links::count(setup.consumer.link(), setup.publisher.link()),
+        );
         keepers.spawn("gate", gate.clone().keep_open());
         let credentials = gate.clone().watch_credentials(setup.provider.clone());
         keepers.spawn("credentials", credentials);
@@ -186,6 +192,15 @@ impl Worker {
     pub fn fleet(&self) -> Option<Arc<Fleet>> {
         self.fleet.clone()
     }
+
+    /// The commands that it has in hand.
+    pub fn in_hand(&self) -> Arc<InHand> {
+        self.runner.in_hand.clone()
+    }
+
+    pub fn publisher(&self) -> Arc<dyn Publisher> {
+        self.publisher.clone()
+    }
 }
 
 impl Setup {
@@ -193,6 +208,7 @@ impl Setup {
     fn join(&self, fleet_setup: FleetSetup, parts: Parts, keepers: &mut Background) -> Arc<Fleet> {
         let listener_status = fleet_setup.listener.status();
         let unroutable = unroutable::watch(listener_status.unroutable.clone());
+        let link = links::count_one("listener", listener_status.link.clone());
         let settings = fleet::Settings {
             provider: self.provider_name.clone(),
             partitions: self.partitions,
@@ -211,6 +227,7 @@ impl Setup {
         keepers.spawn("answers", fleet.clone().answer_inquiries());
         keepers.spawn("lifecycle", lifecycle::publish(fleet.clone(), gate, publisher));
         keepers.spawn("notices", fleet.clone().publish_notices());
+        keepers.spawn("link", link);
         // It ends with the listener, whose end is noticed elsewhere.
         keepers.spawn("unroutable", unroutable.then(|()| pending()));
         keepers.spawn("fleet", fleet.clone().listen(fleet_setup.listener));

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::Instant;
+
 use super::in_hand::{self, Noted};
+use crate::metrics::WaitSeconds;
 
 /// What a command waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,20 +68,40 @@ impl Wait {
 }
 
 /// How many commands wait, by what they wait for.
-#[derive(Debug, Default)]
-pub struct Waits([AtomicUsize; Wait::ALL.len()]);
+#[derive(Debug)]
+pub struct Waits([Kind; Wait::ALL.len()]);
+
+#[derive(Debug)]
+struct Kind {
+    count: AtomicUsize,
+    seconds: WaitSeconds,
+}
 
 /// Counts a waiting command for as long as this value lives, and notes what the task's command waits for.
-pub struct Waiting<'w>(
-    &'w AtomicUsize,
-    #[expect(dead_code, reason = "its drop ends the note")] Noted,
-);
+pub struct Waiting<'w> {
+    of: &'w Kind,
+    since: Instant,
+    _note: Noted,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self(Wait::ALL.map(|wait| Kind {
+            count: AtomicUsize::new(0),
+            seconds: WaitSeconds::of(wait.as_str()),
+        }))
+    }
+}
 
 impl Waits {
     pub fn begin(&self, wait: Wait) -> Waiting<'_> {
-        let count = &self.0[wait as usize];
-        count.fetch_add(1, Ordering::AcqRel);
-        Waiting(count, in_hand::waits(wait))
+        let (of, since) = (&self.0[wait as usize], Instant::now());
+        of.count.fetch_add(1, Ordering::AcqRel);
+        Waiting {
+            of,
+            since,
+            _note: in_hand::waits(wait, since),
+        }
     }
 
     pub async fn during<T>(&self, wait: Wait, waited_for: impl Future<Output = T>) -> T {
@@ -87,7 +110,7 @@ impl Waits {
     }
 
     pub fn count(&self, wait: Wait) -> usize {
-        self.0[wait as usize].load(Ordering::Acquire)
+        self.0[wait as usize].count.load(Ordering::Acquire)
     }
 
     /// The count of each kind. `queued` commands, which wait behind others of their user, count as `Order`; while calls are
@@ -107,7 +130,8 @@ impl Waits {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.of.count.fetch_sub(1, Ordering::AcqRel);
+        self.of.seconds.record(self.since.elapsed());
     }
 }
 

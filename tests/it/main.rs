@@ -26,6 +26,7 @@ mod fleet;
 mod greedy_consumer;
 mod leaks;
 mod lies;
+mod metrics;
 mod node;
 mod oauth2;
 mod operations;

@@ -245,13 +245,21 @@ async fn a_killed_run_goes_on_behind_its_rows_and_an_interrupted_one_says_so() {
     let calls = provider.calls().len();
     assert!((200..320).contains(&calls), "{calls}");
     assert_eq!(mode(&out), 0o600);
+    what_an_earlier_run_wrote_is_not_overwritten(&settings, &folder, &file, &out).await;
+}
 
+async fn what_an_earlier_run_wrote_is_not_overwritten(
+    settings: &Settings,
+    folder: &Folder,
+    file: &str,
+    out: &str,
+) {
     let other = folder.write("other.csv", "email\nkim@users.example\n");
     for (arguments, fix) in [
-        (&["resolve", &other, "--out", &out][..], "--restart"),
-        (&["resolve", &file, "--out", &other], "--restart"),
+        (&["resolve", &other, "--out", out][..], "--restart"),
+        (&["resolve", file, "--out", &other], "--restart"),
         (
-            &["resolve", &file, "--out", &out, "--unresolved", "/tmp/none"],
+            &["resolve", file, "--out", out, "--unresolved", "/tmp/none"],
             "without --unresolved",
         ),
     ] {

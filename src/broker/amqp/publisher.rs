@@ -140,6 +140,10 @@ impl Publisher for AmqpPublisher {
         self.link.clone()
     }
 
+    fn unconfirmed(&self) -> usize {
+        self.in_flight.count()
+    }
+
     fn headers_bytes_max(&self) -> usize {
         let session = self.session.borrow();
         let frame_max = session.as_ref().map_or(FRAME_MAX, |session| session.frame_max());

@@ -108,6 +108,10 @@ impl Publisher for MemoryPublisher {
         self.shared.publish_link.subscribe()
     }
 
+    fn unconfirmed(&self) -> usize {
+        self.in_flight.count()
+    }
+
     fn headers_bytes_max(&self) -> usize {
         HEADERS_BYTES_MAX
     }

@@ -2,6 +2,7 @@
 
 use usher::broker::topology::{COMMANDS, COMMANDS_BULK};
 use usher::broker::{Message, Properties, SHORT_TEXT_BYTES_MAX};
+use usher::clock::Clock;
 use usher::contract::{Failure, Reason, UpdateUser, decode};
 use usher::operations::fill::Fill;
 use usher::operations::table::{Options, Table};
@@ -70,10 +71,13 @@ impl Commands {
             );
             return Err(Failure::new(Reason::Invalid, detail).at("/userId"));
         }
+        // How long it took is counted from here, where the command doesn't say when it was issued.
+        let now = u64::try_from(Clock::System.now().as_second()).unwrap_or(0);
+        let id = command.id.to_string();
         Ok(Message {
             exchange: if self.bulk { COMMANDS_BULK } else { COMMANDS }.into(),
             routing_key,
-            properties: Properties::persistent(&command.id.to_string(), "application/json"),
+            properties: Properties::persistent(&id, "application/json").with_timestamp(now),
             body: body.into(),
             mandatory: false,
         })

@@ -126,7 +126,12 @@ impl Rate {
 
     /// The used share of the quota, in calls per second.
     fn used(&self, share: f64) -> f64 {
-        f64::from(self.calls.get()) / self.window.as_secs_f64() * share * USED
+        self.in_a_second() * share * USED
+    }
+
+    /// The whole quota, in calls per second.
+    fn in_a_second(&self) -> f64 {
+        f64::from(self.calls.get()) / self.window.as_secs_f64()
     }
 
     /// Within any window, the calls of the burst and those of the pace together stay below the quota.
@@ -158,9 +163,14 @@ impl From<Rate> for Rates {
 }
 
 impl Rates {
-    /// The lowest rate of them, in calls per second; `None`: there are none.
+    /// The lowest pace that uses this share of them, in calls per second; `None`: there are none.
     pub fn ceiling(&self, share: f64) -> Option<f64> {
         self.0.iter().map(|rate| rate.used(share)).reduce(f64::min)
+    }
+
+    /// The lowest of the quotas themselves, in calls per second.
+    pub fn lowest(&self) -> Option<f64> {
+        self.0.iter().map(Rate::in_a_second).reduce(f64::min)
     }
 
     /// Those that hold at this time.

@@ -267,11 +267,11 @@ impl Attempts<'_> {
     ) -> Result<T, ProviderError> {
         let start = Instant::now();
         let answer = self.caller.waits.during(Wait::Answer, call).await;
-        metrics::call(
-            kind,
-            answer.as_ref().map_or_else(|error| label(error.fault), |_| "ok"),
-            start.elapsed(),
-        );
+        let (answered, status) = match &answer {
+            Ok(_) => ("ok", Some(200)),
+            Err(error) => (label(error.fault), error.status),
+        };
+        metrics::call(kind, answered, status, start.elapsed());
         answer
     }
 }

@@ -11,6 +11,7 @@ use super::waiting::{Waiter, Waiting};
 use super::{Gate, Live, OrderedPause, Pause, Permit, Settings, Steering};
 use crate::contract::notice::{PauseCause, Paused};
 use crate::contract::{Fault, Notice, TrafficClass, UserId};
+use crate::metrics;
 use crate::policy::guard::{Guard, ONE_CALL_IN};
 use crate::policy::health::{Call, CallDecision, Cause, Health, Judgement, ProbeId, Trouble};
 use crate::policy::pace::{Granted, Pace};
@@ -28,6 +29,9 @@ const GUARD_IS_SHUT: &str =
 /// A repeated notice of the same pause may end this much later, by the time it takes to arrive: it is not a new pause.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
+/// The weight of the latest call in the average of how long calls take.
+const CALL_WEIGHT: f64 = 0.05;
+
 pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) health: Health,
@@ -42,6 +46,7 @@ pub(super) struct State {
     settings: Settings,
     in_flight: usize,
     bulk_in_flight: usize,
+    pub(super) call_seconds: Option<f64>,
     interactive: Waiting,
     bulk: Waiting,
     /// Calls that bulk traffic is due, as interactive commands overtook it.
@@ -65,6 +70,7 @@ impl State {
             said_pace: None,
             in_flight: 0,
             bulk_in_flight: 0,
+            call_seconds: None,
             interactive: Waiting::default(),
             bulk: Waiting::default(),
             bulk_credit: 0.0,
@@ -146,10 +152,12 @@ impl State {
         self.in_flight += 1;
         self.bulk_in_flight += usize::from(class == TrafficClass::Bulk);
         self.budget.earn();
+        metrics::permit(class);
         Ok(Permit {
             gate: gate.clone(),
             class,
             granted,
+            since: now,
             probe,
             control,
         })
@@ -249,7 +257,14 @@ impl State {
         !self.nobody_waits() || self.pause(now).map(|pause| pause.cause) != self.announced
     }
 
-    pub(super) fn release(&mut self, class: TrafficClass, probe: Option<ProbeId>) {
+    pub(super) fn calls_at_once(&self) -> usize {
+        self.settings.concurrency
+    }
+
+    pub(super) fn release(&mut self, class: TrafficClass, probe: Option<ProbeId>, took: Duration) {
+        let took = took.as_secs_f64();
+        let before = self.call_seconds.unwrap_or(took);
+        self.call_seconds = Some(before + (took - before) * CALL_WEIGHT);
         self.in_flight -= 1;
         self.bulk_in_flight -= usize::from(class == TrafficClass::Bulk);
         self.health.probe_ended(probe);

@@ -15,6 +15,7 @@ fn ident(n: u128, redrives: u32) -> Ident {
         batch_id: None,
         fields: Vec::new(),
         redrives,
+        issued_at: None,
     }
 }
 

@@ -34,6 +34,9 @@ fn part(source: &str) -> String {
     if source == "src/operations/findings/list.rs" {
         return format!("\n{}", usher::operations::findings::sections());
     }
+    if source == "src/metrics/table.rs" {
+        return format!("\n{}\n", usher::metrics::table::table());
+    }
     let json = fs::read_to_string(root().join(source)).unwrap();
     format!("\n```json\n{}\n```\n\n", json.trim_end())
 }

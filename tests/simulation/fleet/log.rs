@@ -113,6 +113,7 @@ fn ident(n: u128) -> Ident {
         batch_id: None,
         fields: Vec::new(),
         redrives: 0,
+        issued_at: None,
     }
 }
 
