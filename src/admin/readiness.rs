@@ -317,8 +317,8 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::notice::StallCause;
     use crate::worker::waits::Waits;
-    use crate::worker::watchdog::Standstill;
 
     fn seen() -> Seen {
         let now = Instant::now();
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(readiness(|_| ()), (true, "idle"));
         assert_eq!(readiness(|seen| seen.progress.held.clear()), (true, "standby"));
         assert_eq!(readiness(|seen| seen.progress.running = 1), (true, "working"));
-        for what in [Standstill::Stalled, Standstill::WindowFull] {
+        for what in [StallCause::Stalled, StallCause::WindowFull] {
             let still = |seen: &mut Seen| {
                 let (since, why) = (seen.now, String::new());
                 seen.still = Some(Stall { what, since, why });

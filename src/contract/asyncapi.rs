@@ -226,9 +226,12 @@ fn message_of(event_type: EventType) -> &'static str {
 
 /// Such as `providerPaused`.
 fn lifecycle_message(kind: LifecycleKind) -> String {
-    let (subject, change) = kind.topic().split_once('.').unwrap_or_default();
-    let (initial, rest) = change.split_at(1);
-    format!("{subject}{}{rest}", initial.to_uppercase())
+    let mut words = kind.topic().split(['.', '-']);
+    let subject = words.next().unwrap_or_default().to_owned();
+    words.fold(subject, |name, word| {
+        let (initial, rest) = word.split_at(1);
+        format!("{name}{}{rest}", initial.to_uppercase())
+    })
 }
 
 fn event_summary(event_type: EventType) -> String {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::checked::ProviderName;
-use super::notice::PauseCause;
+use super::notice::{PauseCause, StallCause};
 use super::schema::{closed, tagged};
 pub use batch::{BatchClosed, BatchOpened, BatchOrdered, Digest};
 pub use operation::{Counts, Operation, OperationEnd, OperationEnded, OperationKind, OperationProgressed};
@@ -57,6 +57,18 @@ pub enum LifecycleBody {
     /// Calls have resumed.
     #[serde(rename = "PROVIDER_RESUMED")]
     Resumed(ProviderResumed),
+    /// The provider refuses the workers' credentials.
+    #[serde(rename = "CREDENTIALS_REFUSED")]
+    CredentialsRefused(CredentialsRefused),
+    /// A call has passed again.
+    #[serde(rename = "CREDENTIALS_ACCEPTED")]
+    CredentialsAccepted(CredentialsAccepted),
+    /// Commands of a worker or more make no progress, or the cause has changed.
+    #[serde(rename = "INTAKE_STALLED")]
+    IntakeStalled(Intake),
+    /// Commands progress again, or wait for something that is known.
+    #[serde(rename = "INTAKE_RESUMED")]
+    IntakeResumed(Intake),
     /// The first command of a batch is about to be published.
     #[serde(rename = "BATCH_OPENED")]
     BatchOpened(BatchOpened),
@@ -112,6 +124,38 @@ pub struct ProviderResumed {
     pub since: Timestamp,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
+pub struct CredentialsRefused {
+    /// Since when they are refused.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+    /// When the next call is due, as known when the event was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub next_probe: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
+pub struct CredentialsAccepted {
+    /// Since when they had been refused.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = closed)]
+pub struct Intake {
+    pub cause: StallCause,
+    /// Since when nothing has progressed.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+}
+
 impl LifecycleEvent {
     /// The same provider, cause and start give the same id.
     pub fn paused(provider: &ProviderName, paused: ProviderPaused, now: Timestamp) -> Self {
@@ -133,6 +177,55 @@ impl LifecycleEvent {
     pub fn resumed(provider: &ProviderName, paused: Uuid, resumed: ProviderResumed, now: Timestamp) -> Self {
         let id = Uuid::new_v5(&paused, b"PROVIDER_RESUMED");
         Self::new(provider, id, None, LifecycleBody::Resumed(resumed), now)
+    }
+
+    pub fn refused(provider: &ProviderName, refused: CredentialsRefused, now: Timestamp) -> Self {
+        let refused = CredentialsRefused {
+            since: rounded(refused.since),
+            next_probe: refused.next_probe.map(rounded),
+        };
+        let name = format!(
+            "CREDENTIALS_REFUSED:{provider}:{}",
+            refused.since.as_millisecond()
+        );
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+        Self::new(
+            provider,
+            id,
+            None,
+            LifecycleBody::CredentialsRefused(refused),
+            now,
+        )
+    }
+
+    /// The end of what the event `refused` reported.
+    pub fn accepted(provider: &ProviderName, refused: Uuid, since: Timestamp, now: Timestamp) -> Self {
+        let id = Uuid::new_v5(&refused, b"CREDENTIALS_ACCEPTED");
+        let accepted = CredentialsAccepted { since };
+        Self::new(
+            provider,
+            id,
+            None,
+            LifecycleBody::CredentialsAccepted(accepted),
+            now,
+        )
+    }
+
+    pub fn stalled(provider: &ProviderName, stalled: Intake, now: Timestamp) -> Self {
+        let stalled = Intake {
+            since: rounded(stalled.since),
+            ..stalled
+        };
+        let (cause, since) = (stalled.cause.as_str(), stalled.since.as_millisecond());
+        let name = format!("INTAKE_STALLED:{provider}:{cause}:{since}");
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes());
+        Self::new(provider, id, None, LifecycleBody::IntakeStalled(stalled), now)
+    }
+
+    /// The end of what the event `stalled` reported.
+    pub fn progresses(provider: &ProviderName, stalled: Uuid, was: Intake, now: Timestamp) -> Self {
+        let id = Uuid::new_v5(&stalled, b"INTAKE_RESUMED");
+        Self::new(provider, id, None, LifecycleBody::IntakeResumed(was), now)
     }
 
     /// What happened to a batch or an operation. `nth` tells apart events of one type about the same subject: the same
@@ -183,6 +276,10 @@ impl LifecycleBody {
         match self {
             Self::Paused(_) => LifecycleKind::Paused,
             Self::Resumed(_) => LifecycleKind::Resumed,
+            Self::CredentialsRefused(_) => LifecycleKind::CredentialsRefused,
+            Self::CredentialsAccepted(_) => LifecycleKind::CredentialsAccepted,
+            Self::IntakeStalled(_) => LifecycleKind::IntakeStalled,
+            Self::IntakeResumed(_) => LifecycleKind::IntakeResumed,
             Self::BatchOpened(_) => LifecycleKind::BatchOpened,
             Self::BatchClosed(_) => LifecycleKind::BatchClosed,
             Self::BatchPaused(_) => LifecycleKind::BatchPaused,
@@ -204,6 +301,10 @@ fn rounded(moment: Timestamp) -> Timestamp {
 pub enum LifecycleKind {
     Paused,
     Resumed,
+    CredentialsRefused,
+    CredentialsAccepted,
+    IntakeStalled,
+    IntakeResumed,
     BatchOpened,
     BatchClosed,
     BatchPaused,
@@ -216,9 +317,13 @@ pub enum LifecycleKind {
 }
 
 impl LifecycleKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Paused,
         Self::Resumed,
+        Self::CredentialsRefused,
+        Self::CredentialsAccepted,
+        Self::IntakeStalled,
+        Self::IntakeResumed,
         Self::BatchOpened,
         Self::BatchClosed,
         Self::BatchPaused,
@@ -234,6 +339,10 @@ impl LifecycleKind {
         match self {
             Self::Paused => "PROVIDER_PAUSED",
             Self::Resumed => "PROVIDER_RESUMED",
+            Self::CredentialsRefused => "CREDENTIALS_REFUSED",
+            Self::CredentialsAccepted => "CREDENTIALS_ACCEPTED",
+            Self::IntakeStalled => "INTAKE_STALLED",
+            Self::IntakeResumed => "INTAKE_RESUMED",
             Self::BatchOpened => "BATCH_OPENED",
             Self::BatchClosed => "BATCH_CLOSED",
             Self::BatchPaused => "BATCH_PAUSED",
@@ -251,6 +360,10 @@ impl LifecycleKind {
         match self {
             Self::Paused => "provider.paused",
             Self::Resumed => "provider.resumed",
+            Self::CredentialsRefused => "provider.credentials-refused",
+            Self::CredentialsAccepted => "provider.credentials-accepted",
+            Self::IntakeStalled => "intake.stalled",
+            Self::IntakeResumed => "intake.resumed",
             Self::BatchOpened => "batch.opened",
             Self::BatchClosed => "batch.closed",
             Self::BatchPaused => "batch.paused",
@@ -268,6 +381,10 @@ impl LifecycleKind {
         match self {
             Self::Paused => "Calls to the provider are paused for longer than a moment.",
             Self::Resumed => "Calls have resumed.",
+            Self::CredentialsRefused => "The provider refuses the workers' credentials.",
+            Self::CredentialsAccepted => "A call has passed again.",
+            Self::IntakeStalled => "Commands make no progress, or the cause has changed.",
+            Self::IntakeResumed => "Commands progress again, or wait for something that is known.",
             Self::BatchOpened => "The first command of a batch is about to be published.",
             Self::BatchClosed => "All commands of a batch are published.",
             Self::BatchPaused => "The batch's commands wait from now on.",

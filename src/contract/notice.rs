@@ -80,6 +80,36 @@ pub struct Notice {
     /// The revision of the operators' orders that the worker follows.
     #[serde(default)]
     pub orders: u64,
+    /// Its commands make no progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<Stalled>,
+}
+
+/// Commands make no progress. The time is a duration, since clocks differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stalled {
+    pub cause: StallCause,
+    pub since_ms: u64,
+}
+
+/// Why commands make no progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StallCause {
+    /// Nothing ends, and nothing explains it.
+    Stalled,
+    /// The commands in flight fill the window, and none of them can call; others wait behind them.
+    WindowFull,
+}
+
+impl StallCause {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::WindowFull => "window_full",
+        }
+    }
 }
 
 /// The fleet's pace, as learned from the provider's answers. All workers share it. Paces are in calls per second.
@@ -268,6 +298,10 @@ mod tests {
                 age: 1e9 / 3.0,
             },
             orders: u64::MAX,
+            stalled: Some(Stalled {
+                cause: StallCause::WindowFull,
+                since_ms: u64::MAX,
+            }),
         };
         let body = serde_json::to_vec(&notice).unwrap();
         assert_eq!(Notice::read(&body, u16::MAX), Ok(notice));

@@ -4,6 +4,7 @@ mod answers;
 mod barrier;
 mod holders;
 mod log;
+mod stalls;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +16,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use self::answers::Inquiries;
 use self::holders::Holders;
+use self::stalls::Stalls;
 use super::gate::Gate;
 use super::in_hand::InHand;
 use super::ledger::Ledger;
 use super::lifecycle::Lifecycle;
 use super::order_book::OrderBook;
+use super::watchdog::Stall;
 use crate::broker::{Delivery, Link, ListenerStatus, Message, Partition, Properties, Publisher, Ready};
 use crate::clock::{Clock, OnceAMinute};
-use crate::contract::notice::Unusable;
+use crate::contract::notice::{StallCause, Stalled, Unusable};
 use crate::contract::{Notice, Orders, ProviderName, WorkerId};
 use crate::metrics;
 use crate::policy::balance::Balance;
@@ -63,6 +66,8 @@ pub struct Parts {
     pub ledger: Arc<Ledger>,
     pub orders: Arc<OrderBook>,
     pub in_hand: Arc<InHand>,
+    /// Whether this worker's commands make no progress.
+    pub still: watch::Receiver<Option<Stall>>,
 }
 
 pub struct Fleet {
@@ -78,6 +83,8 @@ pub struct Fleet {
     pub(super) lifecycle: Lifecycle,
     pub(super) orders: Arc<OrderBook>,
     in_hand: Arc<InHand>,
+    still: watch::Receiver<Option<Stall>>,
+    stalls: Mutex<Stalls>,
     inquiries: Inquiries,
     own: Mutex<Own>,
     /// Something about this worker has to be published.
@@ -145,6 +152,7 @@ impl Fleet {
             ledger,
             orders,
             in_hand,
+            still,
         } = parts;
         Self {
             balance: Mutex::new(Balance::new(me.clone(), settings.partitions)),
@@ -153,6 +161,8 @@ impl Fleet {
             lifecycle: Lifecycle::new(settings.provider.clone(), clock),
             orders,
             in_hand,
+            still,
+            stalls: Mutex::default(),
             inquiries: Inquiries::default(),
             me,
             settings,
@@ -321,7 +331,27 @@ impl Fleet {
             paused,
             pace,
             orders: self.orders.revision(),
+            stalled: self.stall().map(|(cause, since)| Stalled {
+                cause,
+                since_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }),
         }
+    }
+
+    fn stall(&self) -> Option<(StallCause, Instant)> {
+        self.still
+            .borrow()
+            .as_ref()
+            .map(|stall| (stall.what, stall.since))
+    }
+
+    /// Why and since when commands of some worker make no progress.
+    pub(super) fn stalled(&self, now: Instant) -> Option<(StallCause, Instant)> {
+        let others = lock(&self.stalls).longest(now);
+        self.stall()
+            .into_iter()
+            .chain(others)
+            .min_by_key(|(_, since)| *since)
     }
 
     fn message(&self, notice: &Notice) -> Message {
@@ -354,6 +384,7 @@ impl Fleet {
         let leases = notice.leases.iter().filter(|lease| !mine.contains(lease)).count();
         lock(&self.balance).on_notice(&notice.worker, leases, notice.leaving, now);
         lock(&self.holders).on_notice(&notice.leases, now);
+        lock(&self.stalls).on_notice(&notice, now);
         self.gate.on_notice(&notice);
         self.notice_received.notify_one();
     }
@@ -362,6 +393,7 @@ impl Fleet {
 /// Whether the notice says anything new. A remaining time that shrinks is not new.
 fn is_news(before: &Notice, now: &Notice) -> bool {
     let pause = |notice: &Notice| notice.paused.as_ref().map(|paused| paused.cause);
+    let stall = |notice: &Notice| notice.stalled.map(|stalled| stalled.cause);
     let longer = match (&before.paused, &now.paused) {
         (Some(before), Some(now)) => now.for_ms > before.for_ms + 50,
         _ => false,
@@ -369,6 +401,7 @@ fn is_news(before: &Notice, now: &Notice) -> bool {
     before.leases != now.leases
         || before.leaving != now.leaving
         || before.orders != now.orders
+        || stall(before) != stall(now)
         || before.pace.slowdowns != now.pace.slowdowns
         || pause(before) != pause(now)
         || longer

@@ -144,7 +144,9 @@ impl Worker {
         let ledger_window = fleet_setup
             .as_ref()
             .map_or(Duration::ZERO, |fleet_setup| fleet_setup.ledger_window);
+        let (stall, still) = watch::channel(None);
         let parts = Parts {
+            still: still.clone(),
             publisher: setup.publisher.clone(),
             gate,
             ledger,
@@ -158,7 +160,7 @@ impl Worker {
             ReconcilerTask::start(runner.clone(), fleet)
         });
         let progress = watch::Sender::new(Progress::new(setup.partitions, setup.consumer.window()));
-        let (watchdog, still) = setup.watchdog(&runner, &progress);
+        let watchdog = setup.watchdog(&runner, &progress, stall);
         keepers.spawn("watchdog", watchdog.watch());
         Self {
             consumer: setup.consumer,
@@ -238,9 +240,9 @@ impl Setup {
         &self,
         runner: &Runner,
         progress: &watch::Sender<Progress>,
-    ) -> (Watchdog, watch::Receiver<Option<Stall>>) {
-        let (stall, still) = watch::channel(None);
-        let watchdog = Watchdog {
+        stall: watch::Sender<Option<Stall>>,
+    ) -> Watchdog {
+        Watchdog {
             gate: runner.caller.gate.clone(),
             waits: runner.caller.waits.clone(),
             progress: progress.subscribe(),
@@ -249,8 +251,7 @@ impl Setup {
             consuming: self.consumer.link(),
             stalled_after: self.config.stalled_after,
             stall,
-        };
-        (watchdog, still)
+        }
     }
 
     fn runner(&self, parts: Parts, fleet: Option<Arc<Fleet>>, ledger_window: Duration) -> Runner {

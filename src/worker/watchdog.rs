@@ -11,34 +11,17 @@ use super::gate::Gate;
 use super::progress::Progress;
 use super::waits::{Wait, Waits};
 use crate::broker::{Link, Ready};
+use crate::contract::notice::StallCause;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A slow pace explains that no command ends for this many of its gaps.
 const GAPS: u32 = 3;
 
-/// Why commands make no progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standstill {
-    /// Nothing ends, and nothing explains it.
-    Stalled,
-    /// The commands in flight fill the window, and none of them can call; others wait behind them.
-    WindowFull,
-}
-
-impl Standstill {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stalled => "stalled",
-            Self::WindowFull => "window_full",
-        }
-    }
-}
-
 /// What makes no progress, since when, and what the commands in flight wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
-    pub what: Standstill,
+    pub what: StallCause,
     pub since: Instant,
     pub why: String,
 }
@@ -78,7 +61,8 @@ impl Watchdog {
             let now = tick.tick().await;
             let seen = self.look();
             busy_since = seen.is_busy().then(|| busy_since.unwrap_or(now));
-            let still = busy_since.and_then(|since| seen.still(since, now));
+            let before = self.stall.borrow().as_ref().map(|still| still.what);
+            let still = busy_since.and_then(|since| seen.still(before, since, now));
             self.report(still);
         }
     }
@@ -135,16 +119,18 @@ impl Seen {
         self.counts[wait as usize].1
     }
 
-    fn still(&self, busy_since: Instant, now: Instant) -> Option<Stall> {
+    fn still(&self, before: Option<StallCause>, busy_since: Instant, now: Instant) -> Option<Stall> {
         let for_ = |at: Instant| now.saturating_duration_since(at.max(busy_since));
         let since = |span: Duration| now - span;
         let nobody_may_call = self.of(Wait::Permit) + self.of(Wait::Answer) == 0;
         let undelivered_for = for_(self.progress.delivered_at);
         // A paused batch explains both.
         let explained = self.of(Wait::Batch) > 0;
-        let is_full = self.ready > 0 && self.unsettled() > 0 && nobody_may_call;
+        // A single call now and then, which makes no room, is no progress.
+        let was_full = before == Some(StallCause::WindowFull);
+        let is_full = self.ready > 0 && self.unsettled() > 0 && (nobody_may_call || was_full);
         if is_full && !explained && undelivered_for >= self.stalled_after {
-            return Some(self.as_(Standstill::WindowFull, since(undelivered_for)));
+            return Some(self.as_(StallCause::WindowFull, since(undelivered_for)));
         }
         // Calls end by their time-outs, and delays end by themselves.
         let explained = explained || self.of(Wait::Answer) + self.of(Wait::Retry) > 0;
@@ -154,10 +140,10 @@ impl Seen {
         };
         let unsettled_for = for_(self.progress.settled_at);
         (!explained && unsettled_for >= self.stalled_after.max(slow))
-            .then(|| self.as_(Standstill::Stalled, since(unsettled_for)))
+            .then(|| self.as_(StallCause::Stalled, since(unsettled_for)))
     }
 
-    fn as_(&self, what: Standstill, since: Instant) -> Stall {
+    fn as_(&self, what: StallCause, since: Instant) -> Stall {
         let mut why = format!(
             "{} commands in flight, with room for {},",
             self.unsettled(),

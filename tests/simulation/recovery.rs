@@ -153,6 +153,7 @@ fn slow(worker: &str) -> Notice {
         leases: Vec::new(),
         leaving: false,
         orders: 0,
+        stalled: None,
         paused: None,
         pace: Learned {
             slowdowns: 1000,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use usher::contract::Fault;
-use usher::worker::watchdog::Standstill;
+use usher::contract::notice::StallCause;
 
 use crate::commands::command;
 use crate::provider::{Answer, Scripted};
@@ -12,7 +12,7 @@ use crate::world::{Running, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn still(running: &Running) -> Option<(Standstill, String)> {
+fn still(running: &Running) -> Option<(StallCause, String)> {
     let still = running.still.borrow();
     still.as_ref().map(|still| (still.what, still.why.clone()))
 }
@@ -30,7 +30,7 @@ async fn commands_that_wait_for_confirms_alone_are_stalled_and_say_for_what() {
     assert_eq!(still(&running), None);
     sleep(SECOND * 4).await;
     let (what, why) = still(&running).expect("it stands still");
-    assert_eq!(what, Standstill::Stalled);
+    assert_eq!(what, StallCause::Stalled);
     assert!(
         why.contains("12 commands in flight, with room for 512, wait for order: 2, confirm: 10"),
         "{why}"
@@ -66,7 +66,7 @@ async fn a_window_full_of_commands_that_can_t_call_is_named() {
     world.publish(&command(200, "other", false));
     sleep(SECOND * 100).await;
     let (what, why) = still(&running).expect("it stands still");
-    assert_eq!(what, Standstill::WindowFull);
+    assert_eq!(what, StallCause::WindowFull);
     assert!(why.contains("order: 3, retry: 1; 8 more are ready"), "{why}");
     running.drain().await;
 }

@@ -117,6 +117,7 @@ fn tell(gates: &[Arc<Gate>]) {
             leases: Vec::new(),
             leaving: false,
             orders: 0,
+            stalled: None,
             paused,
             pace,
         };

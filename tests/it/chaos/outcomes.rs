@@ -227,9 +227,12 @@ fn offset_of(delivery: &Delivery) -> Option<i64> {
     }
 }
 
-/// Of no command: it was paused, or goes on.
+/// Of no command: what happens to the provider, or to the fleet.
 fn is_of_the_provider(event: &Value) -> bool {
-    ["PROVIDER_PAUSED", "PROVIDER_RESUMED"].contains(&event["type"].as_str().unwrap_or_default())
+    let kind = event["type"].as_str().unwrap_or_default();
+    ["PROVIDER_", "CREDENTIALS_", "INTAKE_"]
+        .iter()
+        .any(|prefix| kind.starts_with(prefix))
 }
 
 fn is_terminal(event: &Value) -> bool {

@@ -134,7 +134,13 @@ async fn a_long_outcome_log_is_read_within_the_extent(bench: &dyn Bench) {
     listener.follow(back(bench, HOUR, 30, 10));
     let reading = read_until(&mut listener, |reading| reading.has_read_up_to("59")).await;
     assert!(reading.cut, "it says so");
-    assert_eq!((reading.end, reading.earlier), (numbers(50..60), numbers(30..50)));
+    // A busy broker may not tell in time which message is the first of the extent: then the end is the last one alone.
+    let end = 60 - reading.end.len();
+    assert!([50, 59].contains(&end), "{:?}", reading.end);
+    assert_eq!(
+        (reading.end, reading.earlier),
+        (numbers(end..60), numbers(30..end))
+    );
     assert_eq!(reading.too_soon, 0);
 }
 

@@ -65,6 +65,7 @@ impl Bench {
             ledger: ledger.clone(),
             orders: Arc::default(),
             in_hand: Arc::default(),
+            still: tokio::sync::watch::channel(None).1,
         };
         let fleet = Fleet::new(me, settings, clock, parts);
         let fleet = Arc::new(fleet);

@@ -80,6 +80,7 @@ async fn a_reported_pause_is_not_announced_again() {
         leases: Vec::new(),
         leaving: false,
         orders: 0,
+        stalled: None,
         paused,
         pace: Learned {
             slowdowns: 0,
