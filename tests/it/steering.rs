@@ -137,7 +137,18 @@ async fn a_cancelled_batch_is_told_in_the_audit_log_and_dead_lettered() {
     while let Streamed::Message(message) = log.next().await.unwrap() {
         types.push(message.properties.message_type().unwrap().to_owned());
     }
-    assert_eq!(types, ["BATCH_CANCELLED", "BATCH_RESUMED"]);
+    let cancelled = ["BATCH_CANCELLED", "OPERATION_PLANNED", "OPERATION_ENDED"];
+    assert_eq!(types, [&cancelled[..], &["BATCH_RESUMED"]].concat());
+    let operations = told(&settings, &["operations", "list"]).await;
+    let operation = &operations[0];
+    assert_eq!(
+        (
+            &operation["kind"],
+            &operation["by"],
+            &operation["filter"]["batch"]
+        ),
+        (&"cancel".into(), &"alex".into(), &"b1".into())
+    );
     worker.drained().await;
 }
 

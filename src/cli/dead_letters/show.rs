@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 use usher::broker::{Delivery, Properties};
+use usher::contract::lifecycle::OperationKind;
 use usher::contract::{ProviderName, dead_letter};
 use usher::operations::dead_letters::{Filter, Letter, look, shown};
-use usher::operations::operation::reveal;
+use usher::operations::operation::at_once;
 
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::{By, inspector};
@@ -101,7 +102,15 @@ async fn told(
     };
     let access = super::access(config).await?;
     let count = found.len() as u64;
-    let told = reveal(&access, &provider, by, &filter.to_map(), count).await;
+    let told = at_once(
+        &access,
+        &provider,
+        OperationKind::Reveal,
+        by,
+        &filter.to_map(),
+        count,
+    )
+    .await;
     super::close(&access).await;
     told.map(drop)
         .map_err(|error| super::not_operated(config, &error))

@@ -104,15 +104,17 @@ async fn tell(
     Ok(access.publisher.publish(&message).await?)
 }
 
-/// Tells that somebody is about to see the values of dead letters.
-pub async fn reveal(
+/// Tells of an operation that is over with the act itself: somebody is about to see the values of dead letters, or has cancelled
+/// a batch, whose commands end as they come.
+pub async fn at_once(
     access: &Access,
     provider: &ProviderName,
+    kind: OperationKind,
     by: &str,
     filter: &BTreeMap<String, String>,
     count: u64,
 ) -> Result<Uuid, OperationError> {
-    let (id, kind) = (Uuid::new_v4(), OperationKind::Reveal);
+    let id = Uuid::new_v4();
     let planned = LifecycleBody::OperationPlanned(Operation {
         operation_id: id,
         kind,
