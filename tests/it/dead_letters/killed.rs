@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use serde_json::Value;
-use usher::broker::topology::{DEAD_LETTERS, operation_queue};
+use usher::broker::topology::DEAD_LETTERS;
 
 use super::{fail, id, json_of, scene, until_depth, usher};
 use crate::process::Process;
@@ -94,14 +94,15 @@ async fn an_interrupted_redrive_names_the_way_on_and_can_be_aborted() {
         said.contains(&format!("usher operations resume {operation}")),
         "{said}"
     );
-    let left = scene.depth(&channel, &operation_queue(&operation)).await;
-    assert!(left > 0);
     let report = json_of(&scene, &["operations", "abort", &operation], 0).await;
     assert_eq!(report["end"], "aborted");
-    until_depth(&scene, &channel, DEAD_LETTERS, left).await;
-    scene
-        .applied(u64::try_from(COUNT).unwrap() - u64::from(left))
-        .await;
+    let all = eventually("each is applied or a dead letter again", async || {
+        let left = u64::from(scene.depth(&channel, DEAD_LETTERS).await);
+        let applied = u64::try_from(scene.provider.summary().applied).unwrap();
+        (left + applied == COUNT as u64).then_some((left, applied))
+    })
+    .await;
+    assert!(all.0 > 0 && all.1 > 0, "{all:?}");
     let (line, _) = usher(&scene, &["operations", "show", &operation], 0).await;
     assert!(line.contains("aborted") && line.contains("by alex"), "{line}");
     worker.drained().await;
