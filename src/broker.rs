@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::traces::Process;
+
 pub mod amqp;
 pub mod config;
 pub mod headers;
@@ -59,6 +61,8 @@ pub struct Delivery {
     /// The partition it came from, and whether from the queue of bulk traffic.
     pub partition: Partition,
     pub bulk: bool,
+    /// Its span, if it is traced, or the publisher's context to hand on.
+    pub trace: Option<Process>,
     acker: Box<dyn Acker>,
 }
 
@@ -114,6 +118,7 @@ impl Delivery {
             received_at: Instant::now(),
             partition,
             bulk,
+            trace: None,
             acker,
         }
     }

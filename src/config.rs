@@ -32,7 +32,7 @@ use crate::provider::answers::Rule;
 use crate::provider::http::Http;
 use crate::provider::token::oauth2;
 use crate::provider::{self, Kind, SetupError, karmo, mattr, rest, scim, sivo, zitadel};
-use crate::telemetry;
+use crate::telemetry::{self, otlp};
 use crate::worker::Merge;
 use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
@@ -59,6 +59,8 @@ pub struct Config {
     pub admin: Admin,
     #[serde(default)]
     pub log: telemetry::Config,
+    #[serde(default)]
+    pub telemetry: otlp::Config,
 }
 
 /// `schemas/config.json`

@@ -25,6 +25,7 @@
 //! - `metrics`: names, units and labels
 //! - `broker`: the port to a broker; RabbitMQ, and one in memory
 //! - `contract`: what crosses the wire
+//! - `traces`: what a trace tells of a command
 //! - `backoff`: growing delays; `clock`: the wall clock
 
 pub mod admin;
@@ -39,4 +40,5 @@ pub mod policy;
 pub mod provider;
 pub mod simulator;
 pub mod telemetry;
+pub mod traces;
 pub mod worker;

@@ -118,6 +118,10 @@ pub fn panic() {
     counter!(table::PANICS.name).increment(1);
 }
 
+pub fn spans_dropped(spans: usize) {
+    counter!(table::SPANS_DROPPED.name).increment(u64::try_from(spans).unwrap_or(u64::MAX));
+}
+
 pub fn leases(held: usize, partitions: usize) {
     gauge!(table::LEASES.name).set(held as f64);
     gauge!(table::PARTITIONS.name).set(partitions as f64);

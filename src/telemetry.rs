@@ -1,4 +1,6 @@
-//! Sets up logs and metrics: ids and no values, on stderr and on the admin port.
+//! Sets up logs, metrics and traces: ids and no values, on stderr, on the admin port and at a collector.
+
+pub mod otlp;
 
 use std::env;
 use std::ffi::OsString;

@@ -180,14 +180,13 @@ impl Topology {
 
     /// The name of the queue of one partition's interactive commands, whether the topology has it or not.
     pub fn partition_queue(&self, partition: u16) -> String {
-        format!("user.update.{}.{partition}", self.provider)
+        command_queue(&self.provider, partition, false)
     }
 
     /// The names of both queues of one partition, with whether they are for bulk traffic; whether the topology has them
     /// or not.
     pub fn partition_queues(&self, partition: u16) -> [(String, bool); 2] {
-        let bulk = format!("user.update.bulk.{}.{partition}", self.provider);
-        [(self.partition_queue(partition), false), (bulk, true)]
+        [false, true].map(|bulk| (command_queue(&self.provider, partition, bulk), bulk))
     }
 
     /// The name of the queue with the lease's token, whose holder consumes the partition; whether the topology has it
@@ -305,6 +304,12 @@ fn keeping() -> BTreeMap<&'static str, Argument> {
         ("x-queue-type", Argument::Text("quorum".to_owned())),
         ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
     ])
+}
+
+/// The queue of a partition's commands of one traffic class.
+pub fn command_queue(provider: &impl fmt::Display, partition: u16, bulk: bool) -> String {
+    let class = if bulk { "bulk." } else { "" };
+    format!("user.update.{class}{provider}.{partition}")
 }
 
 /// The stream of the orders that operators give to a provider's workers. Only the default exchange leads there.

@@ -283,5 +283,6 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         config: config.worker.clone(),
         clock: Clock::System,
         shutdown: shutdown.clone(),
+        traces: None,
     }))
 }

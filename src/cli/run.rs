@@ -1,17 +1,22 @@
 //! `usher run`: the worker.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use usher::admin::{self, Access, Admin};
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{Limits, Topology};
 use usher::clock::Clock;
 use usher::config;
 use usher::contract::{BODY_BYTES_MAX, WorkerId};
-use usher::telemetry;
+use usher::telemetry::{self, otlp};
+use usher::traces::Traces;
 use usher::worker::fleet::LOG_END_MAX;
 use usher::worker::{FleetSetup, Progress, Setup, Shutdown, Stopped, Worker};
 
@@ -19,9 +24,14 @@ use super::exit::{self, Exit};
 use super::reload::Reloader;
 use super::{Context, assemble, signals, token_exposure};
 
+/// The most time at the end for the traces.
+const FLUSH_MAX: Duration = Duration::from_secs(3);
+
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let (config, tree) = context.config_with_tree()?;
     let provider = assemble::provider(&config.provider)?;
+    let id = WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48)));
+    let collector = collector(&config, &id)?;
     token_exposure::log(&config.provider);
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
@@ -47,7 +57,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     };
     let (consuming, publishing) = (consumer.link(), publisher.link());
     let worker = Worker::new(Setup {
-        id: WorkerId::new(format!("{:012x}", fastrand::u64(..1 << 48))),
+        id,
         fleet: Some(FleetSetup {
             listener,
             exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
@@ -62,22 +72,68 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         hold_max: config.broker.hold_max,
         provider,
         provider_name: name,
-        config: config.worker,
+        config: config.worker.clone(),
         clock: Clock::System,
         shutdown: shutdown.clone(),
+        traces: traces(collector.as_ref(), config.telemetry.sample),
     });
     let progress = worker.progress();
+    let asked_at = tokio::spawn(asked_at(shutdown.clone()));
     let reloader = Reloader::new(context.config_file.clone(), worker.gate(), tree);
     tokio::spawn(reloader.clone().on_signals(hangup));
     admin.on_reload(move || reloader.reload());
-    admin.show(admin::Worker::new(&worker, (consuming, publishing), shutdown));
+    admin.show(admin::Worker::new(
+        &worker,
+        (consuming, publishing),
+        shutdown.clone(),
+    ));
     say_started(&config.provider, listen);
     // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.
     let stopped = tokio::spawn(worker.run()).await;
+    flush(collector, &shutdown, asked_at, config.worker.grace_period).await;
     let stopped =
         stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))?;
     say_stopped(&progress.borrow());
     Ok(exit_of(stopped))
+}
+
+fn collector(config: &config::Config, id: &WorkerId) -> anyhow::Result<Option<Arc<otlp::Collector>>> {
+    otlp::Collector::new(&config.telemetry, config.provider.name.as_str(), &id.to_string())
+        .map_err(exit::usage)
+}
+
+fn traces(collector: Option<&Arc<otlp::Collector>>, sample: f64) -> Option<Arc<Traces>> {
+    let collector = collector?.clone();
+    Some(Arc::new(Traces {
+        spans: collector,
+        sample,
+        clock: Clock::System,
+    }))
+}
+
+async fn asked_at(shutdown: Shutdown) -> Instant {
+    shutdown.draining().await;
+    Instant::now()
+}
+
+/// Sends the traces that are left. The worker ends no later with traces than without: within the grace period, and at
+/// once after a second signal.
+async fn flush(
+    collector: Option<Arc<otlp::Collector>>,
+    shutdown: &Shutdown,
+    asked_at: JoinHandle<Instant>,
+    grace_period: Duration,
+) {
+    let Some(collector) = collector else { return };
+    let left = match shutdown.is_draining() {
+        true => grace_period.saturating_sub(asked_at.await.map_or(grace_period, |at| at.elapsed())),
+        false => FLUSH_MAX,
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.aborting() => {}
+        () = collector.flush(left.min(FLUSH_MAX)) => {}
+    }
 }
 
 fn exit_of(stopped: Stopped) -> Exit {

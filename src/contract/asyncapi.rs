@@ -246,7 +246,7 @@ fn event_summary(event_type: EventType) -> String {
 
 fn traceparent() -> Value {
     json!({ "type": "object", "properties": {
-        "traceparent": { "type": "string", "description": "W3C trace context; a command's is copied to its events." },
+        "traceparent": { "type": "string", "description": "W3C trace context. An event has that of its command, or, where the worker traces the command, one of the same trace." },
     } })
 }
 

@@ -165,6 +165,13 @@ pub const NOTICES_IGNORED: Metric = Metric::new(
     "notices on the fleet's exchange in a form that no worker sends",
     "it rises: see who may write there",
 );
+pub const SPANS_DROPPED: Metric = Metric::new(
+    Counter,
+    "usher_spans_dropped_total",
+    &[],
+    "spans of [traces](#traces) that the collector did not take in time",
+    "it rises: see the log for why",
+);
 pub const UNSETTLED: Metric = Metric::new(
     Gauge,
     "usher_commands_in_hand",
@@ -336,7 +343,7 @@ pub const BUILD: Metric = Metric::new(
 );
 
 /// All, in the order of the documents.
-pub const ALL: [Metric; 40] = [
+pub const ALL: [Metric; 41] = [
     DELIVERIES,
     COMMANDS,
     COMMAND_SECONDS,
@@ -376,6 +383,7 @@ pub const ALL: [Metric; 40] = [
     STALE,
     NOTICES_IGNORED,
     PANICS,
+    SPANS_DROPPED,
     BUILD,
 ];
 

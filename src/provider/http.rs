@@ -23,11 +23,12 @@ use super::code::{Sensitive, SentValues};
 use super::proxy;
 use super::rate_limit::{RateLimitHints, requested_wait};
 use super::rehearsal::{HIDDEN, Rehearsal};
-use super::setup::PathTemplate;
+use super::setup::{PathTemplate, without_query};
 use super::token::{CredentialHeader, Source, Token};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, RateLimitHint, Reason, UserId};
+use crate::traces::{self, TRACEPARENT};
 
 pub(super) use self::no_answer::lacks_descriptors;
 pub use self::witness::{Sighting, Witness};
@@ -261,12 +262,16 @@ impl Http {
             ProviderError::new(Fault::Configuration, detail)
         })?;
         let reads = request.reads;
+        let traceparent = traces::sends(|| self.traced(&request, &url));
         let mut outgoing = self
             .client
             .request(request.method.clone(), url.clone())
             .header(self.credential_header.header(), credential)
             .header(ACCEPT, &request.media_type)
             .headers(request.headers);
+        if let Some(traceparent) = traceparent {
+            outgoing = outgoing.header(TRACEPARENT, traceparent);
+        }
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);
         }
@@ -289,6 +294,17 @@ impl Http {
             .await
     }
 
+    /// What a trace tells of the request: the template in place of the URL, which has the user's id.
+    fn traced(&self, request: &Request<'_>, url: &Url) -> traces::Request {
+        let base = Url::parse(&self.base).ok();
+        let below = match request.place {
+            Place::User(path, _) => path.shown(),
+            Place::Fixed(path) | Place::Query(path) => without_query(path).to_owned(),
+        };
+        let above = base.as_ref().map_or("", |base| base.path().trim_end_matches('/'));
+        traced(&request.method, url, format!("{above}{below}"))
+    }
+
     fn no_answer(&self, error: &reqwest::Error, peer: &Peer<'_>) -> ProviderError {
         if let Some(witness) = &self.witness {
             witness.had_no_answer(error, peer);
@@ -307,6 +323,7 @@ impl Http {
             witness.saw(&response, &self.clock);
         }
         let status = response.status().as_u16();
+        traces::answered(status);
         let headers = std::mem::take(response.headers_mut());
         let mut answer = Answer::new(method, status, headers, Vec::new());
         self.hints.record(&answer.headers, &self.clock);
@@ -351,10 +368,12 @@ impl Access for Http {
             return Ok(());
         };
         let (request, sent) = oauth2.ask(&self.token_client);
+        let token_url = oauth2.url();
+        traces::sends(|| traced(&Method::POST, token_url, token_url.path().to_owned()));
         let issuer = Peer {
             name: "the token endpoint",
             key: "provider.auth.oauth2.token_url",
-            url: oauth2.url(),
+            url: token_url,
             possible_effect: "",
         };
         let answer = match request.send().await {
@@ -370,6 +389,15 @@ impl Access for Http {
 
     fn rate_limit_hint(&self) -> Option<RateLimitHint> {
         self.hints.take()
+    }
+}
+
+fn traced(method: &Method, url: &Url, template: String) -> traces::Request {
+    traces::Request {
+        method: method.to_string(),
+        template,
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default(),
     }
 }
 

@@ -101,6 +101,12 @@ impl PathTemplate {
         })
     }
 
+    /// The path with the placeholder, without its query.
+    pub(super) fn shown(&self) -> String {
+        let whole = format!("{}{PLACEHOLDER}{}", self.before, self.after);
+        without_query(&whole).to_owned()
+    }
+
     /// The URL for one user. `base` has no trailing slash.
     pub(super) fn url(&self, base: &str, user_id: &UserId) -> String {
         let id = user_id.as_str();
@@ -111,6 +117,10 @@ impl PathTemplate {
         url.push_str(&self.after);
         url
     }
+}
+
+pub(super) fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 /// None for an empty path: the provider has no such call.

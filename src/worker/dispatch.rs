@@ -412,6 +412,9 @@ impl Worker {
             }
         }
         let mut received = Received::read(delivery, &self.runner.name, &*self.runner.caller.provider);
+        if let Some(traces) = &self.runner.traces {
+            received.begin_trace(traces, &self.runner.name);
+        }
         received.entry = Some(self.runner.in_hand.arrive(&received));
         let now = match received.user.clone() {
             Some(user) => {

@@ -3,6 +3,7 @@
 //! A running command is the task's own (a task-local), so that its waits and calls are noted without being handed down.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use super::waits::Wait;
 use crate::clock::Clock;
 use crate::contract::inquiry::{CallNow, CauseNow, CommandNow, NAMED_MAX, Question, UserNow, WaitNow};
 use crate::metrics::WaitSeconds;
+use crate::traces::{self, Process, Trace};
+
+/// The answer to a call that went well.
+pub(super) const OK: &str = "ok";
 
 tokio::task_local! {
     /// The command that the task runs.
@@ -48,6 +53,7 @@ pub(super) struct Command {
     partition: u16,
     redelivered: bool,
     received_at: Instant,
+    trace: Option<Arc<Trace>>,
     state: Mutex<State>,
 }
 
@@ -56,6 +62,8 @@ struct State {
     /// Whether it runs; otherwise it is queued behind others of its user.
     runs: bool,
     waits: Option<(Wait, Instant)>,
+    /// Whether calls are paused meanwhile.
+    paused: bool,
     /// When the wait ends by itself.
     until: Option<Instant>,
     calls: VecDeque<Call>,
@@ -101,6 +109,7 @@ impl InHand {
             partition: delivery.partition,
             redelivered: delivery.redelivered,
             received_at: delivery.received_at,
+            trace: delivery.trace.as_ref().map(Process::trace),
             state: Mutex::default(),
         });
         let mut list = lock(&self.list);
@@ -209,7 +218,13 @@ impl Entry {
         self.list
             .queued_seconds
             .record(self.command.received_at.elapsed());
-        CURRENT.scope(self.command.clone(), run).await
+        let trace = self.command.trace.clone();
+        if let Some(trace) = &trace {
+            trace.waited(Wait::Order.as_str(), self.command.received_at);
+        }
+        CURRENT
+            .scope(self.command.clone(), traces::within(trace, run))
+            .await
     }
 }
 
@@ -239,10 +254,34 @@ impl Drop for Noted {
     fn drop(&mut self) {
         if let Some(command) = &self.command {
             let mut state = lock(&command.state);
-            state.waits = self.before;
+            let ended = mem::replace(&mut state.waits, self.before);
+            let paused = mem::take(&mut state.paused);
             state.until = None;
+            if let (Some(trace), Some((wait, since))) = (&command.trace, ended) {
+                drop(state);
+                trace_wait(trace, wait, paused, since);
+            }
         }
     }
+}
+
+/// The spans of calls and of publishes show the waits for an answer and for a confirm.
+fn trace_wait(trace: &Trace, wait: Wait, paused: bool, since: Instant) {
+    match wait {
+        Wait::Answer | Wait::Confirm => {}
+        Wait::Permit if paused => trace.waited(Wait::Pause.as_str(), since),
+        wait => trace.waited(wait.as_str(), since),
+    }
+}
+
+/// Says of the present wait of the task's command whether calls are paused, if anyone traces it.
+pub(super) fn paused_if(is_paused: impl FnOnce() -> bool) {
+    let _ = CURRENT.try_with(|command| {
+        if command.trace.is_some() {
+            let is_paused = is_paused();
+            lock(&command.state).paused = is_paused;
+        }
+    });
 }
 
 /// The present wait of the task's command ends by itself then.
@@ -253,6 +292,9 @@ pub(super) fn until(at: Instant) {
 /// The task's command has made a call.
 pub(super) fn called(kind: &'static str, at: Instant, answer: &'static str, status: Option<u16>) {
     let _ = CURRENT.try_with(|command| {
+        if let Some(trace) = &command.trace {
+            trace.called(kind, at, answer, answer != OK, status);
+        }
         let calls = &mut lock(&command.state).calls;
         if calls.len() == NAMED_MAX {
             calls.pop_front();

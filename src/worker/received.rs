@@ -5,9 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::broker::Delivery;
+use crate::broker::topology::command_queue;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
+use crate::traces::{TRACEPARENT, Traces};
 use crate::worker::in_hand::Entry;
 
 /// A delivery with what was decoded from it.
@@ -44,6 +46,25 @@ impl Received {
             user,
             entry: None,
         }
+    }
+
+    /// Begins the command's trace, if it is to be traced.
+    pub(super) fn begin_trace(&mut self, traces: &Traces, name: &ProviderName) {
+        let delivery = &mut self.delivery;
+        let traceparent = delivery.properties.header_text(TRACEPARENT);
+        let Some(process) = traces.begin(traceparent.as_deref(), delivery.received_at) else {
+            return;
+        };
+        if process.is_recorded() {
+            let queue = command_queue(name, delivery.partition, delivery.bulk);
+            let more = [
+                ("usher.provider", name.to_string().into()),
+                ("usher.traffic_class", class(delivery).as_str().into()),
+                ("usher.redelivered", delivery.redelivered.into()),
+            ];
+            process.of(&queue, self.ident.command_id.as_deref(), more);
+        }
+        delivery.trace = Some(process);
     }
 }
 

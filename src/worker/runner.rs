@@ -41,6 +41,7 @@ use crate::contract::{
 use crate::metrics;
 use crate::policy::guard::DeadLetter;
 use crate::provider::Codes;
+use crate::traces::Traces;
 
 /// Publishing that a command is handed back blocks its user's lane for at most the first of these, and is retried for
 /// at most the second. Without it the next worker waits before its first call.
@@ -66,6 +67,8 @@ pub(super) struct Runner {
     pub(super) claims: Claims,
     pub(super) holds: Holds,
     pub(super) in_hand: Arc<InHand>,
+    /// `None`: nothing is traced.
+    pub(super) traces: Option<Arc<Traces>>,
     /// Read by every running command, written by one that runs alone.
     pub(super) isolation: RwLock<()>,
     /// Runs that began longer ago than this are not looked up.
@@ -147,6 +150,9 @@ impl Runner {
             return returned(delivery);
         }
         if delivery.redelivered && self.ledger.only_ack_was_lost(&ident, &delivery.body) {
+            if let Some(process) = &delivery.trace {
+                process.repeated();
+            }
             self.ack_failed(delivery, &ident).await;
             return End::Repeated;
         }
@@ -202,6 +208,7 @@ impl Runner {
             .settle(ident, &settlement, &delivery.body, self.clock.now());
         let (class, age) = (class(&delivery), age(ident, &delivery, self.clock.now()));
         metrics::command_settled(&settlement.outcome, class, settlement.duration, age);
+        tell_trace(&delivery, &settlement);
         failpoint::reach("before_ack", ident.user_id.as_deref());
         match settlement.outcome {
             Outcome::Failure(_) => self.ack_failed(delivery, ident).await,
@@ -346,12 +353,12 @@ impl Runner {
 
     async fn hand_back(self: &Arc<Self>, ident: &Ident, delivery: &Delivery, received: &RunId, called: bool) {
         self.ledger.hand_back(ident, received, called, self.clock.now());
-        let message = self.settler.handed_back(ident, delivery, received, called);
+        let (message, traced) = self.settler.handed_back(ident, delivery, received, called);
         let runner = self.clone();
-        let published =
-            tokio::spawn(
-                async move { timeout(HAND_BACK_TRIED, runner.settler.until_confirmed(&message)).await },
-            );
+        let published = tokio::spawn(async move {
+            let _traced = traced;
+            timeout(HAND_BACK_TRIED, runner.settler.until_confirmed(&message)).await
+        });
         let _ = timeout(HAND_BACK_MAX, published).await;
     }
 
@@ -387,11 +394,28 @@ impl Runner {
         } = succeeded;
         let outcome = &settlement.outcome;
         self.holds.before_outcome(ident, outcome, &self.settler).await;
+        if let Some(process) = &delivery.trace {
+            process.repeated();
+        }
         if !delivery.redelivered {
             self.settler.terminal(ident, &delivery, settlement).await;
         }
         acked(delivery, ident).await;
         End::Repeated
+    }
+}
+
+fn tell_trace(delivery: &Delivery, settlement: &Settlement) {
+    if let Some(process) = &delivery.trace {
+        let reason = settlement
+            .outcome
+            .dead_letter()
+            .map(|failure| failure.reason.as_str());
+        process.settled(
+            if reason.is_some() { "FAIL" } else { "SUCCESS" },
+            reason,
+            settlement.attempts,
+        );
     }
 }
 

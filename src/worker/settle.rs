@@ -24,11 +24,13 @@ use crate::contract::outcome::Settlement;
 use crate::contract::{Failure, Ident, ProviderName, RunId};
 use crate::metrics;
 use crate::provider::Codes;
-
-const TRACEPARENT: &str = "traceparent";
+use crate::traces::{Publishing, TRACEPARENT};
 
 /// Delay before a dead letter that no queue took is published again.
 const ROUTED_AGAIN: Duration = Duration::from_secs(1);
+
+/// A message, with its span until that is dropped. A command that is not traced has none.
+pub type Traced = (Message, Option<Publishing>);
 
 /// Publishes the outcomes of commands.
 #[derive(Clone)]
@@ -52,18 +54,18 @@ struct Reply<'a> {
 impl Settler {
     /// Publishes START, and returns when the broker has confirmed it. `run` identifies this run to other workers.
     pub async fn start(&self, ident: &Ident, delivery: &Delivery, run: &RunId) {
-        let message = self.started(ident, delivery, Some(run), None);
+        let (message, _published) = self.started(ident, delivery, Some(run), None);
         self.until_confirmed(&message).await;
     }
 
     /// Publishes START of a command that is never run, and returns when the broker has confirmed it.
     pub async fn announce(&self, ident: &Ident, delivery: &Delivery) {
-        let message = self.started(ident, delivery, None, None);
+        let (message, _published) = self.started(ident, delivery, None, None);
         self.until_confirmed(&message).await;
     }
 
     /// START again, with the hand-back mark: the run ended without an outcome and without a crash.
-    pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, run: &RunId, called: bool) -> Message {
+    pub fn handed_back(&self, ident: &Ident, delivery: &Delivery, run: &RunId, called: bool) -> Traced {
         let how = if called { "called" } else { "untouched" };
         self.started(
             ident,
@@ -79,20 +81,20 @@ impl Settler {
         delivery: &Delivery,
         run: Option<&RunId>,
         handed_back: Option<(String, Header)>,
-    ) -> Message {
+    ) -> Traced {
         let event = Event::start(&self.provider, ident, delivery.redelivered, self.clock.now());
-        let mut message = self.message(&event, ident, delivery, handed_back);
+        let (mut message, published) = self.message(&event, ident, delivery, handed_back);
         if let Some(run) = run {
             message.properties = message.properties.with_app_id(&run.to_string());
         }
-        message
+        (message, published)
     }
 
     /// Publishes the terminal event, and returns when the broker has confirmed it.
     pub async fn terminal(&self, ident: &Ident, delivery: &Delivery, settlement: &Settlement) {
         let now = self.clock.now();
         let event = Event::terminal(&self.provider, ident, delivery.redelivered, settlement, now);
-        let message = self.message(&event, ident, delivery, None);
+        let (message, _published) = self.message(&event, ident, delivery, None);
         self.until_confirmed(&message).await;
     }
 
@@ -102,10 +104,14 @@ impl Settler {
         ident: &Ident,
         delivery: &Delivery,
         header: Option<(String, Header)>,
-    ) -> Message {
+    ) -> Traced {
         let event_type = event.event_type();
         let seconds = u64::try_from(event.time.as_second()).unwrap_or(0);
-        let mut properties = Properties::persistent(&event.id.to_string(), CONTENT_TYPE)
+        let id = event.id.to_string();
+        let published = delivery.trace.as_ref().and_then(|process| {
+            process.publishes(OUTCOMES, Some(&id), [("usher.event", event_type.as_str().into())])
+        });
+        let mut properties = Properties::persistent(&id, CONTENT_TYPE)
             .with_message_type(event_type.as_str())
             .with_timestamp(seconds);
         if let Some(command_id) = &ident.command_id {
@@ -114,18 +120,23 @@ impl Settler {
         if let Some(summary) = summary(event) {
             properties = properties.with_app_id(&summary);
         }
-        let traceparent = traceparent(delivery).map(|text| mark(TRACEPARENT, text));
+        let traceparent = match &published {
+            Some(published) => Some(published.traceparent()),
+            None => traceparent(delivery),
+        };
+        let traceparent = traceparent.map(|text| mark(TRACEPARENT, text));
         let headers: Vec<_> = traceparent.into_iter().chain(header).collect();
         if !headers.is_empty() {
             properties = properties.with_headers(headers);
         }
-        Message {
+        let message = Message {
             exchange: OUTCOMES.into(),
             routing_key: format!("user.update.{}.{}", event_type.routing_word(), self.provider),
             properties,
             body: json(event),
             mandatory: false,
-        }
+        };
+        (message, published)
     }
 
     /// Publishes the dead letter: the command as it was received, with the reason in its headers.
@@ -165,6 +176,7 @@ impl Settler {
             body: delivery.body.clone(),
             mandatory: true,
         };
+        let _published = published(delivery, DEAD_LETTERS, ident);
         self.until_routed(&message).await;
     }
 
@@ -207,6 +219,7 @@ impl Settler {
             }),
             mandatory: true,
         };
+        let _published = published(delivery, "", ident);
         if !self.until_confirmed(&message).await {
             tracing::warn!(
                 command.id = command_id,
@@ -241,6 +254,12 @@ fn summary(event: &Event) -> Option<String> {
     }
     let summary = Summary::of(success).to_string();
     (summary.len() <= SHORT_TEXT_BYTES_MAX).then_some(summary)
+}
+
+/// The span of a message other than an event. Its trace context is not the worker's: a dead letter has its publisher's.
+fn published(delivery: &Delivery, exchange: &'static str, ident: &Ident) -> Option<Publishing> {
+    let process = delivery.trace.as_ref()?;
+    process.publishes(exchange, ident.command_id.as_deref(), [])
 }
 
 fn mark(name: &str, text: String) -> (String, Header) {

@@ -36,6 +36,7 @@ use crate::broker::{Consumer, Listener, Publisher};
 use crate::clock::Clock;
 use crate::contract::{ProviderName, WorkerId};
 use crate::provider::{Provider, TokenState};
+use crate::traces::Traces;
 
 /// Delay before a standby worker that could not fetch a token tries again.
 const TOKEN_AGAIN: Duration = Duration::from_secs(30);
@@ -114,6 +115,8 @@ pub struct Setup {
     pub hold_max: Duration,
     pub clock: Clock,
     pub shutdown: Shutdown,
+    /// `None`: nothing is traced.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// The connection to the other workers.
@@ -277,6 +280,7 @@ impl Setup {
             name: self.provider_name.clone(),
             ledger: parts.ledger,
             in_hand: parts.in_hand,
+            traces: self.traces.clone(),
             fleet,
             clock: self.clock,
             worker: self.id.clone(),

@@ -17,6 +17,7 @@ use crate::node::Node;
 use crate::process::{Folder, Settings};
 use crate::scene::{Scene, TOKEN};
 use crate::support::{eventually, get, readiness};
+use crate::traces::collector::Collector;
 
 /// In every value of every command, in some spelling.
 const MARKER: &str = "zqmarker";
@@ -25,15 +26,13 @@ const COUNT: u64 = 60;
 
 const GET: BasicGetOptions = BasicGetOptions { no_ack: true };
 
+/// How the users' ids begin.
+const USERS: [&str; 5] = ["missing-", "forbidden-", "vanishing-", "locked-", "user-"];
+
 /// Commands that go every way: well, refused at the door, refused by the provider, given up.
 fn command(n: u64) -> (String, Value) {
-    let user = match n % 10 {
-        0 => format!("missing-{n}"),
-        1 => format!("forbidden-{n}"),
-        2 => format!("vanishing-{n}"),
-        3 => format!("locked-{n}"),
-        _ => format!("user-{n}"),
-    };
+    let kind = usize::try_from(n % 10).unwrap();
+    let user = format!("{}{n}", USERS.get(kind).unwrap_or(&"user-"));
     let update = match n % 6 {
         0 => {
             json!({ "email": format!("{MARKER}{n}@example.com"), "zitadel": { "emailVerification": { "returnCode": {} } } })
@@ -108,13 +107,16 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
         ..Faults::default()
     });
     let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let collector = Collector::start().await;
     let settings = scene
         .settings()
         .with("WORKER__DEAD_LETTER_SHARE_MAX", &1)
         // A third of the calls fails: by chance many probes in a row do.
         .with("RETRY__PROBE_GAP_MAX", &"1s")
-        .with("LOG__LEVEL", &"debug")
+        .with("LOG__LEVEL", &"trace")
         .with("LOG__FORMAT", &"json")
+        .with("TELEMETRY__SAMPLE", &1)
+        .with("TELEMETRY__OTLP_ENDPOINT", &collector.address())
         .with("ADMIN__LISTEN", &admin);
     let declared = settings.run(&["topology", "declare"], b"").await;
     assert!(declared.status.success(), "{declared:?}");
@@ -146,7 +148,14 @@ async fn no_value_and_no_token_is_in_a_log_an_event_a_header_or_a_metric() {
     assert!(!codes.is_empty(), "codes were returned");
     let mut secrets = vec![MARKER.to_owned(), TOKEN.to_owned()];
     secrets.extend(codes);
+    let traces = collector.said();
+    assert!(traces.len() > 100, "{} spans", traces.len());
+    for user in USERS {
+        let of_user = traces.iter().find(|span| span.contains(user));
+        assert_eq!(of_user, None, "no span names a user");
+    }
     let mut said = vec![("the log", log), ("the metrics", scrape)];
+    said.extend(traces.into_iter().map(|span| ("a span", span)));
     said.extend(events.iter().map(|event| ("an event", event.to_string())));
     while let Some(dead_letter) = channel.basic_get(DEAD_LETTERS.into(), GET).await.unwrap() {
         said.push(("a dead letter's headers", format!("{:?}", dead_letter.properties)));
@@ -219,7 +228,7 @@ fn settings_with(scene: &Scene, provider: &Echo) -> Settings {
         .with("WORKER__DEAD_LETTER_SHARE_MAX", &1)
         .with("RETRY__ATTEMPTS", &3)
         .with("RETRY__PROBE_GAP_MAX", &"1s")
-        .with("LOG__LEVEL", &"debug")
+        .with("LOG__LEVEL", &"trace")
 }
 
 /// Users can be read at every kind, and every word is a code where the configuration says which are.
@@ -251,7 +260,11 @@ async fn echoed_values_do_not_leak(kind: Kind) {
     let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = Folder::new();
     let file = folder.write("usher.toml", &file_with(&words));
-    let settings = settings_with(&scene, &provider).with("ADMIN__LISTEN", &admin);
+    let collector = Collector::start().await;
+    let settings = settings_with(&scene, &provider)
+        .with("ADMIN__LISTEN", &admin)
+        .with("TELEMETRY__SAMPLE", &1)
+        .with("TELEMETRY__OTLP_ENDPOINT", &collector.address());
     let declared = settings
         .run(&["topology", "declare", "--config", &file], b"")
         .await;
@@ -271,6 +284,9 @@ async fn echoed_values_do_not_leak(kind: Kind) {
         said.push((page, answer.await));
     }
     said.push(("the log", worker.drained().await));
+    let traces = collector.said();
+    assert!(traces.len() > commands.len(), "{} spans", traces.len());
+    said.extend(traces.into_iter().map(|span| ("a span", span)));
     said.extend(events.iter().map(|event| ("an event", event.to_string())));
     let channel = scene.channel().await;
     let before = said.len();

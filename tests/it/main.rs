@@ -54,5 +54,6 @@ mod suspension;
 mod throttled;
 mod tidy;
 mod topology;
+mod traces;
 mod trouble;
 mod verbs;

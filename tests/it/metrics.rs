@@ -122,6 +122,7 @@ fn check_names(samples: &Samples) {
         "usher_stale_deliveries_total",
         "usher_fleet_notices_ignored_total",
         "usher_panics_total",
+        "usher_spans_dropped_total",
     ];
     let expected: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
     let missing: Vec<_> = expected

@@ -32,6 +32,7 @@ mod seeds;
 mod stalled;
 mod steering;
 mod stopping;
+mod traces;
 mod trouble;
 mod utilisation;
 mod versions;

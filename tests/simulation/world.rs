@@ -20,6 +20,7 @@ use usher::policy::guard;
 use usher::policy::pace::{self, Rate, Rates};
 use usher::policy::retry;
 use usher::provider::Provider;
+use usher::traces::Traces;
 use usher::worker::attempts::{Calls, OnIgnored};
 use usher::worker::fleet::Fleet;
 use usher::worker::gate::Gate;
@@ -56,6 +57,7 @@ pub struct World {
     pub log_end_max: usize,
     /// Whether workers know of each other and of what was before.
     pub fleet: bool,
+    pub traces: Option<Arc<Traces>>,
     /// Counts them.
     workers: AtomicU64,
 }
@@ -129,6 +131,7 @@ impl World {
             seed: 1,
             log_end_max: 10,
             fleet: true,
+            traces: None,
             workers: AtomicU64::new(0),
         }
     }
@@ -197,6 +200,7 @@ impl World {
             hold_max: self.hold_max,
             clock: self.clock,
             shutdown: shutdown.clone(),
+            traces: self.traces.clone(),
         });
         Running {
             gate: worker.gate(),

@@ -72,7 +72,10 @@ impl Attempts<'_> {
     async fn next_permit(&self, class: TrafficClass) -> Option<Permit> {
         let (partition, user) = (self.delivery.partition, &self.command.user_id);
         let permit = self.caller.gate.permit(class, partition, user);
-        let permit = self.unless_cancelled(permit);
+        let permit = async {
+            in_hand::paused_if(|| self.caller.gate.pause().is_some());
+            self.unless_cancelled(permit).await
+        };
         self.caller.waits.during(Wait::Permit, permit).await
     }
 
@@ -268,7 +271,7 @@ impl Attempts<'_> {
         let start = Instant::now();
         let answer = self.caller.waits.during(Wait::Answer, call).await;
         let (answered, status) = match &answer {
-            Ok(_) => ("ok", Some(200)),
+            Ok(_) => (in_hand::OK, Some(200)),
             Err(error) => (label(error.fault), error.status),
         };
         metrics::call(kind, answered, status, start.elapsed());
@@ -286,7 +289,7 @@ impl Attempts<'_> {
         start: Instant,
         delay: Duration,
     ) {
-        let answered = answer.err().map_or("ok", |error| label(error.fault));
+        let answered = answer.err().map_or(in_hand::OK, |error| label(error.fault));
         let status = answer.err().and_then(|error| error.status);
         in_hand::called(kind, start, answered, status);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

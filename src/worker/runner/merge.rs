@@ -119,8 +119,14 @@ impl Runner {
             Together::Each(received) => received,
         };
         let mut ends = Vec::with_capacity(received.len());
-        for received in received {
-            ends.push(self.run_one(received, cancel).await);
+        for mut received in received {
+            // Its waits and calls are its own again.
+            let entry = received.entry.take();
+            let running = self.run_one(received, cancel);
+            ends.push(match &entry {
+                Some(entry) => entry.run(running).await,
+                None => running.await,
+            });
         }
         ends
     }

@@ -142,6 +142,7 @@ async fn make_use_of(config: &Config) {
         hold_max: config.broker.hold_max,
         clock: Clock::anchored("2026-11-21T10:00:00Z".parse().unwrap()),
         shutdown: Shutdown::new(),
+        traces: None,
     });
     broker.finish_input();
     worker.run().await;

@@ -3,8 +3,9 @@
 use super::paths::{self, NamedPath};
 use super::source::Source;
 
-/// A folder and what it may import of ours, beside itself, the clock and the backoff.
-const TIERS: [(&str, &[&str]); 11] = [
+/// A folder and what it may import of ours, beside itself, the clock, the backoff and traces.
+const TIERS: [(&str, &[&str]); 12] = [
+    ("traces", &[]),
     ("contract", &[]),
     ("broker", &[]),
     ("metrics", &["contract"]),
@@ -46,7 +47,7 @@ const TIERS: [(&str, &[&str]); 11] = [
 ];
 
 /// What everything may import.
-const BOTTOM: [&str; 2] = ["backoff", "clock"];
+const BOTTOM: [&str; 3] = ["backoff", "clock", "traces"];
 
 /// The edge: it may import everything.
 const EDGE: [&str; 3] = ["cli", "main", "lib"];
@@ -58,11 +59,14 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 25] = [
+const HOMES: [(&str, &[&str]); 28] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
-    ("reqwest", &["src/provider", "src/simulator/tests.rs"]),
+    (
+        "reqwest",
+        &["src/provider", "src/simulator/tests.rs", "src/telemetry/otlp"],
+    ),
     ("hyper", &["src/admin", "src/provider"]),
     ("hyper_util", &["src/admin", "src/provider"]),
     ("metrics", &["src/metrics.rs"]),
@@ -84,6 +88,9 @@ const HOMES: [(&str, &[&str]); 25] = [
     ("csv_core", &["src/cli/input"]),
     ("strsim", &["src/config", "src/operations/table"]),
     ("tracing_subscriber", &["src/telemetry"]),
+    ("opentelemetry", &["src/telemetry/otlp"]),
+    ("opentelemetry_sdk", &["src/telemetry/otlp"]),
+    ("opentelemetry_otlp", &["src/telemetry/otlp"]),
 ];
 
 /// Each broken rule, with its place.
