@@ -62,12 +62,12 @@ impl Traces {
 }
 
 /// Runs the command's part of a task, so that its requests are noted in its trace.
-pub async fn within<T>(trace: Option<Arc<Trace>>, run: impl Future<Output = T>) -> T {
+pub fn within<T>(trace: Option<Arc<Trace>>, run: impl Future<Output = T>) -> impl Future<Output = T> {
+    // Not an async function, which would hold the large future twice.
     match trace {
         Some(trace) => Either::Left(CURRENT.scope(trace, run)),
         None => Either::Right(run),
     }
-    .await
 }
 
 /// The task's command sends this request. Returns the value of `traceparent` for it.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use usher::admin::{self, Access, Admin};
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{Limits, Topology};
+use usher::broker::{self, Limits, Listener, Topology};
 use usher::clock::Clock;
 use usher::config;
 use usher::contract::{BODY_BYTES_MAX, WorkerId};
@@ -58,12 +58,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let (consuming, publishing) = (consumer.link(), publisher.link());
     let worker = Worker::new(Setup {
         id,
-        fleet: Some(FleetSetup {
-            listener,
-            exchange: Topology::new(name.as_str(), &config.broker).fleet_exchange(),
-            ledger_window: config.broker.ledger_window,
-            log_end_max: LOG_END_MAX,
-        }),
+        fleet: Some(fleet(listener, &config.broker, name.as_str())),
         partitions: config.broker.partitions.get(),
         consumer,
         publisher,
@@ -78,7 +73,6 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         traces: traces(collector.as_ref(), config.telemetry.sample),
     });
     let progress = worker.progress();
-    let asked_at = tokio::spawn(asked_at(shutdown.clone()));
     let reloader = Reloader::new(context.config_file.clone(), worker.gate(), tree);
     tokio::spawn(reloader.clone().on_signals(hangup));
     admin.on_reload(move || reloader.reload());
@@ -88,11 +82,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         shutdown.clone(),
     ));
     say_started(&config.provider, listen);
-    // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.
-    let stopped = tokio::spawn(worker.run()).await;
-    flush(collector, &shutdown, asked_at, config.worker.grace_period).await;
-    let stopped =
-        stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))?;
+    let stopped = to_the_end(worker, collector, &shutdown, config.worker.grace_period).await?;
     say_stopped(&progress.borrow());
     Ok(exit_of(stopped))
 }
@@ -109,6 +99,29 @@ fn traces(collector: Option<&Arc<otlp::Collector>>, sample: f64) -> Option<Arc<T
         sample,
         clock: Clock::System,
     }))
+}
+
+fn fleet(listener: Box<dyn Listener>, broker: &broker::Config, provider: &str) -> FleetSetup {
+    FleetSetup {
+        listener,
+        exchange: Topology::new(provider, broker).fleet_exchange(),
+        ledger_window: broker.ledger_window,
+        log_end_max: LOG_END_MAX,
+    }
+}
+
+/// Runs the worker, and sends the traces that are left then.
+async fn to_the_end(
+    worker: Worker,
+    collector: Option<Arc<otlp::Collector>>,
+    shutdown: &Shutdown,
+    grace_period: Duration,
+) -> anyhow::Result<Stopped> {
+    let asked_at = tokio::spawn(asked_at(shutdown.clone()));
+    // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.
+    let stopped = tokio::spawn(worker.run()).await;
+    flush(collector, shutdown, asked_at, grace_period).await;
+    stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))
 }
 
 async fn asked_at(shutdown: Shutdown) -> Instant {

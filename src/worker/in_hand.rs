@@ -213,7 +213,7 @@ impl InHand {
 
 impl Entry {
     /// Runs the command as the task's own.
-    pub(super) async fn run<T>(&self, run: impl Future<Output = T>) -> T {
+    pub(super) fn run<T>(&self, run: impl Future<Output = T>) -> impl Future<Output = T> {
         lock(&self.command.state).runs = true;
         self.list
             .queued_seconds
@@ -222,9 +222,8 @@ impl Entry {
         if let Some(trace) = &trace {
             trace.waited(Wait::Order.as_str(), self.command.received_at);
         }
-        CURRENT
-            .scope(self.command.clone(), traces::within(trace, run))
-            .await
+        // Not an async function, which would hold the large future twice.
+        CURRENT.scope(self.command.clone(), traces::within(trace, run))
     }
 }
 

@@ -237,3 +237,54 @@ fn lack_of_descriptors_is_the_workers_fault_at_any_depth() {
     assert!(lacks_descriptors(&std::io::Error::other(of(24))));
     assert!(!lacks_descriptors(&of(111)), "refused");
 }
+
+#[derive(Default)]
+struct Spans(std::sync::Mutex<Vec<traces::Span>>);
+
+impl traces::Spans for Spans {
+    fn ended(&self, span: traces::Span) {
+        self.0.lock().unwrap().push(span);
+    }
+}
+
+#[tokio::test]
+async fn a_traced_request_names_its_span_and_its_span_has_the_template_in_place_of_the_url() {
+    let server = canned("200 OK", "", "{}").await;
+    let base_url = format!("{}/api/", server.base_url);
+    let kept = Arc::new(Spans::default());
+    let traces = traces::Traces {
+        spans: kept.clone(),
+        sample: 0.0,
+        clock: Clock::System,
+    };
+    let now = tokio::time::Instant::now();
+    for flags in ["01", "00"] {
+        let publisher = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+        let process = traces.begin(Some(&publisher), now).unwrap();
+        let trace = process.trace();
+        traces::within(Some(trace.clone()), send(&base_url, TIMEOUT))
+            .await
+            .unwrap();
+        trace.called("write", now, "ok", false, None);
+        let request = server.requests().pop().unwrap();
+        let traceparent = match flags {
+            "01" => kept.0.lock().unwrap()[0].context.to_string(),
+            _ => publisher,
+        };
+        assert!(
+            request.contains(&format!("traceparent: {traceparent}\r\n")),
+            "{request}"
+        );
+    }
+    let spans = kept.0.lock().unwrap().clone();
+    assert_eq!(spans.len(), 2, "the call and its command");
+    assert_eq!(spans[0].name, "PUT /api/users/{userId}");
+    let template = ("url.template", "/api/users/{userId}".into());
+    let status = ("http.response.status_code", 200_u16.into());
+    for attribute in [template, status] {
+        assert!(spans[0].attributes.contains(&attribute), "{spans:?}");
+    }
+    assert!(!format!("{spans:?}").contains("a%2Fb"));
+    send(&base_url, TIMEOUT).await.unwrap();
+    assert!(!server.requests().pop().unwrap().contains("traceparent"));
+}
