@@ -64,7 +64,15 @@ fn the_generated_parts_are_what_the_code_says() {
 /// A heading and a table for each table of the configuration.
 fn keys(schema: &Value) -> String {
     let mut sections = Vec::new();
-    for name in ["broker", "provider", "retry", "worker", "admin", "log"] {
+    for name in [
+        "broker",
+        "provider",
+        "retry",
+        "worker",
+        "admin",
+        "log",
+        "telemetry",
+    ] {
         let table = &schema["properties"][name];
         collect(schema, name, resolved(schema, table), &mut sections);
     }
