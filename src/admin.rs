@@ -35,7 +35,7 @@ use crate::worker::watchdog::Stall;
 use crate::worker::{self, Progress, Shutdown};
 
 pub use access::Access;
-pub use client::{Reported, readiness as readiness_of};
+pub use client::{Reported, liveness as liveness_of, readiness as readiness_of};
 
 /// How often histograms are drained: without a scrape they would grow.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -56,6 +56,9 @@ pub struct Worker {
 }
 
 type Reload = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// What `/livez` says.
+const ALIVE: &str = "alive\n";
 
 const NOT_STARTED: &str = "the worker has not started yet\n";
 
@@ -109,7 +112,7 @@ impl Admin {
             .route("/reload", post(reload))
             .route_layer(middleware::from_fn_with_state(self.clone(), guard));
         Router::new()
-            .route("/livez", get(|| async { "alive\n" }))
+            .route("/livez", get(|| async { ALIVE }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(scrape))
             .merge(actions)

@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod feeder;
 mod files;
+mod health;
 mod help;
 mod identity;
 mod input;
@@ -91,6 +92,9 @@ enum Verb {
     Topology(topology::Verb),
     /// Report problems of configuration, broker, topology, workers, provider or token, and how to fix them
     Check(check::Args),
+    /// Say whether the worker of this machine is alive, or with --ready whether its commands make progress: for a
+    /// container's health check
+    Health(health::Args),
     /// See why commands failed, send them again, or remove them
     #[command(subcommand)]
     DeadLetters(dead_letters::Verb),
@@ -161,6 +165,11 @@ impl Context {
         let names = config::load_names(self.config_file.as_deref(), variables()).map_err(exit::usage)?;
         log_warnings();
         Ok(names)
+    }
+
+    /// Only where the worker of this machine listens.
+    fn admin(&self) -> anyhow::Result<config::Admin> {
+        config::load_admin(self.config_file.as_deref(), variables()).map_err(exit::usage)
     }
 
     /// Only what publishing needs.
@@ -283,6 +292,7 @@ async fn done(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Resolve(args) => resolve::resolve(context, args).await,
         Verb::Topology(verb) => topology::topology(context, verb).await,
         Verb::Check(args) => check::check(context, &args).await,
+        Verb::Health(args) => health::health(context, &args).await,
         Verb::DeadLetters(verb) => dead_letters::dead_letters(context, verb).await,
         Verb::Operations(verb) => operations::operations(context, verb).await,
         Verb::Pause(args) => steer::pause(context, args).await,

@@ -38,7 +38,7 @@ use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
 
 pub use changes::{Changes, Tree};
-pub use load::{ConfigError, load, load_broker, load_names, load_with_tree};
+pub use load::{ConfigError, load, load_admin, load_broker, load_names, load_with_tree};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

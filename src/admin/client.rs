@@ -1,4 +1,4 @@
-//! Asks a worker's admin port for its `/readyz`, for `usher check`.
+//! Asks a worker's admin port for its `/readyz` and `/livez`, for `usher check` and `usher health`.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,6 +8,8 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::ALIVE;
 
 /// The most bytes that are read of an answer, which may hold the orders for a thousand batches.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -27,12 +29,19 @@ pub struct Reported {
 
 /// What the worker with this `admin.listen` says. `None`: none runs there.
 pub async fn readiness(listen: SocketAddr) -> io::Result<Option<Reported>> {
-    let at = reachable(listen);
-    match timeout(ANSWERS_WITHIN, ask(at)).await {
-        Ok(Ok(reported)) => Ok(Some(reported)),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ErrorKind::TimedOut.into()),
+    let Some(answer) = ask(listen, "/readyz").await? else {
+        return Ok(None);
+    };
+    let reported = body(&answer).and_then(|body| serde_json::from_str(body).ok());
+    reported.map(Some).ok_or_else(not_a_workers)
+}
+
+/// Whether a worker with this `admin.listen` lives: its process answers. An answer of another program is an error.
+pub async fn liveness(listen: SocketAddr) -> io::Result<bool> {
+    match ask(listen, "/livez").await? {
+        None => Ok(false),
+        Some(answer) if body(&answer) == Some(ALIVE) => Ok(true),
+        Some(_) => Err(not_a_workers()),
     }
 }
 
@@ -46,15 +55,31 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(at: SocketAddr) -> io::Result<Reported> {
+/// The whole answer, within its time. `None`: nobody listens there.
+async fn ask(listen: SocketAddr, path: &str) -> io::Result<Option<String>> {
+    match timeout(ANSWERS_WITHIN, answer(reachable(listen), path)).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn answer(at: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(at).await?;
-    let request = format!("GET /readyz HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-    body.and_then(|body| serde_json::from_str(body).ok())
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the answer is not a worker's"))
+    Ok(answer)
+}
+
+fn body(answer: &str) -> Option<&str> {
+    answer.split_once("\r\n\r\n").map(|(_, body)| body)
+}
+
+fn not_a_workers() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the answer is not a worker's")
 }
 
 #[cfg(test)]
@@ -63,17 +88,21 @@ mod tests {
 
     use super::*;
 
-    async fn asked(answer: &'static str) -> io::Result<Option<Reported>> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
+    /// The address of a program that answers this. As a worker that listens on all addresses.
+    async fn answering(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _ = stream.read(&mut [0; 1024]).await;
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        // As a worker that listens on all addresses.
-        readiness(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+    }
+
+    async fn asked(answer: &'static str) -> io::Result<Option<Reported>> {
+        readiness(answering(answer).await).await
     }
 
     #[tokio::test]
@@ -90,13 +119,18 @@ mod tests {
                 ErrorKind::InvalidData,
                 "{other}"
             );
+            let live = liveness(answering(other).await).await;
+            assert_eq!(live.unwrap_err().kind(), ErrorKind::InvalidData, "{other}");
         }
+        let alive = answering("HTTP/1.1 200 OK\r\n\r\nalive\n").await;
+        assert!(liveness(alive).await.unwrap());
         let closed = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()
             .local_addr()
             .unwrap();
         assert_eq!(readiness(closed).await.unwrap(), None);
+        assert!(!liveness(closed).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 2,
     /// Interrupted before the end.
     Interrupted = 3,
-    /// The broker or the provider is unreachable, or the output can't be written.
+    /// The broker, the provider or the worker is unreachable or not well, or the output can't be written.
     OutOfReach = 4,
 }
 

@@ -24,7 +24,7 @@ type Page = (&'static str, &'static str, &'static str, &'static [&'static str]);
 const FAILED_AGAIN: &str = "it stopped, or some failed again";
 const HAS_FAILURES: &str = "the batch has failures";
 
-const PAGES: [Page; 37] = [
+const PAGES: [Page; 38] = [
     (
         "run",
         "a bug in the worker, which the log names",
@@ -69,6 +69,12 @@ const PAGES: [Page; 37] = [
         "",
         "  2  something is wrong\n  3  interrupted before the end\n  4  broker or provider out of reach",
         &["usher check --all", "usher check --show-request command.json"],
+    ),
+    (
+        "health",
+        "",
+        "  2  wrong use or configuration\n  3  interrupted before the end\n  4  it isn't alive, or with --ready isn't ready",
+        &["usher health --ready"],
     ),
     (
         "dead-letters list",

@@ -7,12 +7,12 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Config;
 use super::changes::Tree;
 use super::check::{Check, Problem};
 use super::shape::Shape;
 use super::tree::{Broken, Node, Place};
 use super::variables;
+use super::{Admin, Config};
 use crate::broker;
 use crate::contract::ProviderName;
 use crate::contract::decode::expected_of;
@@ -117,6 +117,21 @@ pub fn load_names(
     let sources = Sources { file };
     let read = sources.typed(sources.read(Some("broker"), environment)?);
     read.map(|Names { broker, provider }| (broker, provider.name))
+}
+
+/// Reads only the `[admin]` table, for who asks the worker of this machine.
+pub fn load_admin(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Admin, ConfigError> {
+    #[derive(serde::Deserialize)]
+    struct AdminAlone {
+        #[serde(default)]
+        admin: Admin,
+    }
+    let sources = Sources { file };
+    let read = sources.typed(sources.read(Some("admin"), environment)?);
+    read.map(|AdminAlone { admin }| admin)
 }
 
 /// The sources of the configuration.

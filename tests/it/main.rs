@@ -24,6 +24,7 @@ mod deleted;
 mod explain;
 mod fleet;
 mod greedy_consumer;
+mod health;
 mod leaks;
 mod lies;
 mod metrics;
