@@ -21,6 +21,7 @@ mod conventions;
 mod dead_letters;
 mod decode;
 mod deleted;
+mod deploy;
 mod explain;
 mod fleet;
 mod greedy_consumer;

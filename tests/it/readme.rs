@@ -10,7 +10,18 @@ mod recording;
 use std::fs;
 use std::path::Path;
 
-use pages::{pages, root};
+use pages::{Page, pages};
+
+pub use pages::root;
+
+/// What is wrong with a link of that page, if anything is.
+pub fn problem_of_link(page: &str, target: &str) -> Option<String> {
+    let page = Page {
+        name: page.to_owned(),
+        text: fs::read_to_string(root().join(page)).unwrap(),
+    };
+    links::problem(&page, target)
+}
 
 fn sources(folder: &Path, all: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {

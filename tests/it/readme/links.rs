@@ -50,7 +50,7 @@ fn anchors(page: &Page) -> BTreeSet<String> {
 }
 
 /// What is wrong with a link, if anything is.
-fn problem(page: &Page, target: &str) -> Option<String> {
+pub fn problem(page: &Page, target: &str) -> Option<String> {
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let file: PathBuf = match path {
         "" => page.path(),
