@@ -287,6 +287,10 @@ const FAILURES: [Panel; 5] = [
                 r#"sum by (instance) (usher_panics_total{job=~"$job"})"#,
                 "panics {{instance}}",
             ),
+            maybe(
+                r#"sum by (instance) (usher_spans_dropped_total{job=~"$job"})"#,
+                "spans not sent {{instance}}",
+            ),
         ],
     ),
 ];
