@@ -4,7 +4,6 @@ mod access;
 mod client;
 mod readiness;
 mod scrape;
-mod server;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +26,7 @@ use self::access::Refused;
 use self::readiness::{Others, Readiness, Seen, down, is_down};
 use crate::broker::{Link, Publisher};
 use crate::clock::Clock;
+use crate::web::server;
 use crate::worker::fleet::Fleet;
 use crate::worker::gate::Gate;
 use crate::worker::in_hand::InHand;
@@ -39,6 +39,9 @@ pub use client::{Reported, liveness as liveness_of, readiness as readiness_of};
 
 /// How often histograms are drained: without a scrape they would grow.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The time limit of a connection.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the admin port shows of a worker, once there is one.
 pub struct Worker {
@@ -102,7 +105,7 @@ impl Admin {
                 upkeep.run_upkeep();
             }
         };
-        tokio::join!(upkeep, server::serve(listener, self.router()));
+        tokio::join!(upkeep, server::serve(listener, self.router(), CONNECTION_TIMEOUT));
     }
 
     /// Every route that changes something is an action, and guarded as one.

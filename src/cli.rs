@@ -7,6 +7,7 @@ mod assemble;
 mod bar;
 mod batch;
 mod check;
+mod console;
 mod dead_letter_file;
 mod dead_letters;
 mod exit;
@@ -116,6 +117,8 @@ enum Verb {
     /// Show or set the pace of all workers
     #[command(subcommand)]
     Pace(steer::Pace),
+    /// Serve the operators' pages: overview, failures, operations, batches, fleet. Ctrl-C ends it
+    Console(console::Args),
     /// Explain a finding of `usher check`, or how something is interpreted, and why
     Explain(explain::Args),
     /// Print the completions of a shell
@@ -170,6 +173,11 @@ impl Context {
     /// Only where the worker of this machine listens.
     fn admin(&self) -> anyhow::Result<config::Admin> {
         config::load_admin(self.config_file.as_deref(), variables()).map_err(exit::usage)
+    }
+
+    /// Only what the console needs.
+    fn for_console(&self) -> anyhow::Result<config::ForConsole> {
+        config::load_console(self.config_file.as_deref(), variables()).map_err(exit::usage)
     }
 
     /// Only what publishing needs.
@@ -263,7 +271,12 @@ impl Verb {
         match self {
             Self::Explain(_) | Self::Completions(_) | Self::Man | Self::Schema(_) => true,
             Self::Check(args) => args.asks_nobody(),
-            Self::Run | Self::Apply(_) | Self::Publish(_) | Self::Resolve(_) | Self::Simulate(_) => true,
+            Self::Run
+            | Self::Apply(_)
+            | Self::Publish(_)
+            | Self::Resolve(_)
+            | Self::Simulate(_)
+            | Self::Console(_) => true,
             Self::DeadLetters(verb) => verb.ends_in_order(),
             Self::Operations(verb) => verb.ends_in_order(),
             Self::Batch(verb) => verb.ends_in_order(),
@@ -301,6 +314,7 @@ async fn done(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Waiting(args) => why::waiting(context, args).await,
         Verb::Batch(verb) => batch::batch(context, verb).await,
         Verb::Pace(verb) => steer::pace(context, verb).await,
+        Verb::Console(args) => console::console(context, args).await,
         Verb::Explain(args) => explain::explain(context, &args),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man => shell::man(),

@@ -38,7 +38,9 @@ use crate::worker::attempts::OnIgnored;
 use crate::{broker, worker};
 
 pub use changes::{Changes, Tree};
-pub use load::{ConfigError, load, load_admin, load_broker, load_names, load_with_tree};
+pub use load::{
+    ConfigError, ForConsole, load, load_admin, load_broker, load_console, load_names, load_with_tree,
+};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +59,8 @@ pub struct Config {
     pub worker: worker::Config,
     #[serde(default)]
     pub admin: Admin,
+    #[serde(default)]
+    pub console: Console,
     #[serde(default)]
     pub log: telemetry::Config,
     #[serde(default)]
@@ -236,6 +240,43 @@ pub struct Admin {
     /// The token itself: only from the environment, as `USHER_ADMIN__TOKEN`.
     #[schemars(with = "String", extend("x-sensitive" = true))]
     pub token: Option<SecretString>,
+}
+
+/// `[console]`
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    /// Where `usher console` serves its pages.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// A file with a line for each person: roles, name and token, such as `operator,auditor al s3cret`. The roles are
+    /// viewer, operator and auditor; the token has at least 16 characters. Read again each time. Without it, everybody
+    /// on this machine may look, and nobody may act.
+    #[schemars(with = "String")]
+    pub token_file: Option<PathBuf>,
+    /// The header in which an authenticating proxy names the person. Only the proxy may be able to reach the console.
+    #[schemars(with = "String", extend("examples" = ["x-remote-user"]))]
+    pub user_header: Option<String>,
+    /// People of `user_header` who may act. The others may look.
+    pub operators: Vec<String>,
+    /// People of `user_header` who may see values.
+    pub auditors: Vec<String>,
+    /// Names under which browsers reach the console, besides IP addresses and localhost.
+    #[schemars(extend("examples" = [["usher.example.com"]]))]
+    pub hosts: Vec<String>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9465).into(),
+            token_file: None,
+            user_header: None,
+            operators: Vec::new(),
+            auditors: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
 }
 
 impl Default for Admin {

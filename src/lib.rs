@@ -16,7 +16,7 @@
 //!
 //! Each module may use only those listed below it, which `tests/it/tidy.rs` checks:
 //!
-//! - `config`, `admin`, `telemetry`: the operator's interfaces
+//! - `console`: the operator's pages; `config`, `admin`, `telemetry`: the operator's other interfaces
 //! - `operations`: what operators do
 //! - `worker`: the application
 //! - `simulator`: a provider of each kind, over HTTP, for trials, tests and benchmarks
@@ -26,6 +26,7 @@
 //! - `broker`: the port to a broker; RabbitMQ, and one in memory
 //! - `contract`: what crosses the wire
 //! - `traces`: what a trace tells of a command
+//! - `web`: what the ports that browsers reach have in common
 //! - `backoff`: growing delays; `clock`: the wall clock
 
 pub mod admin;
@@ -33,6 +34,7 @@ pub mod backoff;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod contract;
 pub mod metrics;
 pub mod operations;
@@ -41,4 +43,5 @@ pub mod provider;
 pub mod simulator;
 pub mod telemetry;
 pub mod traces;
+pub mod web;
 pub mod worker;

@@ -1,22 +1,14 @@
 //! Which requests may act on the worker through the admin port. Any client that reaches the port may read.
-//!
-//! A browser on the same machine reaches a loopback port, too, and sends whatever a web page asks it to. So a
-//! request from a page of another site is refused, and so is one to a host name, which a foreign name server
-//! may have pointed here (DNS rebinding).
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
 
 use crate::config;
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+use crate::web::origin::{self, Foreign};
 
 /// The most bytes that are read of a token's file.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
@@ -103,59 +95,18 @@ impl Access {
     }
 }
 
-/// Compares in constant time.
 fn carries(headers: &HeaderMap, token: &SecretString) -> bool {
-    let sent = only(headers, &AUTHORIZATION).ok().flatten();
-    let sent = sent.and_then(|sent| sent.split_once(' '));
-    sent.is_some_and(|(scheme, sent)| {
-        scheme.eq_ignore_ascii_case("bearer")
-            && bool::from(sent.trim().as_bytes().ct_eq(token.expose_secret().as_bytes()))
-    })
+    origin::bearer(headers).is_some_and(|sent| origin::is_same(sent, token))
 }
 
 /// Refuses requests that a browser sends for a page of another site.
 fn from_here(headers: &HeaderMap) -> Result<(), Refused> {
-    let refused = |detail: &str| Err(Refused(StatusCode::FORBIDDEN, detail.to_owned()));
-    let named = "Host must be the port's IP address or localhost: another name may lead here without its owner's \
-                 knowledge";
-    let Ok(Some(host)) = only(headers, &HOST) else {
-        return refused(named);
+    let why = match origin::from_here(headers, &[], &["http://"]) {
+        Ok(()) => return Ok(()),
+        Err(Foreign::Host) => {
+            "Host must be the port's IP address or localhost: another name may lead here without its owner's knowledge"
+        }
+        Err(Foreign::Site) => "a page of another site may not act on the worker; use `usher resume` or curl",
     };
-    if !is_address(host) {
-        return refused(named);
-    }
-    let of_here = match only(headers, &ORIGIN) {
-        Ok(None) => true,
-        Ok(Some(origin)) => origin
-            .strip_prefix("http://")
-            .is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
-        Err(()) => false,
-    };
-    let of_this_site = match only(headers, &SEC_FETCH_SITE) {
-        Ok(site) => site.is_none_or(|site| site == "same-origin" || site == "none"),
-        Err(()) => false,
-    };
-    match of_here && of_this_site {
-        true => Ok(()),
-        false => refused("a page of another site may not act on the worker; use `usher resume` or curl"),
-    }
-}
-
-/// The header's only value. An error if there are several, or it is not text.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
-        (Some(_), Some(_)) => Err(()),
-    }
-}
-
-/// An IP address or `localhost`, with a port or without.
-fn is_address(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
-    };
-    name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+    Err(Refused(StatusCode::FORBIDDEN, why.to_owned()))
 }

@@ -8,17 +8,10 @@ mod report;
 mod verify;
 mod watch;
 
-use std::collections::BTreeMap;
-
 use clap::Subcommand;
 use jiff::Timestamp;
-use usher::clock::Clock;
-use usher::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent, OperationKind};
 use usher::contract::{BatchId, BatchState};
-use usher::operations::operation::{Access, at_once};
-use usher::operations::steering;
 
-use super::dead_letters::not_operated;
 use super::exit::{self, Exit};
 use super::operator::{By, Operator, Scope, refused};
 use super::times::{self, back};
@@ -105,44 +98,16 @@ pub async fn batch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     }
 }
 
-/// Lists the cancel among the operations.
-async fn cancelled(operator: &Operator, batch: &BatchId, by: &str) -> anyhow::Result<()> {
-    let access = Access {
-        inspector: operator.inspector.clone(),
-        publisher: operator.publisher.clone(),
-        clock: Clock::System,
-    };
-    let filter = BTreeMap::from([("batch".to_owned(), batch.as_str().to_owned())]);
-    let told = at_once(&access, &operator.provider, OperationKind::Cancel, by, &filter, 1).await;
-    told.map(drop)
-        .map_err(|error| not_operated(&operator.config, &error))
-}
-
 async fn give(context: &Context, order: Order, state: Option<BatchState>) -> anyhow::Result<Exit> {
     let (by, since) = (order.by.name()?, times::now());
     let operator = Operator::connect(context, order.scope).await?;
-    let steering = operator.steering();
-    let change = steering.change(|orders| steering::batch(orders, &order.batch, state, (&by, since)));
-    let orders = change.await.map_err(refused)?;
-    let ordered = BatchOrdered {
-        batch_id: order.batch.clone(),
-        by: by.clone(),
-    };
-    let body = match state {
-        Some(BatchState::Paused) => LifecycleBody::BatchPaused(ordered),
-        Some(BatchState::Cancelled) => LifecycleBody::BatchCancelled(ordered),
-        None => LifecycleBody::BatchResumed(ordered),
-    };
     let (provider, id) = (&operator.provider, order.batch.as_str());
-    let event = LifecycleEvent::about(provider, id, body, orders.revision, since);
-    let published = steering.publish_event(provider, &event).await;
-    let told = match (&published, state) {
-        (Ok(_), Some(BatchState::Cancelled)) => cancelled(&operator, &order.batch, &by).await,
-        _ => Ok(()),
-    };
+    let steering = operator.steering();
+    let ordered = steering
+        .order_batch(provider, &order.batch, state, (&by, since))
+        .await;
     operator.close().await;
-    published.map_err(refused)?;
-    told?;
+    let orders = ordered.map_err(refused)?;
     let said = state.map_or("resumed", BatchState::as_str);
     print(&match order.json {
         true => format!("{}\n", serde_json::to_string_pretty(&orders)?),

@@ -127,39 +127,3 @@ pub fn refused(error: SteeringError) -> anyhow::Error {
     };
     exit::with(exit, error)
 }
-
-/// Calls per second, from `20`, `20/s`, `600/min` or `1000/h`.
-pub fn rate(text: &str) -> Result<f64, String> {
-    let (number, seconds) = match text.split_once('/') {
-        None => (text, 1.0),
-        Some((number, "s" | "second")) => (number, 1.0),
-        Some((number, "m" | "min" | "minute")) => (number, 60.0),
-        Some((number, "h" | "hour")) => (number, 3600.0),
-        Some(_) => ("", 1.0),
-    };
-    let rate = number.trim().parse::<f64>().map(|number| number / seconds);
-    rate.ok()
-        .filter(|rate| *rate > 0.0 && *rate <= usher::contract::notice::PACE_MAX)
-        .ok_or_else(|| "write calls per second, such as 20/s, or 600/min".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_read_in_several_units() {
-        for (text, expected) in [
-            ("20", 20.0),
-            ("20/s", 20.0),
-            ("0.5/s", 0.5),
-            ("600/min", 10.0),
-            ("36/h", 0.01),
-        ] {
-            assert_eq!(rate(text), Ok(expected), "{text}");
-        }
-        for text in ["", "0", "-1", "fast", "20/day", "NaN", "inf", "1e9"] {
-            assert!(rate(text).is_err(), "{text}");
-        }
-    }
-}

@@ -7,10 +7,10 @@ use usher::clock::Clock;
 use usher::contract::Orders;
 use usher::contract::notice::Notice;
 use usher::contract::orders::{BatchOrder, PaceOrder, PauseOrder};
-use usher::operations::steering::{self, HEARD_WITHIN, Heard, SteeringError};
+use usher::operations::steering::{self, HEARD_WITHIN, Heard, SteeringError, rate};
 
 use super::exit::Exit;
-use super::operator::{By, Operator, Scope, rate, refused};
+use super::operator::{By, Operator, Scope, refused};
 use super::times::{self, ahead};
 use super::{Context, counted, print};
 

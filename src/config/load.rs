@@ -79,7 +79,7 @@ pub fn load_with_tree(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Config, Tree), ConfigError> {
     let sources = Sources { file };
-    let tree = sources.read(None, environment)?;
+    let tree = sources.read(&[], environment)?;
     Ok((sources.typed(tree.clone())?, Tree::new(tree)))
 }
 
@@ -94,7 +94,7 @@ pub fn load_broker(
         broker: broker::Config,
     }
     let sources = Sources { file };
-    let read = sources.typed(sources.read(Some("broker"), environment)?);
+    let read = sources.typed(sources.read(&["broker"], environment)?);
     read.map(|BrokerAlone { broker }| broker)
 }
 
@@ -115,7 +115,7 @@ pub fn load_names(
         name: Option<ProviderName>,
     }
     let sources = Sources { file };
-    let read = sources.typed(sources.read(Some("broker"), environment)?);
+    let read = sources.typed(sources.read(&["broker"], environment)?);
     read.map(|Names { broker, provider }| (broker, provider.name))
 }
 
@@ -130,8 +130,25 @@ pub fn load_admin(
         admin: Admin,
     }
     let sources = Sources { file };
-    let read = sources.typed(sources.read(Some("admin"), environment)?);
+    let read = sources.typed(sources.read(&["admin"], environment)?);
     read.map(|AdminAlone { admin }| admin)
+}
+
+/// What the console needs.
+#[derive(serde::Deserialize)]
+pub struct ForConsole {
+    #[serde(default)]
+    pub broker: broker::Config,
+    #[serde(default)]
+    pub console: super::Console,
+}
+
+pub fn load_console(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<ForConsole, ConfigError> {
+    let sources = Sources { file };
+    sources.typed(sources.read(&["broker", "console"], environment)?)
 }
 
 /// The sources of the configuration.
@@ -140,11 +157,11 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Reads all sources into one tree that is valid by the schema. With `table`, the contents of other tables are
+    /// Reads all sources into one tree that is valid by the schema. With `tables`, the contents of others are
     /// not checked.
     pub(super) fn read(
         &self,
-        table: Option<&str>,
+        tables: &[&str],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Value, ConfigError> {
         let mut tree = self.file_tree()?;
@@ -156,10 +173,10 @@ impl Sources<'_> {
         }
         let mut schema = super::schema().to_value();
         problems.extend(variables::put_above(&mut tree, Shape::of(&schema), environment));
-        if let Some(table) = table {
-            let is_looked_at = |key: &str| key.is_empty() || key.split('.').next() == Some(table);
-            problems.retain(|problem| is_looked_at(&problem.key));
-            look_at_alone(&mut schema, table);
+        if !tables.is_empty() {
+            let of_one = |key: &str| tables.contains(&key.split('.').next().unwrap_or_default());
+            problems.retain(|problem| problem.key.is_empty() || of_one(&problem.key));
+            look_at_alone(&mut schema, tables);
         }
         let shape = Shape::of(&schema);
         let mut check = Check::new(shape, problems);
@@ -225,14 +242,14 @@ impl Sources<'_> {
 }
 
 /// Makes the schema accept anything in the other tables.
-fn look_at_alone(schema: &mut Value, table: &str) {
+fn look_at_alone(schema: &mut Value, tables: &[&str]) {
     let Some(schema) = schema.as_object_mut() else {
         return;
     };
     schema.remove("required");
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for (name, shape) in properties.into_iter().flatten() {
-        if name != table {
+        if !tables.contains(&name.as_str()) {
             *shape = Value::Bool(true);
         }
     }

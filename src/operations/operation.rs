@@ -21,7 +21,8 @@ use crate::broker::{InspectError, Inspector, PublishError, Publisher};
 use crate::clock::Clock;
 use crate::operations::steering::SteeringError;
 
-pub use audit::at_once;
+pub(super) use audit::at_once;
+pub use audit::reveal;
 pub use plan::{Plan, Plans, plan};
 pub use records::{FailedAgain, Record, State, failed_again, record, records, state};
 pub use run::{Ready, Report, abort, resume, start};

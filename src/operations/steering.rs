@@ -13,11 +13,13 @@ use uuid::Uuid;
 
 use crate::broker::topology::{fleet_exchange, orders_stream};
 use crate::broker::{InspectError, Inspector, Message, PublishError, Publisher};
-use crate::contract::lifecycle::LifecycleEvent;
+use crate::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent, OperationKind};
+use crate::contract::notice::PACE_MAX;
 use crate::contract::orders::{
     BATCHES_MAX, BatchOrder, BatchState, HOLDS_MAX, HoldOrder, Orders, PaceOrder, PauseOrder, TEXT_MAX,
 };
 use crate::contract::{BatchId, Notice, ProviderName};
+use crate::operations::operation::at_once;
 use crate::operations::stream::read_to_present;
 use crate::worker::{lifecycle, order_book};
 
@@ -158,6 +160,51 @@ impl Steering {
         Ok(heard)
     }
 
+    /// Pauses or cancels a batch, and tells so in the logs; `None` lifts what was ordered. Returns the orders in force.
+    pub async fn order_batch(
+        &self,
+        provider: &ProviderName,
+        id: &BatchId,
+        state: Option<BatchState>,
+        (by, since): (&str, Timestamp),
+    ) -> Result<Orders, SteeringError> {
+        let orders = self
+            .change(|orders| batch(orders, id, state, (by, since)))
+            .await?;
+        let ordered = BatchOrdered {
+            batch_id: id.clone(),
+            by: by.to_owned(),
+        };
+        let body = match state {
+            Some(BatchState::Paused) => LifecycleBody::BatchPaused(ordered),
+            Some(BatchState::Cancelled) => LifecycleBody::BatchCancelled(ordered),
+            None => LifecycleBody::BatchResumed(ordered),
+        };
+        let event = LifecycleEvent::about(provider, id.as_str(), body, orders.revision, since);
+        self.publish_event(provider, &event).await?;
+        if state == Some(BatchState::Cancelled) {
+            self.list_cancel(provider, id, by, since).await?;
+        }
+        Ok(orders)
+    }
+
+    /// So that it is among the operations.
+    async fn list_cancel(
+        &self,
+        provider: &ProviderName,
+        batch: &BatchId,
+        by: &str,
+        since: Timestamp,
+    ) -> Result<(), SteeringError> {
+        let id = Uuid::new_v4();
+        let filter = BTreeMap::from([("batch".to_owned(), batch.as_str().to_owned())]);
+        for body in at_once(id, OperationKind::Cancel, by, &filter, 1) {
+            let event = LifecycleEvent::about(provider, &id.to_string(), body, 0, since);
+            self.publish_event(provider, &event).await?;
+        }
+        Ok(())
+    }
+
     /// Publishes what happened to a batch or an operation.
     pub async fn publish_event(
         &self,
@@ -180,6 +227,21 @@ pub fn text(what: &str, text: &str) -> Result<String, SteeringError> {
         )));
     }
     Ok(trimmed.to_owned())
+}
+
+/// Calls per second, from `20`, `20/s`, `600/min` or `1000/h`.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let (number, seconds) = match text.split_once('/') {
+        None => (text, 1.0),
+        Some((number, "s" | "second")) => (number, 1.0),
+        Some((number, "m" | "min" | "minute")) => (number, 60.0),
+        Some((number, "h" | "hour")) => (number, 3600.0),
+        Some(_) => ("", 1.0),
+    };
+    let rate = number.trim().parse::<f64>().map(|number| number / seconds);
+    rate.ok()
+        .filter(|rate| *rate > 0.0 && *rate <= PACE_MAX)
+        .ok_or_else(|| "write calls per second, such as 20/s, or 600/min".to_owned())
 }
 
 /// Pauses the provider.
@@ -265,4 +327,25 @@ pub fn hold(orders: &mut Orders, id: &BatchId, (by, since): (&str, Timestamp)) -
 pub fn unhold(orders: &mut Orders, id: &BatchId) -> Result<(), SteeringError> {
     orders.holds.remove(id.as_str());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_in_several_units() {
+        for (text, expected) in [
+            ("20", 20.0),
+            ("20/s", 20.0),
+            ("0.5/s", 0.5),
+            ("600/min", 10.0),
+            ("36/h", 0.01),
+        ] {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0", "-1", "fast", "20/day", "NaN", "inf", "1e9"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod check;
 mod clients;
 mod conformance;
 mod connection;
+mod console;
 mod conventions;
 mod dead_letters;
 mod decode;

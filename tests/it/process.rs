@@ -34,6 +34,11 @@ impl Settings {
         self
     }
 
+    /// As the environment of a process that a test starts by itself.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.0.clone()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
         command

@@ -21,7 +21,7 @@ use usher::worker::Shutdown;
 
 use super::account::totals;
 use crate::cli::exit::{self, Exit};
-use crate::cli::{Context, assemble, counted, lookups, note, operator, printable, signals, token_exposure};
+use crate::cli::{Context, assemble, counted, lookups, note, printable, signals, token_exposure};
 use commands::OfFile;
 pub use shown::section;
 
@@ -51,7 +51,7 @@ pub struct Options {
     null: Option<String>,
     /// For --verify: read at most this many users a second, such as 20/s or 600/min, and never more than provider.rate.
     /// Workers that run meanwhile use the same quota. Default: a tenth of provider.rate
-    #[arg(long, value_name = "N/s", value_parser = operator::rate, requires = "verify")]
+    #[arg(long, value_name = "N/s", value_parser = usher::operations::steering::rate, requires = "verify")]
     rate: Option<f64>,
     /// For --verify: a row for each difference. It has the ids of users, and names of fields. Without it, the first ones are
     /// shown

@@ -4,10 +4,9 @@ use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 use usher::broker::{Delivery, Properties};
-use usher::contract::lifecycle::OperationKind;
 use usher::contract::{ProviderName, dead_letter};
 use usher::operations::dead_letters::{Filter, Letter, look, shown};
-use usher::operations::operation::at_once;
+use usher::operations::operation::reveal;
 
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::{By, inspector};

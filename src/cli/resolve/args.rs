@@ -6,7 +6,6 @@ use usher::provider::FindBy;
 
 use crate::cli::files;
 use crate::cli::input::Input;
-use crate::cli::operator;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,7 +29,7 @@ pub struct Args {
     pub unresolved: Option<PathBuf>,
     /// Look up at most this many a second, such as 20/s or 600/min, and never more than provider.rate. Workers that
     /// run meanwhile use the same quota. Default: a tenth of provider.rate
-    #[arg(long, value_name = "N/s", value_parser = operator::rate)]
+    #[arg(long, value_name = "N/s", value_parser = usher::operations::steering::rate)]
     pub rate: Option<f64>,
     /// Look all keys up again, and write the files anew
     #[arg(long)]

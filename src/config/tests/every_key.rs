@@ -73,7 +73,7 @@ fn known(key: &str) -> Vec<Value> {
         "provider.name" => vec![json!("karmo-au")],
         "broker.url" => vec![json!("amqp://a:b@h/v"), json!(["amqp://a:b@h/v", "amqps://i"])],
         "broker.outcome_log_max_age" => vec![json!("3D")],
-        "admin.listen" => vec![json!("127.0.0.1:7")],
+        "admin.listen" | "console.listen" => vec![json!("127.0.0.1:7")],
         "provider.rate" => vec![
             json!({ "per_minute": 7, "burst": 2 }),
             json!([{ "per_second": 5 }, { "per_day": 1000 }]),
@@ -156,7 +156,7 @@ fn loaded(written: &Value, variables: &[(String, String)]) -> Result<(Value, Con
     let path = std::env::temp_dir().join(format!("usher-key-{}.toml", uuid::Uuid::new_v4()));
     std::fs::write(&path, &file).unwrap();
     let sources = Sources { file: Some(&path) };
-    let read = sources.read(None, variables.to_vec());
+    let read = sources.read(&[], variables.to_vec());
     let config = load(Some(&path), variables.to_vec());
     std::fs::remove_file(&path).unwrap();
     let text = |error: ConfigError| format!("{error}\n{file}\n{variables:?}");

@@ -104,39 +104,47 @@ async fn tell(
     Ok(access.publisher.publish(&message).await?)
 }
 
-/// Tells of an operation that is over with the act itself: somebody is about to see the values of dead letters, or has cancelled
-/// a batch, whose commands end as they come.
-pub async fn at_once(
+/// Tells that somebody is about to see the values of dead letters.
+pub async fn reveal(
     access: &Access,
     provider: &ProviderName,
-    kind: OperationKind,
     by: &str,
     filter: &BTreeMap<String, String>,
     count: u64,
 ) -> Result<Uuid, OperationError> {
     let id = Uuid::new_v4();
-    let planned = LifecycleBody::OperationPlanned(Operation {
-        operation_id: id,
-        kind,
-        by: by.to_owned(),
-        filter: filter.clone(),
-        options: BTreeMap::new(),
-        counts: Counts {
-            planned: count,
-            ..Counts::default()
-        },
-    });
-    tell(access, provider, id, planned, 0).await?;
-    let ended = LifecycleBody::OperationEnded(OperationEnded {
-        operation_id: id,
-        kind,
-        end: OperationEnd::Done,
-        counts: Counts {
-            planned: count,
-            done: count,
-            ..Counts::default()
-        },
-    });
-    tell(access, provider, id, ended, 0).await?;
+    for body in at_once(id, OperationKind::Reveal, by, filter, count) {
+        tell(access, provider, id, body, 0).await?;
+    }
     Ok(id)
+}
+
+/// The plan and the end of an operation that is over with the act itself.
+pub(in crate::operations) fn at_once(
+    id: Uuid,
+    kind: OperationKind,
+    by: &str,
+    filter: &BTreeMap<String, String>,
+    count: u64,
+) -> [LifecycleBody; 2] {
+    let planned = Counts {
+        planned: count,
+        ..Counts::default()
+    };
+    [
+        LifecycleBody::OperationPlanned(Operation {
+            operation_id: id,
+            kind,
+            by: by.to_owned(),
+            filter: filter.clone(),
+            options: BTreeMap::new(),
+            counts: planned,
+        }),
+        LifecycleBody::OperationEnded(OperationEnded {
+            operation_id: id,
+            kind,
+            end: OperationEnd::Done,
+            counts: Counts { done: count, ..planned },
+        }),
+    ]
 }

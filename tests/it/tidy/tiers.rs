@@ -4,11 +4,12 @@ use super::paths::{self, NamedPath};
 use super::source::Source;
 
 /// A folder and what it may import of ours, beside itself, the clock, the backoff and traces.
-const TIERS: [(&str, &[&str]); 12] = [
+const TIERS: [(&str, &[&str]); 14] = [
     ("traces", &[]),
     ("contract", &[]),
     ("broker", &[]),
     ("metrics", &["contract"]),
+    ("web", &[]),
     ("policy", &["contract", "metrics"]),
     ("provider", &["contract", "metrics"]),
     ("worker", &["contract", "metrics", "policy", "broker", "provider"]),
@@ -42,6 +43,21 @@ const TIERS: [(&str, &[&str]); 12] = [
             "worker",
             "telemetry",
             "config",
+            "web",
+        ],
+    ),
+    (
+        "console",
+        &[
+            "contract",
+            "metrics",
+            "policy",
+            "broker",
+            "provider",
+            "worker",
+            "config",
+            "operations",
+            "web",
         ],
     ),
 ];
@@ -59,7 +75,7 @@ const BROKERS: [&str; 2] = ["broker::amqp", "broker::memory"];
 const AGAINST_THE_SIMULATOR: [&str; 3] = ["src/provider/testbed", "src/provider/conformance", "/tests"];
 
 /// A crate, and the beginnings of the paths where it may stand.
-const HOMES: [(&str, &[&str]); 28] = [
+const HOMES: [(&str, &[&str]); 29] = [
     ("lapin", &["src/broker"]),
     ("governor", &["src/policy/pace"]),
     ("backoff", &["src/backoff.rs"]),
@@ -67,11 +83,12 @@ const HOMES: [(&str, &[&str]); 28] = [
         "reqwest",
         &["src/provider", "src/simulator/tests.rs", "src/telemetry/otlp"],
     ),
-    ("hyper", &["src/admin", "src/provider"]),
-    ("hyper_util", &["src/admin", "src/provider"]),
+    ("hyper", &["src/web", "src/provider"]),
+    ("hyper_util", &["src/web", "src/provider"]),
     ("metrics", &["src/metrics.rs"]),
     ("metrics_exporter_prometheus", &["src/telemetry", "src/admin"]),
-    ("axum", &["src/admin", "src/simulator"]),
+    ("axum", &["src/admin", "src/console", "src/simulator", "src/web"]),
+    ("askama", &["src/console"]),
     ("clap", &["src/cli", "src/main.rs"]),
     ("clap_complete", &["src/cli"]),
     ("clap_mangen", &["src/cli"]),
@@ -139,7 +156,7 @@ fn of_tiers(file: &str, ours: &str) -> Option<String> {
             false => format!("imports point down: {folder} imports {} alone", below.join(", ")),
         });
     }
-    (["worker", "operations"].contains(&folder) && is_behind_a_port(ours))
+    (["worker", "operations", "console"].contains(&folder) && is_behind_a_port(ours))
         .then(|| "it knows ports, and this is behind one: the edge hands it in".into())
 }
 
@@ -159,7 +176,9 @@ fn of_homes(file: &str, path: &NamedPath) -> Option<String> {
     let name = first_name(&path.text);
     let (_, homes) = HOMES.iter().find(|(krate, _)| *krate == name)?;
     // Modules of ours have these names too, and stand where they were imported.
-    let ours = ["metrics", "config"].contains(&name) && !path.imported && !(path.called && name == "metrics");
+    let ours = ["metrics", "config", "console"].contains(&name)
+        && !path.imported
+        && !(path.called && name == "metrics");
     if ours || homes.iter().any(|home| file.starts_with(home)) {
         return None;
     }
