@@ -249,7 +249,7 @@ pub struct Console {
     /// Where `usher console` serves its pages.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// A file with a line for each person: roles, name and token, such as `operator,auditor al s3cret`. The roles are
+    /// A file with a line for each person: roles, name and token, such as `operator,auditor al TOKEN`. The roles are
     /// viewer, operator and auditor; the token has at least 16 characters. Read again each time. Without it, everybody
     /// on this machine may look, and nobody may act.
     #[schemars(with = "String")]

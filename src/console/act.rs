@@ -244,7 +244,7 @@ impl Acting<'_> {
 
     /// The audit log knows it before anybody sees a value.
     async fn reveal(&self) -> Acted {
-        let id = self.query.get("id").unwrap_or_default();
+        let id = self.query.get("command").unwrap_or_default();
         let (screen, filter) = (
             Screen::Failure(id.to_owned()),
             self.query.filter().map_err(wrong)?,

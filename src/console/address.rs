@@ -178,7 +178,7 @@ impl Query {
             users: self.all("user"),
             codes: self.all("code"),
             pointers: self.all("pointer"),
-            ids: self.all("id"),
+            ids: self.all("command"),
             since: time("since")?,
             until: time("until")?,
         })

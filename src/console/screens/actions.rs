@@ -65,15 +65,15 @@ pub fn on_letters(ask: Ask<'_>, filter: &Filter, chosen: u64) -> Option<Block> {
 pub fn on_letter(ask: Ask<'_>, id: &str) -> Vec<Block> {
     let id = encoded(id);
     let actions = vec![
-        action(format!("/act/redrive?id={id}"), "Redrive …"),
-        action(format!("/act/discard?id={id}"), "Discard …"),
+        action(format!("/act/redrive?command={id}"), "Redrive …"),
+        action(format!("/act/discard?command={id}"), "Discard …"),
     ];
     let mut blocks: Vec<_> = for_operators(ask, actions).into_iter().collect();
     blocks.push(match ask.viewer.may_reveal {
         true => Block::Actions {
             token: ask.viewer.form_token.clone(),
             actions: vec![action(
-                format!("/act/reveal?id={id}"),
+                format!("/act/reveal?command={id}"),
                 "Reveal the values (told in the audit log)",
             )],
         },

@@ -28,7 +28,8 @@ const FIELDS: [(&str, &str, &str); 8] = [
     ("user", "User", "id"),
     ("batch", "Batch", "id"),
     ("provider", "Provider", "name"),
-    ("id", "Command", "id"),
+    // A field with the name id would stand for the id of its form, and a live update would lose what is typed there.
+    ("command", "Command", "id"),
     ("since", "Dead since", "2026-11-21T10:00:00Z"),
     ("until", "Dead before", "2026-11-21T11:00:00Z"),
 ];

@@ -70,6 +70,7 @@ fn keys(schema: &Value) -> String {
         "retry",
         "worker",
         "admin",
+        "console",
         "log",
         "telemetry",
     ] {
