@@ -167,6 +167,7 @@ const PAGES: [Page; 38] = [
     ("pace show", "", REACHES, &["usher pace show --json"]),
     ("pace pin", "", REACHES, &["usher pace pin 20/s --for 2h"]),
     ("pace unpin", "", REACHES, &["usher pace unpin"]),
+    ("console", "", STAYS, &["usher console --provider zitadel-eu"]),
     ("explain", "", STAYS, &["usher explain U014"]),
     (
         "explain answer",
