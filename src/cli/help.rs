@@ -24,7 +24,7 @@ type Page = (&'static str, &'static str, &'static str, &'static [&'static str]);
 const FAILED_AGAIN: &str = "it stopped, or some failed again";
 const HAS_FAILURES: &str = "the batch has failures";
 
-const PAGES: [Page; 38] = [
+const PAGES: [Page; 39] = [
     (
         "run",
         "a bug in the worker, which the log names",

@@ -101,15 +101,7 @@ async fn told(
     };
     let access = super::access(config).await?;
     let count = found.len() as u64;
-    let told = at_once(
-        &access,
-        &provider,
-        OperationKind::Reveal,
-        by,
-        &filter.to_map(),
-        count,
-    )
-    .await;
+    let told = reveal(&access, &provider, by, &filter.to_map(), count).await;
     super::close(&access).await;
     told.map(drop)
         .map_err(|error| super::not_operated(config, &error))

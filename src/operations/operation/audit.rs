@@ -144,7 +144,10 @@ pub(in crate::operations) fn at_once(
             operation_id: id,
             kind,
             end: OperationEnd::Done,
-            counts: Counts { done: count, ..planned },
+            counts: Counts {
+                done: count,
+                ..planned
+            },
         }),
     ]
 }
