@@ -276,6 +276,8 @@ pub struct ListenerStatus {
     pub log_trouble: watch::Receiver<Option<String>>,
     /// How many messages are in `user.unroutable`. `None`: not known, or no such queue.
     pub unroutable: watch::Receiver<Option<u64>>,
+    /// The same for `user.dead-letters`.
+    pub dead_letters: watch::Receiver<Option<u64>>,
     pub ready: Ready,
 }
 

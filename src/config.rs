@@ -249,6 +249,8 @@ pub struct Console {
     /// Where `usher console` serves its pages.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// Whether `usher run` serves the same pages besides.
+    pub in_run: bool,
     /// A file with a line for each person: roles, name and token, such as `operator,auditor al TOKEN`. The roles are
     /// viewer, operator and auditor; the token has at least 16 characters. Read again each time. Without it, everybody
     /// on this machine may look, and nobody may act.
@@ -270,6 +272,7 @@ impl Default for Console {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 9465).into(),
+            in_run: false,
             token_file: None,
             user_header: None,
             operators: Vec::new(),

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::access::Access;
 use self::hour::Following;
-use self::letters::{Found, Snapshot};
+use self::letters::Snapshot;
 use self::link::{Link, Trouble};
 use self::runs::Runs;
 use self::screens::Fleet;
@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::contract::{Orders, ProviderName};
 use crate::operations::batch::{Book, Listed};
+use crate::operations::dead_letters::Found;
 use crate::operations::operation::{FailedAgain, Record, State};
 use crate::operations::why::Findings;
 use crate::web::server;

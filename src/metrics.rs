@@ -176,6 +176,10 @@ pub mod now {
         gauge!(table::QUEUED.name, "partition" => partition.to_string()).set(commands as f64);
     }
 
+    pub fn dead_letters_queued(messages: u64) {
+        gauge!(table::DEAD_LETTERS_QUEUED.name).set(messages as f64);
+    }
+
     /// Calls per second: of this worker, of the fleet, and as configured.
     pub fn pace(own: f64, fleet: f64, quota: Option<f64>) {
         gauge!(table::PACE.name).set(own);

@@ -44,6 +44,9 @@ pub(super) fn look(worker: &Worker) {
             now::queued(partition, ready);
             waiting += ready;
         }
+        if let Some(messages) = fleet.dead_letters() {
+            now::dead_letters_queued(messages);
+        }
         let orders = fleet.orders().in_force(Clock::System.now());
         now::ordered_pause(orders.pause.as_ref().map(|pause| pause.bulk_only));
         now::ordered_pace(orders.pace.as_ref().map(|pace| pace.per_second));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
-use super::topology::UNROUTABLE;
+use super::topology::{DEAD_LETTERS, UNROUTABLE};
 use super::{Consumer, Inspector, Limits, Link, Listener, Message, PublishError, Publisher, Topology};
 use crate::clock::Clock;
 
@@ -65,6 +65,8 @@ struct Shared {
     publish_link: watch::Sender<Link>,
     /// How many messages no queue took.
     unroutable: watch::Sender<Option<u64>>,
+    /// How many dead letters there are.
+    dead_letters: watch::Sender<Option<u64>>,
     log_trouble: watch::Sender<Option<String>>,
 }
 
@@ -112,14 +114,15 @@ impl Shared {
     fn store(&self, queues: &[QueueIndex], message: &Message) {
         self.state().store(queues, message);
         self.deliverable.notify_waiters();
-        self.count_unroutable();
+        self.count_depths();
     }
 
-    fn count_unroutable(&self) {
-        let depth = self.state().queue(UNROUTABLE).map(|queue| queue.depth());
-        let depth = depth.and_then(|depth| u64::try_from(depth).ok());
-        self.unroutable
-            .send_if_modified(|known| std::mem::replace(known, depth) != depth);
+    fn count_depths(&self) {
+        for (queue, known) in [(UNROUTABLE, &self.unroutable), (DEAD_LETTERS, &self.dead_letters)] {
+            let depth = self.state().queue(queue).map(|queue| queue.depth());
+            let depth = depth.and_then(|depth| u64::try_from(depth).ok());
+            known.send_if_modified(|known| std::mem::replace(known, depth) != depth);
+        }
     }
 }
 
@@ -141,6 +144,7 @@ impl MemoryBroker {
                 consume_link: watch::Sender::new(Link::Up),
                 publish_link: watch::Sender::new(Link::Up),
                 unroutable: watch::Sender::new(Some(0)),
+                dead_letters: watch::Sender::new(Some(0)),
                 log_trouble: watch::Sender::new(None),
             }),
         }
@@ -249,7 +253,7 @@ impl MemoryBroker {
     pub fn take(&self, queue: &str) -> Option<Message> {
         let taken = self.shared.state().queue(queue)?.take();
         self.shared.room.notify_waiters();
-        self.shared.count_unroutable();
+        self.shared.count_depths();
         taken
     }
 }

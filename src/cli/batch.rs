@@ -103,9 +103,7 @@ async fn give(context: &Context, order: Order, state: Option<BatchState>) -> any
     let operator = Operator::connect(context, order.scope).await?;
     let (provider, id) = (&operator.provider, order.batch.as_str());
     let steering = operator.steering();
-    let ordered = steering
-        .order_batch(provider, &order.batch, state, (&by, since))
-        .await;
+    let ordered = steering.order_batch(&order.batch, state, (&by, since)).await;
     operator.close().await;
     let orders = ordered.map_err(refused)?;
     let said = state.map_or("resumed", BatchState::as_str);

@@ -1,15 +1,18 @@
 //! `usher console`: the operators' pages. It names the broker's adapter, and nothing else knows which one it is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use usher::broker;
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::clock::Clock;
 use usher::config::ForConsole;
 use usher::console::{Connect, Console, Ports, Setup};
+use usher::contract::ProviderName;
 use usher::worker::Shutdown;
 
 use super::exit::{self, Exit};
@@ -48,36 +51,64 @@ impl Connect for Broker {
     }
 }
 
+/// A console that serves.
+pub struct Serving {
+    console: Arc<Console>,
+    pub address: SocketAddr,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Serving {
+    pub async fn start(
+        provider: ProviderName,
+        for_console: ForConsole,
+        quota: Option<f64>,
+    ) -> anyhow::Result<Self> {
+        let ForConsole { broker, console } = for_console;
+        let listen = console.listen;
+        let setup = Setup {
+            provider,
+            connect: Arc::new(Broker(broker.clone())),
+            broker,
+            config: console,
+            clock: Clock::System,
+            quota,
+        };
+        let console = Console::new(setup).await.map_err(exit::usage)?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("console.listen: {listen} can't be listened on; choose another address")
+        })?;
+        let address = listener.local_addr()?;
+        let serving = tokio::spawn(console.clone().serve(listener));
+        Ok(Self {
+            console,
+            address,
+            _serving: AbortOnDropHandle::new(serving),
+        })
+    }
+
+    /// From the first signal on: the operations that run here stop in order.
+    pub async fn stopped(self, shutdown: &Shutdown) {
+        shutdown.draining().await;
+        self.console.stop(shutdown).await;
+    }
+}
+
 pub async fn console(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let (_, configured) = context.names()?;
-    let ForConsole { broker, mut console } = context.for_console()?;
+    let mut for_console = context.for_console()?;
     let provider = args.scope.provider.or(configured).ok_or_else(|| {
         exit::usage("which provider? Name it with --provider NAME, or configure provider.name")
     })?;
-    console.listen = args.listen.unwrap_or(console.listen);
+    for_console.console.listen = args.listen.unwrap_or(for_console.console.listen);
     // Where the whole configuration is at hand, so is the quota.
     let whole = context.silent_config().ok();
     let quota = whole.and_then(|config| config.provider.rate.ceiling(config.provider.share));
-    let listen = console.listen;
-    let setup = Setup {
-        provider,
-        connect: Arc::new(Broker(broker.clone())),
-        broker,
-        config: console,
-        clock: Clock::System,
-        quota,
-    };
-    let console = Console::new(setup).await.map_err(exit::usage)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("console.listen: {listen} can't be listened on; choose another address"))?;
-    print(&format!("http://{}/\n", listener.local_addr()?))?;
+    let serving = Serving::start(provider, for_console, quota).await?;
+    print(&format!("http://{}/\n", serving.address))?;
     note("usher: the console serves; end it with Ctrl-C");
-    let serving = tokio::spawn(console.clone().serve(listener));
-    shutdown.draining().await;
-    console.stop(&shutdown).await;
-    serving.abort();
+    serving.stopped(&shutdown).await;
     Ok(Exit::Done)
 }

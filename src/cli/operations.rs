@@ -128,9 +128,6 @@ async fn show(config: &broker::Config, id: Uuid, json: bool) -> anyhow::Result<E
         }
         false => {
             print(&format!("{}\n", line(&record, state)))?;
-            for (name, value) in &record.planned.options {
-                print(&format!("  {name} {value}\n"))?;
-            }
             for failure in &failed {
                 print(&format!("  failed again: {}\n", failed_line(failure)))?;
             }
@@ -174,8 +171,8 @@ fn as_json(record: &Record, state: State) -> Value {
 
 fn line(record: &Record, state: State) -> String {
     let planned = &record.planned;
-    let filter = planned.filter.iter();
-    let filter: Vec<_> = filter
+    let chosen = planned.filter.iter().chain(&planned.options);
+    let chosen: Vec<_> = chosen
         .map(|(name, value)| printable(&format!("--{name} {value}")))
         .collect();
     let counts = record.counts;
@@ -192,6 +189,6 @@ fn line(record: &Record, state: State) -> String {
         printable(&planned.by),
         counts.done,
         counts.planned,
-        filter.join(" ")
+        chosen.join(" ")
     )
 }

@@ -108,15 +108,24 @@ pub async fn publisher(config: &broker::Config) -> anyhow::Result<Arc<dyn Publis
 
 impl By {
     pub fn name(&self) -> anyhow::Result<String> {
+        let name = self.known()?;
+        name.ok_or_else(|| exit::usage("who are you? Say it with --by NAME: it is written down"))
+    }
+
+    /// For what may be done by a program that has no login.
+    pub fn name_or_unknown(&self) -> anyhow::Result<String> {
+        Ok(self.known()?.unwrap_or_else(|| "unknown".to_owned()))
+    }
+
+    fn known(&self) -> anyhow::Result<Option<String>> {
         let login = || {
             ["USER", "LOGNAME"]
                 .into_iter()
                 .find_map(|name| std::env::var(name).ok())
         };
         let name = self.by.clone().or_else(login);
-        let name =
-            name.ok_or_else(|| exit::usage("who are you? Say it with --by NAME: it is written down"))?;
-        steering::text("--by", &name).map_err(refused)
+        name.map(|name| steering::text("--by", &name).map_err(refused))
+            .transpose()
     }
 }
 

@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use usher::admin::{self, Access, Admin};
 use usher::broker::amqp::{self, WhenUnreachable};
 use usher::broker::{self, Limits, Listener, Topology};
 use usher::clock::Clock;
-use usher::config;
+use usher::config::{self, ForConsole};
 use usher::contract::{BODY_BYTES_MAX, WorkerId};
 use usher::telemetry::{self, otlp};
 use usher::traces::Traces;
@@ -22,7 +23,7 @@ use usher::worker::{FleetSetup, Progress, Setup, Shutdown, Stopped, Worker};
 
 use super::exit::{self, Exit};
 use super::reload::Reloader;
-use super::{Context, assemble, signals, token_exposure};
+use super::{Context, assemble, console, signals, token_exposure};
 
 /// The most time at the end for the traces.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
@@ -40,6 +41,7 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
 
     let listen = config.admin.listen;
     let admin = serve_admin(&config.admin).await?;
+    let console = serve_console(&config).await?;
 
     let name = config.provider.name.clone();
     let limits = Limits {
@@ -82,7 +84,8 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
         shutdown.clone(),
     ));
     say_started(&config.provider, listen);
-    let stopped = to_the_end(worker, collector, &shutdown, config.worker.grace_period).await?;
+    let beside = (collector, console);
+    let stopped = to_the_end(worker, beside, &shutdown, config.worker.grace_period).await?;
     say_stopped(&progress.borrow());
     Ok(exit_of(stopped))
 }
@@ -110,17 +113,21 @@ fn fleet(listener: Box<dyn Listener>, broker: &broker::Config, provider: &str) -
     }
 }
 
-/// Runs the worker, and sends the traces that are left then.
+/// Runs the worker. The console stops beside it, and the traces that are left are sent then.
 async fn to_the_end(
     worker: Worker,
-    collector: Option<Arc<otlp::Collector>>,
+    (collector, console): (Option<Arc<otlp::Collector>>, Option<console::Serving>),
     shutdown: &Shutdown,
     grace_period: Duration,
 ) -> anyhow::Result<Stopped> {
     let asked_at = tokio::spawn(asked_at(shutdown.clone()));
+    let console = console.map(|serving| stop_console(serving, shutdown.clone(), grace_period));
     // Runs on the same runtime as its tasks: from another thread, each start and end of one would cost a wake-up.
     let stopped = tokio::spawn(worker.run()).await;
     flush(collector, shutdown, asked_at, grace_period).await;
+    if let Some(console) = console.filter(|_| shutdown.is_draining()) {
+        let _ = console.await;
+    }
     stopped.map_err(|_| exit::with(Exit::Failures, "the worker panicked; the log says where"))
 }
 
@@ -170,6 +177,33 @@ async fn serve_admin(config: &config::Admin) -> anyhow::Result<Admin> {
         .with_context(|| format!("admin.listen: {listen} can't be listened on; choose another address"))?;
     tokio::spawn(admin.clone().serve(listener));
     Ok(admin)
+}
+
+async fn serve_console(config: &config::Config) -> anyhow::Result<Option<console::Serving>> {
+    if !config.console.in_run {
+        return Ok(None);
+    }
+    let for_console = ForConsole {
+        broker: config.broker.clone(),
+        console: config.console.clone(),
+    };
+    let (name, rate) = (&config.provider.name, &config.provider.rate);
+    let quota = rate.ceiling(config.provider.share);
+    let serving = console::Serving::start(name.clone(), for_console, quota).await?;
+    tracing::info!(console.listen = %serving.address, "console: serves");
+    Ok(Some(serving))
+}
+
+/// The console ends no later than the worker may.
+fn stop_console(
+    serving: console::Serving,
+    shutdown: Shutdown,
+    grace_period: Duration,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        shutdown.draining().await;
+        let _ = timeout(grace_period, serving.stopped(&shutdown)).await;
+    }))
 }
 
 fn say_started(provider: &config::Provider, listen: SocketAddr) {

@@ -7,7 +7,7 @@ use usher::clock::Clock;
 use usher::contract::Orders;
 use usher::contract::notice::Notice;
 use usher::contract::orders::{BatchOrder, PaceOrder, PauseOrder};
-use usher::operations::steering::{self, HEARD_WITHIN, Heard, SteeringError, rate};
+use usher::operations::steering::{self, HEARD_WITHIN, Heard, Order, rate};
 
 use super::exit::Exit;
 use super::operator::{By, Operator, Scope, refused};
@@ -38,6 +38,8 @@ pub struct Pause {
 pub struct Resume {
     #[command(flatten)]
     scope: Scope,
+    #[command(flatten)]
+    by: By,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -73,6 +75,8 @@ pub enum Pace {
     Unpin {
         #[command(flatten)]
         scope: Scope,
+        #[command(flatten)]
+        by: By,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -87,14 +91,13 @@ pub async fn pause(context: &Context, args: Pause) -> anyhow::Result<Exit> {
         since: times::now(),
         until: args.until,
     };
-    order_all(context, args.scope, args.json, |orders| {
-        steering::pause(orders, &order)
-    })
-    .await
+    let by = order.by.clone();
+    order_all(context, args.scope, args.json, (&by, &Order::Pause(order))).await
 }
 
 pub async fn resume(context: &Context, args: Resume) -> anyhow::Result<Exit> {
-    order_all(context, args.scope, args.json, steering::resume).await
+    let by = args.by.name_or_unknown()?;
+    order_all(context, args.scope, args.json, (&by, &Order::Resume)).await
 }
 
 pub async fn pace(context: &Context, verb: Pace) -> anyhow::Result<Exit> {
@@ -113,9 +116,13 @@ pub async fn pace(context: &Context, verb: Pace) -> anyhow::Result<Exit> {
                 since: times::now(),
                 until,
             };
-            order_all(context, scope, json, |orders| steering::pin(orders, &order)).await
+            let by = order.by.clone();
+            order_all(context, scope, json, (&by, &Order::Pin(order))).await
         }
-        Pace::Unpin { scope, json } => order_all(context, scope, json, steering::unpin).await,
+        Pace::Unpin { scope, by, json } => {
+            let by = by.name_or_unknown()?;
+            order_all(context, scope, json, (&by, &Order::Unpin)).await
+        }
     }
 }
 
@@ -124,10 +131,11 @@ async fn order_all(
     context: &Context,
     scope: Scope,
     json: bool,
-    change: impl Fn(&mut Orders) -> Result<(), SteeringError>,
+    (by, order): (&str, &Order),
 ) -> anyhow::Result<Exit> {
     let operator = Operator::connect(context, scope).await?;
-    let orders = operator.steering().change(change).await.map_err(refused)?;
+    let ordered = operator.steering().order(order, (by, times::now())).await;
+    let orders = ordered.map_err(refused)?;
     tell(&operator, &orders, json).await
 }
 

@@ -170,7 +170,10 @@ fn overview(answers: &[Answer]) -> String {
         ));
         if let Some(pause) = &answer.pause {
             let why = pause.why.as_deref().unwrap_or("no more is known");
-            lines.push(format!("  paused since {} ({}): {why}", pause.since, pause.cause));
+            lines.push(format!(
+                "  paused since {:.0} ({}): {why}",
+                pause.since, pause.cause
+            ));
         }
         for cause in &answer.causes {
             lines.push(format!(

@@ -23,9 +23,9 @@ use super::screens::{self, Ask};
 use super::{Console, Ports};
 use crate::contract::lifecycle::OperationKind;
 use crate::contract::orders::{PaceOrder, PauseOrder};
-use crate::contract::{BatchId, BatchState, Orders};
+use crate::contract::{BatchId, BatchState};
 use crate::operations::operation::{self, Options};
-use crate::operations::steering::{self, Steering, SteeringError};
+use crate::operations::steering::{self, Order, Steering};
 
 /// An action is answered within this. What it began goes on.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
@@ -160,9 +160,9 @@ impl Acting<'_> {
             ("discard", "") => self.change(OperationKind::Discard).await,
             ("reveal", "") => self.reveal().await,
             ("pause", "") => self.pause().await,
-            ("resume", "") => self.order(steering::resume).await,
+            ("resume", "") => self.order(&Order::Resume).await,
             ("pin", "") => self.pin().await,
-            ("unpin", "") => self.order(steering::unpin).await,
+            ("unpin", "") => self.order(&Order::Unpin).await,
             ("batch", "pause") => self.batch(Some(BatchState::Paused)).await,
             ("batch", "resume") => self.batch(None).await,
             ("batch", "cancel") => self.batch(Some(BatchState::Cancelled)).await,
@@ -324,8 +324,9 @@ impl Acting<'_> {
         Ok(Steering::new(inspector, publisher, &self.console.provider))
     }
 
-    async fn order(&self, change: impl Fn(&mut Orders) -> Result<(), SteeringError>) -> Acted {
-        self.steering().await?.change(change).await?;
+    async fn order(&self, order: &Order) -> Acted {
+        let by = (self.viewer.name.as_str(), self.now());
+        self.steering().await?.order(order, by).await?;
         Ok(Done::To("/fleet?fresh=1".to_owned()))
     }
 
@@ -337,7 +338,7 @@ impl Acting<'_> {
             since: self.now(),
             until: self.until()?,
         };
-        self.order(|orders| steering::pause(orders, &order)).await
+        self.order(&Order::Pause(order)).await
     }
 
     async fn pin(&self) -> Acted {
@@ -347,7 +348,7 @@ impl Acting<'_> {
             since: self.now(),
             until: self.until()?,
         };
-        self.order(|orders| steering::pin(orders, &order)).await
+        self.order(&Order::Pin(order)).await
     }
 
     async fn batch(&self, state: Option<BatchState>) -> Acted {
@@ -365,9 +366,7 @@ impl Acting<'_> {
         }
         let steering = self.steering().await?;
         let by = (self.viewer.name.as_str(), self.now());
-        steering
-            .order_batch(&self.console.provider, &id, state, by)
-            .await?;
+        steering.order_batch(&id, state, by).await?;
         Ok(Done::To(format!("{}?fresh=1", screen.path())))
     }
 }

@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::link::Trouble;
-use crate::broker::{Delivery, Inspector, Properties};
+use crate::broker::Inspector;
 use crate::operations::dead_letters::{By, Filter, Groups, Letter, look};
 
 /// The most dead letters whose heads are kept. Those beyond are counted.
@@ -15,9 +14,6 @@ const KEPT_MAX: usize = 20_000;
 
 /// The most characters of a text that are kept of each.
 const TEXT_MAX: usize = 300;
-
-/// The most dead letters of one command that are shown.
-const SHOWN_MAX: usize = 100;
 
 /// What a look at all dead letters saw.
 pub struct Snapshot {
@@ -76,32 +72,4 @@ fn short(letter: Letter) -> Letter {
         detail: cut(letter.detail),
         ..letter
     }
-}
-
-/// A dead letter with its body.
-pub struct Found {
-    pub letter: Letter,
-    pub properties: Properties,
-    pub body: Bytes,
-}
-
-/// The dead letters of a command.
-pub async fn of_command(inspector: Arc<dyn Inspector>, id: String) -> Result<Vec<Found>, Trouble> {
-    let filter = Filter {
-        ids: vec![id],
-        ..Filter::default()
-    };
-    let mut found = Vec::new();
-    let looked = look(&*inspector, |letter, delivery: &Delivery| {
-        if filter.matches(&letter) && found.len() < SHOWN_MAX {
-            found.push(Found {
-                letter,
-                properties: delivery.properties.clone(),
-                body: delivery.body.clone(),
-            });
-        }
-        ControlFlow::Continue(())
-    });
-    looked.await?;
-    Ok(found)
 }

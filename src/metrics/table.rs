@@ -271,6 +271,13 @@ pub const UNROUTABLE: Metric = Metric::new(
     "messages in [`user.unroutable`](topology.md#userunroutable)",
     "it is not 0",
 );
+pub const DEAD_LETTERS_QUEUED: Metric = Metric::new(
+    Gauge,
+    "usher_dead_letters_queued",
+    &[],
+    "dead letters of all providers in `user.dead-letters`, as seen every few seconds; the same on each worker",
+    "it grows, or stays: nobody looks at them",
+);
 pub const QUOTA: Metric = Metric::new(
     Gauge,
     "usher_quota_per_second",
@@ -343,7 +350,7 @@ pub const BUILD: Metric = Metric::new(
 );
 
 /// All, in the order of the documents.
-pub const ALL: [Metric; 41] = [
+pub const ALL: [Metric; 42] = [
     DELIVERIES,
     COMMANDS,
     COMMAND_SECONDS,
@@ -373,6 +380,7 @@ pub const ALL: [Metric; 41] = [
     PARTITIONS,
     QUEUED,
     UNROUTABLE,
+    DEAD_LETTERS_QUEUED,
     SECONDS_TO_DRAIN,
     USEFUL_REPLICAS,
     CONNECTED,

@@ -7,13 +7,25 @@ mod shown;
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use crate::broker::topology::DEAD_LETTERS;
-use crate::broker::{Delivery, InspectError, Inspector};
+use crate::broker::{Delivery, InspectError, Inspector, Properties};
 
 pub use filter::Filter;
 pub use groups::{By, GROUPS_MAX, Group, Groups, Tally};
 pub use letter::Letter;
-pub use shown::{compact, shown};
+pub use shown::{compact, is_open_header, shown};
+
+/// The most dead letters of one command that are shown.
+const FOUND_MAX: usize = 100;
+
+/// A dead letter with its body.
+pub struct Found {
+    pub letter: Letter,
+    pub properties: Properties,
+    pub body: Bytes,
+}
 
 /// What a look at all dead letters found besides them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,4 +60,21 @@ pub async fn look(
     };
     holder.release().await;
     ended.map(|()| Looked { seen, consumers })
+}
+
+/// The dead letters that a filter chooses, such as those of a command, with their bodies.
+pub async fn find(inspector: &dyn Inspector, filter: &Filter) -> Result<(Vec<Found>, Looked), InspectError> {
+    let mut found = Vec::new();
+    let looked = look(inspector, |letter, delivery: &Delivery| {
+        if filter.matches(&letter) && found.len() < FOUND_MAX {
+            found.push(Found {
+                letter,
+                properties: delivery.properties.clone(),
+                body: delivery.body.clone(),
+            });
+        }
+        ControlFlow::Continue(())
+    });
+    let looked = looked.await?;
+    Ok((found, looked))
 }

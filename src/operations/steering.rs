@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use crate::broker::topology::{fleet_exchange, orders_stream};
 use crate::broker::{InspectError, Inspector, Message, PublishError, Publisher};
-use crate::contract::lifecycle::{BatchOrdered, LifecycleBody, LifecycleEvent, OperationKind};
+use crate::contract::lifecycle::{
+    BatchOrdered, Counts, LifecycleBody, LifecycleEvent, Operation, OperationKind,
+};
 use crate::contract::notice::PACE_MAX;
 use crate::contract::orders::{
     BATCHES_MAX, BatchOrder, BatchState, HOLDS_MAX, HoldOrder, Orders, PaceOrder, PauseOrder, TEXT_MAX,
@@ -55,10 +57,64 @@ impl SteeringError {
     }
 }
 
+/// An order about all calls to the provider.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    Pause(PauseOrder),
+    /// Lifts the pause, and makes workers that paused by themselves try again.
+    Resume,
+    Pin(PaceOrder),
+    Unpin,
+}
+
+impl Order {
+    fn apply(&self, orders: &mut Orders) -> Result<(), SteeringError> {
+        match self {
+            Self::Pause(order) => pause(orders, order),
+            Self::Resume => resume(orders),
+            Self::Pin(order) => pin(orders, order),
+            Self::Unpin => unpin(orders),
+        }
+    }
+
+    fn kind(&self) -> OperationKind {
+        match self {
+            Self::Pause(_) => OperationKind::Pause,
+            Self::Resume => OperationKind::Resume,
+            Self::Pin(_) => OperationKind::Pin,
+            Self::Unpin => OperationKind::Unpin,
+        }
+    }
+
+    /// What is told of it, by the names of the command line's options.
+    fn options(&self) -> BTreeMap<String, String> {
+        let (mut options, until) = match self {
+            Self::Pause(order) => {
+                let reason = ("reason".to_owned(), order.reason.clone());
+                let bulk_only = order
+                    .bulk_only
+                    .then(|| ("bulk-only".to_owned(), "true".to_owned()));
+                (
+                    BTreeMap::from_iter([reason].into_iter().chain(bulk_only)),
+                    order.until,
+                )
+            }
+            Self::Pin(order) => {
+                let rate = ("rate".to_owned(), format!("{}/s", order.per_second));
+                (BTreeMap::from([rate]), order.until)
+            }
+            Self::Resume | Self::Unpin => (BTreeMap::new(), None),
+        };
+        options.extend(until.map(|until| ("until".to_owned(), until.to_string())));
+        options
+    }
+}
+
 /// Gives orders to the workers of one provider.
 pub struct Steering {
     inspector: Arc<dyn Inspector>,
     publisher: Arc<dyn Publisher>,
+    provider: ProviderName,
     stream: String,
     fleet: String,
 }
@@ -89,6 +145,7 @@ impl Steering {
         Self {
             inspector,
             publisher,
+            provider: provider.clone(),
             stream: orders_stream(provider),
             fleet: fleet_exchange(provider),
         }
@@ -160,10 +217,21 @@ impl Steering {
         Ok(heard)
     }
 
+    /// Gives an order, and tells the audit log who gave it. Returns the orders in force.
+    pub async fn order(
+        &self,
+        order: &Order,
+        (by, since): (&str, Timestamp),
+    ) -> Result<Orders, SteeringError> {
+        let orders = self.change(|orders| order.apply(orders)).await?;
+        let what = (order.kind(), BTreeMap::new(), order.options());
+        self.tell(what, (by, since)).await?;
+        Ok(orders)
+    }
+
     /// Pauses or cancels a batch, and tells so in the logs; `None` lifts what was ordered. Returns the orders in force.
     pub async fn order_batch(
         &self,
-        provider: &ProviderName,
         id: &BatchId,
         state: Option<BatchState>,
         (by, since): (&str, Timestamp),
@@ -180,41 +248,45 @@ impl Steering {
             Some(BatchState::Cancelled) => LifecycleBody::BatchCancelled(ordered),
             None => LifecycleBody::BatchResumed(ordered),
         };
-        let event = LifecycleEvent::about(provider, id.as_str(), body, orders.revision, since);
-        self.publish_event(provider, &event).await?;
+        let event = LifecycleEvent::about(&self.provider, id.as_str(), body, orders.revision, since);
+        self.publish_event(&event).await?;
         if state == Some(BatchState::Cancelled) {
-            self.list_cancel(provider, id, by, since).await?;
+            let filter = BTreeMap::from([("batch".to_owned(), id.as_str().to_owned())]);
+            let what = (OperationKind::Cancel, filter, BTreeMap::new());
+            self.tell(what, (by, since)).await?;
         }
         Ok(orders)
     }
 
     /// So that it is among the operations.
-    async fn list_cancel(
+    async fn tell(
         &self,
-        provider: &ProviderName,
-        batch: &BatchId,
-        by: &str,
-        since: Timestamp,
+        (kind, filter, options): (OperationKind, BTreeMap<String, String>, BTreeMap<String, String>),
+        (by, since): (&str, Timestamp),
     ) -> Result<(), SteeringError> {
-        let id = Uuid::new_v4();
-        let filter = BTreeMap::from([("batch".to_owned(), batch.as_str().to_owned())]);
-        for body in at_once(id, OperationKind::Cancel, by, &filter, 1) {
-            let event = LifecycleEvent::about(provider, &id.to_string(), body, 0, since);
-            self.publish_event(provider, &event).await?;
+        let operation = Operation {
+            operation_id: Uuid::new_v4(),
+            kind,
+            by: by.to_owned(),
+            filter,
+            options,
+            counts: Counts {
+                planned: 1,
+                ..Counts::default()
+            },
+        };
+        let id = operation.operation_id.to_string();
+        for body in at_once(operation) {
+            let event = LifecycleEvent::about(&self.provider, &id, body, 0, since);
+            self.publish_event(&event).await?;
         }
         Ok(())
     }
 
     /// Publishes what happened to a batch or an operation.
-    pub async fn publish_event(
-        &self,
-        provider: &ProviderName,
-        event: &LifecycleEvent,
-    ) -> Result<(), SteeringError> {
-        Ok(self
-            .publisher
-            .publish(&lifecycle::message(provider, event))
-            .await?)
+    pub async fn publish_event(&self, event: &LifecycleEvent) -> Result<(), SteeringError> {
+        let message = lifecycle::message(&self.provider, event);
+        Ok(self.publisher.publish(&message).await?)
     }
 }
 

@@ -40,6 +40,10 @@ pub const LOG_END_MAX: usize = 1000;
 /// The orders that are there at the start arrive within this, usually within half a second.
 const ORDERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Workers tell each other each second what they hold and what keeps them. After this long without it, a lease's holder is
+/// unknown, and what a worker said no longer counts. Moving a lease, or a lost connection, takes less.
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(10);
+
 /// News is published within the first of these; an unchanged notice is repeated after the second.
 const NEWS_EVERY: Duration = Duration::from_millis(250);
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
@@ -238,6 +242,11 @@ impl Fleet {
     /// Why the outcome log can't be read.
     pub fn log_trouble(&self) -> Option<String> {
         self.settings.listener_status.log_trouble.borrow().clone()
+    }
+
+    /// How many messages are in `user.dead-letters`, where it is known.
+    pub fn dead_letters(&self) -> Option<u64> {
+        *self.settings.listener_status.dead_letters.borrow()
     }
 
     /// How many commands of each partition are ready.

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::known::{Change, Known, Published};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, HEARD_WITHIN};
 use super::gate::{Gate, Pause};
 use super::ledger::LogPart;
 use crate::broker::topology::OUTCOMES;
@@ -37,9 +37,6 @@ const PAUSED_FOR: Duration = Duration::from_secs(5);
 
 /// If no command waits, no call proves that a pause is over. It is over when no other has followed for this long.
 const CALM_FOR: Duration = Duration::from_secs(5);
-
-/// A worker that makes no progress says so to others within this time. A successor waits for it before it says that all is well.
-const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// There is one refusal, whatever its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +159,7 @@ impl Lifecycle {
 
     fn of_intake(&self, seen: &Seen, wall: Wall) -> Option<LifecycleEvent> {
         let present = seen.stalled.map(|(cause, _)| cause);
+        // A successor hears the others out before it says that all is well.
         let is_over = |seen_here| seen_here || wall.now.duration_since(seen.listens_since) >= HEARD_WITHIN;
         match self.intake.change(present, is_over)? {
             Change::Begins(cause) => {

@@ -13,6 +13,7 @@ use crate::dead_letters::{fail, id, json_of, scene, until_depth, usher};
 use crate::node::Node;
 use crate::process::{Folder, Settings};
 use crate::scene::Scene;
+use crate::steering::free_address;
 use crate::support::{eventually, http};
 
 const OPERATOR: &str = "operator-token-1234";
@@ -364,6 +365,13 @@ async fn an_operator_pauses_resumes_and_pins_by_name() {
         .await;
     let shown = json_of(&scene, &["pace", "show"], 0).await;
     assert_eq!(shown["orders"]["batches"]["b1"]["state"], "paused", "{shown}");
+    let told = json_of(&scene, &["operations", "list"], 0).await;
+    let told: Vec<_> = told.as_array().unwrap().iter().collect();
+    let kinds: Vec<_> = told.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["pause", "resume", "pin"], "{told:?}");
+    assert!(told.iter().all(|one| one["by"] == "op" && one["state"] == "done"));
+    assert_eq!(told[0]["options"]["reason"], "maintenance window", "{told:?}");
+    assert_eq!(told[2]["options"]["rate"], "20/s", "{told:?}");
     let overview = console.ok("/").await;
     assert!(
         overview.contains("The pace is pinned to 20/s by op"),
@@ -459,4 +467,25 @@ async fn a_broker_that_goes_is_told_and_the_console_reconnects_by_itself() {
         answer.status().is_success().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_serves_the_console_besides() {
+    let url = Node::shared().await.vhost("console-in-run").await;
+    let scene = Scene::new(Kind::Zitadel, url, 0, 1).await;
+    let address = free_address();
+    let settings = scene
+        .settings()
+        .with("CONSOLE__IN_RUN", &true)
+        .with("CONSOLE__LISTEN", &address);
+    assert!(settings.run(&["topology", "declare"], b"").await.status.success());
+    let worker = settings.start(&["run"]);
+    let fleet = eventually("a page with the worker", async || {
+        let response = http().get(format!("http://{address}/fleet")).send().await.ok()?;
+        let text = response.text().await.ok()?;
+        text.contains("1 worker holds all").then_some(text)
+    })
+    .await;
+    assert!(fleet.contains("only with the role operator"), "{fleet}");
+    worker.drained().await;
 }

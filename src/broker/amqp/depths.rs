@@ -10,13 +10,14 @@ use tokio::time::sleep;
 
 use super::error::is_not_found;
 use crate::broker::Topology;
-use crate::broker::topology::UNROUTABLE;
+use crate::broker::topology::{DEAD_LETTERS, UNROUTABLE};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The depths as last polled.
 pub(super) struct Depths {
     pub(super) unroutable: watch::Sender<Option<u64>>,
+    pub(super) dead_letters: watch::Sender<Option<u64>>,
     /// Ready commands, by partition.
     pub(super) ready: watch::Sender<Vec<u64>>,
 }
@@ -25,6 +26,7 @@ impl Depths {
     pub(super) fn new() -> Self {
         Self {
             unroutable: watch::Sender::new(None),
+            dead_letters: watch::Sender::new(None),
             ready: watch::Sender::new(Vec::new()),
         }
     }
@@ -41,9 +43,10 @@ impl Depths {
             channel: None,
         };
         loop {
-            let unroutable = look.depth(UNROUTABLE).await;
-            self.unroutable
-                .send_if_modified(|known| std::mem::replace(known, unroutable) != unroutable);
+            for (queue, known) in [(UNROUTABLE, &self.unroutable), (DEAD_LETTERS, &self.dead_letters)] {
+                let depth = look.depth(queue).await;
+                known.send_if_modified(|known| std::mem::replace(known, depth) != depth);
+            }
             let mut ready = Vec::new();
             for partition in 0..partitions {
                 let mut commands = 0;

@@ -67,6 +67,7 @@ impl AmqpListener {
             link: supervisor.link.subscribe(),
             log_trouble: log_trouble.subscribe(),
             unroutable: depths.unroutable.subscribe(),
+            dead_letters: depths.dead_letters.subscribe(),
             ready: Arc::new(move || ready.borrow().clone()),
         };
         let purpose = Listening {

@@ -200,6 +200,7 @@ impl Listener for MemoryListener {
             link: shared.consume_link.subscribe(),
             log_trouble: shared.log_trouble.subscribe(),
             unroutable: shared.unroutable.subscribe(),
+            dead_letters: shared.dead_letters.subscribe(),
             ready: Arc::new(move || shared.state().ready()),
         }
     }

@@ -1,22 +1,13 @@
 //! `usher dead-letters show`
 
-use std::ops::ControlFlow;
-
 use serde_json::{Map, Value, json};
-use usher::broker::{Delivery, Properties};
 use usher::contract::{ProviderName, dead_letter};
-use usher::operations::dead_letters::{Filter, Letter, look, shown};
+use usher::operations::dead_letters::{Filter, Found, find, is_open_header, shown};
 use usher::operations::operation::reveal;
 
 use crate::cli::exit::{self, Exit};
 use crate::cli::operator::{By, inspector};
 use crate::cli::{Context, counted, dead_letter_file, print, printable, say};
-
-/// The most dead letters of one command that are shown.
-const SHOWN_MAX: usize = 100;
-
-/// Headers of others that hold no value.
-const OPEN: [&str; 3] = ["traceparent", "x-delivery-count", "x-acquired-count"];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,12 +23,6 @@ pub struct Args {
     json: bool,
 }
 
-struct Found {
-    letter: Letter,
-    properties: Properties,
-    body: bytes::Bytes,
-}
-
 pub async fn show(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let config = context.broker()?;
     let filter = Filter {
@@ -45,20 +30,8 @@ pub async fn show(context: &Context, args: Args) -> anyhow::Result<Exit> {
         ..Filter::default()
     };
     let inspector = inspector(&config).await?;
-    let mut found = Vec::new();
-    let looked = look(&*inspector, |letter, delivery: &Delivery| {
-        if filter.matches(&letter) && found.len() < SHOWN_MAX {
-            found.push(Found {
-                letter,
-                properties: delivery.properties.clone(),
-                body: delivery.body.clone(),
-            });
-        }
-        ControlFlow::Continue(())
-    });
-    let looked = looked
-        .await
-        .map_err(|error| super::not_inspected(&config, &error))?;
+    let looked = find(&*inspector, &filter).await;
+    let (found, looked) = looked.map_err(|error| super::not_inspected(&config, &error))?;
     inspector.close().await;
     if found.is_empty() {
         let seen = counted(looked.seen, "dead letter");
@@ -113,7 +86,7 @@ fn story(found: &Found, reveal: bool) -> Value {
         .properties
         .header_names()
         .map(|name| {
-            let is_open = reveal || name.starts_with(dead_letter::PREFIX) || OPEN.contains(&name);
+            let is_open = reveal || is_open_header(name);
             let value = match is_open {
                 true => found.properties.header_shown(name).unwrap_or_default(),
                 false => "…".to_owned(),

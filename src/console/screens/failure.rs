@@ -7,21 +7,22 @@ use axum::http::StatusCode;
 use super::why::stories;
 use super::{Ask, age};
 use crate::console::block::{Block, Cell, Mood, Table};
-use crate::console::letters::{Found, of_command};
 use crate::console::link::{Ports, Trouble};
 use crate::console::page::{Shown, refused};
 use crate::console::{Console, Seen};
-use crate::contract::dead_letter;
-use crate::operations::dead_letters::shown as hidden;
+use crate::operations::dead_letters::{Filter, Found, find, is_open_header, shown as hidden};
 use crate::operations::why::Period;
-
-/// Headers of others that hold no value.
-const OPEN: [&str; 3] = ["traceparent", "x-delivery-count", "x-acquired-count"];
 
 impl Console {
     pub async fn found(&self, ask: Ask<'_>, id: &str) -> Result<Seen<Vec<Found>>, Trouble> {
-        let name = id.to_owned();
-        let look = |ports: Arc<Ports>| of_command(ports.inspector.clone(), name);
+        let filter = Filter {
+            ids: vec![id.to_owned()],
+            ..Filter::default()
+        };
+        let look = |ports: Arc<Ports>| async move {
+            let (found, _) = find(&*ports.inspector, &filter).await?;
+            Ok(found)
+        };
         self.look_alone(&self.found.of(id), ask.patience(15), look).await
     }
 }
@@ -115,7 +116,7 @@ fn letter_blocks(found: &Found, now: jiff::Timestamp) -> Vec<Block> {
     facts.retain(|(_, cells)| cells[0] != Cell::None);
     let mut headers = Table::new("headers", "Headers", &["Name", "Value"]).empty("It has no headers.");
     for name in found.properties.header_names() {
-        let is_open = name.starts_with(dead_letter::PREFIX) || OPEN.contains(&name);
+        let is_open = is_open_header(name);
         let value = match is_open {
             true => Cell::Code(found.properties.header_shown(name).unwrap_or_default()),
             false => Cell::text("… (hidden)"),

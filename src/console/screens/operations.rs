@@ -1,4 +1,4 @@
-//! What was done to dead letters, by whom, and how far it is.
+//! What operators did, who it was, and how far it is.
 
 use std::sync::Arc;
 
@@ -49,11 +49,11 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
         "Planned for",
         "Progress",
         "Failed again",
-        "Filter",
+        "Filter and options",
         "Operation",
     ];
     let mut table = Table::new("operations", "Operations, the latest first", &heads)
-        .empty("Nobody has redriven, discarded, cancelled or revealed anything that the audit log knows.");
+        .empty("The audit log knows of no operation.");
     for (record, state) in records.value.iter().rev() {
         let counts = record.counts;
         table.rows.push(vec![
@@ -65,7 +65,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
             Cell::Number(counts.planned),
             Cell::Drawn(chart::gauge(counts.done as f64, None, counts.planned as f64)),
             Cell::Number(counts.failed),
-            Cell::text(filter(record)),
+            Cell::text(filter(record, true)),
             Cell::link(short(record.id()), Screen::Operation(record.id()).path()),
         ]);
     }
@@ -128,7 +128,7 @@ fn facts(record: &Record, state: State, now: Timestamp) -> Vec<Block> {
             vec![Cell::time(Some(record.last_at), now)],
         ),
         ("Provider".to_owned(), vec![Cell::text(record.provider.as_str())]),
-        ("Filter".to_owned(), vec![Cell::text(filter(record))]),
+        ("Filter".to_owned(), vec![Cell::text(filter(record, false))]),
         ("Starts".to_owned(), vec![Cell::Number(record.starts)]),
         ("Planned for".to_owned(), vec![Cell::Number(counts.planned)]),
         ("Done".to_owned(), vec![Cell::Number(counts.done)]),
@@ -198,9 +198,15 @@ fn state_cell(state: State) -> Cell {
     Cell::state(mood, state.as_str())
 }
 
-fn filter(record: &Record) -> String {
-    let filter = record.planned.filter.iter();
-    let parts: Vec<_> = filter.map(|(name, value)| format!("{name} {value}")).collect();
+fn filter(record: &Record, with_options: bool) -> String {
+    let options = record.planned.options.iter().filter(|_| with_options);
+    let parts: Vec<_> = record
+        .planned
+        .filter
+        .iter()
+        .chain(options)
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
     parts.join(", ")
 }
 

@@ -21,6 +21,14 @@ pub enum OperationKind {
     Resolve,
     /// Values of a dead letter are shown to somebody.
     Reveal,
+    /// The provider is paused by an order, or its bulk traffic alone.
+    Pause,
+    /// A pause is lifted, and workers that paused by themselves try again.
+    Resume,
+    /// The pace is set by an order.
+    Pin,
+    /// The pace is the learned one again.
+    Unpin,
 }
 
 impl OperationKind {
@@ -31,6 +39,10 @@ impl OperationKind {
             Self::Cancel => "cancel",
             Self::Resolve => "resolve",
             Self::Reveal => "reveal",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
         }
     }
 }

@@ -3,13 +3,21 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::contract::{shown_key, without_marks};
+use crate::contract::{dead_letter, shown_key, without_marks};
 
 /// What stands for a value.
 const HIDDEN: &str = "…";
 
 /// The members of a command that are no values of a user.
 const OPEN: [&str; 6] = ["id", "provider", "userId", "batchId", "issuedAt", "expiresAt"];
+
+/// Headers of others that hold no value.
+const OPEN_HEADERS: [&str; 3] = ["traceparent", "x-delivery-count", "x-acquired-count"];
+
+/// Whether a dead letter's header may be shown: it is usher's own, or known to hold no value.
+pub fn is_open_header(name: &str) -> bool {
+    name.starts_with(dead_letter::PREFIX) || OPEN_HEADERS.contains(&name)
+}
 
 /// The body with every value replaced, the names of its fields kept, or only its size where it is no JSON object. A null
 /// clears a field, and stays.

@@ -112,42 +112,37 @@ pub async fn reveal(
     filter: &BTreeMap<String, String>,
     count: u64,
 ) -> Result<Uuid, OperationError> {
-    let id = Uuid::new_v4();
-    for body in at_once(id, OperationKind::Reveal, by, filter, count) {
+    let operation = Operation {
+        operation_id: Uuid::new_v4(),
+        kind: OperationKind::Reveal,
+        by: by.to_owned(),
+        filter: filter.clone(),
+        options: BTreeMap::new(),
+        counts: Counts {
+            planned: count,
+            ..Counts::default()
+        },
+    };
+    let id = operation.operation_id;
+    for body in at_once(operation) {
         tell(access, provider, id, body, 0).await?;
     }
     Ok(id)
 }
 
 /// The plan and the end of an operation that is over with the act itself.
-pub(in crate::operations) fn at_once(
-    id: Uuid,
-    kind: OperationKind,
-    by: &str,
-    filter: &BTreeMap<String, String>,
-    count: u64,
-) -> [LifecycleBody; 2] {
-    let planned = Counts {
-        planned: count,
-        ..Counts::default()
+pub(in crate::operations) fn at_once(operation: Operation) -> [LifecycleBody; 2] {
+    let ended = OperationEnded {
+        operation_id: operation.operation_id,
+        kind: operation.kind,
+        end: OperationEnd::Done,
+        counts: Counts {
+            done: operation.counts.planned,
+            ..operation.counts
+        },
     };
     [
-        LifecycleBody::OperationPlanned(Operation {
-            operation_id: id,
-            kind,
-            by: by.to_owned(),
-            filter: filter.clone(),
-            options: BTreeMap::new(),
-            counts: planned,
-        }),
-        LifecycleBody::OperationEnded(OperationEnded {
-            operation_id: id,
-            kind,
-            end: OperationEnd::Done,
-            counts: Counts {
-                done: count,
-                ..planned
-            },
-        }),
+        LifecycleBody::OperationPlanned(operation),
+        LifecycleBody::OperationEnded(ended),
     ]
 }

@@ -165,9 +165,7 @@ impl Ready {
         let end = match work.spec.kind {
             OperationKind::Redrive => redrive::redrive(&mut work).await?,
             OperationKind::Discard => discard::discard(&mut work).await?,
-            OperationKind::Cancel | OperationKind::Resolve | OperationKind::Reveal => {
-                return Err(OperationError::NotOurs(id));
-            }
+            _ => return Err(OperationError::NotOurs(id)),
         };
         match end {
             End::Done => work.ended(OperationEnd::Done, None).await,

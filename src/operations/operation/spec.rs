@@ -149,7 +149,7 @@ impl Spec {
                 interactive: option("interactive")?.parse().ok()?,
             },
             OperationKind::Discard => defaults,
-            OperationKind::Cancel | OperationKind::Resolve | OperationKind::Reveal => return None,
+            _ => return None,
         };
         Some(Self {
             id: told.operation_id,

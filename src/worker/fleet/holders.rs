@@ -1,13 +1,9 @@
 //! Which leases the known workers hold, by their notices. Any other lease is held by an unknown client, or by none.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
+use super::HEARD_WITHIN;
 use crate::broker::Partition;
-
-/// After this a lease's holder counts as unknown. Moving a lease, or a lost connection, takes less.
-const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) struct Holders {
     /// When a worker last reported that it holds the lease, by partition; before any report, when tracking began.
@@ -49,7 +45,7 @@ impl Holders {
     }
 
     pub(super) fn unknown(&self, now: Instant) -> Vec<Partition> {
-        let unknown = |at: &Instant| now.saturating_duration_since(*at) > UNKNOWN_AFTER;
+        let unknown = |at: &Instant| now.saturating_duration_since(*at) > HEARD_WITHIN;
         (0..)
             .zip(&self.known_at)
             .filter_map(|(partition, at)| unknown(at).then_some(partition))
@@ -76,6 +72,8 @@ impl Holders {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::HEARD_WITHIN;
 use crate::contract::notice::{Notice, StallCause, WorkerId};
-
-/// A worker that has not repeated it for this long is gone, or forged.
-const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// There are not so many workers: a partition has one, and there are at most 256. Others are forged.
 const WORKERS_MAX: usize = 256;

@@ -295,7 +295,7 @@ const FAILURES: [Panel; 5] = [
     ),
 ];
 
-const QUEUES: [Panel; 6] = [
+const QUEUES: [Panel; 7] = [
     panel(
         "Ready commands, by partition",
         (Stacked, "none"),
@@ -347,6 +347,12 @@ const QUEUES: [Panel; 6] = [
                 "begun {{class}}",
             ),
         ],
+    ),
+    panel(
+        "Dead letters in the queue",
+        (Stat, "none"),
+        "Of all providers. usher dead-letters list groups them.",
+        &[always(r#"max(usher_dead_letters_queued{job=~"$job"})"#, "")],
     ),
     panel(
         "Messages that reached no queue",
