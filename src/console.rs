@@ -14,6 +14,7 @@ mod runs;
 mod screens;
 mod serve;
 mod shared;
+mod text;
 
 use std::sync::Arc;
 use std::time::Duration;

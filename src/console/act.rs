@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::access::Viewer;
 use super::address::{Query, Screen};
+use super::block;
 use super::link::Trouble;
 use super::page::{self, Again, Shown, refused};
 use super::runs::{self, RUNS_MAX};
@@ -132,7 +133,11 @@ async fn answer(
     let acted = timeout(ANSWERED_WITHIN, acting.act(&what, &more)).await;
     match acted.unwrap_or(Err(Trouble::Slow)) {
         Ok(Done::To(path)) => (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response(),
-        Ok(Done::Page(page)) => show(&page.0, &page.1),
+        Ok(Done::Page(page)) => {
+            let (screen, shown) = *page;
+            let blocks = block::with_names(shown.blocks);
+            show(&screen, &Shown { blocks, ..shown })
+        }
         Err(trouble) => {
             let mut shown = page::trouble(&trouble, &console.link.address());
             // Nothing is sent twice by itself.

@@ -19,6 +19,8 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'=')
     .add(b'>')
     .add(b'?')
+    // Browsers take it for a slash.
+    .add(b'\\')
     .add(b'`')
     .add(b'{')
     .add(b'}');
@@ -193,12 +195,12 @@ mod tests {
     fn an_address_is_read_as_it_is_written_whatever_a_stranger_named_things() {
         for screen in [
             Screen::Overview,
-            Screen::Failure("a/b?c#\"<script>&ü".into()),
+            Screen::Failure("a/b\\c?d#\"<script>&ü".into()),
             Screen::Batch("m<script>-1".into()),
             Screen::Fleet,
         ] {
             let path = screen.path();
-            assert!(!path.contains(['<', '"', '?', '#', ' ']), "{path}");
+            assert!(!path.contains(['<', '"', '?', '#', ' ', '\\']), "{path}");
             assert_eq!(Screen::parse(&path), Some(screen));
         }
         for path in ["/other", "/failures/a/../../b/%FF", "/operations/x"] {

@@ -1,5 +1,7 @@
 //! What a screen is made of, the same for pages, live updates and CSV.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use jiff::{SignedDuration, Timestamp, Unit};
 
@@ -156,8 +158,8 @@ impl Cell {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Part of its address as CSV.
-    pub name: &'static str,
+    /// Part of its address as CSV, and of its ids.
+    pub name: String,
     pub caption: String,
     pub heads: Vec<&'static str>,
     pub rows: Vec<Vec<Cell>>,
@@ -170,9 +172,9 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(name: &'static str, caption: impl Into<String>, heads: &[&'static str]) -> Self {
+    pub fn new(name: &str, caption: impl Into<String>, heads: &[&'static str]) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             caption: caption.into(),
             heads: heads.to_vec(),
             rows: Vec::new(),
@@ -298,15 +300,28 @@ impl Block {
     }
 }
 
-/// Gives the tables their addresses as CSV.
-pub fn with_csv(mut blocks: Vec<Block>, screen: &Screen, query: &Query) -> Vec<Block> {
+/// Tells the tables of a page apart: the second of a kind is `kind-2`.
+pub fn with_names(mut blocks: Vec<Block>) -> Vec<Block> {
+    let mut counts = HashMap::<String, usize>::new();
     for block in &mut blocks {
         if let Block::Table(table) = block {
-            table.csv = format!(
-                "{}{}",
-                screen.path(),
-                query.without("live").with("csv", table.name).text()
-            );
+            let nth = counts.entry(table.name.clone()).or_default();
+            *nth += 1;
+            if *nth > 1 {
+                table.name = format!("{}-{nth}", table.name);
+            }
+        }
+    }
+    blocks
+}
+
+/// Gives the tables their addresses as CSV.
+pub fn with_csv(blocks: Vec<Block>, screen: &Screen, query: &Query) -> Vec<Block> {
+    let mut blocks = with_names(blocks);
+    for block in &mut blocks {
+        if let Block::Table(table) = block {
+            let query = query.without("live").with("csv", &table.name);
+            table.csv = format!("{}{}", screen.path(), query.text());
         }
     }
     blocks
@@ -339,6 +354,20 @@ mod tests {
         ] {
             assert_eq!(csv_cell(text), expected);
         }
+    }
+
+    #[test]
+    fn tables_of_one_kind_are_told_apart() {
+        let table = |name| Block::Table(Table::new(name, "Timeline", &["When"]));
+        let blocks = with_names(vec![table("timeline"), table("headers"), table("timeline")]);
+        let names: Vec<_> = blocks
+            .iter()
+            .filter_map(|block| match block {
+                Block::Table(table) => Some(table.name.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(names, ["timeline", "headers", "timeline-2"]);
     }
 
     #[test]

@@ -82,10 +82,9 @@ pub fn parts(parts: &[(&'static str, u64)]) -> String {
     svg + "</svg>"
 }
 
-/// How much of what may be.
-pub fn gauge(value: f64, allowed: Option<f64>, top: f64) -> String {
-    let mut svg =
-        r#"<svg class="gauge" role="img" aria-label="The pace, as in the facts beside it">"#.to_owned();
+/// How much of what may be. `what` is read aloud in its place.
+pub fn gauge(what: &'static str, value: f64, allowed: Option<f64>, top: f64) -> String {
+    let mut svg = format!(r#"<svg class="gauge" role="img" aria-label="{what}">"#);
     svg += r#"<rect class="none" width="100%" height="100%"/>"#;
     let _infallible = write!(
         svg,

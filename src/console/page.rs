@@ -42,7 +42,7 @@ struct Page<'a> {
     /// Where they are switched on or off.
     switch: String,
     fresh: String,
-    /// Whether the page asks again by itself.
+    /// Whether the page asks again by itself where there is no JavaScript.
     again: bool,
     content: String,
     version: &'static str,
@@ -56,29 +56,37 @@ pub fn content(blocks: &[Block]) -> String {
 
 /// A screen for a viewer.
 pub fn page(provider: &str, viewer: &Viewer, (screen, query): (&Screen, &Query), shown: &Shown) -> Response {
-    let is_live = query.get("live") != Some("off") && shown.again.is_none();
+    let is_live = query.get("live") != Some("off") && shown.again != Some(Again::Never);
     let rest = query.without("live").without("fresh");
     let (path, text) = (screen.path(), rest.text());
-    let switch = match is_live {
-        true => format!("{path}{}", rest.with("live", "off").text()),
-        false => format!("{path}{text}"),
+    let switch = match (is_live, shown.again) {
+        (true, _) => format!("{path}{}", rest.with("live", "off").text()),
+        (false, Some(Again::Never)) => String::new(),
+        (false, _) => format!("{path}{text}"),
+    };
+    // What is refused before it has a screen stands on none.
+    let refusal = match (screen, shown.status) {
+        (Screen::Overview, StatusCode::NOT_FOUND) => Some("No such page"),
+        (Screen::Overview, StatusCode::FORBIDDEN) => Some("Not allowed"),
+        (Screen::Overview, StatusCode::UNPROCESSABLE_ENTITY) => Some("Not done"),
+        _ => None,
     };
     let page = Page {
-        title: screen.title(),
+        title: refusal.map_or_else(|| screen.title(), str::to_owned),
         provider,
         viewer: &viewer.name,
         role: role(viewer),
         signed_in: viewer.has_session,
         form_token: &viewer.form_token,
         places: &PLACES,
-        here: screen.place(),
+        here: refusal.map_or_else(|| screen.place(), |_| "no screen"),
         live: match is_live {
             true => format!("/live{path}{text}"),
             false => String::new(),
         },
         switch,
         fresh: format!("{path}{}", query.with("fresh", "1").text()),
-        again: shown.again == Some(Again::Soon),
+        again: is_live && shown.again == Some(Again::Soon),
         content: content(&shown.blocks),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -96,7 +104,7 @@ pub enum Again {
 pub struct Shown {
     pub status: StatusCode,
     pub blocks: Vec<Block>,
-    /// `None`: live updates follow.
+    /// `None`: the screen is shown. Live updates follow it unless it is `Never`.
     pub again: Option<Again>,
 }
 
@@ -122,8 +130,8 @@ pub fn trouble(trouble: &Trouble, address: &str) -> Shown {
                 },
                 Block::Text(reason.clone()),
                 Block::Text(
-                    "The console tries again with each look, and this page by itself. Workers keep what they have in hand, and \
-                     go on when the broker is back."
+                    "The console tries again with each look. This page follows by itself, unless its updates are paused. Workers \
+                     keep what they have in hand, and go on when the broker is back."
                         .to_owned(),
                 ),
             ],
@@ -133,7 +141,7 @@ pub fn trouble(trouble: &Trouble, address: &str) -> Shown {
             status: StatusCode::SERVICE_UNAVAILABLE,
             blocks: vec![Block::Verdict {
                 mood: Mood::Busy,
-                text: format!("Looking. The broker at {address} has not answered yet; this page asks again by itself."),
+                text: format!("Looking. The broker at {address} has not answered yet. This page follows by itself, unless its updates are paused."),
             }],
             again: Some(Again::Soon),
         },

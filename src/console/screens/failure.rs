@@ -51,7 +51,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>, id: &str) -> Result<Shown, T
                 found.value.len()
             )));
         }
-        blocks.extend(letter_blocks(letter, now));
+        blocks.extend(letter_blocks(letter, &of(nth, found.value.len()), now));
     }
     if !found.value.is_empty() {
         blocks.extend(super::actions::on_letter(ask, id));
@@ -79,7 +79,16 @@ pub async fn shown(console: &Console, ask: Ask<'_>, id: &str) -> Result<Shown, T
     Ok(blocks.into())
 }
 
-fn letter_blocks(found: &Found, now: jiff::Timestamp) -> Vec<Block> {
+/// Which of several dead letters.
+fn of(nth: usize, count: usize) -> String {
+    match count {
+        1 => String::new(),
+        count => format!(" of dead letter {} of {count}", nth + 1),
+    }
+}
+
+/// `which`: empty, where there is no other.
+fn letter_blocks(found: &Found, which: &str, now: jiff::Timestamp) -> Vec<Block> {
     let letter = &found.letter;
     let text = |text: &Option<String>| vec![Cell::maybe(text.as_deref())];
     let reason = letter.reason.clone().unwrap_or_else(|| "no reason".to_owned());
@@ -114,7 +123,7 @@ fn letter_blocks(found: &Found, now: jiff::Timestamp) -> Vec<Block> {
         ),
     ];
     facts.retain(|(_, cells)| cells[0] != Cell::None);
-    let mut headers = Table::new("headers", "Headers", &["Name", "Value"]).empty("It has no headers.");
+    let mut headers = headers_of(which);
     for name in found.properties.header_names() {
         let is_open = is_open_header(name);
         let value = match is_open {
@@ -131,6 +140,10 @@ fn letter_blocks(found: &Found, now: jiff::Timestamp) -> Vec<Block> {
     ]
 }
 
+fn headers_of(which: &str) -> Table {
+    Table::new("headers", format!("Headers{which}"), &["Name", "Value"]).empty("It has no headers.")
+}
+
 fn number(number: Option<i64>) -> Cell {
     let number = number.and_then(|number| u64::try_from(number).ok());
     number.map_or(Cell::None, Cell::Number)
@@ -140,14 +153,14 @@ fn number(number: Option<i64>) -> Cell {
 pub fn revealed(found: &[Found]) -> Vec<Block> {
     let text = "The values are shown, and the audit log knows that you saw them. They are gone from here when you leave the page.";
     let mut blocks = vec![Block::note(Mood::Waits, text)];
-    for letter in found {
+    for (nth, letter) in found.iter().enumerate() {
         let body: Result<serde_json::Value, _> = serde_json::from_slice(&letter.body);
         blocks.push(Block::Heading("Body".to_owned()));
         blocks.push(Block::Code(match body {
             Ok(command) => format!("{command:#}"),
             Err(_) => String::from_utf8_lossy(&letter.body).into_owned(),
         }));
-        let mut headers = Table::new("headers", "Headers", &["Name", "Value"]).empty("It has no headers.");
+        let mut headers = headers_of(&of(nth, found.len()));
         for name in letter.properties.header_names() {
             let value = letter.properties.header_shown(name).unwrap_or_default();
             headers

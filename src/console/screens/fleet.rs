@@ -237,7 +237,12 @@ fn workers(fleet: &Fleet, now: Timestamp) -> Table {
             Cell::text(ranges(&answer.leases)),
             Cell::Number(in_hand),
             Cell::Number(window),
-            Cell::Drawn(chart::gauge(in_hand as f64, None, window as f64)),
+            Cell::Drawn(chart::gauge(
+                "In hand of the window, as in the row",
+                in_hand as f64,
+                None,
+                window as f64,
+            )),
             cause.map_or(Cell::None, |cause| {
                 Cell::text(format!("{} ({})", word_of(&cause.cause), cause.commands))
             }),

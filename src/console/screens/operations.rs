@@ -12,7 +12,7 @@ use crate::console::block::{Block, Cell, Mood, Table};
 use crate::console::link::{Ports, Trouble};
 use crate::console::page::{Shown, refused};
 use crate::console::{Console, Seen, chart};
-use crate::contract::lifecycle::OperationKind;
+use crate::contract::lifecycle::{Counts, OperationKind};
 use crate::operations::operation::{self, FailedAgain, Record, State};
 
 /// The latest operations that are shown: the state of each that has not ended is asked for.
@@ -63,7 +63,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
             Cell::text(&record.planned.by),
             Cell::Number(counts.done),
             Cell::Number(counts.planned),
-            Cell::Drawn(chart::gauge(counts.done as f64, None, counts.planned as f64)),
+            Cell::Drawn(progress(counts)),
             Cell::Number(counts.failed),
             Cell::text(filter(record, true)),
             Cell::link(short(record.id()), Screen::Operation(record.id()).path()),
@@ -136,6 +136,10 @@ fn facts(record: &Record, state: State, now: Timestamp) -> Vec<Block> {
     if planned.kind == OperationKind::Redrive {
         facts.push(("Succeeded".to_owned(), vec![Cell::Number(counts.succeeded)]));
         facts.push(("Failed again".to_owned(), vec![Cell::Number(counts.failed)]));
+        // Nobody followed those that were in flight when it was stopped: the numbers add up all the same.
+        let seen = counts.succeeded + counts.failed;
+        let unseen = counts.done.saturating_sub(seen);
+        facts.push(("Outcome not seen".to_owned(), vec![Cell::Number(unseen)]));
     }
     for (name, value) in &planned.options {
         facts.push((format!("Option {name}"), vec![Cell::text(value)]));
@@ -144,7 +148,7 @@ fn facts(record: &Record, state: State, now: Timestamp) -> Vec<Block> {
         Block::Facts(facts),
         Block::Drawing {
             title: "Done of what was planned".to_owned(),
-            svg: chart::gauge(counts.done as f64, None, counts.planned as f64),
+            svg: progress(counts),
             legend: Vec::new(),
         },
     ]
@@ -185,6 +189,11 @@ async fn failed_again(
         );
     }
     Ok(vec![Block::Table(table)])
+}
+
+fn progress(counts: Counts) -> String {
+    let what = "Done of what was planned, in the numbers beside it";
+    chart::gauge(what, counts.done as f64, None, counts.planned as f64)
 }
 
 fn state_cell(state: State) -> Cell {

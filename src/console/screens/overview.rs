@@ -137,7 +137,12 @@ fn pace(console: &Console, fleet: &Fleet, hour: &Hour, now: Timestamp) -> Vec<Bl
     vec![
         Block::Drawing {
             title: "Pace".to_owned(),
-            svg: chart::gauge(does, Some(allowed), top.max(allowed).max(does)),
+            svg: chart::gauge(
+                "The pace, as in the legend below",
+                does,
+                Some(allowed),
+                top.max(allowed).max(does),
+            ),
             legend: vec![
                 ("bar", format!("{does:.1} commands/s ended in the last minute")),
                 ("mark", format!("{allowed:.1} calls/s allowed now")),

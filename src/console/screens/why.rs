@@ -129,7 +129,8 @@ fn blocks_of(story: &Story, now: Timestamp) -> Vec<Block> {
         ("Batch".to_owned(), vec![Cell::maybe(story.batch_id.as_deref())]),
     ];
     facts.retain(|(_, cells)| cells[0] != Cell::None);
-    let mut timeline = Table::new("timeline", "Timeline", &["When", "Time", "What"])
+    let caption = format!("Timeline of {}", story.command_id);
+    let mut timeline = Table::new("timeline", caption, &["When", "Time", "What"])
         .empty("The outcome log and the workers tell nothing of it.");
     for moment in &story.timeline {
         timeline.rows.push(vec![
