@@ -1,123 +1,25 @@
-//! The console as a browser meets it, against a real broker.
+//! The console over HTTP and in a browser, against a real broker.
+
+mod browser;
+mod served;
+mod staged;
 
 use axum::http::StatusCode;
-use reqwest::RequestBuilder;
-use reqwest::header::{CONTENT_SECURITY_POLICY, HOST, ORIGIN};
+use reqwest::header::{HOST, ORIGIN};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use usher::broker::topology::DEAD_LETTERS;
 use usher::provider::Kind;
 
+use self::served::{AUDITOR, OPERATOR, Served, VIEWER, part};
 use crate::dead_letters::{fail, id, json_of, scene, until_depth, usher};
 use crate::node::Node;
-use crate::process::{Folder, Settings};
+use crate::process::Folder;
 use crate::scene::Scene;
 use crate::steering::free_address;
 use crate::support::{eventually, http};
 
-const OPERATOR: &str = "operator-token-1234";
-const AUDITOR: &str = "auditor-token-12345";
-const VIEWER: &str = "viewer-token-123456";
-
 /// In every value of the dead letters.
 const MARKER: &str = "zqmarker";
-
-struct Served {
-    _child: Child,
-    url: String,
-    _folder: Folder,
-}
-
-impl Served {
-    async fn start(settings: &Settings) -> Self {
-        let folder = Folder::new();
-        let people = format!("operator op {OPERATOR}\nauditor eva {AUDITOR}\nviewer vi {VIEWER}\n");
-        let file = folder.write("people", &people);
-        let settings = settings.clone().with("CONSOLE__TOKEN_FILE", &file);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
-        command
-            .args(["console", "--listen", "127.0.0.1:0"])
-            .env_clear()
-            .envs(settings.variables())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let url = lines
-            .next_line()
-            .await
-            .unwrap()
-            .expect("it says where it listens");
-        Self {
-            _child: child,
-            url: url.trim_end_matches('/').to_owned(),
-            _folder: folder,
-        }
-    }
-
-    fn get(&self, path: &str) -> RequestBuilder {
-        http().get(format!("{}{path}", self.url)).bearer_auth(VIEWER)
-    }
-
-    /// Waits while it says that it is still looking.
-    async fn page(&self, path: &str) -> (StatusCode, String) {
-        eventually(path, async || {
-            let response = self.get(path).send().await.ok()?;
-            assert!(
-                response.headers()[CONTENT_SECURITY_POLICY]
-                    .to_str()
-                    .unwrap()
-                    .contains("default-src 'none'")
-            );
-            let (status, text) = (response.status(), response.text().await.ok()?);
-            (!text.contains("has not answered yet") && !text.contains("it follows")).then_some((status, text))
-        })
-        .await
-    }
-
-    async fn ok(&self, path: &str) -> String {
-        let (status, text) = self.page(path).await;
-        assert_eq!(status, StatusCode::OK, "{path}: {text}");
-        text
-    }
-
-    /// Sends a form of the page as somebody.
-    async fn post(
-        &self,
-        token: &str,
-        page: &str,
-        path: &str,
-        fields: &[(&str, &str)],
-    ) -> (StatusCode, String) {
-        let shown = http().get(format!("{}{page}", self.url)).bearer_auth(token);
-        let shown = shown.send().await.unwrap().text().await.unwrap();
-        let form_token = part(&shown, "name=\"form_token\" value=\"", "\"").unwrap_or_default();
-        let body: Vec<_> = fields
-            .iter()
-            .chain([&("form_token", form_token.as_str())])
-            .map(|(name, value)| {
-                format!(
-                    "{name}={}",
-                    value.replace('+', "%2B").replace(' ', "+").replace(':', "%3A")
-                )
-            })
-            .collect();
-        let sent = http()
-            .post(format!("{}{path}", self.url))
-            .bearer_auth(token)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(body.join("&"));
-        let answer = sent.send().await.unwrap();
-        (answer.status(), answer.text().await.unwrap())
-    }
-}
-
-fn part(text: &str, before: &str, after: &str) -> Option<String> {
-    let rest = text.split_once(before)?.1;
-    Some(rest.split_once(after)?.0.to_owned())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_screen_is_served_without_values_and_a_strangers_names_are_text() {
@@ -377,22 +279,6 @@ async fn an_operator_pauses_resumes_and_pins_by_name() {
         overview.contains("The pace is pinned to 20/s by op"),
         "{overview}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_failures_are_listed_within_a_second_once_they_are_looked_at() {
-    let scene = scene("console-many").await;
-    let channel = fail(&scene, 10_000, 100_000).await;
-    until_depth(&scene, &channel, DEAD_LETTERS, 10_000).await;
-    let console = Served::start(&scene.settings()).await;
-    console.ok("/failures").await;
-    let begun = tokio::time::Instant::now();
-    let text = console.ok("/failures?reason=rejected&page=200").await;
-    assert!(
-        text.contains("Page 200 of 200") && text.contains("10\u{202f}000 of 10\u{202f}000"),
-        "{text}"
-    );
-    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,10 +98,17 @@ async fn publish(channel: &Channel, exchange: &str, key: &str, body: &str, prope
 /// So many dead letters, of which every so many-th fails again.
 pub async fn fail(scene: &Scene, count: u128, refused_each: u128) -> Channel {
     let channel = scene.channel().await;
+    let mut confirms = Vec::new();
     for n in 0..count {
         let body = body(n, n % refused_each == refused_each - 1);
         let properties = properties(n, "rejected");
-        publish(&channel, DEAD_LETTERS, "zitadel.rejected", &body, properties).await;
+        let options = BasicPublishOptions::default();
+        let key = "zitadel.rejected".into();
+        let sent = channel.basic_publish(DEAD_LETTERS.into(), key, options, body.as_bytes(), properties);
+        confirms.push(sent.await.unwrap());
+    }
+    for confirm in confirms {
+        assert!(confirm.await.unwrap().is_ack());
     }
     channel
 }

@@ -221,6 +221,34 @@ fn forbidden_calls_are_not_used() {
     assert_tidy(&violations);
 }
 
+/// The programs of the browser tests: their `eventually` is the one place that waits by the clock.
+#[test]
+fn programs_of_the_browser_are_short_say_what_they_know_and_wait_for_conditions() {
+    let mut violations = Vec::new();
+    let programs = fs::read_dir(root().join("tests/console")).unwrap();
+    for path in programs.map(|entry| entry.unwrap().path()) {
+        let (name, text) = (
+            path.file_name().unwrap().to_str().unwrap(),
+            fs::read_to_string(&path).unwrap(),
+        );
+        if text.lines().count() > LINES_MAX {
+            violations.push(format!("tests/console/{name}: {LINES_MAX} lines are the most"));
+        }
+        if !text.starts_with("// ") {
+            violations.push(format!(
+                "tests/console/{name}:1: a file begins with what it knows"
+            ));
+        }
+        let waits = text.matches("setTimeout").count() + text.matches("waitForTimeout").count();
+        if waits > usize::from(name == "browser.mjs") {
+            violations.push(format!(
+                "tests/console/{name}: ask with `eventually`, or wait for a condition"
+            ));
+        }
+    }
+    assert_tidy(&violations);
+}
+
 #[test]
 fn the_top_level_holds_what_is_meant_to_be_there() {
     let violations: Vec<_> = fs::read_dir(root())
