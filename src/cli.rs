@@ -40,6 +40,7 @@ mod times;
 mod token_exposure;
 mod told;
 mod topology;
+mod traced;
 mod why;
 
 use std::io::{self, Write as _};

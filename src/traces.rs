@@ -6,8 +6,10 @@
 
 mod call;
 mod context;
+mod headers;
 mod process;
 mod span;
+mod state;
 
 use std::sync::Arc;
 
@@ -16,12 +18,11 @@ use tokio::time::Instant;
 
 pub use self::call::Request;
 pub use self::context::Context;
+pub use self::headers::{Headers, TRACEPARENT, TRACESTATE};
 pub use self::process::{Process, Publishing, Trace};
 pub use self::span::{Attribute, Kind, Span, Value};
+pub use self::state::State;
 use crate::clock::Clock;
-
-/// The header that carries a trace's context, of a message and of a request.
-pub const TRACEPARENT: &str = "traceparent";
 
 tokio::task_local! {
     /// The trace of the command that the task runs.
@@ -43,17 +44,20 @@ pub struct Traces {
 
 impl Traces {
     /// A publisher's context decides for its command. `None`: it is not traced, and has no context to hand on.
-    pub fn begin(&self, traceparent: Option<&str>, received_at: Instant) -> Option<Process> {
-        let parent = traceparent.and_then(Context::parse);
+    pub fn begin(&self, carried: Option<&Headers>, received_at: Instant) -> Option<Process> {
+        let parent = carried.and_then(|headers| Context::parse(&headers.traceparent));
+        // It says something of the publisher's trace alone.
+        let state = parent.and(carried).and_then(|headers| headers.tracestate.clone());
         let is_sampled = match parent {
             Some(parent) => parent.is_sampled(),
             None => fastrand::f64() < self.sample,
         };
         if !is_sampled {
-            return parent.map(Process::passing);
+            return parent.map(|parent| Process::passing(parent, state));
         }
         Some(Process::begin(
             parent,
+            state,
             self.spans.clone(),
             self.clock,
             received_at,
@@ -70,8 +74,8 @@ pub fn within<T>(trace: Option<Arc<Trace>>, run: impl Future<Output = T>) -> imp
     }
 }
 
-/// The task's command sends this request. Returns the value of `traceparent` for it.
-pub fn sends(request: impl FnOnce() -> Request) -> Option<String> {
+/// The task's command sends this request. Returns the context for it.
+pub fn sends(request: impl FnOnce() -> Request) -> Option<Headers> {
     CURRENT.try_with(|trace| trace.sends(request)).ok()?
 }
 

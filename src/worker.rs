@@ -7,6 +7,7 @@
 
 pub mod attempts;
 mod background;
+mod carried;
 pub mod dispatch;
 mod failpoint;
 pub mod fleet;

@@ -28,6 +28,7 @@ use super::input::Input;
 use super::outcomes::{self, Earlier};
 use super::sink::{Broken, LineSink, STDOUT};
 use super::summary::{BesideBar, Display, Summary};
+use super::traced::Traced;
 use super::{Context, assemble, bar, dead_letter_file, files, signals, token_exposure};
 
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -72,7 +73,9 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
     } = outputs(&args, &input, &config)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(shutdown.clone())?;
-    let worker = worker(&config, &broker, &shutdown)?;
+    let process = format!("apply-{:012x}", fastrand::u64(..1 << 48));
+    let traced = Traced::new(&config, &process, &shutdown)?;
+    let worker = worker(&config, &broker, &shutdown, &traced)?;
     let feeder = Feeder {
         input,
         broker,
@@ -81,7 +84,9 @@ pub async fn apply(context: &Context, args: Args) -> anyhow::Result<Exit> {
         fed: watch::Sender::default(),
         shutdown,
     };
-    let exit = work_off(worker, feeder, broken, bar).await?;
+    let exit = work_off(worker, feeder, broken, bar).await;
+    traced.flush().await;
+    let exit = exit?;
     if let Some(simulated) = simulated {
         simulated.stop().await;
     }
@@ -260,7 +265,12 @@ fn outputs(args: &Args, input: &Input, config: &Config) -> anyhow::Result<Output
     })
 }
 
-fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow::Result<Worker> {
+fn worker(
+    config: &Config,
+    broker: &MemoryBroker,
+    shutdown: &Shutdown,
+    traced: &Traced,
+) -> anyhow::Result<Worker> {
     let provider = assemble::provider(&config.provider)?;
     token_exposure::log(&config.provider);
     let mut gate = assemble::gate(config, &*provider);
@@ -283,6 +293,6 @@ fn worker(config: &Config, broker: &MemoryBroker, shutdown: &Shutdown) -> anyhow
         config: config.worker.clone(),
         clock: Clock::System,
         shutdown: shutdown.clone(),
-        traces: None,
+        traces: traced.traces(config.telemetry.sample),
     }))
 }

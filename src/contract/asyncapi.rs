@@ -171,7 +171,7 @@ fn messages() -> Value {
             "name": event_type.as_str(),
             "contentType": event::CONTENT_TYPE,
             "summary": event_summary(event_type),
-            "headers": traceparent(),
+            "headers": trace_context(),
             "payload": { "allOf": [
                 reference("components/schemas/UserUpdateEvent"),
                 { "type": "object", "properties": { "type": { "const": event_type.as_str() } } },
@@ -197,7 +197,7 @@ fn messages() -> Value {
             "contentType": "application/json",
             "summary": "AMQP properties: message_id is the command's id and delivery_mode 2. No priority: it would \
                         reorder a user's commands. Codes that a command requests are sent only to its reply_to.",
-            "headers": traceparent(),
+            "headers": trace_context(),
             "payload": reference("components/schemas/UpdateUser"),
         },
         message_of(EventType::Start): event(EventType::Start),
@@ -244,9 +244,10 @@ fn event_summary(event_type: EventType) -> String {
     summary
 }
 
-fn traceparent() -> Value {
+fn trace_context() -> Value {
     json!({ "type": "object", "properties": {
         "traceparent": { "type": "string", "description": "W3C trace context. An event has that of its command, or, where the worker traces the command, one of the same trace." },
+        "tracestate": { "type": "string", "maxLength": 512, "description": "W3C trace state beside it. Events and the requests to the provider have that of the command; one of another form is dropped." },
     } })
 }
 

@@ -28,7 +28,7 @@ use super::token::{CredentialHeader, Source, Token};
 use super::{Access, Kind, ProviderError, SetupError, TokenState};
 use crate::clock::Clock;
 use crate::contract::{Fault, RateLimitHint, Reason, UserId};
-use crate::traces::{self, TRACEPARENT};
+use crate::traces;
 
 pub(super) use self::no_answer::lacks_descriptors;
 pub use self::witness::{Sighting, Witness};
@@ -262,15 +262,15 @@ impl Http {
             ProviderError::new(Fault::Configuration, detail)
         })?;
         let reads = request.reads;
-        let traceparent = traces::sends(|| self.traced(&request, &url));
+        let context = traces::sends(|| self.traced(&request, &url));
         let mut outgoing = self
             .client
             .request(request.method.clone(), url.clone())
             .header(self.credential_header.header(), credential)
             .header(ACCEPT, &request.media_type)
             .headers(request.headers);
-        if let Some(traceparent) = traceparent {
-            outgoing = outgoing.header(TRACEPARENT, traceparent);
+        for (name, value) in context.iter().flat_map(traces::Headers::pairs) {
+            outgoing = outgoing.header(name, value);
         }
         if let Some(body) = request.body {
             outgoing = outgoing.header(CONTENT_TYPE, request.media_type).body(body);

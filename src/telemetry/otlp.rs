@@ -44,8 +44,8 @@ const EXPORT_MAX: Duration = Duration::from_secs(5);
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "TelemetryConfig")]
 pub struct Config {
-    /// The collector that `usher run` sends traces to, by OTLP over HTTP: its address, to which `/v1/traces` is added.
-    /// Default: none, and nothing is traced.
+    /// The collector that `usher run` and `usher apply` send traces to, by OTLP over HTTP: its address, to which
+    /// `/v1/traces` is added. Default: none, and nothing is traced.
     #[schemars(with = "String", extend("examples" = ["http://127.0.0.1:4318"]))]
     pub otlp_endpoint: Option<String>,
     /// A file with headers for the collector, such as a token: one to a line, as `name: value`. It is read at the start.

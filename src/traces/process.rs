@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::Spans;
 use super::call::{Ended, Open, Request, attributes};
 use super::context::Context;
+use super::headers::Headers;
 use super::span::{Attribute, Kind, Span, Value};
+use super::state::State;
 use crate::clock::Clock;
 
 /// The most spans of a command's calls and waits, so that an outage of days does not fill the collector. Those of what it
@@ -34,6 +36,8 @@ pub struct Process(Arc<Trace>);
 pub struct Trace {
     /// The publisher's context.
     parent: Option<Context>,
+    /// What vendors have put beside it.
+    state: Option<State>,
     /// `None` where the publisher has not sampled: its context is handed on, and nothing is noted.
     recording: Option<Recording>,
 }
@@ -44,10 +48,10 @@ struct Recording {
     received_at: Instant,
     /// The same moment by both clocks.
     now: (Instant, Timestamp),
-    state: Mutex<State>,
+    state: Mutex<Noted>,
 }
 
-struct State {
+struct Noted {
     /// The request whose answer is awaited.
     open: Option<Open>,
     noted: u32,
@@ -69,15 +73,17 @@ pub struct Publishing {
 }
 
 impl Process {
-    pub(super) fn passing(parent: Context) -> Self {
+    pub(super) fn passing(parent: Context, state: Option<State>) -> Self {
         Self(Arc::new(Trace {
             parent: Some(parent),
+            state,
             recording: None,
         }))
     }
 
     pub(super) fn begin(
         parent: Option<Context>,
+        state: Option<State>,
         spans: Arc<dyn Spans>,
         clock: Clock,
         received_at: Instant,
@@ -87,7 +93,7 @@ impl Process {
             context: parent.map_or_else(Context::root, Context::child),
             received_at,
             now: (Instant::now(), clock.now()),
-            state: Mutex::new(State {
+            state: Mutex::new(Noted {
                 open: None,
                 noted: 0,
                 left_out: 0,
@@ -99,6 +105,7 @@ impl Process {
         };
         Self(Arc::new(Trace {
             parent,
+            state,
             recording: Some(recording),
         }))
     }
@@ -178,9 +185,9 @@ impl Process {
 
 impl Trace {
     /// The context for a request of the command.
-    pub(super) fn sends(&self, request: impl FnOnce() -> Request) -> Option<String> {
+    pub(super) fn sends(&self, request: impl FnOnce() -> Request) -> Option<Headers> {
         let Some(recording) = &self.recording else {
-            return self.parent.map(|parent| parent.to_string());
+            return self.parent.map(|parent| self.headers(parent));
         };
         let context = recording.context.child();
         recording.state().open = Some(Open {
@@ -188,7 +195,22 @@ impl Trace {
             request: request(),
             status: None,
         });
-        Some(context.to_string())
+        Some(self.headers(context))
+    }
+
+    /// For what goes on from this span.
+    fn headers(&self, context: Context) -> Headers {
+        Headers {
+            traceparent: context.to_string(),
+            tracestate: self.state.clone(),
+        }
+    }
+
+    fn ended(&self, recording: &Recording, span: Span) {
+        recording.spans.ended(Span {
+            state: self.state.clone(),
+            ..span
+        });
     }
 
     pub(super) fn answered(&self, status: u16) {
@@ -233,7 +255,7 @@ impl Trace {
                 attributes(open, &ended),
             )
         };
-        recording.spans.ended(span);
+        self.ended(recording, span);
     }
 
     /// A wait has ended now.
@@ -244,9 +266,7 @@ impl Trace {
         }
         let name = format!("wait {cause}");
         let attributes = vec![("usher.wait", cause.into())];
-        recording
-            .spans
-            .ended(recording.span(name, Kind::Internal, since, attributes));
+        self.ended(recording, recording.span(name, Kind::Internal, since, attributes));
     }
 
     /// When the command arrived.
@@ -256,7 +276,7 @@ impl Trace {
 }
 
 impl Recording {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Noted> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,6 +294,7 @@ impl Recording {
     fn span(&self, name: String, kind: Kind, since: Instant, attributes: Vec<Attribute>) -> Span {
         Span {
             context: self.context.child(),
+            state: None,
             parent: Some(self.context),
             parent_is_remote: false,
             name: name.into(),
@@ -286,7 +307,7 @@ impl Recording {
     }
 }
 
-impl State {
+impl Noted {
     /// Counts one more span of those that are limited.
     fn has_room(&mut self) -> bool {
         let has_room = self.noted < SPANS_MAX;
@@ -299,9 +320,9 @@ impl State {
 }
 
 impl Publishing {
-    /// The value of `traceparent` for the message.
-    pub fn traceparent(&self) -> String {
-        self.context.to_string()
+    /// The context for the message.
+    pub fn headers(&self) -> Headers {
+        self.trace.headers(self.context)
     }
 }
 
@@ -315,10 +336,11 @@ impl Drop for Publishing {
             exchange => format!("publish {exchange}"),
         };
         let attributes = mem::take(&mut self.attributes);
-        recording.spans.ended(Span {
+        let span = Span {
             context: self.context,
             ..recording.span(name, Kind::Producer, self.since, attributes)
-        });
+        };
+        self.trace.ended(recording, span);
     }
 }
 
@@ -340,12 +362,13 @@ impl Drop for Process {
         let name = mem::take(&mut state.name);
         let failed = state.reason.is_some();
         drop(state);
-        recording.spans.ended(Span {
+        let span = Span {
             context: recording.context,
             parent: self.0.parent,
             parent_is_remote: true,
             failed,
             ..recording.span(name, Kind::Consumer, recording.received_at, attributes)
-        });
+        };
+        self.0.ended(recording, span);
     }
 }

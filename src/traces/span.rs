@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::context::Context;
+use super::state::State;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
     pub context: Context,
+    /// What vendors have put beside it.
+    pub state: Option<State>,
     /// `None` for the first span of a trace.
     pub parent: Option<Context>,
     /// Whether another program made the parent.

@@ -9,7 +9,8 @@ use crate::broker::topology::command_queue;
 use crate::contract::dead_letter::{DEAD_AT, REDRIVES};
 use crate::contract::{Failure, Ident, ProviderName, Reason, TrafficClass, UpdateUser, UserId, decode};
 use crate::provider::Provider;
-use crate::traces::{TRACEPARENT, Traces};
+use crate::traces::Traces;
+use crate::worker::carried;
 use crate::worker::in_hand::Entry;
 
 /// A delivery with what was decoded from it.
@@ -50,22 +51,32 @@ impl Received {
 
     /// Begins the command's trace, if it is to be traced.
     pub(super) fn begin_trace(&mut self, traces: &Traces, name: &ProviderName) {
-        let delivery = &mut self.delivery;
-        let traceparent = delivery.properties.header_text(TRACEPARENT);
-        let Some(process) = traces.begin(traceparent.as_deref(), delivery.received_at) else {
-            return;
-        };
-        if process.is_recorded() {
-            let queue = command_queue(name, delivery.partition, delivery.bulk);
-            let more = [
-                ("usher.provider", name.to_string().into()),
-                ("usher.traffic_class", class(delivery).as_str().into()),
-                ("usher.redelivered", delivery.redelivered.into()),
-            ];
-            process.of(&queue, self.ident.command_id.as_deref(), more);
-        }
-        delivery.trace = Some(process);
+        let queue = |delivery: &Delivery| command_queue(name, delivery.partition, delivery.bulk);
+        begin_trace(traces, &mut self.delivery, &self.ident, name, queue);
     }
+}
+
+/// `queue`: where the delivery came from.
+pub(super) fn begin_trace(
+    traces: &Traces,
+    delivery: &mut Delivery,
+    ident: &Ident,
+    provider: &ProviderName,
+    queue: impl FnOnce(&Delivery) -> String,
+) {
+    let carried = carried::received(&delivery.properties);
+    let Some(process) = traces.begin(carried.as_ref(), delivery.received_at) else {
+        return;
+    };
+    if process.is_recorded() {
+        let more = [
+            ("usher.provider", provider.to_string().into()),
+            ("usher.traffic_class", class(delivery).as_str().into()),
+            ("usher.redelivered", delivery.redelivered.into()),
+        ];
+        process.of(&queue(delivery), ident.command_id.as_deref(), more);
+    }
+    delivery.trace = Some(process);
 }
 
 /// The most that a header's redrive count is trusted for: plain redriving reaches no larger number.

@@ -12,11 +12,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
 use super::fleet::Fleet;
-use super::received::{age, class, ident};
-use super::runner::{Runner, acked};
+use super::received::{age, begin_trace, class, ident};
+use super::runner::{Runner, acked, tell_trace};
 use super::settle::Settler;
 use super::shutdown::unless_cancelled;
 use super::waits::Wait;
+use crate::broker::topology::BROKER_DEAD_LETTERS;
 use crate::broker::{Delivery, XDeath};
 use crate::contract::outcome::Settlement;
 use crate::contract::{BODY_BYTES_MAX, Failure, Ident, Outcome, ProviderName, Reason, decode};
@@ -121,12 +122,17 @@ impl Reconciler {
     /// `None`: cancelled, or the delivery is stale.
     async fn complete(&self, dead_letter: BrokerDeadLetter, cancel: &CancellationToken) -> Option<()> {
         let BrokerDeadLetter {
-            delivery,
+            mut delivery,
             broker_reason,
             provider,
         } = dead_letter;
         let (runner, began) = (&self.runner, Instant::now());
         let mut ident = ident(&decode(&delivery.body), &delivery);
+        if let Some(traces) = &runner.traces {
+            begin_trace(traces, &mut delivery, &ident, &provider, |_| {
+                BROKER_DEAD_LETTERS.to_owned()
+            });
+        }
         let _claim = unless_cancelled(cancel, runner.claims.claim(ident.key)).await?;
         self.read_log(&provider, cancel).await?;
         // A command that has succeeded needs no dead letter: its event is published.
@@ -139,6 +145,9 @@ impl Reconciler {
                 merged_into: None,
             };
             self.publish(&provider, &ident, &delivery, &settlement).await;
+            tell_trace(&delivery, &settlement);
+        } else if let Some(process) = &delivery.trace {
+            process.repeated();
         }
         failpoint::reach("before_ack", ident.user_id.as_deref());
         acked(delivery, &ident).await.then_some(())

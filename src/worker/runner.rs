@@ -405,7 +405,7 @@ impl Runner {
     }
 }
 
-fn tell_trace(delivery: &Delivery, settlement: &Settlement) {
+pub(super) fn tell_trace(delivery: &Delivery, settlement: &Settlement) {
     if let Some(process) = &delivery.trace {
         let reason = settlement
             .outcome

@@ -24,7 +24,8 @@ use crate::contract::outcome::Settlement;
 use crate::contract::{Failure, Ident, ProviderName, RunId};
 use crate::metrics;
 use crate::provider::Codes;
-use crate::traces::{Publishing, TRACEPARENT};
+use crate::traces::Publishing;
+use crate::worker::carried;
 
 /// Delay before a dead letter that no queue took is published again.
 const ROUTED_AGAIN: Duration = Duration::from_secs(1);
@@ -120,12 +121,12 @@ impl Settler {
         if let Some(summary) = summary(event) {
             properties = properties.with_app_id(&summary);
         }
-        let traceparent = match &published {
-            Some(published) => Some(published.traceparent()),
-            None => traceparent(delivery),
+        // Events carry none of the publisher's other headers.
+        let context = match &published {
+            Some(published) => Some(published.headers()),
+            None => carried::handed_on(&delivery.properties),
         };
-        let traceparent = traceparent.map(|text| mark(TRACEPARENT, text));
-        let headers: Vec<_> = traceparent.into_iter().chain(header).collect();
+        let headers: Vec<_> = carried::by(context.as_ref()).chain(header).collect();
         if !headers.is_empty() {
             properties = properties.with_headers(headers);
         }
@@ -272,11 +273,4 @@ fn json(value: &impl Serialize) -> Bytes {
         reason = "these types hold strings and numbers under string keys"
     )]
     Bytes::from(serde_json::to_vec(value).expect("serializable"))
-}
-
-/// The publisher's trace context, if well-formed. Events carry none of its other headers.
-fn traceparent(delivery: &Delivery) -> Option<String> {
-    let text = delivery.properties.header_text(TRACEPARENT)?;
-    let form = text.len() == 55 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    form.then_some(text)
 }

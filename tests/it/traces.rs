@@ -122,6 +122,31 @@ async fn a_collector_gets_the_trace_of_a_command_by_the_end_of_the_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn apply_has_sent_the_traces_of_its_commands_when_it_ends() {
+    let collector = Collector::start().await;
+    let settings = Settings::default()
+        .with("TELEMETRY__OTLP_ENDPOINT", &collector.address())
+        .with("TELEMETRY__SAMPLE", &1);
+    let update =
+        json!({ "id": ID, "provider": "rest", "userId": "user-0", "update": { "email": "a@example.com" } });
+    let input = update.to_string();
+    let applied = settings
+        .run(&["apply", "-", "--simulate", "rest"], input.as_bytes())
+        .await;
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    let spans = collector.spans();
+    let process = only(&spans, "process user.update.rest.0");
+    assert_eq!(attribute(process, "messaging.message.id").as_deref(), Some(ID));
+    assert_eq!(attribute(process, "usher.outcome").as_deref(), Some("SUCCESS"));
+    let below = |name: &str| {
+        let is_below = |span: &&Span| span.name == name && span.parent_span_id == process.span_id;
+        spans.iter().filter(is_below).count()
+    };
+    assert!(below("PATCH /users/{userId}") >= 1, "{spans:#?}");
+    assert_eq!(below("publish user.outcomes"), 2, "{spans:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_out_of_reach_costs_a_line_and_a_worker_ends_in_time() {
     // Nothing listens there any more.
     let gone = Collector::start().await.address();

@@ -37,7 +37,7 @@ fn dead_lettered(command: &Message, queue: &str, reason: &str) -> Message {
     }
 }
 
-fn expired(n: u64, user: &str) -> Message {
+pub fn expired(n: u64, user: &str) -> Message {
     dead_lettered(&command(n, user, false), "user.update.sim.0", "expired")
 }
 

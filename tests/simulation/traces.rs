@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
-use usher::broker::topology::OUTCOME_LOG;
+use usher::broker::topology::{BROKER_DEAD_LETTERS, OUTCOME_LOG};
 use usher::broker::{Header, Message};
 use usher::contract::notice::BARRIER;
 use usher::contract::{Fault, Reason};
-use usher::traces::{Context, Kind, Span, Spans, TRACEPARENT, Traces, Value};
+use usher::traces::{Context, Kind, Span, Spans, State, TRACEPARENT, TRACESTATE, Traces, Value};
 use usher::worker::Merge;
 
+use crate::broker_dead_letters::expired;
 use crate::commands::{body, command, id, message};
 use crate::provider::{Answer, Scripted};
 use crate::world::World;
@@ -56,6 +57,14 @@ fn traced(provider: Scripted, sample: f64) -> (World, Arc<Kept>) {
 
 fn with_context(message: Message, traceparent: &str) -> Message {
     let header = (TRACEPARENT.to_owned(), Header::Text(traceparent.to_owned()));
+    Message {
+        properties: message.properties.with_headers([header]),
+        ..message
+    }
+}
+
+fn with_state(message: Message, tracestate: &str) -> Message {
+    let header = (TRACESTATE.to_owned(), Header::Text(tracestate.to_owned()));
     Message {
         properties: message.properties.with_headers([header]),
         ..message
@@ -161,6 +170,98 @@ async fn without_traces_the_publishers_context_is_handed_on() {
     world.run_to_the_end().await;
     let sampled = Some(SAMPLED.to_owned());
     assert_eq!(told(&world), [sampled.clone(), sampled, None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn vendors_entries_go_along_with_the_publishers_context_alone() {
+    let (world, kept) = traced(Scripted::always(Answer::Ok), 1.0);
+    let entries = "vendor=1,other@tenant=2";
+    let sampled = with_context(command(1, "a", false), SAMPLED);
+    world.publish(&with_state(sampled, entries));
+    let unsampled = with_context(command(2, "b", false), UNSAMPLED);
+    world.publish(&with_state(unsampled, entries));
+    let broken = with_context(command(3, "c", false), SAMPLED);
+    world.publish(&with_state(broken, "vendor=1,and a text"));
+    // The trace begins with the worker: what is in the header belongs to no context.
+    world.publish(&with_state(command(4, "d", false), entries));
+    world.run_to_the_end().await;
+    for n in 1..=4 {
+        let command_id = id(n).to_string();
+        let of_command = |message: &Message| message.properties.correlation_id() == Some(&command_id);
+        for event in events(&world).into_iter().filter(of_command) {
+            let state = event.properties.header_text(TRACESTATE);
+            assert_eq!(state.as_deref(), (n <= 2).then_some(entries), "{n}");
+            assert!(event.properties.header(TRACEPARENT).is_some(), "{n}");
+        }
+    }
+    let of_spans: Vec<_> = kept.all().into_iter().filter_map(|span| span.state).collect();
+    let first = kept.named("process user.update.sim.0")[0].context.trace_id;
+    let spans_of_first = kept
+        .all()
+        .iter()
+        .filter(|span| span.context.trace_id == first)
+        .count();
+    assert!(
+        of_spans.len() < spans_of_first,
+        "that trace has the broken one's spans, too"
+    );
+    assert!(of_spans.len() >= 4, "{of_spans:?}");
+    assert!(
+        of_spans
+            .iter()
+            .all(|state| Some(state) == State::parse(entries).as_ref())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_published_again_to_read_the_log_stays_in_its_trace() {
+    let (world, _kept) = traced(Scripted::always(Answer::Ok), 0.0);
+    world.publish(&with_state(
+        with_context(command(1, "u", false), SAMPLED),
+        "vendor=1",
+    ));
+    world.run_to_the_end().await;
+    let is_repeat = |message: &Message| message.properties.header(BARRIER).is_some();
+    let (repeats, firsts): (Vec<_>, Vec<_>) = world
+        .broker
+        .messages(OUTCOME_LOG)
+        .into_iter()
+        .partition(is_repeat);
+    assert!(!repeats.is_empty());
+    for repeat in repeats {
+        let is_first = |first: &&Message| first.properties.message_id() == repeat.properties.message_id();
+        let first = firsts.iter().find(is_first).unwrap();
+        for name in [TRACEPARENT, TRACESTATE] {
+            let header = repeat.properties.header_text(name);
+            assert!(header.is_some(), "{name}");
+            assert_eq!(header, first.properties.header_text(name));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_the_broker_dead_lettered_is_traced_to_its_events() {
+    let (world, kept) = traced(Scripted::always(Answer::Ok), 0.0);
+    world.publish(&with_context(expired(1, "u"), SAMPLED));
+    world.publish(&with_context(expired(2, "u"), UNSAMPLED));
+    let running = world.start();
+    sleep(Duration::from_secs(300)).await;
+    running.drain().await;
+    let publisher = Context::parse(SAMPLED).unwrap();
+    let [process] = &kept.named(&format!("process {BROKER_DEAD_LETTERS}"))[..] else {
+        panic!("{:#?}", kept.all());
+    };
+    assert_eq!(process.parent, Some(publisher));
+    assert_eq!(attribute(process, "usher.outcome").cloned(), text("FAIL"));
+    assert_eq!(attribute(process, "usher.reason").cloned(), text("expired"));
+    let published = kept.named("publish user.outcomes");
+    assert_eq!(published.len(), 2, "START and FAIL");
+    assert!(published.iter().all(|span| span.parent == Some(process.context)));
+    assert_eq!(kept.named("publish user.dead-letters").len(), 1);
+    let mut expected: Vec<_> = published.iter().map(|span| span.context.to_string()).collect();
+    expected.extend([UNSAMPLED.to_owned(), UNSAMPLED.to_owned()]);
+    let told: Vec<_> = told(&world).into_iter().flatten().collect();
+    assert_eq!(told, expected);
 }
 
 #[tokio::test(start_paused = true)]

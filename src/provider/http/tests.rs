@@ -260,7 +260,11 @@ async fn a_traced_request_names_its_span_and_its_span_has_the_template_in_place_
     let now = tokio::time::Instant::now();
     for flags in ["01", "00"] {
         let publisher = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
-        let process = traces.begin(Some(&publisher), now).unwrap();
+        let carried = traces::Headers {
+            traceparent: publisher.clone(),
+            tracestate: traces::State::parse("vendor=1"),
+        };
+        let process = traces.begin(Some(&carried), now).unwrap();
         let trace = process.trace();
         traces::within(Some(trace.clone()), send(&base_url, TIMEOUT))
             .await
@@ -271,10 +275,12 @@ async fn a_traced_request_names_its_span_and_its_span_has_the_template_in_place_
             "01" => kept.0.lock().unwrap()[0].context.to_string(),
             _ => publisher,
         };
-        assert!(
-            request.contains(&format!("traceparent: {traceparent}\r\n")),
-            "{request}"
-        );
+        for header in [
+            format!("traceparent: {traceparent}"),
+            "tracestate: vendor=1".to_owned(),
+        ] {
+            assert!(request.contains(&format!("{header}\r\n")), "{request}");
+        }
     }
     let spans = kept.0.lock().unwrap().clone();
     assert_eq!(spans.len(), 2, "the call and its command");
@@ -286,5 +292,5 @@ async fn a_traced_request_names_its_span_and_its_span_has_the_template_in_place_
     }
     assert!(!format!("{spans:?}").contains("a%2Fb"));
     send(&base_url, TIMEOUT).await.unwrap();
-    assert!(!server.requests().pop().unwrap().contains("traceparent"));
+    assert!(!server.requests().pop().unwrap().contains("\r\ntrace"));
 }

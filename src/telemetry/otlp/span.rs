@@ -1,17 +1,18 @@
 //! A span of usher as the SDK's.
 
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, Key, KeyValue, StringValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use crate::traces::{Attribute, Context, Kind, Span, Value};
+use crate::traces::{Attribute, Context, Kind, Span, State, Value};
 
 pub(super) fn data(span: Span, scope: InstrumentationScope) -> SpanData {
     let parent = span.parent.map_or(0, |parent| parent.span_id);
     SpanData {
-        span_context: context(span.context),
+        span_context: context(span.context, span.state.as_ref()),
         parent_span_id: SpanId::from(parent),
         parent_span_is_remote: span.parent_is_remote,
         span_kind: match span.kind {
@@ -35,13 +36,14 @@ pub(super) fn data(span: Span, scope: InstrumentationScope) -> SpanData {
     }
 }
 
-fn context(context: Context) -> SpanContext {
+fn context(context: Context, state: Option<&State>) -> SpanContext {
+    let state = state.and_then(|state| TraceState::from_str(state.as_str()).ok());
     SpanContext::new(
         TraceId::from(context.trace_id),
         SpanId::from(context.span_id),
         TraceFlags::new(context.flags),
         false,
-        TraceState::NONE,
+        state.unwrap_or(TraceState::NONE),
     )
 }
 

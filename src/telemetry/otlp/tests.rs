@@ -10,7 +10,7 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::SpanData;
 
 use super::*;
-use crate::traces::{Context, Kind};
+use crate::traces::{Context, Kind, State};
 
 /// Keeps what it gets; or fails, or never answers.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,7 @@ fn span(failed: bool) -> Span {
             span_id: 0x5,
             ..parent
         },
+        state: State::parse("vendor=1"),
         parent: Some(parent),
         parent_is_remote: true,
         name: "process a.queue".into(),
@@ -72,6 +73,7 @@ async fn a_span_is_handed_to_the_exporter_as_it_was_noted_at_the_flush_at_the_la
     );
     assert_eq!(span.span_context.span_id(), SpanId::from(5_u64));
     assert!(span.span_context.is_sampled());
+    assert_eq!(span.span_context.trace_state().header(), "vendor=1");
     assert_eq!(span.parent_span_id, SpanId::from(0xb7ad6b7169203331_u64));
     assert_eq!(
         (span.span_kind.clone(), span.parent_span_is_remote),

@@ -9,6 +9,7 @@ use super::{Fleet, Read};
 use crate::broker::{Header, Message, Properties};
 use crate::contract::RunId;
 use crate::contract::notice::BARRIER;
+use crate::worker::carried;
 
 /// A barrier that was not read by then is published again.
 const BARRIER_AGAIN: Duration = Duration::from_secs(5);
@@ -97,8 +98,11 @@ impl Fleet {
         if let Some(id) = latest.properties.correlation_id() {
             properties = properties.with_correlation_id(id);
         }
+        // Whoever reads it again finds it in the trace of the first.
+        let context = carried::handed_on(&latest.properties);
+        let mark = (BARRIER.to_owned(), Header::Text(barrier.to_string()));
         let repeat = Message {
-            properties: properties.with_headers([(BARRIER.to_owned(), Header::Text(barrier.to_string()))]),
+            properties: properties.with_headers(carried::by(context.as_ref()).chain([mark])),
             mandatory: false,
             ..latest
         };
