@@ -1,6 +1,7 @@
 //! Traces as they leave the program: what a collector receives, and what becomes of a worker without one.
 
 pub mod collector;
+mod joined;
 
 use std::time::Duration;
 
