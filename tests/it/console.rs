@@ -4,6 +4,8 @@ mod browser;
 mod served;
 mod staged;
 
+mod permitted;
+
 use axum::http::StatusCode;
 use reqwest::header::{HOST, ORIGIN};
 use serde_json::Value;

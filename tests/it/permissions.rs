@@ -70,42 +70,132 @@ impl Somebody {
         consumes
     }
 
+    /// With an empty name, it is the broker that names the queue, as where workers are asked something.
     async fn binds(&self, queue: &str, exchange: &str) -> bool {
         let channel = self.0.create_channel().await.unwrap();
         let options = QueueDeclareOptions {
-            durable: true,
+            durable: !queue.is_empty(),
+            exclusive: queue.is_empty(),
             ..QueueDeclareOptions::default()
         };
-        let arguments = FieldTable::default();
-        if channel
-            .queue_declare(queue.into(), options, arguments)
-            .await
-            .is_err()
-        {
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+        let Ok(declared) = declared.await else {
             return false;
-        }
+        };
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bound = channel.queue_bind(queue.into(), exchange.into(), "#".into(), options, arguments);
+        let bound = channel.queue_bind(
+            declared.name().clone(),
+            exchange.into(),
+            "#".into(),
+            options,
+            arguments,
+        );
         bound.await.is_ok()
+    }
+
+    async fn may(&self, step: &Step) -> bool {
+        match *step {
+            Step::Publish(exchange, key) => self.publishes(exchange, key).await,
+            Step::Consume(queue) => self.consumes(queue).await,
+            Step::Bind(queue, exchange) => self.binds(queue, exchange).await,
+        }
     }
 }
 
-/// Where only workers may write.
-const OF_WORKERS: [(&str, &str); 6] = [
-    ("user.outcomes", "user.update.success.zitadel"),
-    ("user.dead-letters", "zitadel.invalid"),
-    ("user.dead-letters.by-broker", ""),
-    ("usher.fleet.zitadel", ""),
-    ("", "user.outcomes.log"),
-    ("", "usher.lease.zitadel.0"),
+#[derive(Debug)]
+enum Step {
+    /// To an exchange, with a routing key.
+    Publish(&'static str, &'static str),
+    Consume(&'static str),
+    /// A queue, which is declared first, to an exchange.
+    Bind(&'static str, &'static str),
+}
+
+const ROLES: [&str; 8] = [
+    "publisher",
+    "migrator",
+    "subscriber",
+    "operator",
+    "console",
+    "redriver",
+    "controller",
+    "worker",
 ];
 
-const QUEUES: [&str; 5] = [
-    "user.dead-letters",
-    "user.dead-letters.by-broker",
-    "user.unroutable",
-    "user.update.zitadel.0",
-    "usher.lease.zitadel.0",
+/// The steps, each with the roles that may take it. Everybody else is refused.
+const STEPS: [(Step, &[&str]); 20] = [
+    (
+        Step::Publish("user.commands", "zitadel.u"),
+        &["publisher", "migrator", "operator", "redriver", "worker"],
+    ),
+    (
+        Step::Publish("user.commands.bulk", "zitadel.u"),
+        &["publisher", "migrator", "operator", "redriver", "worker"],
+    ),
+    (
+        Step::Publish("user.outcomes", "user.update.success.zitadel"),
+        &["migrator", "redriver", "controller", "worker"],
+    ),
+    (
+        Step::Publish("user.dead-letters", "zitadel.invalid"),
+        &["redriver", "worker"],
+    ),
+    (Step::Publish("user.dead-letters.by-broker", ""), &["worker"]),
+    // Whoever may ask workers may also send them what only workers send.
+    (
+        Step::Publish("usher.fleet.zitadel", ""),
+        &["console", "controller", "worker"],
+    ),
+    // The default exchange reaches every queue.
+    (
+        Step::Publish("", "user.outcomes.log"),
+        &["redriver", "controller", "worker"],
+    ),
+    (
+        Step::Publish("", "usher.orders.zitadel"),
+        &["redriver", "controller", "worker"],
+    ),
+    (
+        Step::Publish("", "usher.lease.zitadel.0"),
+        &["redriver", "controller", "worker"],
+    ),
+    (
+        Step::Consume("user.dead-letters"),
+        &["operator", "console", "redriver", "worker"],
+    ),
+    (Step::Consume("user.dead-letters.by-broker"), &["worker"]),
+    (
+        Step::Consume("user.unroutable"),
+        &["operator", "redriver", "worker"],
+    ),
+    (Step::Consume("user.update.zitadel.0"), &["worker"]),
+    (Step::Consume("usher.lease.zitadel.0"), &["worker"]),
+    (
+        Step::Consume("user.outcomes.log"),
+        &[
+            "subscriber",
+            "operator",
+            "console",
+            "redriver",
+            "controller",
+            "worker",
+        ],
+    ),
+    (
+        Step::Consume("user.outcomes.audit"),
+        &["operator", "console", "redriver", "controller", "worker"],
+    ),
+    (
+        Step::Consume("usher.orders.zitadel"),
+        &["console", "redriver", "controller", "worker"],
+    ),
+    (Step::Bind("analytics.events", "user.outcomes"), &["subscriber"]),
+    (Step::Bind("analytics.taps", "user.commands"), &[]),
+    // What a worker is asked is answered there.
+    (
+        Step::Bind("", "usher.fleet.zitadel"),
+        &["console", "controller", "worker"],
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,34 +206,27 @@ async fn each_role_may_do_what_its_permissions_say_and_nothing_else() {
     scene.url = url_of(vhost, "worker").await;
     let declared = scene.settings().run(&["topology", "declare"], b"").await;
     assert!(declared.status.success(), "{declared:?}");
-
-    let roles = ["publisher", "subscriber", "operator"];
-    for role in roles {
+    let mut wrong = Vec::new();
+    for role in ROLES {
         let somebody = Somebody::new(vhost, role).await;
-        for (exchange, key) in OF_WORKERS {
-            assert!(
-                !somebody.publishes(exchange, key).await,
-                "{role} to {exchange} {key}"
-            );
+        for (step, allowed) in &STEPS {
+            let may = somebody.may(step).await;
+            if may != allowed.contains(&role) {
+                wrong.push(format!("{role} {step:?}: {may}"));
+            }
         }
-        let publishes = somebody.publishes("user.commands", "zitadel.u").await;
-        assert_eq!(publishes, role != "subscriber", "{role}");
-        for queue in QUEUES {
-            let reads = role == "operator" && ["user.dead-letters", "user.unroutable"].contains(&queue);
-            assert_eq!(somebody.consumes(queue).await, reads, "{role} from {queue}");
-        }
-        let binds = somebody
-            .binds(&format!("analytics.{role}"), "user.outcomes")
-            .await;
-        assert_eq!(binds, role == "subscriber", "{role}");
-        assert!(
-            !somebody.binds("user.update.zitadel.9", "user.commands").await,
-            "{role}"
-        );
-        assert!(!somebody.binds("analytics.taps", "user.commands").await, "{role}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
 
-    // A worker works with its own, and a publisher publishes with its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishers_and_workers_do_their_work_with_their_own_permissions() {
+    let vhost = "permitted";
+    let url = Node::shared().await.vhost(vhost).await;
+    let mut scene = Scene::new(Kind::Zitadel, url, 20, 5).await;
+    scene.url = url_of(vhost, "worker").await;
+    let declared = scene.settings().run(&["topology", "declare"], b"").await;
+    assert!(declared.status.success(), "{declared:?}");
     let worker = scene.settings().start(&["run"]);
     let publisher = scene
         .settings()
