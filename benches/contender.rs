@@ -11,10 +11,18 @@ use crate::stage::{KIND, Stage, TOKEN};
 
 pub const OTHER: &str = "USHER_BENCH_OTHER";
 
+/// `telemetry.sample`.
+const HUNDREDTH: &str = "0.01";
+const ALL: &str = "1";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
     BareLoop,
     Usher,
+    /// With traces of a hundredth of the commands, the default where a collector is configured.
+    TracesHundredth,
+    /// With traces of all commands.
+    TracesAll,
     /// Another build of it, which `USHER_BENCH_OTHER` names.
     Other,
 }
@@ -24,15 +32,26 @@ impl Contender {
         match self {
             Self::BareLoop => "bare loop",
             Self::Usher => "usher",
+            Self::TracesHundredth => "traces 1%",
+            Self::TracesAll => "traces all",
             Self::Other => "other",
+        }
+    }
+
+    /// The share of the commands that is traced, if any is.
+    fn sample(self) -> Option<&'static str> {
+        match self {
+            Self::TracesHundredth => Some(HUNDREDTH),
+            Self::TracesAll => Some(ALL),
+            Self::BareLoop | Self::Usher | Self::Other => None,
         }
     }
 
     /// The program that declares the topology and runs; the bare loop's is declared by usher.
     pub fn program(self) -> OsString {
         match self {
-            Self::BareLoop | Self::Usher => env!("CARGO_BIN_EXE_usher").into(),
             Self::Other => env::var_os(OTHER).expect("USHER_BENCH_OTHER"),
+            _ => env!("CARGO_BIN_EXE_usher").into(),
         }
     }
 
@@ -43,8 +62,13 @@ impl Contender {
                 command.args(["bare-loop", &stage.broker_url, &stage.provider_url]);
                 command
             }
-            Self::Usher | Self::Other => {
+            _ => {
                 let mut command = usher(&self.program(), &stage.broker_url, &stage.provider_url);
+                if let Some(sample) = self.sample() {
+                    command
+                        .env("USHER_TELEMETRY__OTLP_ENDPOINT", &stage.collector_url)
+                        .env("USHER_TELEMETRY__SAMPLE", sample);
+                }
                 // lapin calls it an error that an exchange is looked for and not there.
                 command.arg("run").stderr(Stdio::null());
                 command

@@ -1,5 +1,6 @@
 //! What both contenders find: a vhost with the commands in their queue, and a simulated provider.
 
+use std::env;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -33,13 +34,17 @@ pub struct Stage {
     pub broker_url: String,
     pub provider_url: String,
     commands: u64,
+    /// Takes traces.
+    pub collector_url: String,
     _provider: Child,
+    _collector: Child,
 }
 
 impl Stage {
     pub async fn set(node: &Node, contender: Contender, commands: u64) -> Self {
         let broker_url = node.vhost("throughput").await;
-        let (provider, provider_url) = provider().await;
+        let (provider, provider_url) = listening(provider()).await;
+        let (collector, collector_url) = listening(collector()).await;
         let declared = usher(&contender.program(), &broker_url, &provider_url)
             .args(["topology", "declare"])
             .output()
@@ -50,7 +55,9 @@ impl Stage {
             broker_url,
             provider_url,
             commands,
+            collector_url,
             _provider: provider,
+            _collector: collector,
         };
         stage.publish().await;
         stage
@@ -133,19 +140,30 @@ impl Stage {
     }
 }
 
-/// A process of its own, gone with its handle.
-async fn provider() -> (Child, String) {
-    let mut provider = Command::new(env!("CARGO_BIN_EXE_usher"))
-        .args(["simulate", KIND, "--listen", "127.0.0.1:0", "--token", TOKEN])
+fn provider() -> Command {
+    let mut provider = Command::new(env!("CARGO_BIN_EXE_usher"));
+    provider.args(["simulate", KIND, "--listen", "127.0.0.1:0", "--token", TOKEN]);
+    provider
+}
+
+fn collector() -> Command {
+    let mut collector = Command::new(env::current_exe().unwrap());
+    collector.arg("collector");
+    collector
+}
+
+/// A process of its own, gone with its handle, and the address that it prints.
+async fn listening(mut program: Command) -> (Child, String) {
+    let mut child = program
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let stdout = provider.stdout.take().unwrap();
+    let stdout = child.stdout.take().unwrap();
     let url = BufReader::new(stdout).lines().next_line().await.unwrap();
-    (provider, url.expect("its address"))
+    (child, url.expect("its address"))
 }
 
 async fn publish_one(channel: &Channel, n: u64) -> lapin::PublisherConfirm {

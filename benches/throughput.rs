@@ -5,7 +5,9 @@
 //! Broker, provider and contender are processes of their own; the contenders take turns.
 //!
 //! `USHER_BENCH_COMMANDS=100000` makes the runs longer, `USHER_BENCH_ROUNDS=9` makes more of them.
-//! `USHER_BENCH_OTHER=path/of/usher` takes another build of usher in as a contender.
+//! `USHER_BENCH_OTHER=path/of/usher` takes another build of usher in as a contender. `USHER_BENCH_TRACES=1` compares usher with
+//! itself instead: without traces, with those of a hundredth of the commands, and with those of all. A process of its own takes
+//! them, and keeps none.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -15,6 +17,7 @@
 )]
 
 mod bare_loop;
+mod collector;
 mod contender;
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/greedy_consumer.rs"]
@@ -51,6 +54,7 @@ async fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare-loop", broker, provider] => bare_loop::run(broker, provider).await,
+        ["collector"] => collector::run().await,
         // `cargo test --benches` starts it without the argument that `cargo bench` gives.
         _ if !arguments.iter().any(|argument| argument == "--bench") => {}
         _ => measure().await,
@@ -63,11 +67,7 @@ async fn measure() {
     let node = Node::own().await;
     println!("{commands} commands for {} users, {rounds} rounds", stage::USERS);
     println!("round  contender  commands/s  CPU µs/command  peak MiB  resident MiB");
-    let other = env::var_os(contender::OTHER).map(|_| Contender::Other);
-    let mut contenders: Vec<_> = [Contender::BareLoop, Contender::Usher]
-        .into_iter()
-        .chain(other)
-        .collect();
+    let mut contenders = contenders();
     let mut runs = Vec::new();
     for round in 1..=rounds {
         // The order changes from round to round, since the machine's speed does.
@@ -79,23 +79,33 @@ async fn measure() {
             runs.push(run);
         }
     }
-    let bare_loop = median(&runs, Contender::BareLoop);
     let usher = median(&runs, Contender::Usher);
-    print_line("median", &bare_loop, commands);
     print_line("median", &usher, commands);
-    println!(
-        "usher / bare loop: {:.2} of the commands/s, {:.2} of the CPU time",
-        usher.per_second / bare_loop.per_second,
-        usher.usage.cpu_seconds / bare_loop.usage.cpu_seconds,
-    );
-    if let Some(other) = other.map(|other| median(&runs, other)) {
+    for other in contenders.into_iter().filter(|one| *one != Contender::Usher) {
+        let other = median(&runs, other);
         print_line("median", &other, commands);
+        // What usher does more than the bare loop, and what traces cost more than none.
+        let (of, to) = match other.contender {
+            Contender::TracesHundredth | Contender::TracesAll => (&other, &usher),
+            _ => (&usher, &other),
+        };
         println!(
-            "usher / other: {:.2} of the commands/s, {:.2} of the CPU time",
-            usher.per_second / other.per_second,
-            usher.usage.cpu_seconds / other.usage.cpu_seconds,
+            "{} / {}: {:.3} of the commands/s, {:.3} of the CPU time",
+            of.contender.name(),
+            to.contender.name(),
+            of.per_second / to.per_second,
+            of.usage.cpu_seconds / to.usage.cpu_seconds,
         );
     }
+}
+
+fn contenders() -> Vec<Contender> {
+    let other = env::var_os(contender::OTHER).map(|_| Contender::Other);
+    let contenders = match env::var_os("USHER_BENCH_TRACES") {
+        Some(_) => vec![Contender::Usher, Contender::TracesHundredth, Contender::TracesAll],
+        None => vec![Contender::BareLoop, Contender::Usher],
+    };
+    contenders.into_iter().chain(other).collect()
 }
 
 async fn run(stage: &Stage, contender: Contender) -> Run {
