@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Form, Path, State};
-use axum::http::header::LOCATION;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -25,11 +25,16 @@ use super::{Console, Ports};
 use crate::contract::lifecycle::OperationKind;
 use crate::contract::orders::{PaceOrder, PauseOrder};
 use crate::contract::{BatchId, BatchState};
+use crate::operations::dead_letters::export;
 use crate::operations::operation::{self, Options};
 use crate::operations::steering::{self, Order, Steering};
 
 /// An action is answered within this. What it began goes on.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
+
+/// The largest file that is exported: it is held meanwhile.
+const EXPORT_BYTES_MAX: usize = 50_000_000;
+const EXPORT_NAME: &str = "dead-letters.jsonl";
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -52,6 +57,8 @@ enum Done {
     To(String),
     /// A page of its own.
     Page(Box<(Screen, Shown)>),
+    /// A file to keep.
+    File(Vec<u8>),
 }
 
 type Acted = Result<Done, Trouble>;
@@ -104,11 +111,7 @@ async fn answer(
             shown,
         )
     };
-    let is_allowed = match what.as_str() {
-        "reveal" => viewer.may_reveal,
-        _ => viewer.may_act,
-    };
-    let why = match is_allowed {
+    let why = match is_allowed(&viewer, &what) {
         false => Some("Your role does not allow this: it needs operator, or auditor for values."),
         true if !console.access.is_own_form(&headers, &viewer, &fields.form_token) => Some(
             "The form was not sent by a page of this session: open the page again, and send it from there.",
@@ -138,6 +141,7 @@ async fn answer(
             let blocks = block::with_names(shown.blocks);
             show(&screen, &Shown { blocks, ..shown })
         }
+        Ok(Done::File(lines)) => attachment(lines),
         Err(trouble) => {
             let mut shown = page::trouble(&trouble, &console.link.address());
             // Nothing is sent twice by itself.
@@ -145,6 +149,22 @@ async fn answer(
             show(&Screen::Overview, &shown)
         }
     }
+}
+
+fn is_allowed(viewer: &Viewer, action: &str) -> bool {
+    match action {
+        "reveal" | "export" => viewer.may_reveal,
+        _ => viewer.may_act,
+    }
+}
+
+fn attachment(lines: Vec<u8>) -> Response {
+    let name = format!("attachment; filename=\"{EXPORT_NAME}\"");
+    let headers = [
+        (CONTENT_TYPE, "application/jsonl"),
+        (CONTENT_DISPOSITION, name.as_str()),
+    ];
+    (headers, lines).into_response()
 }
 
 struct Acting<'a> {
@@ -164,6 +184,7 @@ impl Acting<'_> {
             ("redrive", "") => self.change(OperationKind::Redrive).await,
             ("discard", "") => self.change(OperationKind::Discard).await,
             ("reveal", "") => self.reveal().await,
+            ("export", "") => self.export().await,
             ("pause", "") => self.pause().await,
             ("resume", "") => self.order(&Order::Resume).await,
             ("pin", "") => self.pin().await,
@@ -270,6 +291,29 @@ impl Acting<'_> {
         operation::reveal(&access, &provider, &self.viewer.name, &filter.to_map(), count).await?;
         let shown = screens::revealed(&found.value).into();
         Ok(Done::Page(Box::new((screen, shown))))
+    }
+
+    /// The commands that the filter chooses. The audit log knows it before anybody has them.
+    async fn export(&self) -> Acted {
+        let filter = self.query.filter().map_err(wrong)?;
+        let ports = self.console.link.ports().await?;
+        let looks = self.console.looks.acquire().await;
+        let exported = export(&*ports.inspector, &filter, EXPORT_BYTES_MAX).await;
+        drop(looks);
+        let exported = exported?;
+        if exported.is_cut {
+            return Err(wrong(format!(
+                "They have more than {} MB: choose fewer, or use `usher dead-letters export`.",
+                EXPORT_BYTES_MAX / 1_000_000
+            )));
+        }
+        let access = runs::access(&ports, self.console.clock);
+        let by = &self.viewer.name;
+        for (provider, count) in &exported.counts {
+            let provider = provider.as_ref().unwrap_or(&self.console.provider);
+            operation::reveal(&access, provider, by, &filter.to_map(), *count).await?;
+        }
+        Ok(Done::File(exported.lines))
     }
 
     async fn resume(&self, id: Uuid) -> Acted {

@@ -55,8 +55,14 @@ impl Inquiry {
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     pub worker: WorkerId,
+    /// The version of the program. Earlier ones do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The partitions that it consumes.
     pub leases: Vec<u16>,
+    /// Since when, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leased_since: Vec<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PausedNow>,
     /// Calls per second that this worker may make now.

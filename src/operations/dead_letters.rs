@@ -5,12 +5,14 @@ mod groups;
 mod letter;
 mod shown;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::broker::topology::DEAD_LETTERS;
 use crate::broker::{Delivery, InspectError, Inspector, Properties};
+use crate::contract::ProviderName;
 
 pub use filter::Filter;
 pub use groups::{By, GROUPS_MAX, Group, Groups, Tally};
@@ -77,4 +79,45 @@ pub async fn find(inspector: &dyn Inspector, filter: &Filter) -> Result<(Vec<Fou
     });
     let looked = looked.await?;
     Ok((found, looked))
+}
+
+/// Commands of dead letters, to be kept or sent elsewhere. They hold values of users.
+#[derive(Debug, Default)]
+pub struct Exported {
+    /// Each on a line, as JSON.
+    pub lines: Vec<u8>,
+    /// How many are exported of each provider; `None`: they do not say whose they are.
+    pub counts: BTreeMap<Option<ProviderName>, u64>,
+    /// Bodies that are no JSON.
+    pub skipped: u64,
+    /// There are more than fit.
+    pub is_cut: bool,
+}
+
+/// The commands that a filter chooses, as far as they fit into so many bytes.
+pub async fn export(
+    inspector: &dyn Inspector,
+    filter: &Filter,
+    bytes_max: usize,
+) -> Result<Exported, InspectError> {
+    let mut exported = Exported::default();
+    let looked = look(inspector, |letter, delivery| {
+        if !filter.matches(&letter) {
+            return ControlFlow::Continue(());
+        }
+        let Some(line) = compact(&delivery.body) else {
+            exported.skipped += 1;
+            return ControlFlow::Continue(());
+        };
+        if exported.lines.len() + line.len() >= bytes_max {
+            exported.is_cut = true;
+            return ControlFlow::Break(());
+        }
+        exported.lines.extend_from_slice(&line);
+        exported.lines.push(b'\n');
+        *exported.counts.entry(letter.addressed_to()).or_default() += 1;
+        ControlFlow::Continue(())
+    });
+    looked.await?;
+    Ok(exported)
 }

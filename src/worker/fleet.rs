@@ -6,6 +6,7 @@ mod holders;
 mod log;
 mod stalls;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -137,6 +138,8 @@ enum AllProviders {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Own {
     leases: Vec<Partition>,
+    /// Since when each is held, in the same order.
+    since: Vec<Instant>,
     leaving: bool,
     /// It claims leases: workers that hold many may release some.
     joined: bool,
@@ -198,6 +201,17 @@ impl Fleet {
     pub fn holds(&self, leases: Vec<Partition>) {
         let mut own = lock(&self.own);
         own.speaks |= leases.contains(&FIRST);
+        let held: HashMap<_, _> = own
+            .leases
+            .iter()
+            .copied()
+            .zip(own.since.iter().copied())
+            .collect();
+        let now = Instant::now();
+        own.since = leases
+            .iter()
+            .map(|lease| held.get(lease).copied().unwrap_or(now))
+            .collect();
         own.leases = leases;
         drop(own);
         self.news.notify_one();

@@ -69,9 +69,9 @@ async function screensOf(page, text) {
 }
 
 /** Each link of a list leads to what it names. */
-async function linksLead(page, path, title) {
+async function linksLead(page, path, table, title) {
   await open(page, path);
-  const all = await page.locator("tbody td:first-child a").evaluateAll((links) =>
+  const all = await page.locator(`#s-${table} tbody td:first-child a`).evaluateAll((links) =>
     links.map((link) => [link.href, link.textContent]),
   );
   const links = new Map(all);
@@ -98,8 +98,8 @@ async function operatorSees(page) {
     await open(page, `/operations/${id}`);
     await isHarmless(page);
   }
-  await linksLead(page, "/failures", "Failure of");
-  await linksLead(page, "/batches", "Batch");
+  await linksLead(page, "/failures", "letters", "Failure of");
+  await linksLead(page, "/batches", "batches", "Batch");
 }
 
 async function planNames(page) {

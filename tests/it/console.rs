@@ -244,6 +244,35 @@ async fn values_are_shown_to_auditors_alone_and_the_audit_log_knows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_exports_what_the_filter_chooses_and_the_audit_log_knows_it() {
+    let scene = scene("console-exports").await;
+    let channel = fail(&scene, 6, 1000).await;
+    until_depth(&scene, &channel, DEAD_LETTERS, 6).await;
+    let console = Served::start(&scene.settings()).await;
+    let failures = console.ok("/failures").await;
+    assert!(failures.contains("Users with most of them"), "{failures}");
+    let export = format!("/act/export?command={}", id(1));
+    let (status, _) = console.post(OPERATOR, "/failures", &export, &[]).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (status, lines) = console.post(AUDITOR, "/failures", &export, &[]).await;
+    assert_eq!(status, StatusCode::OK, "{lines}");
+    let command: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!(command["id"], id(1));
+    assert!(lines.contains(MARKER), "{lines}");
+    let (_, lines) = console.post(AUDITOR, "/failures", "/act/export", &[]).await;
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+    until_depth(&scene, &channel, DEAD_LETTERS, 6).await;
+    let told = json_of(&scene, &["operations", "list"], 0).await;
+    let told: Vec<_> = told.as_array().unwrap().iter().collect();
+    let counts: Vec<_> = told.iter().map(|one| &one["counts"]["done"]).collect();
+    assert_eq!(counts, [1, 6], "{told:?}");
+    assert!(
+        told.iter()
+            .all(|one| one["kind"] == "reveal" && one["by"] == "eva")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_pauses_resumes_and_pins_by_name() {
     let scene = scene("console-orders").await;
     let console = Served::start(&scene.settings()).await;
@@ -277,10 +306,9 @@ async fn an_operator_pauses_resumes_and_pins_by_name() {
     assert_eq!(told[0]["options"]["reason"], "maintenance window", "{told:?}");
     assert_eq!(told[2]["options"]["rate"], "20/s", "{told:?}");
     let overview = console.ok("/").await;
-    assert!(
-        overview.contains("The pace is pinned to 20/s by op"),
-        "{overview}"
-    );
+    for told in ["The pace is pinned to 20/s by op", "The batch b1 is paused by op"] {
+        assert!(overview.contains(told), "{told}: {overview}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -244,7 +244,10 @@ async fn an_aborted_redrive_gives_back_what_it_had_not_sent(bench: &dyn Bench) {
     let worker = Worker::start(bench, |_| true).await;
     let report = interrupted(&access, &worker).await;
     let aborted = operation::abort(&access, report.id, &silent).await.unwrap();
-    assert_eq!(aborted.end, Some(OperationEnd::Aborted));
+    assert_eq!(
+        (aborted.end, aborted.counts.done),
+        (Some(OperationEnd::Aborted), report.counts.done)
+    );
     let got = worker.got();
     let left = lying(&access, 60 - got.len() as u64).await;
     assert!(got.iter().all(|got| !left.contains(&got.id)));

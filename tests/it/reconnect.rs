@@ -8,12 +8,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use usher::broker::amqp::{self, WhenUnreachable};
-use usher::broker::{Config, Limits, Link, Message, PublishError, Publisher};
+use usher::broker::topology::{AUDIT_LOG, OUTCOMES};
+use usher::broker::{Config, Limits, Link, Message, PublishError, Publisher, Streamed};
 
 use crate::greedy_consumer::GreedyConsumer;
 use crate::node::{Node, free_ports};
 use crate::proxy::Proxy;
-use crate::support::{PROVIDER, command, eventually, id, next, numbers, take};
+use crate::support::{PROVIDER, command, eventually, id, message, next, numbers, take};
 
 async fn connected(node: &Node) -> (GreedyConsumer, Arc<dyn Publisher>) {
     let config = Config {
@@ -255,4 +256,38 @@ async fn messages_pass_again_when_the_limit_that_refused_them_is_taken_away() {
         .await;
     }
     assert_eq!(*publisher.link().borrow(), Link::Up);
+}
+
+#[tokio::test]
+async fn a_stream_is_read_whole_from_a_broker_that_takes_its_time() {
+    let node = Node::shared().await;
+    let url = node.vhost("slow-stream").await;
+    let direct = Config {
+        url: url.parse().unwrap(),
+        ..Config::default()
+    };
+    let (_consumer, publisher) = connect(&direct).await;
+    for number in 0..300 {
+        let event = message(OUTCOMES, "operation.ended.sivo", number);
+        publisher.publish(&event).await.unwrap();
+    }
+    let inspector = amqp::inspector(&direct).await.unwrap();
+    eventually("the broker's count of the log", async || {
+        let depth = inspector.depth(AUDIT_LOG).await.unwrap();
+        depth.filter(|depth| depth.ready > 0)
+    })
+    .await;
+    let slow = Proxy::slow_to(node.address.clone(), Duration::from_millis(600)).await;
+    let through = url.replace(&node.address, &format!("127.0.0.1:{}", slow.port));
+    let config = Config {
+        url: through.parse().unwrap(),
+        ..Config::default()
+    };
+    let inspector = amqp::inspector(&config).await.unwrap();
+    let mut reader = inspector.read(AUDIT_LOG, None).await.unwrap();
+    let mut read = 0;
+    while let Streamed::Message(_) = reader.next().await.unwrap() {
+        read += 1;
+    }
+    assert_eq!(read, 300);
 }

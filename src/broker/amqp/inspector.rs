@@ -76,7 +76,7 @@ pub(super) fn refused(queue: &str, error: &lapin::Error) -> InspectError {
 }
 
 /// A passive declaration answers the queue's depth.
-async fn depth_on(channel: &Channel, queue: &str) -> lapin::Result<Depth> {
+pub(super) async fn depth_on(channel: &Channel, queue: &str) -> lapin::Result<Depth> {
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()

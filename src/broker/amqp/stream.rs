@@ -1,16 +1,21 @@
 //! Reads a stream from RabbitMQ to its present, and follows it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::Connection;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::inspector::depth_on;
 use super::log::{LAST_WITHIN, LogReader, Point, offset_of_first};
 use crate::broker::Streamed;
 
-/// How long to wait for the rest of a stream's last chunk, whose messages arrive together.
-const REST_WITHIN: Duration = Duration::from_millis(100);
+/// The messages of a stream's last chunk arrive together: a silence of this length is their end.
+const SILENT_FOR: Duration = Duration::from_millis(300);
+
+/// A stream that is written to is never silent. Its last chunk has arrived within this.
+const REST_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Stream {
     reader: LogReader,
@@ -35,8 +40,13 @@ impl Stream {
         name: &str,
         since: Option<Timestamp>,
     ) -> lapin::Result<Self> {
-        let last = offset_of_first(connection, name, Point::Last);
-        let last = timeout(LAST_WITHIN, last).await.unwrap_or(Ok(None))?;
+        let mut last = pin!(offset_of_first(connection, name, Point::Last));
+        let last = match timeout(LAST_WITHIN, &mut last).await {
+            Ok(last) => last?,
+            // Its node is busy.
+            Err(_) if holds_some(connection, name).await? => last.await?,
+            Err(_) => None,
+        };
         let from = since.map_or(Point::First, Point::Time);
         Ok(Self {
             reader: LogReader::open(connection, name, from).await?,
@@ -51,7 +61,10 @@ impl Stream {
     pub(super) async fn next(&mut self) -> lapin::Result<Option<Streamed>> {
         let next = match self.position {
             Position::AtPresent => None,
-            Position::Within(deadline) => timeout_at(deadline, self.reader.next()).await.ok(),
+            Position::Within(deadline) => {
+                let silence = Instant::now() + SILENT_FOR;
+                timeout_at(deadline.min(silence), self.reader.next()).await.ok()
+            }
             Position::Before(_) | Position::After => Some(self.reader.next().await),
         };
         let Some(next) = next else {
@@ -69,4 +82,12 @@ impl Stream {
         self.reader.taken().await?;
         Ok(Some(Streamed::Message(message)))
     }
+}
+
+/// The count is some seconds old: a stream that has been written to just now may still count as empty.
+async fn holds_some(connection: &Connection, name: &str) -> lapin::Result<bool> {
+    let channel = connection.create_channel().await?;
+    let depth = depth_on(&channel, name).await?;
+    let _ = channel.close(200, "OK".into()).await;
+    Ok(depth.ready > 0)
 }

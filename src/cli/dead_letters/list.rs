@@ -32,6 +32,7 @@ enum Column {
     Reason,
     Code,
     Pointer,
+    User,
     Batch,
     Day,
 }
@@ -42,6 +43,7 @@ impl Column {
             Self::Reason => By::Reason,
             Self::Code => By::Code,
             Self::Pointer => By::Pointer,
+            Self::User => By::User,
             Self::Batch => By::Batch,
             Self::Day => By::Day,
         }

@@ -46,9 +46,9 @@ pub fn for_operators(ask: Ask<'_>, actions: Vec<Action>) -> Option<Block> {
 }
 
 /// On all dead letters that a filter chooses: first what it would do.
-pub fn on_letters(ask: Ask<'_>, filter: &Filter, chosen: u64) -> Option<Block> {
+pub fn on_letters(ask: Ask<'_>, filter: &Filter, chosen: u64) -> Vec<Block> {
     if chosen == 0 {
-        return None;
+        return Vec::new();
     }
     let of_all = match filter.is_empty() {
         true => "all",
@@ -56,10 +56,16 @@ pub fn on_letters(ask: Ask<'_>, filter: &Filter, chosen: u64) -> Option<Block> {
     };
     let rest = ask.query.without("page").without("live").without("fresh").text();
     let to = |what: &str, path: &str| action(format!("{path}{rest}"), &format!("{what} {of_all} …"));
-    for_operators(
-        ask,
-        vec![to("Redrive", "/act/redrive"), to("Discard", "/act/discard")],
-    )
+    let changes = vec![to("Redrive", "/act/redrive"), to("Discard", "/act/discard")];
+    let export = action(
+        format!("/act/export{rest}"),
+        "Export with values (told in the audit log)",
+    );
+    let export = ask.viewer.may_reveal.then(|| Block::Actions {
+        token: ask.viewer.form_token.clone(),
+        actions: vec![export],
+    });
+    for_operators(ask, changes).into_iter().chain(export).collect()
 }
 
 pub fn on_letter(ask: Ask<'_>, id: &str) -> Vec<Block> {

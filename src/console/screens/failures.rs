@@ -1,5 +1,7 @@
 //! Dead letters by reason, code and pointer, and those that a filter chooses.
 
+use std::collections::HashMap;
+
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,10 +13,13 @@ use crate::console::link::Trouble;
 use crate::console::page::{Shown, refused};
 use crate::console::{Console, Seen, chart};
 use crate::contract::Reason;
-use crate::operations::dead_letters::{By, Filter, GROUPS_MAX, Groups, Letter};
+use crate::operations::dead_letters::{By, Filter, GROUPS_MAX, Groups, Letter, Tally};
 
 /// How many are listed on a page.
 const PAGE: usize = 50;
+
+/// How many users are listed.
+const USERS: usize = 10;
 
 /// A look at all dead letters holds them: it is made no more often than this, in seconds.
 const LOOKED_EACH: u64 = 15;
@@ -67,6 +72,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Shown, Trouble> {
     blocks.push(filter_form(ask.query));
     blocks.extend(super::actions::on_letters(ask, &filter, chosen.len() as u64));
     blocks.push(Block::Table(groups(snapshot, &chosen, &filter, now)));
+    blocks.extend(users(&chosen, ask.query, now));
     blocks.extend(list(&chosen, ask.query, now));
     Ok(blocks.into())
 }
@@ -172,9 +178,38 @@ fn groups(snapshot: &Snapshot, chosen: &[&Letter], filter: &Filter, now: Timesta
     table
 }
 
+/// How many users are hit, and those with most dead letters.
+fn users(chosen: &[&Letter], query: &Query, now: Timestamp) -> Option<Block> {
+    let mut counts: HashMap<&str, Tally> = HashMap::new();
+    for letter in chosen {
+        if let Some(user) = letter.user.as_deref() {
+            counts.entry(user).or_default().add(letter);
+        }
+    }
+    let hit = counts.len();
+    let mut most: Vec<_> = counts.into_iter().collect();
+    most.sort_by(|(one, a), (other, b)| b.count.cmp(&a.count).then(one.cmp(other)));
+    let mut table = Table::new(
+        "users",
+        "Users with most of them",
+        &["User", "Count", "First", "Last"],
+    );
+    for (user, tally) in most.into_iter().take(USERS) {
+        let of_user = query.without("page").with("user", user);
+        table.rows.push(vec![
+            Cell::link(user, format!("{}{}", Screen::Failures.path(), of_user.text())),
+            Cell::Number(tally.count),
+            Cell::time(tally.first, now),
+            Cell::time(tally.last, now),
+        ]);
+    }
+    table.note = format!("{} hit.", counted(hit as u64, "user"));
+    (hit > 0).then_some(Block::Table(table))
+}
+
 /// How many of each cause died when, between the first and now.
 struct Trends {
-    counts: std::collections::HashMap<Vec<Option<String>>, [u64; TREND]>,
+    counts: HashMap<Vec<Option<String>>, [u64; TREND]>,
     each: SignedDuration,
 }
 
@@ -190,7 +225,7 @@ impl Trends {
             .as_secs()
             .clamp(TREND as i64, 7 * 86_400);
         let each = (whole / TREND as i64).max(1) + 1;
-        let mut counts = std::collections::HashMap::<_, [u64; TREND]>::new();
+        let mut counts = HashMap::<_, [u64; TREND]>::new();
         for letter in chosen {
             let Some(at) = letter.dead_at else { continue };
             let ago = now.duration_since(at).as_secs().max(0) / each;

@@ -11,9 +11,12 @@ use crate::console::link::{Ports, Trouble};
 use crate::console::{Console, Seen, chart};
 use crate::contract::inquiry::{Answer, Question};
 use crate::contract::orders::{PaceOrder, PauseOrder};
-use crate::contract::{Orders, ProviderName};
+use crate::contract::{BatchState, Orders, ProviderName};
 use crate::operations::steering::{HEARD_WITHIN, Heard, Steering, SteeringError};
 use crate::operations::why::Asking;
+
+/// The most paused batches that are named.
+const BATCHES_SHOWN: usize = 5;
 
 /// What the workers say, and what waits for them.
 pub struct Fleet {
@@ -122,7 +125,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
     blocks.extend(orders(fleet, now));
     let (is_paused, is_pinned) = (fleet.pause(now).is_some(), fleet.pin(now).is_some());
     blocks.push(Block::Table(workers(fleet, now)));
-    blocks.push(Block::Table(partitions(fleet)));
+    blocks.push(Block::Table(partitions(fleet, now)));
     blocks.push(Block::Table(waiting(fleet, now)));
     blocks.extend(super::actions::on_fleet(ask, is_paused, is_pinned));
     Ok(blocks)
@@ -189,6 +192,17 @@ pub fn orders(fleet: &Fleet, now: Timestamp) -> Vec<Block> {
         );
         blocks.push(Block::note(Mood::Waits, text));
     }
+    let batches = fleet.orders.iter().flat_map(|orders| &orders.batches);
+    for (id, order) in batches
+        .filter(|(_, order)| order.state == BatchState::Paused)
+        .take(BATCHES_SHOWN)
+    {
+        let text = format!(
+            "The batch {id} is paused by {} since {:.0}.",
+            order.by, order.since
+        );
+        blocks.push(Block::note(Mood::Waits, text));
+    }
     blocks
 }
 
@@ -205,6 +219,7 @@ fn workers(fleet: &Fleet, now: Timestamp) -> Table {
         "Mostly waits for",
         "Calls/s",
         "Orders",
+        "Version",
     ];
     let mut table = Table::new("workers", "Workers", &heads)
         .empty("No worker answers: none runs, or none has reached the broker.");
@@ -248,13 +263,20 @@ fn workers(fleet: &Fleet, now: Timestamp) -> Table {
             }),
             Cell::Amount(format!("{:.1}", answer.pace)),
             follows,
+            Cell::maybe(answer.version.as_deref()),
         ]);
     }
     table
 }
 
-fn partitions(fleet: &Fleet) -> Table {
-    let heads = ["Partition", "Holder", "Ready, interactive", "Ready, bulk"];
+fn partitions(fleet: &Fleet, now: Timestamp) -> Table {
+    let heads = [
+        "Partition",
+        "Holder",
+        "Since",
+        "Ready, interactive",
+        "Ready, bulk",
+    ];
     let mut table = Table::new("partitions", "Partitions", &heads)
         .empty("The broker has no queue for this provider: check its name, or run `usher topology declare`.");
     for (partition, ready) in fleet.partitions.iter().enumerate() {
@@ -267,11 +289,20 @@ fn partitions(fleet: &Fleet) -> Table {
                 Some(answer) => Cell::Code(answer.worker.to_string()),
                 None => Cell::state(Mood::Bad, "nobody that answers"),
             },
+            Cell::time(holder.and_then(|answer| since(answer, partition)), now),
             Cell::Number(ready[0]),
             Cell::Number(ready[1]),
         ]);
     }
     table
+}
+
+/// Since when a worker holds a partition.
+fn since(answer: &Answer, partition: usize) -> Option<Timestamp> {
+    let mut leases = answer.leases.iter().zip(&answer.leased_since);
+    leases
+        .find(|(lease, _)| usize::from(**lease) == partition)
+        .map(|(_, since)| *since)
 }
 
 /// What the commands in hand wait for, of all workers.

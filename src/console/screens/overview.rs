@@ -26,6 +26,9 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
     };
     let (mood, text) = verdict(&fleet.value, &hour, now);
     let mut blocks = vec![Block::Verdict { mood, text }];
+    if let Some(why) = pause(&fleet.value).and_then(|pause| pause.why.as_deref()) {
+        blocks.push(Block::note(Mood::Bad, why));
+    }
     blocks.extend(orders(&fleet.value, now));
     blocks.extend(pace(console, &fleet.value, &hour, now));
     blocks.push(health(console, &fleet.value, now).await);

@@ -19,6 +19,7 @@ pub enum By {
     Reason,
     Code,
     Pointer,
+    User,
     Batch,
     /// In UTC.
     Day,
@@ -32,6 +33,7 @@ impl By {
             Self::Reason => &["reason"],
             Self::Code => &["code"],
             Self::Pointer => &["pointer"],
+            Self::User => &["user"],
             Self::Batch => &["batch"],
             Self::Day => &["day"],
         }
@@ -46,6 +48,7 @@ impl By {
             Self::Reason => vec![letter.reason.clone()],
             Self::Code => vec![letter.code.clone()],
             Self::Pointer => vec![letter.pointer.clone()],
+            Self::User => vec![letter.user.clone()],
             Self::Batch => vec![letter.batch.clone()],
             Self::Day => vec![letter.dead_at.map(day)],
         }
@@ -60,7 +63,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, letter: &Letter) {
+    pub fn add(&mut self, letter: &Letter) {
         self.count += 1;
         self.first = match (self.first, letter.dead_at) {
             (Some(first), Some(at)) => Some(first.min(at)),

@@ -169,7 +169,11 @@ impl Ready {
         };
         match end {
             End::Done => work.ended(OperationEnd::Done, None).await,
-            End::Interrupted => Ok(work.report(None, None)),
+            End::Interrupted => {
+                // Whoever resumes or aborts it begins with these numbers. Without them it is interrupted as well.
+                let _ = work.audit.progressed(work.counts).await;
+                Ok(work.report(None, None))
+            }
             End::Stopped(why) => {
                 (work.tell)(&format!("{why}; what is left goes back to the dead letters"));
                 work.back().await?;

@@ -65,15 +65,22 @@ impl Fleet {
     }
 
     fn answer(&self, question: &Question) -> Answer {
-        let (leases, clock) = (lock(&self.own).leases.clone(), self.clock);
+        let (leases, since) = {
+            let own = lock(&self.own);
+            (own.leases.clone(), own.since.clone())
+        };
+        let (clock, now) = (self.clock, Instant::now());
+        let wall = clock.now();
         let pause = self.gate.pause();
         let (paused, in_hand) = (pause.is_some(), &self.in_hand);
         let is_overview = *question == Question::Waiting;
         Answer {
             worker: self.me.clone(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             window: self.settings.window * leases.len(),
             leases,
-            pause: pause.map(|pause| paused_now(pause, clock.now())),
+            leased_since: since.into_iter().map(|at| wall_of(at, (now, wall))).collect(),
+            pause: pause.map(|pause| paused_now(pause, (now, wall))),
             pace: self.gate.pace_per_second(),
             in_hand: in_hand.count(),
             commands: in_hand.find(question, COMMANDS_MAX, paused, clock),
@@ -89,16 +96,23 @@ impl Fleet {
     }
 }
 
-fn paused_now(pause: Pause, wall: Timestamp) -> PausedNow {
-    let now = Instant::now();
-    let span = |span: Duration| SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+fn span(span: Duration) -> SignedDuration {
+    SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
+}
+
+/// The wall's time of a past instant.
+fn wall_of(at: Instant, (now, wall): (Instant, Timestamp)) -> Timestamp {
+    wall - span(now.saturating_duration_since(at))
+}
+
+fn paused_now(pause: Pause, (now, wall): (Instant, Timestamp)) -> PausedNow {
     let until = |at: Instant| {
         let ahead = span(at.saturating_duration_since(now));
         wall.checked_add(ahead).unwrap_or(Timestamp::MAX)
     };
     PausedNow {
         cause: pause.cause.to_owned(),
-        since: wall - span(now.saturating_duration_since(pause.since)),
+        since: wall_of(pause.since, (now, wall)),
         until: pause.until.map(until),
         why: pause.why.map(|why| why.into_owned()),
     }
