@@ -94,3 +94,43 @@ fn every_verb_is_shown() {
     }
     assert!(count >= 9, "{help}");
 }
+
+/// The text of a macro's call: the first literal that is no field's name.
+fn text_of(call: &str) -> String {
+    let text = texts(call).find(|text| text.contains(' ')).unwrap_or_default();
+    text.to_owned()
+}
+
+#[test]
+fn every_line_at_error_is_in_the_table_and_every_line_of_the_table_is_written() {
+    let page = read("docs/operating.md");
+    let table = page.split_once("| message | level |").unwrap().1;
+    let table: Vec<_> = table
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(begins, rest)| (begins, rest.split(' ').next().unwrap()))
+        .collect();
+    // What a worker writes.
+    let mut code = ["src/telemetry.rs", "src/cli/reload.rs"].map(read).concat();
+    for folder in ["worker", "broker", "provider"] {
+        super::sources(&root().join("src").join(folder), &mut code);
+    }
+    let said = |level: &str| -> Vec<_> {
+        let macro_call = format!("tracing::{level}!(");
+        code.split(&macro_call).skip(1).map(text_of).collect()
+    };
+    let (errors, warnings) = (said("error"), said("warn"));
+    for (begins, level) in &table {
+        let said = if *level == "error" { &errors } else { &warnings };
+        assert!(
+            said.iter().any(|text| text.starts_with(begins)),
+            "no line at {level} begins with {begins}"
+        );
+    }
+    for error in &errors {
+        let is_told = |(begins, _): &(&str, &str)| error.starts_with(begins);
+        assert!(table.iter().any(is_told), "docs/operating.md lacks: {error}");
+    }
+    assert!(errors.len() >= 10, "{errors:?}");
+}
