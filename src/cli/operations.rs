@@ -128,6 +128,10 @@ async fn show(config: &broker::Config, id: Uuid, json: bool) -> anyhow::Result<E
         }
         false => {
             print(&format!("{}\n", line(&record, state)))?;
+            for (name, value) in &record.planned.options {
+                print(&printable(&format!("  {name} {value}")))?;
+                print("\n")?;
+            }
             for failure in &failed {
                 print(&format!("  failed again: {}\n", failed_line(failure)))?;
             }
@@ -171,8 +175,11 @@ fn as_json(record: &Record, state: State) -> Value {
 
 fn line(record: &Record, state: State) -> String {
     let planned = &record.planned;
-    let chosen = planned.filter.iter().chain(&planned.options);
-    let chosen: Vec<_> = chosen
+    let options = planned.options.iter().filter(|_| planned.kind.is_order());
+    let chosen: Vec<_> = planned
+        .filter
+        .iter()
+        .chain(options)
         .map(|(name, value)| printable(&format!("--{name} {value}")))
         .collect();
     let counts = record.counts;

@@ -42,11 +42,17 @@ export async function signedIn(browser, who, options = {}) {
 export function complaintsOf(page) {
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
+  // A page that is left gives up its live request, and the script may still say so.
+  page.on("requestfailed", (request) => {
+    const { errorText } = request.failure();
+    if (errorText !== "net::ERR_ABORTED") complaints.push(`${request.url()}: ${errorText}`);
+  });
   page.on("console", (message) => {
     if (!["error", "warning"].includes(message.type())) return;
     // The page itself was answered with 403, 404 or 503, which is what it shows.
     const isOfPage = message.text().startsWith("Failed to load resource") && message.location().url === page.url();
-    if (!isOfPage) complaints.push(`${page.url()}: ${message.text()}`);
+    const isOfRequest = message.text().startsWith("htmx: htmx:error: Failed to fetch");
+    if (!isOfPage && !isOfRequest) complaints.push(`${page.url()}: ${message.text()}`);
   });
   return complaints;
 }

@@ -49,7 +49,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
         "Planned for",
         "Progress",
         "Failed again",
-        "Filter and options",
+        "Filter",
         "Operation",
     ];
     let mut table = Table::new("operations", "Operations, the latest first", &heads)
@@ -65,7 +65,7 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
             Cell::Number(counts.planned),
             Cell::Drawn(progress(counts)),
             Cell::Number(counts.failed),
-            Cell::text(filter(record, true)),
+            Cell::text(filter(record)),
             Cell::link(short(record.id()), Screen::Operation(record.id()).path()),
         ]);
     }
@@ -128,7 +128,7 @@ fn facts(record: &Record, state: State, now: Timestamp) -> Vec<Block> {
             vec![Cell::time(Some(record.last_at), now)],
         ),
         ("Provider".to_owned(), vec![Cell::text(record.provider.as_str())]),
-        ("Filter".to_owned(), vec![Cell::text(filter(record, false))]),
+        ("Filter".to_owned(), vec![Cell::text(filter(record))]),
         ("Starts".to_owned(), vec![Cell::Number(record.starts)]),
         ("Planned for".to_owned(), vec![Cell::Number(counts.planned)]),
         ("Done".to_owned(), vec![Cell::Number(counts.done)]),
@@ -207,10 +207,10 @@ fn state_cell(state: State) -> Cell {
     Cell::state(mood, state.as_str())
 }
 
-fn filter(record: &Record, with_options: bool) -> String {
-    let options = record.planned.options.iter().filter(|_| with_options);
-    let parts: Vec<_> = record
-        .planned
+fn filter(record: &Record) -> String {
+    let planned = &record.planned;
+    let options = planned.options.iter().filter(|_| planned.kind.is_order());
+    let parts: Vec<_> = planned
         .filter
         .iter()
         .chain(options)

@@ -32,6 +32,11 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// Whether it is an order to all workers, whose options say what was ordered.
+    pub const fn is_order(self) -> bool {
+        matches!(self, Self::Pause | Self::Resume | Self::Pin | Self::Unpin)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Redrive => "redrive",
