@@ -87,9 +87,8 @@ impl Serving {
         })
     }
 
-    /// From the first signal on: the operations that run here stop in order.
-    pub async fn stopped(self, shutdown: &Shutdown) {
-        shutdown.draining().await;
+    /// The operations that run here stop in order.
+    pub async fn stop(self, shutdown: &Shutdown) {
         self.console.stop(shutdown).await;
     }
 }
@@ -109,6 +108,7 @@ pub async fn console(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let serving = Serving::start(provider, for_console, quota).await?;
     print(&format!("http://{}/\n", serving.address))?;
     note("usher: the console serves; end it with Ctrl-C");
-    serving.stopped(&shutdown).await;
+    shutdown.draining().await;
+    serving.stop(&shutdown).await;
     Ok(Exit::Done)
 }

@@ -149,7 +149,7 @@ async fn serve_console(
     let (shutdown, grace_period) = (shutdown.clone(), config.worker.grace_period);
     let stopping = tokio::spawn(async move {
         shutdown.draining().await;
-        let _ = timeout(grace_period, serving.stopped(&shutdown)).await;
+        let _ = timeout(grace_period, serving.stop(&shutdown)).await;
     });
     Ok(Some(AbortOnDropHandle::new(stopping)))
 }

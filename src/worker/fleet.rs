@@ -138,8 +138,8 @@ enum AllProviders {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Own {
     leases: Vec<Partition>,
-    /// Since when each is held, in the same order.
-    since: Vec<Instant>,
+    /// Since when each of them is held.
+    since: HashMap<Partition, Instant>,
     leaving: bool,
     /// It claims leases: workers that hold many may release some.
     joined: bool,
@@ -201,17 +201,11 @@ impl Fleet {
     pub fn holds(&self, leases: Vec<Partition>) {
         let mut own = lock(&self.own);
         own.speaks |= leases.contains(&FIRST);
-        let held: HashMap<_, _> = own
-            .leases
-            .iter()
-            .copied()
-            .zip(own.since.iter().copied())
-            .collect();
         let now = Instant::now();
-        own.since = leases
-            .iter()
-            .map(|lease| held.get(lease).copied().unwrap_or(now))
-            .collect();
+        own.since.retain(|lease, _| leases.contains(lease));
+        for lease in &leases {
+            own.since.entry(*lease).or_insert(now);
+        }
         own.leases = leases;
         drop(own);
         self.news.notify_one();

@@ -1,5 +1,6 @@
 //! Reads a stream from RabbitMQ to its present, and follows it.
 
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ const SILENT_FOR: Duration = Duration::from_millis(300);
 
 /// A stream that is written to is never silent. Its last chunk has arrived within this.
 const REST_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest that a busy node may take for a stream's last message.
+const BUSY_MAX: Duration = Duration::from_secs(10);
 
 pub(super) struct Stream {
     reader: LogReader,
@@ -44,7 +48,15 @@ impl Stream {
         let last = match timeout(LAST_WITHIN, &mut last).await {
             Ok(last) => last?,
             // Its node is busy.
-            Err(_) if holds_some(connection, name).await? => last.await?,
+            Err(_) if holds_some(connection, name).await? => {
+                let silent = |_| {
+                    io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the stream's last message does not arrive",
+                    )
+                };
+                timeout(BUSY_MAX, last).await.map_err(silent)??
+            }
             Err(_) => None,
         };
         let from = since.map_or(Point::First, Point::Time);

@@ -26,7 +26,12 @@ pub async fn shown(console: &Console, ask: Ask<'_>) -> Result<Vec<Block>, Troubl
     };
     let (mood, text) = verdict(&fleet.value, &hour, now);
     let mut blocks = vec![Block::Verdict { mood, text }];
-    if let Some(why) = pause(&fleet.value).and_then(|pause| pause.why.as_deref()) {
+    // The other causes are told in the facts, or as an order.
+    let own = |pause: &&PausedNow| matches!(pause.cause.as_str(), "dead_letters" | "worker");
+    if let Some(why) = pause(&fleet.value)
+        .filter(own)
+        .and_then(|pause| pause.why.as_deref())
+    {
         blocks.push(Block::note(Mood::Bad, why));
     }
     blocks.extend(orders(&fleet.value, now));

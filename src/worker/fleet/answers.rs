@@ -67,7 +67,12 @@ impl Fleet {
     fn answer(&self, question: &Question) -> Answer {
         let (leases, since) = {
             let own = lock(&self.own);
-            (own.leases.clone(), own.since.clone())
+            let since: Vec<_> = own
+                .leases
+                .iter()
+                .filter_map(|lease| own.since.get(lease).copied())
+                .collect();
+            (own.leases.clone(), since)
         };
         let (clock, now) = (self.clock, Instant::now());
         let wall = clock.now();
